@@ -1,0 +1,1 @@
+//! The static helper as bytes, built and embedded. It owns nothing else.

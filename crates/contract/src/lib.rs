@@ -1,0 +1,1 @@
+//! The wire contract: types, ids, limits and the error envelope, parsed strictly. Serde only: it does no IO and knows no rule of a session.

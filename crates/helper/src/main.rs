@@ -1,0 +1,2 @@
+//! The static helper: one executable, two roles (`supervisor`, `hand`). It only dispatches.
+fn main() {}

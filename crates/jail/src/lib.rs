@@ -1,0 +1,1 @@
+//! Set-up and supervision of one sandbox, in a fixed order. Linked only into the static helper; it never runs in the server.

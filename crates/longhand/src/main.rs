@@ -1,0 +1,2 @@
+//! The `longhand` binary: configuration and wiring only.
+fn main() {}

@@ -1,0 +1,96 @@
+//! Content blocks of events (api.md §3.9). Which block may stand where is checked in `client_event`.
+
+use serde::{Deserialize, Serialize};
+
+/// One block of content in an event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Block {
+    /// Plain text.
+    Text {
+        /// The text.
+        text: String,
+    },
+    /// A picture.
+    Image {
+        /// Where its bytes are.
+        source: Source,
+    },
+    /// A document.
+    Document {
+        /// Where its bytes are.
+        source: Source,
+        /// What the document is about.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        context: Option<String>,
+        /// Its title.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        title: Option<String>,
+    },
+    /// A search result that the model may cite.
+    SearchResult {
+        /// Where it was found.
+        source: String,
+        /// Its title.
+        title: String,
+        /// Whether it may be cited.
+        citations: Citations,
+        /// Its text.
+        content: Vec<TextBlock>,
+    },
+    /// Content withheld by the platform.
+    Redacted {},
+}
+
+/// The content of a search result: text only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "text")]
+pub struct TextBlock {
+    /// The text.
+    pub text: String,
+}
+
+/// Whether a search result may be cited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Citations {
+    /// True if the model may cite it.
+    pub enabled: bool,
+}
+
+/// Where the bytes of an image or a document are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Source {
+    /// In the event itself.
+    Base64 {
+        /// The bytes, base64.
+        data: String,
+        /// Their media type.
+        media_type: String,
+    },
+    /// A text document in the event itself.
+    Text {
+        /// The text.
+        data: String,
+        /// `text/plain`.
+        media_type: String,
+    },
+    /// Behind a URL that the provider fetches.
+    Url {
+        /// The URL.
+        url: String,
+    },
+    /// In the Files API.
+    File {
+        /// The file.
+        file_id: String,
+    },
+}
+
+impl Block {
+    /// A text block.
+    #[must_use]
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::Text { text: text.into() }
+    }
+}

@@ -1,0 +1,224 @@
+//! Typed identifiers: a prefix and 22 base58 characters of 128 bits (48 of milliseconds, 80 random).
+//! Ids are opaque to clients, sortable by creation time, and not secrets. This module never draws
+//! randomness: whoever mints an id brings the bits.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+const ALPHABET: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
+const DIGITS: usize = 22;
+
+/// Why a text is not an id of the wanted kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a valid {kind} id (expected `{prefix}` and 22 characters)")]
+pub struct BadId {
+    /// The kind of id that was wanted, in words.
+    pub kind: &'static str,
+    /// The prefix that was wanted.
+    pub prefix: &'static str,
+}
+
+/// Composes the 128 bits of an id: the low 48 bits of `millis`, then the low 80 bits of `random`.
+#[must_use]
+pub const fn compose(millis: u64, random: u128) -> u128 {
+    ((millis as u128 & 0xffff_ffff_ffff) << 80) | (random & ((1 << 80) - 1))
+}
+
+fn encode(mut bits: u128) -> [u8; DIGITS] {
+    let mut out = [b'1'; DIGITS];
+    for slot in out.iter_mut().rev() {
+        // The remainder is below 58, the length of the alphabet.
+        *slot = ALPHABET[(bits % 58) as usize];
+        bits /= 58;
+    }
+    out
+}
+
+fn decode(text: &str) -> Option<u128> {
+    if text.len() != DIGITS {
+        return None;
+    }
+    text.bytes().try_fold(0u128, |acc, byte| {
+        let digit = ALPHABET.iter().position(|c| *c == byte)? as u128;
+        acc.checked_mul(58)?.checked_add(digit)
+    })
+}
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident = $prefix:literal, $kind:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(u128);
+
+        impl $name {
+            /// What every id of this kind starts with.
+            pub const PREFIX: &'static str = $prefix;
+
+            /// Makes an id of its 128 bits (see [`compose`]).
+            #[must_use]
+            pub const fn from_bits(bits: u128) -> Self {
+                Self(bits)
+            }
+
+            /// The 128 bits of the id.
+            #[must_use]
+            pub const fn bits(self) -> u128 {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let digits = encode(self.0);
+                // The alphabet is ASCII.
+                let digits = std::str::from_utf8(&digits).map_err(|_| fmt::Error)?;
+                write!(f, "{}{digits}", Self::PREFIX)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = BadId;
+            fn from_str(text: &str) -> Result<Self, BadId> {
+                text.strip_prefix(Self::PREFIX)
+                    .and_then(decode)
+                    .map(Self)
+                    .ok_or(BadId { kind: $kind, prefix: Self::PREFIX })
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// An agent definition.
+    AgentId = "agent_", "agent";
+    /// An environment definition.
+    EnvironmentId = "env_", "environment";
+    /// A session.
+    SessionId = "sesn_", "session";
+    /// An event of a session.
+    EventId = "sevt_", "event";
+    /// A thread of a session.
+    ThreadId = "sthr_", "thread";
+    /// A vault.
+    VaultId = "vlt_", "vault";
+    /// A credential in a vault.
+    CredentialId = "vcrd_", "credential";
+    /// An API key (not its secret).
+    ApiKeyId = "apikey_", "API key";
+    /// A request, as echoed in `request-id`.
+    RequestId = "req_", "request";
+    /// A workspace other than the default one; see [`WorkspaceId`].
+    MintedWorkspaceId = "wrkspc_", "workspace";
+}
+
+/// A workspace, the tenant. The first one has the fixed name `wrkspc_default`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum WorkspaceId {
+    /// `wrkspc_default`, which exists from the first start.
+    Default,
+    /// A workspace made later.
+    Minted(MintedWorkspaceId),
+}
+
+impl fmt::Display for WorkspaceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("wrkspc_default"),
+            Self::Minted(id) => id.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for WorkspaceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for WorkspaceId {
+    type Err = BadId;
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        if text == "wrkspc_default" {
+            Ok(Self::Default)
+        } else {
+            text.parse().map(Self::Minted)
+        }
+    }
+}
+
+impl Serialize for WorkspaceId {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for WorkspaceId {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_reads_back_as_itself() {
+        for bits in [0, 1, u128::MAX, compose(1_700_000_000_000, 42)] {
+            let id = SessionId::from_bits(bits);
+            assert_eq!(id.to_string().len(), "sesn_".len() + DIGITS);
+            assert_eq!(id.to_string().parse(), Ok(id));
+        }
+    }
+
+    #[test]
+    fn ids_sort_as_text_in_the_order_they_were_made() {
+        let early = SessionId::from_bits(compose(1_000, u128::MAX));
+        let late = SessionId::from_bits(compose(1_001, 0));
+        assert!(early.to_string() < late.to_string());
+    }
+
+    #[test]
+    fn foreign_prefixes_lengths_letters_and_overflow_are_refused() {
+        let good = SessionId::from_bits(7).to_string();
+        for bad in [
+            good.replace("sesn_", "agent_"),
+            good[..good.len() - 1].to_owned(),
+            format!("{good}1"),
+            good.replace('1', "0"),
+            format!("sesn_{}", "z".repeat(DIGITS)),
+            String::new(),
+        ] {
+            assert!(bad.parse::<SessionId>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_default_workspace_has_its_fixed_name() {
+        assert_eq!("wrkspc_default".parse(), Ok(WorkspaceId::Default));
+        assert_eq!(WorkspaceId::Default.to_string(), "wrkspc_default");
+        assert!("wrkspc_other".parse::<WorkspaceId>().is_err());
+    }
+}

@@ -1,1 +1,28 @@
-//! The session core: a pure state machine. Commands and facts in; events, records and intents out. It never does IO, reads a clock or draws a random number.
+//! The session core: a pure state machine. Commands and facts in; events, records and intents out. It
+//! never does IO, reads a clock or draws a random number.
+//!
+//! Read in this order: [`state`] (what a session is between two inputs), [`input`] (what may happen to
+//! it), [`decision`] (what then becomes true, in one transaction), [`decide`] (the rules).
+//!
+//! Invariants, checked by [`state::State::check`] before a state is stored and after it is loaded:
+//! the log is gapless and its `processed_at` strictly grows; a call is recorded as started before
+//! anyone runs it; only the current generation may report facts; an idle session holds no open call
+//! except those that wait for its client.
+#![forbid(unsafe_code)]
+
+pub mod decide;
+pub mod decision;
+pub mod input;
+pub mod limits;
+mod mint;
+pub mod policy;
+mod recover;
+pub mod state;
+mod turn;
+
+pub use decide::{decide, open};
+pub use decision::{Decision, Intent, Placed, Record, RecordKind, Refused, Step};
+pub use input::{
+    Around, Command, Fact, Input, Needs, Opening, Pace, ProposedCall, UserEvent, Waiting,
+};
+pub use state::{Call, CallKind, Generation, Phase, Stage, State, Status};

@@ -1,0 +1,269 @@
+//! What may happen to a session. Commands come from clients and may be refused; facts come from the
+//! runner that holds the session and say what happened under a generation.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use contract::content::Block;
+use contract::event::{Body, ModelUsage, RefusalDetails, SessionErrorKind};
+use contract::ids::{EventId, SessionId, ThreadId};
+use contract::patch::Patch;
+use contract::time::Micros;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::policy::ToolRules;
+use crate::state::{Generation, State};
+
+/// What a new session starts from.
+#[derive(Debug, Clone)]
+pub struct Opening {
+    /// Its id.
+    pub session: SessionId,
+    /// Its primary thread.
+    pub thread: ThreadId,
+    /// The agent's name.
+    pub agent_name: String,
+    /// Its tools.
+    pub rules: ToolRules,
+    /// Messages to start on, in order; none leaves it idle.
+    pub initial: Vec<UserEvent>,
+}
+
+/// A user's event as it is sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum UserEvent {
+    /// `user.message`.
+    Message {
+        /// What was said.
+        content: Vec<Block>,
+    },
+    /// `user.interrupt`.
+    Interrupt {
+        /// The thread it is for, if not all.
+        thread: Option<ThreadId>,
+    },
+    /// `user.custom_tool_result`.
+    CustomToolResult {
+        /// The call it answers.
+        call: EventId,
+        /// The answer.
+        content: Vec<Block>,
+        /// Whether the client's tool failed.
+        is_error: Option<bool>,
+    },
+}
+
+impl UserEvent {
+    /// The event's type on the wire.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Message { .. } => "user.message",
+            Self::Interrupt { .. } => "user.interrupt",
+            Self::CustomToolResult { .. } => "user.custom_tool_result",
+        }
+    }
+
+    /// The event's body on the wire.
+    #[must_use]
+    pub fn body(self) -> Body {
+        match self {
+            Self::Message { content } => Body::UserMessage { content },
+            Self::Interrupt { thread } => Body::UserInterrupt {
+                session_thread_id: thread,
+            },
+            Self::CustomToolResult {
+                call,
+                content,
+                is_error,
+            } => Body::UserCustomToolResult {
+                custom_tool_use_id: call,
+                content,
+                is_error,
+            },
+        }
+    }
+}
+
+/// A user's event in the inbox: accepted, durable, not yet in the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// The id it was echoed with and keeps.
+    pub id: EventId,
+    /// The event.
+    pub event: UserEvent,
+}
+
+/// What a client asks for.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Send these events: all or none.
+    Send(Vec<UserEvent>),
+    /// Change title or metadata.
+    Update {
+        /// The title; null clears.
+        title: Patch<String>,
+        /// Metadata keys to set (value) or remove (`None`).
+        metadata: BTreeMap<String, Option<String>>,
+    },
+    /// End it for good, keep the history.
+    Archive,
+    /// Remove it and its history.
+    Delete,
+}
+
+/// A tool call as the model asked for it.
+#[derive(Debug, Clone)]
+pub struct ProposedCall {
+    /// The id its tool-use event will have; the harness's record names it.
+    pub id: EventId,
+    /// The tool's name as the model wrote it.
+    pub name: String,
+    /// Its input, as the model wrote it.
+    pub input: Box<RawValue>,
+}
+
+/// How a model reply ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReplyEnd {
+    /// The model is done, or wants its calls answered.
+    Complete,
+    /// The model refused.
+    Refused(Option<RefusalDetails>),
+}
+
+/// What the runner reports.
+#[derive(Debug, Clone)]
+pub enum Fact {
+    /// The model answered.
+    Replied {
+        /// Ids for `agent.thinking` events, one a thinking block.
+        thinking: Vec<EventId>,
+        /// Id (as previewed) and texts of the `agent.message`, if it said anything.
+        message: Option<(EventId, Vec<String>)>,
+        /// The calls it wants, in order.
+        calls: Vec<ProposedCall>,
+        /// The exact reply for the transcript; opaque here, private.
+        record: Box<RawValue>,
+        /// What it cost.
+        usage: ModelUsage,
+        /// Of the cache creation, tokens kept for an hour.
+        cache_1h: u64,
+        /// How it ended.
+        end: ReplyEnd,
+    },
+    /// The model request failed and is not tried again.
+    RequestFailed {
+        /// Which error.
+        kind: SessionErrorKind,
+        /// What happened and what to do.
+        message: String,
+        /// What it cost all the same.
+        usage: ModelUsage,
+    },
+    /// A started call has its result.
+    Finished {
+        /// The call.
+        call: EventId,
+        /// What the model is told.
+        content: Vec<Block>,
+        /// Whether it failed.
+        is_error: bool,
+    },
+    /// The runner has stopped what it did because an interrupt waits.
+    Interrupted {
+        /// What an open request had cost.
+        usage: ModelUsage,
+    },
+}
+
+/// Whether the runner wants to go on after this fact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// Open the next step in the same commit.
+    Go,
+    /// The server is draining: leave the next step unopened, so that whoever takes the session next
+    /// finds nothing in flight.
+    Halt,
+}
+
+/// One input.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// From a client.
+    Command(Command),
+    /// A runner takes the session: the generation goes up, and whatever a lost runner had in flight is
+    /// settled.
+    Claim,
+    /// From the runner of `generation`.
+    Fact {
+        /// The generation it was made under.
+        generation: Generation,
+        /// What happened.
+        fact: Box<Fact>,
+        /// Whether to open the next step.
+        pace: Pace,
+    },
+}
+
+/// What the store must look up beside the state before it asks for a decision.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// The waiting events, oldest first.
+    pub inbox: bool,
+    /// Title and metadata.
+    pub profile: bool,
+    /// For these ids: whether an `agent.custom_tool_use` event of this session has it.
+    pub custom_calls: BTreeSet<EventId>,
+}
+
+/// Title and metadata of a session.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Profile {
+    /// The title.
+    pub title: Option<String>,
+    /// The metadata.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// The world around a decision: everything that is neither state nor input.
+#[derive(Debug, Clone, Default)]
+pub struct Around {
+    /// The clock.
+    pub now: Micros,
+    /// Fresh random bits; ids are made of them.
+    pub entropy: u128,
+    /// The inbox, oldest first, if [`Needs::inbox`].
+    pub inbox: Vec<Waiting>,
+    /// Title and metadata, if [`Needs::profile`].
+    pub profile: Profile,
+    /// Those of [`Needs::custom_calls`] that exist.
+    pub custom_calls: BTreeSet<EventId>,
+}
+
+impl Input {
+    /// What must be looked up for this input on this state.
+    #[must_use]
+    pub fn needs(&self, state: &State) -> Needs {
+        let mut needs = Needs {
+            inbox: state.waiting > 0,
+            ..Needs::default()
+        };
+        match self {
+            Self::Command(Command::Send(events)) => {
+                needs.custom_calls = events
+                    .iter()
+                    .filter_map(|e| match e {
+                        UserEvent::CustomToolResult { call, .. } => Some(*call),
+                        UserEvent::Message { .. } | UserEvent::Interrupt { .. } => None,
+                    })
+                    .collect();
+            }
+            Self::Command(Command::Update { .. }) => needs.profile = true,
+            Self::Command(Command::Archive | Command::Delete) | Self::Claim | Self::Fact { .. } => {
+            }
+        }
+        needs
+    }
+}

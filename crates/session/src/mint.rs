@@ -1,0 +1,109 @@
+//! Writes events: gives each its id, its place and its strictly growing time. Ids come from the entropy
+//! that the caller brought, so that the same input decides the same.
+
+use contract::event::{Body, Event};
+use contract::ids::{EventId, compose};
+use contract::time::Micros;
+use serde_json::value::RawValue;
+
+use crate::decision::{Decision, Intent, Placed, Record, RecordKind, Step};
+use crate::state::State;
+
+/// The decision while it is being made.
+pub(crate) struct Scribe {
+    pub(crate) out: Decision,
+    pub(crate) now: Micros,
+    entropy: u128,
+    minted: u64,
+}
+
+impl Scribe {
+    pub(crate) fn new(state: State, now: Micros, entropy: u128) -> Self {
+        let out = Decision {
+            state,
+            events: Vec::new(),
+            queued: Vec::new(),
+            drained: Vec::new(),
+            records: Vec::new(),
+            intents: Vec::new(),
+            echo: Vec::new(),
+            profile: None,
+            deleted: false,
+            step: Step::Rest,
+        };
+        Self {
+            out,
+            now,
+            entropy,
+            minted: 0,
+        }
+    }
+
+    pub(crate) fn state(&mut self) -> &mut State {
+        &mut self.out.state
+    }
+
+    pub(crate) fn id(&mut self) -> EventId {
+        self.minted += 1;
+        EventId::from_bits(compose(
+            self.now.millis(),
+            scramble(self.entropy, self.minted),
+        ))
+    }
+
+    /// Places an event under a fresh id.
+    pub(crate) fn write(&mut self, body: Body) -> EventId {
+        let id = self.id();
+        self.place(id, body);
+        id
+    }
+
+    /// Places an event under `id`; returns its seq.
+    pub(crate) fn place(&mut self, id: EventId, body: Body) -> u64 {
+        let state = &mut self.out.state;
+        let at = Micros(self.now.0.max(state.last_at.0 + 1));
+        let seq = state.next_seq;
+        state.last_at = at;
+        state.next_seq += 1;
+        let thread = state.thread;
+        let event = Event {
+            id,
+            processed_at: Some(at),
+            body,
+        };
+        self.out.events.push(Placed {
+            seq,
+            thread,
+            on_primary: true,
+            event,
+        });
+        seq
+    }
+
+    pub(crate) fn record(&mut self, seq: u64, kind: RecordKind, body: Box<RawValue>) {
+        self.out.records.push(Record { seq, kind, body });
+    }
+
+    pub(crate) fn intend(&mut self, intent: Intent) {
+        if !self.out.intents.contains(&intent) {
+            self.out.intents.push(intent);
+        }
+    }
+
+    pub(crate) fn done(self) -> Decision {
+        self.out.state.check();
+        self.out
+    }
+}
+
+/// splitmix64 over both halves: ids need to be distinct, not secret.
+fn scramble(entropy: u128, n: u64) -> u128 {
+    let half = |seed: u64| {
+        let mut z = seed.wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        u128::from(z ^ (z >> 31))
+    };
+    // The halves of a u128, each exactly 64 bits.
+    (half((entropy >> 64) as u64) << 64) | half(entropy as u64)
+}

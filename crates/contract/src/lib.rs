@@ -3,7 +3,11 @@
 #![forbid(unsafe_code)]
 
 pub mod content;
+pub mod dialect;
+pub mod error;
 pub mod event;
 pub mod ids;
+pub mod page;
+pub mod parse;
 pub mod patch;
 pub mod time;

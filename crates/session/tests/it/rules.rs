@@ -1,0 +1,442 @@
+//! The rules of a session, one example each. The orders of events are those of the recordings.
+
+use contract::content::Block;
+use contract::event::{Body, ModelUsage, SessionErrorKind};
+use contract::ids::EventId;
+use session::{Command, Fact, Input, Intent, Pace, Refused, Stage, Status, Step, UserEvent};
+
+use crate::world::{World, message};
+
+fn running_on(text: &str) -> World {
+    let mut world = World::new(5, vec![message(text)]);
+    assert!(matches!(world.claim(), Ok(Step::Request { .. })));
+    world
+}
+
+fn result(call: EventId, text: &str) -> Fact {
+    Fact::Finished {
+        call,
+        content: vec![Block::text(text)],
+        is_error: false,
+    }
+}
+
+fn executing(step: Step) -> EventId {
+    match step {
+        Step::Execute { call } => call,
+        other => panic!("expected a call to run, got {other:?}"),
+    }
+}
+
+const IDLE: [&str; 3] = [
+    "session.thread_status_idle",
+    "session.usage",
+    "session.status_idle",
+];
+const RUNNING: [&str; 2] = ["session.status_running", "session.thread_status_running"];
+
+#[test]
+fn a_plain_turn_has_the_recorded_order() {
+    let mut world = running_on("hi");
+    let reply = world.reply(Some("hello"), &[]);
+    assert_eq!(world.report(reply), Step::Rest);
+    let expected = [
+        &RUNNING[..],
+        &[
+            "user.message",
+            "span.model_request_start",
+            "agent.message",
+            "span.model_request_end",
+        ],
+        &IDLE[..],
+    ]
+    .concat();
+    assert_eq!(world.kinds(), expected);
+    assert_eq!(world.state.status(), Status::Idle);
+}
+
+#[test]
+fn the_echo_of_a_message_has_no_time_yet() {
+    let mut world = World::new(5, Vec::new());
+    let sent = world.send(vec![message("hi")]).unwrap();
+    assert_eq!(sent.echo.len(), 1);
+    assert_eq!(sent.echo[0].processed_at, None);
+    assert_eq!(sent.intents, [Intent::Run]);
+    assert_eq!(
+        world.log[2].event.id, sent.echo[0].id,
+        "it took its place under the same id"
+    );
+}
+
+#[test]
+fn a_call_is_recorded_as_started_before_it_runs_and_calls_run_in_order() {
+    let mut world = running_on("go");
+    let reply = world.reply(None, &["bash", "read"]);
+    let first = executing(world.report(reply));
+    assert_eq!(world.records.len(), 2, "the reply, and the first call only");
+    let second = executing(world.report(result(first, "one")));
+    assert_ne!(first, second);
+    assert_eq!(world.records.len(), 3);
+    assert!(matches!(
+        world.report(result(second, "two")),
+        Step::Request { .. }
+    ));
+}
+
+#[test]
+fn a_message_sent_mid_turn_appears_after_the_tool_result_in_the_same_pair() {
+    let mut world = running_on("go");
+    let reply = world.reply(None, &["bash"]);
+    let call = executing(world.report(reply));
+    let sent = world.send(vec![message("also this")]).unwrap();
+    assert_eq!(sent.queued.len(), 1);
+    let from = world.log.len();
+    world.report(result(call, "out"));
+    let reply = world.reply(Some("both done"), &[]);
+    world.report(reply);
+    let expected = [
+        &[
+            "agent.tool_result",
+            "user.message",
+            "span.model_request_start",
+        ][..],
+        &["agent.message", "span.model_request_end"][..],
+        &IDLE[..],
+    ]
+    .concat();
+    assert_eq!(world.kinds_from(from), expected);
+    assert_eq!(
+        world
+            .kinds()
+            .iter()
+            .filter(|k| **k == "session.status_running")
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn a_message_sent_while_the_model_speaks_its_last_is_answered_in_the_same_turn() {
+    let mut world = running_on("go");
+    world.send(vec![message("wait")]).unwrap();
+    let from = world.log.len();
+    let reply = world.reply(Some("first"), &[]);
+    assert!(matches!(world.report(reply), Step::Request { .. }));
+    assert_eq!(
+        world.kinds_from(from),
+        [
+            "agent.message",
+            "span.model_request_end",
+            "user.message",
+            "span.model_request_start"
+        ]
+    );
+}
+
+#[test]
+fn a_custom_call_idles_the_session_and_its_answer_resumes_it() {
+    let mut world = running_on("go");
+    let reply = world.reply(None, &["ask", "bash", "ask"]);
+    let call = executing(world.report(reply));
+    assert_eq!(world.report(result(call, "ran")), Step::Rest);
+    let blocked = world.blocked();
+    assert_eq!(blocked.len(), 2);
+    let answer = |call| UserEvent::CustomToolResult {
+        call,
+        content: vec![],
+        is_error: None,
+    };
+
+    let refused = world
+        .send(vec![answer(blocked[0]), message("?")])
+        .unwrap_err();
+    let text = refused.to_string();
+    assert!(
+        text.starts_with(
+            "Invalid user.message event at events[1]: waiting on responses to events [sevt_"
+        ),
+        "{text}"
+    );
+
+    let from = world.log.len();
+    let sent = world.send(vec![answer(blocked[1])]).unwrap();
+    assert!(
+        sent.echo[0].processed_at.is_some(),
+        "an answer is processed on receipt"
+    );
+    assert_eq!(
+        world.kinds_from(from),
+        [&["user.custom_tool_result"][..], &IDLE[..]].concat()
+    );
+    assert_eq!(world.blocked(), [blocked[0]]);
+
+    let from = world.log.len();
+    world.send(vec![answer(blocked[0])]).unwrap();
+    assert_eq!(
+        world.kinds_from(from),
+        [&["user.custom_tool_result"][..], &RUNNING[..]].concat()
+    );
+    assert!(matches!(world.claim(), Ok(Step::Request { .. })));
+}
+
+#[test]
+fn an_answer_that_came_early_spares_the_stop() {
+    let mut world = running_on("go");
+    let reply = world.reply(None, &["bash", "ask"]);
+    let call = executing(world.report(reply));
+    let custom = world
+        .log
+        .iter()
+        .rev()
+        .find(|p| matches!(p.event.body, Body::AgentCustomToolUse { .. }));
+    let custom = custom.unwrap().event.id;
+    let answer = UserEvent::CustomToolResult {
+        call: custom,
+        content: vec![],
+        is_error: None,
+    };
+    world.send(vec![answer]).unwrap();
+    assert!(matches!(
+        world.report(result(call, "ran")),
+        Step::Request { .. }
+    ));
+}
+
+#[test]
+fn an_answer_after_completion_makes_an_empty_cycle() {
+    let mut world = running_on("go");
+    let reply = world.reply(None, &["ask"]);
+    world.report(reply);
+    let call = world.blocked()[0];
+    let answer = UserEvent::CustomToolResult {
+        call,
+        content: vec![],
+        is_error: None,
+    };
+    world.send(vec![answer.clone()]).unwrap();
+    world.claim().unwrap();
+    let reply = world.reply(Some("thanks"), &[]);
+    world.report(reply);
+    let from = world.log.len();
+    let sent = world.send(vec![answer]).unwrap();
+    let cycle = [&["user.custom_tool_result"][..], &RUNNING[..], &IDLE[..]].concat();
+    assert_eq!(world.kinds_from(from), cycle);
+    assert!(sent.intents.is_empty(), "nobody needs to run");
+}
+
+#[test]
+fn an_answer_to_no_call_names_the_id() {
+    let mut world = running_on("go");
+    let call = EventId::from_bits(9);
+    let answer = UserEvent::CustomToolResult {
+        call,
+        content: vec![],
+        is_error: None,
+    };
+    let refused = world.send(vec![message("m"), answer]).unwrap_err();
+    assert_eq!(refused, Refused::UnknownCall { index: 1, id: call });
+    assert!(world.inbox.is_empty(), "a batch is refused whole");
+}
+
+#[test]
+fn an_interrupt_waits_for_the_runner_then_ends_the_turn_and_the_next_message_starts_one() {
+    let mut world = running_on("go");
+    let reply = world.reply(None, &["bash", "ask"]);
+    world.report(reply);
+    let from = world.log.len();
+    let sent = world
+        .send(vec![
+            UserEvent::Interrupt { thread: None },
+            message("rather this"),
+        ])
+        .unwrap();
+    assert!(sent.intents.contains(&Intent::Stop));
+    assert!(sent.echo.iter().all(|e| e.processed_at.is_none()));
+    assert_eq!(
+        world.report(Fact::Interrupted {
+            usage: ModelUsage::default()
+        }),
+        Step::Rest
+    );
+    let expected = [
+        &["user.interrupt", "agent.tool_result", "agent.tool_result"][..],
+        &IDLE[..],
+        &RUNNING[..],
+        &["user.message"][..],
+    ]
+    .concat();
+    assert_eq!(world.kinds_from(from), expected);
+}
+
+#[test]
+fn an_interrupt_closes_calls_that_wait_for_the_client() {
+    let mut world = running_on("go");
+    let reply = world.reply(None, &["ask"]);
+    world.report(reply);
+    let from = world.log.len();
+    world
+        .send(vec![UserEvent::Interrupt { thread: None }])
+        .unwrap();
+    let expected = [&["user.interrupt", "agent.tool_result"][..], &IDLE[..]].concat();
+    assert_eq!(world.kinds_from(from), expected);
+    assert!(world.blocked().is_empty());
+}
+
+#[test]
+fn an_interrupt_of_an_idle_session_changes_nothing_but_is_kept() {
+    let mut world = World::new(5, Vec::new());
+    let sent = world
+        .send(vec![UserEvent::Interrupt { thread: None }])
+        .unwrap();
+    assert!(sent.echo[0].processed_at.is_some());
+    assert_eq!(world.kinds(), ["user.interrupt"]);
+}
+
+#[test]
+fn a_failed_request_ends_the_turn_and_flushes_what_waited() {
+    let mut world = running_on("go");
+    world.send(vec![message("more")]).unwrap();
+    let from = world.log.len();
+    let kind = SessionErrorKind::ModelRequestFailedError;
+    let message = "no route".to_owned();
+    world.report(Fact::RequestFailed {
+        kind,
+        message,
+        usage: ModelUsage::default(),
+    });
+    let expected = [
+        &["span.model_request_end", "session.error", "user.message"][..],
+        &IDLE[..],
+    ]
+    .concat();
+    assert_eq!(world.kinds_from(from), expected);
+}
+
+#[test]
+fn a_stale_generation_is_refused() {
+    let mut world = running_on("go");
+    let old = world.state.generation;
+    world.claim().unwrap();
+    let reply = world.reply(Some("late"), &[]);
+    let refused = world.fact(old, reply, Pace::Go).unwrap_err();
+    assert!(matches!(refused, Refused::Stale { .. }));
+}
+
+#[test]
+fn a_call_lost_with_its_runner_is_reported_as_unknown_and_not_run_again() {
+    let mut world = running_on("go");
+    let reply = world.reply(None, &["bash", "read"]);
+    let lost = executing(world.report(reply));
+    let from = world.log.len();
+    let next = executing(world.claim().unwrap());
+    assert_ne!(
+        lost, next,
+        "the lost call is not started again; the one behind it is"
+    );
+    let expected = [
+        &["agent.tool_result", "session.status_rescheduled"][..],
+        &["session.thread_status_rescheduled"][..],
+        &RUNNING[..],
+    ]
+    .concat();
+    assert_eq!(world.kinds_from(from), expected);
+    let body = &world.log[from].event.body;
+    let Body::AgentToolResult {
+        tool_use_id,
+        is_error: true,
+        content,
+    } = body
+    else {
+        panic!("expected an error result, got {body:?}")
+    };
+    assert_eq!(*tool_use_id, lost);
+    assert!(matches!(&content[0], Block::Text { text } if text.contains("unknown")));
+}
+
+#[test]
+fn a_turn_that_keeps_losing_its_runner_ends_visibly() {
+    let mut world = running_on("go");
+    for _ in 0..session::limits::RECOVERIES {
+        assert!(matches!(world.claim(), Ok(Step::Request { .. })));
+    }
+    assert_eq!(world.claim(), Ok(Step::Rest));
+    assert_eq!(world.state.status(), Status::Idle);
+    assert!(world.kinds().contains(&"session.error"));
+}
+
+#[test]
+fn a_draining_server_leaves_nothing_in_flight() {
+    let mut world = running_on("go");
+    let reply = world.reply(None, &["bash"]);
+    let generation = world.state.generation;
+    assert_eq!(world.fact(generation, reply, Pace::Halt), Ok(Step::Rest));
+    let session::Phase::Acting { calls } = &world.state.phase else {
+        panic!("a call waits")
+    };
+    assert_eq!(calls[0].stage, Stage::Waiting);
+    let from = world.log.len();
+    executing(world.claim().unwrap());
+    assert!(
+        world.kinds_from(from).is_empty(),
+        "taken up without any loss to show"
+    );
+}
+
+#[test]
+fn a_tool_the_session_does_not_have_is_denied_with_a_result() {
+    let mut world = running_on("go");
+    let reply = world.reply(None, &["web_fetch"]);
+    assert!(matches!(world.report(reply), Step::Request { .. }));
+    assert!(world.kinds().contains(&"agent.tool_result"));
+}
+
+#[test]
+fn a_turn_cannot_loop_for_ever() {
+    let mut world = running_on("go");
+    let mut step = world.step;
+    for _ in 0..=session::limits::TOOL_ROUNDS {
+        if step == Step::Rest {
+            break;
+        }
+        let reply = world.reply(None, &["unknown"]);
+        step = world.report(reply);
+    }
+    assert_eq!(step, Step::Rest);
+    assert!(world.kinds().contains(&"session.error"));
+}
+
+#[test]
+fn archive_and_delete_wait_for_the_turn_and_an_archived_session_takes_nothing() {
+    let mut world = running_on("go");
+    let refused = world.submit(Input::Command(Command::Delete)).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "Cannot delete session while it is running. Send an interrupt event or wait for the session to complete."
+    );
+    assert!(world.submit(Input::Command(Command::Archive)).is_err());
+    let reply = world.reply(None, &["ask"]);
+    world.report(reply);
+    world.submit(Input::Command(Command::Archive)).unwrap();
+    assert_eq!(world.state.status(), Status::Terminated);
+    assert_eq!(
+        world.send(vec![message("more")]).unwrap_err(),
+        Refused::Archived
+    );
+}
+
+#[test]
+fn the_inbox_is_bounded() {
+    let mut world = running_on("go");
+    for _ in 0..session::limits::INBOX / 100 {
+        world
+            .send((0..100).map(|_| message("x")).collect())
+            .unwrap();
+    }
+    let refused = world.send(vec![message("one too many")]).unwrap_err();
+    assert_eq!(
+        refused,
+        Refused::InboxFull {
+            limit: session::limits::INBOX
+        }
+    );
+}

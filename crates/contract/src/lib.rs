@@ -2,12 +2,19 @@
 //! no IO and knows no rule of a session.
 #![forbid(unsafe_code)]
 
+pub mod agent;
+mod check;
 pub mod content;
 pub mod dialect;
 pub mod error;
 pub mod event;
 pub mod ids;
+pub mod limits;
+pub mod metadata;
+pub mod model;
 pub mod page;
 pub mod parse;
 pub mod patch;
+pub mod secret;
 pub mod time;
+pub mod tools;

@@ -1,0 +1,186 @@
+//! The agent as a session holds it: a copy of one version, with the overrides of the session
+//! (behaviours §3.1). It never changes when the agent does.
+
+use serde::{Deserialize, Serialize};
+
+use super::definition::{check_servers, resolve_skills};
+use super::{
+    AgentDefinition, AgentTag, ExecutionIdentity, McpServer, Multiagent, Skill, SkillParams,
+};
+use crate::check;
+use crate::ids::AgentId;
+use crate::limits::SYSTEM;
+use crate::model::{ModelConfig, ModelParams};
+use crate::parse::Invalid;
+use crate::patch::Patch;
+use crate::tools::{self, Tool, ToolParams};
+
+/// What a session changes in its agent: absent inherits, null or `[]` clears, a value replaces whole.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)] // the fields are the contract's, api.md §7.1
+pub struct AgentOverrides {
+    #[serde(default)]
+    pub model: Patch<ModelParams>,
+    #[serde(default)]
+    pub system: Patch<String>,
+    #[serde(default)]
+    pub tools: Patch<Vec<ToolParams>>,
+    #[serde(default)]
+    pub mcp_servers: Patch<Vec<McpServer>>,
+    #[serde(default)]
+    pub skills: Patch<Vec<SkillParams>>,
+}
+
+/// The agent of a session (api.md §7.3), as stored and served.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)] // the fields are the contract's
+pub struct SessionAgent {
+    pub id: AgentId,
+    #[serde(rename = "type")]
+    pub kind: AgentTag,
+    pub version: u32,
+    pub name: String,
+    pub description: Option<String>,
+    pub system: Option<String>,
+    pub model: ModelConfig,
+    pub tools: Vec<Tool>,
+    pub mcp_servers: Vec<McpServer>,
+    pub skills: Vec<Skill>,
+    /// References only: a session with a team is refused until sessions can run one.
+    pub multiagent: Option<Multiagent>,
+    pub execution_identity: ExecutionIdentity,
+}
+
+/// The agent of a thread: as [`SessionAgent`] without its team.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)] // the fields are the contract's
+pub struct SessionThreadAgent {
+    pub id: AgentId,
+    #[serde(rename = "type")]
+    pub kind: AgentTag,
+    pub version: u32,
+    pub name: String,
+    pub description: Option<String>,
+    pub system: Option<String>,
+    pub model: ModelConfig,
+    pub tools: Vec<Tool>,
+    pub mcp_servers: Vec<McpServer>,
+    pub skills: Vec<Skill>,
+    pub execution_identity: ExecutionIdentity,
+}
+
+impl From<SessionAgent> for SessionThreadAgent {
+    fn from(agent: SessionAgent) -> Self {
+        Self {
+            id: agent.id,
+            kind: agent.kind,
+            version: agent.version,
+            name: agent.name,
+            description: agent.description,
+            system: agent.system,
+            model: agent.model,
+            tools: agent.tools,
+            mcp_servers: agent.mcp_servers,
+            skills: agent.skills,
+            execution_identity: agent.execution_identity,
+        }
+    }
+}
+
+fn list<T>(patch: Patch<Vec<T>>) -> Option<Vec<T>> {
+    match patch {
+        Patch::Absent => None,
+        Patch::Null => Some(Vec::new()),
+        Patch::Value(items) => Some(items),
+    }
+}
+
+impl AgentDefinition {
+    /// A session's copy of this version, with the session's overrides. Paths start at `agent`.
+    ///
+    /// # Errors
+    /// `model: null`, skills without a `read` tool, servers and toolsets that do not match, and every
+    /// rule that an agent has.
+    pub fn session_snapshot(
+        &self,
+        id: AgentId,
+        version: u32,
+        overrides: Option<AgentOverrides>,
+    ) -> Result<SessionAgent, Invalid> {
+        self.snapshot(id, version, overrides)
+            .map_err(|bad| bad.under("agent"))
+    }
+
+    fn snapshot(
+        &self,
+        id: AgentId,
+        version: u32,
+        overrides: Option<AgentOverrides>,
+    ) -> Result<SessionAgent, Invalid> {
+        let AgentOverrides {
+            model,
+            system,
+            tools,
+            mcp_servers,
+            skills,
+        } = overrides.unwrap_or_default();
+        let model = match model {
+            Patch::Absent => self.model.clone(),
+            Patch::Null => {
+                return Err(Invalid::at(
+                    "model",
+                    "agent_model_required: cannot be cleared",
+                ));
+            }
+            // An override's effort is ignored and the agent's is dropped.
+            Patch::Value(model) => ModelConfig {
+                effort: None,
+                ..ModelConfig::resolve(model, None)?
+            },
+        };
+        let system = match system {
+            Patch::Absent => self.system.clone(),
+            Patch::Null => None,
+            Patch::Value(text) => {
+                check::length("system", &text, 0, SYSTEM)?;
+                (!text.is_empty()).then_some(text)
+            }
+        };
+        let cleared = matches!(&tools, Patch::Null)
+            || matches!(&tools, Patch::Value(tools) if tools.is_empty());
+        let tools = match list(tools) {
+            Some(tools) => tools::resolve(tools)?,
+            None => self.tools.clone(),
+        };
+        let skills = match list(skills) {
+            Some(skills) => resolve_skills(skills)?,
+            None => self.skills.clone(),
+        };
+        if cleared && !skills.is_empty() {
+            return Err(Invalid::at(
+                "tools",
+                "cannot be cleared: skills need the tool `read`",
+            ));
+        }
+        let mcp_servers = list(mcp_servers).unwrap_or_else(|| self.mcp_servers.clone());
+        check_servers(&mcp_servers, &tools)?;
+        Ok(SessionAgent {
+            id,
+            kind: AgentTag::Agent,
+            version,
+            name: self.name.clone(),
+            description: self.description.clone(),
+            system,
+            model,
+            tools,
+            mcp_servers,
+            skills,
+            multiagent: self
+                .multiagent
+                .clone()
+                .map(|multi| multi.pinned(id, version)),
+            execution_identity: self.execution_identity.clone(),
+        })
+    }
+}

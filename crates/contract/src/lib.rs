@@ -4,8 +4,10 @@
 
 pub mod agent;
 mod check;
+pub mod client_event;
 pub mod content;
 pub mod dialect;
+pub mod environment;
 pub mod error;
 pub mod event;
 pub mod ids;
@@ -16,5 +18,6 @@ pub mod page;
 pub mod parse;
 pub mod patch;
 pub mod secret;
+pub mod session;
 pub mod time;
 pub mod tools;

@@ -1,0 +1,141 @@
+//! What this build cannot honour yet. Agents and environments store every definition that the contract
+//! allows; a session that needs such an effect is refused here, naming the field. Nothing is accepted
+//! and ignored.
+
+use crate::agent::SessionAgent;
+use crate::environment::{Config, EnvironmentDefinition};
+use crate::error::ApiError;
+use crate::session::CreateSession;
+use crate::tools::{AgentToolset, Policy, Tool, ToolName};
+
+/// A field whose effect this build does not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unbuilt {
+    /// Where the field is, seen from the session.
+    pub path: String,
+    /// What is missing, as a noun phrase.
+    pub what: String,
+}
+
+impl Unbuilt {
+    pub(super) fn new(path: impl Into<String>, what: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            what: what.into(),
+        }
+    }
+}
+
+impl From<Unbuilt> for ApiError {
+    fn from(unbuilt: Unbuilt) -> Self {
+        Self::unbuilt(
+            &unbuilt.path,
+            &format!("{} is not supported by this build", unbuilt.what),
+        )
+    }
+}
+
+/// The first thing that a new session needs and this build does not have. `web_fetch` and `web_search`
+/// that are enabled only by default are tolerated: they are not offered to the model.
+#[must_use]
+pub fn unbuilt(
+    request: &CreateSession,
+    agent: &SessionAgent,
+    environment: &EnvironmentDefinition,
+) -> Option<Unbuilt> {
+    let request_parts = || {
+        if request.budget.is_some() {
+            return Some(Unbuilt::new("budget", "a budget"));
+        }
+        if !request.resources.is_empty() {
+            return Some(Unbuilt::new("resources", "mounting resources"));
+        }
+        request
+            .initial_events
+            .iter()
+            .enumerate()
+            .find(|(_, event)| !event.served())
+            .map(|(index, event)| {
+                Unbuilt::new(
+                    format!("initial_events[{index}].type"),
+                    format!("the event `{}`", event.kind()),
+                )
+            })
+    };
+    request_parts()
+        .or_else(|| in_agent(agent))
+        .or_else(|| in_environment(environment))
+}
+
+fn in_agent(agent: &SessionAgent) -> Option<Unbuilt> {
+    if !agent.skills.is_empty() {
+        return Some(Unbuilt::new("agent.skills", "running skills"));
+    }
+    if agent.multiagent.is_some() {
+        return Some(Unbuilt::new("agent.multiagent", "running a team of agents"));
+    }
+    for (index, tool) in agent.tools.iter().enumerate() {
+        let path = format!("agent.tools[{index}]");
+        match tool {
+            Tool::Custom(_) => {}
+            Tool::McpToolset(_) => return Some(Unbuilt::new(path, "connecting to MCP servers")),
+            Tool::AgentToolset(toolset) => {
+                if let Some(unbuilt) = in_toolset(&path, toolset) {
+                    return Some(unbuilt);
+                }
+            }
+        }
+    }
+    if !agent.mcp_servers.is_empty() {
+        return Some(Unbuilt::new(
+            "agent.mcp_servers",
+            "connecting to MCP servers",
+        ));
+    }
+    None
+}
+
+fn in_toolset(path: &str, toolset: &AgentToolset) -> Option<Unbuilt> {
+    for (index, config) in toolset.configs.iter().enumerate() {
+        let path = format!("{path}.configs[{index}]");
+        if config.enabled && config.name.is_web() {
+            return Some(Unbuilt::new(
+                path,
+                format!("the tool `{}`", config.name.name()),
+            ));
+        }
+        if config.enabled && config.permission_policy != Policy::AlwaysAllow {
+            return Some(Unbuilt::new(
+                format!("{path}.permission_policy"),
+                "a policy other than `always_allow`",
+            ));
+        }
+    }
+    // The default reaches a tool only if no config stands before it.
+    let defaulted = ToolName::ALL
+        .into_iter()
+        .any(|tool| !tool.is_web() && toolset.configs.iter().all(|config| config.name != tool));
+    let default = toolset.default_config;
+    if defaulted && default.enabled && default.permission_policy != Policy::AlwaysAllow {
+        return Some(Unbuilt::new(
+            format!("{path}.default_config.permission_policy"),
+            "a policy other than `always_allow`",
+        ));
+    }
+    None
+}
+
+fn in_environment(environment: &EnvironmentDefinition) -> Option<Unbuilt> {
+    match &environment.config {
+        Config::SelfHosted => Some(Unbuilt::new(
+            "environment_id",
+            "a session in a self_hosted environment",
+        )),
+        Config::Cloud(cloud) => cloud.packages.first_used().map(|manager| {
+            Unbuilt::new(
+                "environment_id",
+                format!("installing packages (`config.packages.{manager}` of the environment)"),
+            )
+        }),
+    }
+}

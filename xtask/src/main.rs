@@ -1,2 +1,41 @@
-//! Developer chores: `cargo xtask <chore>`.
-fn main() {}
+//! Developer chores: `cargo xtask <chore>`. Plain and quick to compile: it runs other programs and reads
+//! files, and never links a crate of the product.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod lint;
+mod run;
+mod sdk;
+mod test;
+mod tidy;
+
+use anyhow::bail;
+
+const HELP: &str = "\
+cargo xtask <chore>
+
+  test            everything that must pass: lint, Rust tests, both SDKs against the real server
+  test --quick    Rust tests only
+  lint            fmt, clippy, deny, tidy
+  tidy            house rules: arrows, module docs, lengths
+  sdk             the official SDKs against the real server
+  bench NAME      api | turn: figure, floor and ratio as JSON
+";
+
+fn main() -> anyhow::Result<()> {
+    let args = std::env::args().skip(1).collect::<Vec<_>>();
+    let words = args.iter().map(String::as_str).collect::<Vec<_>>();
+    match words.as_slice() {
+        ["test"] => test::all(),
+        ["test", "--quick"] => test::rust(),
+        ["lint"] => lint::all(),
+        ["tidy"] => tidy::check(),
+        ["sdk"] => sdk::all(),
+        ["bench", name] => bench::run(name),
+        [] | ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => bail!("no such chore: {}\n\n{HELP}", args.join(" ")),
+    }
+}

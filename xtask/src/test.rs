@@ -1,0 +1,48 @@
+//! What must pass before anything lands.
+
+use crate::run::{cargo, run, succeeds};
+use crate::{lint, sdk};
+
+/// Lint, Rust tests, both SDKs.
+pub(crate) fn all() -> anyhow::Result<()> {
+    lint::all()?;
+    rust()?;
+    sdk::all()
+}
+
+/// The Rust tests: one invocation, so that features and artefacts are shared.
+pub(crate) fn rust() -> anyhow::Result<()> {
+    if succeeds(cargo(&["nextest", "--version"])) {
+        let profile = if std::env::var_os("CI").is_some() {
+            "ci"
+        } else {
+            "default"
+        };
+        let tests = [
+            "nextest",
+            "run",
+            "--workspace",
+            "--locked",
+            "--profile",
+            profile,
+        ];
+        run(cargo(&tests))?;
+    } else {
+        eprintln!("note: cargo-nextest is not installed; falling back to `cargo test`");
+        run(cargo(&[
+            "test",
+            "--workspace",
+            "--locked",
+            "--bins",
+            "--lib",
+            "--tests",
+        ]))?;
+    }
+    run(cargo(&[
+        "test",
+        "--workspace",
+        "--locked",
+        "--doc",
+        "--quiet",
+    ]))
+}

@@ -1,0 +1,138 @@
+//! Reading request bodies: bounded in bytes and in time, JSON in UTF-8 only. It does not look at what
+//! the JSON says.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use bytes::{Bytes, BytesMut};
+use contract::error::{ApiError, ErrorKind};
+use contract::limits::BODY_BYTES;
+use http_body_util::BodyExt;
+
+use crate::limits::DISCARDED_BYTES;
+
+/// Reads a JSON body; empty if there is none.
+///
+/// # Errors
+/// 400 for a body that is compressed, not in UTF-8, too slow or cut; 413 over 32 MB; 415 if there is
+/// one and it does not say that it is JSON.
+pub(crate) async fn read(
+    headers: &HeaderMap,
+    mut body: Body,
+    idle: Duration,
+) -> Result<Bytes, ApiError> {
+    let encoding = headers
+        .get(CONTENT_ENCODING)
+        .map(|value| value.to_str().unwrap_or("?"));
+    if encoding.is_some_and(|value| !value.trim().eq_ignore_ascii_case("identity")) {
+        return Err(ApiError::invalid(
+            "content-encoding: compressed request bodies are not supported; send the body as it is",
+        )
+        .code("request_body_encoding_unsupported"));
+    }
+    let announced = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > BODY_BYTES as u64) {
+        discard(&mut body, idle).await;
+        return Err(too_large());
+    }
+    let mut pieces = BytesMut::new();
+    loop {
+        let Some(piece) = next(&mut body, idle).await? else {
+            break;
+        };
+        if pieces.len() + piece.len() > BODY_BYTES {
+            discard(&mut body, idle).await;
+            return Err(too_large());
+        }
+        pieces.extend_from_slice(&piece);
+    }
+    if !pieces.is_empty() {
+        json_type(headers)?;
+    }
+    Ok(pieces.freeze())
+}
+
+async fn next(body: &mut Body, idle: Duration) -> Result<Option<Bytes>, ApiError> {
+    loop {
+        let frame = tokio::time::timeout(idle, body.frame())
+            .await
+            .map_err(|_| {
+                ApiError::invalid("the request body arrived too slowly")
+                    .code("request_body_timeout")
+            })?;
+        match frame {
+            None => return Ok(None),
+            Some(Err(_)) => return Err(ApiError::invalid("the request body was cut")),
+            // Trailers carry nothing for us.
+            Some(Ok(frame)) => {
+                if let Ok(piece) = frame.into_data() {
+                    return Ok(Some(piece));
+                }
+            }
+        }
+    }
+}
+
+/// Lets a client that is still sending come to the point where it reads the answer.
+async fn discard(body: &mut Body, idle: Duration) {
+    let mut seen = 0;
+    while seen < DISCARDED_BYTES {
+        match next(body, idle).await {
+            Ok(Some(piece)) => seen += piece.len(),
+            Ok(None) | Err(_) => return,
+        }
+    }
+}
+
+fn too_large() -> ApiError {
+    ApiError::new(
+        ErrorKind::RequestTooLarge,
+        format!(
+            "the request body is larger than {} MB",
+            BODY_BYTES / (1024 * 1024)
+        ),
+    )
+}
+
+fn json_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    let wrong = || {
+        ApiError::new(
+            ErrorKind::UnsupportedMediaType,
+            "content-type: the body must be `application/json`",
+        )
+    };
+    let value = headers
+        .get(CONTENT_TYPE)
+        .ok_or_else(wrong)?
+        .to_str()
+        .map_err(|_| wrong())?;
+    let mut parts = value.split(';').map(str::trim);
+    if !parts
+        .next()
+        .is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"))
+    {
+        return Err(wrong());
+    }
+    for parameter in parts {
+        let Some((name, charset)) = parameter.split_once('=') else {
+            continue;
+        };
+        let charset = charset.trim().trim_matches('"');
+        // ASCII is UTF-8.
+        let known = ["utf-8", "utf8", "us-ascii"];
+        if name.trim().eq_ignore_ascii_case("charset")
+            && !known
+                .iter()
+                .any(|known| charset.eq_ignore_ascii_case(known))
+        {
+            return Err(ApiError::invalid("content-type: the charset must be utf-8")
+                .code("unsupported_charset"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,204 @@
+//! Our own accept loop. It bounds what `axum::serve` does not: heads, connections, stalled writes and
+//! the drain. It knows nothing of routes.
+//!
+//! A graceful shutdown waits for ever on an open event stream (tokio-rs/axum#2673): streams end by
+//! themselves on the gateway's shutdown token, and [`Limits::drain`] bounds everything else.
+
+mod stall;
+
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::limits::{HEAD_BYTES, HEADERS, Limits};
+use stall::Stall;
+
+/// How a listener ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drained {
+    /// Every connection ended by itself.
+    Clean,
+    /// So many were cut when the time for the drain was over.
+    Cut(usize),
+}
+
+/// Serves `router` on a TCP listener until `shutdown`, then drains. HTTP/1.1 and HTTP/2.
+///
+/// Cancel safe: yes; dropping it cuts every connection at once.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    shutdown: CancellationToken,
+    limits: Limits,
+) -> Drained {
+    let mut pool = Pool::new(router, limits);
+    loop {
+        let Some(permit) = pool.permit(&shutdown).await else {
+            break;
+        };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                // Answers are small and wait for nothing more.
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "set TCP_NODELAY");
+                }
+                pool.take(stream, permit);
+            }
+            Err(error) => accept_failed(&error).await,
+        }
+    }
+    drop(listener);
+    pool.drain().await
+}
+
+/// Serves `router` on a unix socket, to processes of our own user and of root only.
+///
+/// Cancel safe: yes; dropping it cuts every connection at once.
+pub async fn serve_unix(
+    listener: UnixListener,
+    router: Router,
+    shutdown: CancellationToken,
+    limits: Limits,
+) -> Drained {
+    let own = rustix::process::geteuid().as_raw();
+    let mut pool = Pool::new(router, limits);
+    loop {
+        let Some(permit) = pool.permit(&shutdown).await else {
+            break;
+        };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, _)) if may_control(&stream, own) => pool.take(stream, permit),
+            Ok(_) => tracing::warn!("refused a process of another user on the control socket"),
+            Err(error) => accept_failed(&error).await,
+        }
+    }
+    drop(listener);
+    pool.drain().await
+}
+
+fn may_control(stream: &UnixStream, own: u32) -> bool {
+    stream
+        .peer_cred()
+        .is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
+}
+
+/// Out of descriptors, most likely: wait for some to come back instead of spinning.
+async fn accept_failed(error: &io::Error) {
+    tracing::warn!(%error, "accept");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+}
+
+/// The connections of one listener.
+struct Pool {
+    router: Router,
+    builder: auto::Builder<TokioExecutor>,
+    graceful: GracefulShutdown,
+    tasks: JoinSet<()>,
+    slots: Arc<Semaphore>,
+    limits: Limits,
+}
+
+impl Pool {
+    fn new(router: Router, limits: Limits) -> Self {
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.head)
+            .max_buf_size(HEAD_BYTES)
+            .max_headers(HEADERS);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_header_list_size(u32::try_from(HEAD_BYTES).unwrap_or(u32::MAX))
+            .max_concurrent_streams(128)
+            .keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(limits.head);
+        Self {
+            router,
+            builder,
+            graceful: GracefulShutdown::new(),
+            tasks: JoinSet::new(),
+            slots: Arc::new(Semaphore::new(limits.connections)),
+            limits,
+        }
+    }
+
+    /// The right to hold one more connection; `None` at shutdown.
+    async fn permit(&mut self, shutdown: &CancellationToken) -> Option<OwnedSemaphorePermit> {
+        while self.tasks.try_join_next().is_some() {}
+        tokio::select! {
+            permit = Arc::clone(&self.slots).acquire_owned() => permit.ok(),
+            () = shutdown.cancelled() => None,
+        }
+    }
+
+    fn take<S>(&mut self, stream: S, permit: OwnedSemaphorePermit)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let io = TokioIo::new(Stall::new(stream, self.limits.write_stall));
+        let service = TowerToHyperService::new(self.router.clone());
+        let builder = self.builder.clone();
+        let watcher = self.graceful.watcher();
+        self.tasks.spawn(async move {
+            let _permit = permit;
+            connection(&builder, io, service, watcher).await;
+        });
+    }
+
+    /// Lets requests in flight finish, for a bounded time.
+    async fn drain(mut self) -> Drained {
+        let mut settled = pin!(async {
+            self.graceful.shutdown().await;
+            while self.tasks.join_next().await.is_some() {}
+        });
+        if tokio::time::timeout(self.limits.drain, &mut settled)
+            .await
+            .is_ok()
+        {
+            return Drained::Clean;
+        }
+        let left = self.limits.connections - self.slots.available_permits();
+        tracing::warn!(
+            connections = left,
+            "cut connections that did not end in time"
+        );
+        Drained::Cut(left)
+    }
+}
+
+async fn connection<S>(
+    builder: &auto::Builder<TokioExecutor>,
+    io: TokioIo<Stall<S>>,
+    service: TowerToHyperService<Router>,
+    watcher: Watcher,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connection = builder.serve_connection(io, service).into_owned();
+    if let Err(error) = watcher.watch(connection).await {
+        // Clients go away in the middle of things all the time.
+        tracing::debug!(%error, "connection");
+    }
+}

@@ -1,0 +1,3 @@
+//! Event streams.
+pub(crate) mod frame;
+pub(crate) mod preview;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use contract::event::{Evaluation, Permission};
+use contract::tools::{Policy, Tool, ToolName};
 use serde::{Deserialize, Serialize};
 
 use crate::state::CallKind;
@@ -35,6 +36,31 @@ pub enum Verdict {
 }
 
 impl ToolRules {
+    /// The rules of an agent's tools. What this build does not run is left out, and so refused when a
+    /// model asks for it all the same: web tools, MCP tools, and policies other than `always_allow`
+    /// (session create has refused those that were asked for by name).
+    #[must_use]
+    pub fn of(tools: &[Tool]) -> Self {
+        let mut rules = BTreeMap::new();
+        for tool in tools {
+            match tool {
+                Tool::AgentToolset(toolset) => {
+                    for name in ToolName::ALL.into_iter().filter(|name| !name.is_web()) {
+                        let config = toolset.effective(name);
+                        if config.enabled && config.permission_policy == Policy::AlwaysAllow {
+                            rules.insert(name.name().to_owned(), ToolRule::Allow);
+                        }
+                    }
+                }
+                Tool::Custom(custom) => {
+                    rules.insert(custom.name.clone(), ToolRule::Custom);
+                }
+                Tool::McpToolset(_) => {}
+            }
+        }
+        Self(rules)
+    }
+
     /// What becomes of a call of `name`. Constant in the length of the history.
     #[must_use]
     pub fn judge(&self, name: &str) -> Verdict {

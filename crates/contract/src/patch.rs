@@ -39,3 +39,14 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Patch<T> {
         })
     }
 }
+
+/// For an optional field that may be left out but not be null: with
+/// `#[serde(default, deserialize_with = "present")]`, null is refused as any other wrong type.
+///
+/// # Errors
+/// The value does not have the type.
+pub fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    d: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(d).map(Some)
+}

@@ -18,7 +18,7 @@ use crate::ids::AgentId;
 use crate::metadata::{Metadata, MetadataPatch};
 use crate::model::{ModelConfig, ModelParams};
 use crate::parse::tagged;
-use crate::patch::Patch;
+use crate::patch::{Patch, present};
 use crate::time::Micros;
 use crate::tools::{Tool, ToolParams};
 
@@ -73,8 +73,8 @@ pub struct UpdateAgent {
     #[serde(default)]
     pub metadata: MetadataPatch,
     /// The version that the client believes to be current; absent: whatever it is.
-    #[serde(default)]
-    pub version: Patch<std::num::NonZeroU32>,
+    #[serde(default, deserialize_with = "present")]
+    pub version: Option<std::num::NonZeroU32>,
 }
 
 /// An MCP server, the same in requests, in store and in answers.

@@ -11,7 +11,7 @@ use crate::check;
 use crate::ids::AgentId;
 use crate::limits::{MODEL_ID, ROSTER};
 use crate::parse::{Invalid, StringOr, tagged};
-use crate::patch::Patch;
+use crate::patch::{Patch, present};
 
 /// A team in a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub struct AgentParams {
     /// Which.
     pub id: AgentId,
     /// Absent: the latest.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "present")]
     pub version: Option<NonZeroU32>,
 }
 

@@ -24,7 +24,7 @@ use crate::limits::{
 use crate::metadata::{self, Metadata, MetadataPatch};
 use crate::model::ModelParams;
 use crate::parse::{Invalid, StringOr, tagged};
-use crate::patch::Patch;
+use crate::patch::{Patch, present};
 use crate::secret::Secret;
 use crate::tools::ToolParams;
 
@@ -35,7 +35,7 @@ use crate::tools::ToolParams;
 pub struct CreateSession {
     pub agent: StringOr<AgentObject>,
     pub environment_id: EnvironmentId,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "present")]
     pub budget: Option<Budget>,
     #[serde(default)]
     pub initial_events: Vec<ClientEvent>,
@@ -70,7 +70,7 @@ pub struct AgentAt {
     /// Which.
     pub id: AgentId,
     /// Absent: the latest.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "present")]
     pub version: Option<std::num::NonZeroU32>,
 }
 
@@ -80,7 +80,7 @@ pub struct AgentAt {
 #[allow(missing_docs)] // the fields are the contract's, api.md §7.1
 pub struct AgentWithOverrides {
     pub id: AgentId,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "present")]
     pub version: Option<std::num::NonZeroU32>,
     #[serde(default)]
     pub model: Patch<ModelParams>,
@@ -114,7 +114,7 @@ pub struct UpdateSession {
     pub title: Patch<String>,
     #[serde(default)]
     pub metadata: MetadataPatch,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "present")]
     pub agent: Option<SessionAgentUpdate>,
     #[serde(default)]
     pub budget: Patch<Budget>,

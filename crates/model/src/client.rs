@@ -1,15 +1,25 @@
 //! One model request over HTTP: send, stream, judge. It owns the HTTP clients and must never retry: the
 //! caller has the budget.
 
+use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use reqwest::Response;
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use tokio_util::sync::CancellationToken;
 
-use crate::endpoint::Endpoint;
-use crate::error::{Error, Failure};
+use crate::catalog::Catalog;
+use crate::endpoint::{Dialect, Endpoint, Origin};
+use crate::error::{Error, Failure, Phase};
+use crate::judge::Context;
 use crate::limits;
 use crate::request::{Delta, Request};
-use crate::transcript::{Reply, Usage};
+use crate::sse;
+use crate::stream::{Flow, Reader, Trouble};
+use crate::transcript::{Message, Reply, Usage};
+use crate::{anthropic_request, anthropic_stream, openai_chat_request, openai_chat_stream};
 
 /// Where deltas go while a reply arrives. Called on the caller's task; must not block.
 pub type Sink<'a> = &'a mut (dyn FnMut(Delta) + Send);
@@ -27,6 +37,8 @@ pub struct ClientConfig {
     pub idle: Duration,
     /// Time for the whole request.
     pub total: Duration,
+    /// Where the quirks of models stand.
+    pub catalog: Arc<Catalog>,
 }
 
 impl Default for ClientConfig {
@@ -37,6 +49,7 @@ impl Default for ClientConfig {
             first_byte: limits::FIRST_BYTE,
             idle: limits::IDLE,
             total: limits::TOTAL,
+            catalog: Arc::new(Catalog::embedded()),
         }
     }
 }
@@ -45,6 +58,8 @@ impl Default for ClientConfig {
 #[derive(Clone)]
 pub struct Client {
     config: ClientConfig,
+    guarded: (dial::Mode, reqwest::Client),
+    exempt: (dial::Mode, reqwest::Client),
 }
 
 impl Client {
@@ -53,7 +68,19 @@ impl Client {
     /// # Errors
     /// `reqwest::Error` when the system's TLS roots cannot be loaded.
     pub fn new(config: ClientConfig) -> Result<Client, reqwest::Error> {
-        Ok(Client { config })
+        let options = dial::Options {
+            connect_timeout: config.connect,
+            read_timeout: None,
+            gzip: false,
+        };
+        let with = |mode: dial::Mode| dial::client(&mode, &options).map(|client| (mode, client));
+        let guarded = with(dial::Mode::guarded(config.policy.clone()))?;
+        let exempt = with(dial::Mode::Exempt)?;
+        Ok(Client {
+            config,
+            guarded,
+            exempt,
+        })
     }
 
     /// Asks `endpoint` and streams its answer: deltas to `sink`, then the whole reply. Never retries.
@@ -68,10 +95,244 @@ impl Client {
         cancel: &CancellationToken,
         sink: Sink<'_>,
     ) -> Result<Reply, Failure> {
-        let _ = (endpoint, request, cancel, sink, &self.config);
-        Err(Failure {
-            error: Error::Cancelled,
-            partial_usage: Usage::default(),
+        let mut usage = Usage::default();
+        let context = Context {
+            endpoint,
+            model: endpoint.provider_model(&request.model),
+            path: path(endpoint.dialect),
+        };
+        // Boxed: the future holds the whole exchange and would bloat every caller's.
+        let exchange = Box::pin(self.exchange(context, request, sink, &mut usage));
+        let limited = within(self.config.total, exchange, || {
+            context.timeout(Phase::Total, self.config.total)
+        });
+        let outcome = tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(Error::Cancelled),
+            outcome = limited => outcome,
+        };
+        outcome.map_err(|error| Failure {
+            error,
+            partial_usage: usage,
         })
     }
+
+    async fn exchange(
+        &self,
+        context: Context<'_>,
+        request: &Request,
+        sink: Sink<'_>,
+        usage: &mut Usage,
+    ) -> Result<Reply, Error> {
+        let mut response = self.send(context, request).await?;
+        let status = response.status().as_u16();
+        if status != 200 {
+            let body = self.error_body(&mut response).await;
+            return Err(context.status(status, response.headers(), &body));
+        }
+        if let Some(kind) = response
+            .headers()
+            .get(CONTENT_TYPE)
+            .and_then(|v| v.to_str().ok())
+            && !kind
+                .trim_start()
+                .to_ascii_lowercase()
+                .starts_with("text/event-stream")
+        {
+            return Err(context.garbage(&format!(
+                "content of type {kind} where an event stream was asked for"
+            )));
+        }
+        let mut reader: Box<dyn Reader> = match context.endpoint.dialect {
+            Dialect::AnthropicMessages => Box::new(anthropic_stream::Messages::default()),
+            Dialect::OpenAiChat => Box::new(openai_chat_stream::Chat::default()),
+        };
+        let read = self
+            .read(context, &mut response, reader.as_mut(), sink, usage)
+            .await;
+        *usage = reader.usage();
+        read?;
+        reader.finish(context.model).ok_or_else(|| Error::Cut {
+            endpoint: context.name(),
+        })
+    }
+
+    async fn send(&self, context: Context<'_>, request: &Request) -> Result<Response, Error> {
+        let endpoint = context.endpoint;
+        if !matches!(request.messages.first(), Some(Message::User(_))) {
+            return Err(Error::Malformed {
+                what: "its first message is not the user's".to_owned(),
+            });
+        }
+        let body = match endpoint.dialect {
+            Dialect::AnthropicMessages => anthropic_request::body(request, context.model),
+            Dialect::OpenAiChat => {
+                let quirks = self.config.catalog.quirks(context.model);
+                openai_chat_request::body(request, context.model, quirks)
+            }
+        };
+        let body = body.map_err(|e| Error::Malformed {
+            what: format!("it cannot be written as JSON: {e}"),
+        })?;
+        let (mode, client) = match endpoint.origin {
+            Origin::Operator => &self.exempt,
+            Origin::Tenant => &self.guarded,
+        };
+        let url = endpoint.base_url.join(context.path);
+        // The connector never asks a resolver about a literal address.
+        dial::check_url(mode, &url).map_err(|source| Error::Denied {
+            endpoint: context.name(),
+            source,
+        })?;
+        let sent = client
+            .post(url)
+            .headers(headers(context)?)
+            .body(body)
+            .send();
+        let limit = self.config.first_byte;
+        let sent = async {
+            sent.await
+                .map_err(|e| context.not_sent(e, self.config.connect))
+        };
+        within(limit, sent, || context.timeout(Phase::FirstByte, limit)).await
+    }
+
+    /// Reads events until the reader has its end. `usage` follows, so that a cancel keeps what was known.
+    async fn read(
+        &self,
+        context: Context<'_>,
+        response: &mut Response,
+        reader: &mut dyn Reader,
+        sink: Sink<'_>,
+        usage: &mut Usage,
+    ) -> Result<(), Error> {
+        let (mut parser, mut events, mut taken) = (sse::Parser::default(), Vec::new(), 0_usize);
+        let cut = || Error::Cut {
+            endpoint: context.name(),
+        };
+        loop {
+            let limit = self.config.idle;
+            let chunk = async { response.chunk().await.map_err(|_| cut()) };
+            let chunk = within(limit, chunk, || context.timeout(Phase::Idle, limit)).await?;
+            let last = chunk.is_none();
+            let parsed = match &chunk {
+                Some(bytes) => {
+                    taken = taken.saturating_add(bytes.len());
+                    parser.push(bytes, &mut events)
+                }
+                None => parser.finish(&mut events),
+            };
+            if taken > limits::REPLY_BYTES {
+                let what = "bytes";
+                return Err(context.trouble(Trouble::TooLarge {
+                    what,
+                    limit: limits::REPLY_BYTES,
+                }));
+            }
+            for event in events.drain(..) {
+                match reader.event(&event, sink) {
+                    Ok(Flow::More) => *usage = reader.usage(),
+                    Ok(Flow::Done) => {
+                        // The end of the body is usually here already; taking it keeps the connection.
+                        let _end = response.chunk().now_or_never();
+                        return Ok(());
+                    }
+                    // Half an event at the end of a cut stream does not parse.
+                    Err(Trouble::Garbage(_)) if last => return Err(cut()),
+                    Err(trouble) => return Err(context.trouble(trouble)),
+                }
+            }
+            parsed.map_err(|o| {
+                context.trouble(Trouble::TooLarge {
+                    what: o.what,
+                    limit: o.limit,
+                })
+            })?;
+            if last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The beginning of an error's body; what cannot be read in time is left.
+    async fn error_body(&self, response: &mut Response) -> Vec<u8> {
+        let mut body = Vec::new();
+        while body.len() < limits::ERROR_BODY_BYTES {
+            match tokio::time::timeout(self.config.idle.min(limits::CONNECT), response.chunk())
+                .await
+            {
+                Ok(Ok(Some(bytes))) => body.extend_from_slice(&bytes),
+                Ok(Ok(None) | Err(_)) | Err(_) => break,
+            }
+        }
+        body.truncate(limits::ERROR_BODY_BYTES);
+        body
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, Error>>,
+    late: impl FnOnce() -> Error,
+) -> Result<T, Error> {
+    tokio::time::timeout(limit, work)
+        .await
+        .unwrap_or_else(|_| Err(late()))
+}
+
+fn path(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::AnthropicMessages => "/v1/messages",
+        Dialect::OpenAiChat => "/chat/completions",
+    }
+}
+
+/// Headers that the endpoint's settings may not set: they carry the key or the framing.
+const OURS: [&str; 8] = [
+    "host",
+    "content-length",
+    "content-type",
+    "transfer-encoding",
+    "connection",
+    "accept",
+    "accept-encoding",
+    "te",
+];
+
+fn headers(context: Context<'_>) -> Result<HeaderMap, Error> {
+    let endpoint = context.endpoint;
+    let key_header = endpoint.dialect.key_header();
+    let mut map = HeaderMap::new();
+    map.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    map.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+    if endpoint.dialect == Dialect::AnthropicMessages {
+        map.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+    }
+    for (name, value) in &endpoint.headers {
+        let header = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| context.settings(format!("{name:?} is no header name")))?;
+        if header == key_header || OURS.contains(&header.as_str()) {
+            return Err(context.settings(format!("the header {name} cannot be set")));
+        }
+        let mut value = HeaderValue::from_str(value).map_err(|_| {
+            context.settings(format!(
+                "the value of header {name} has forbidden characters"
+            ))
+        })?;
+        value.set_sensitive(true);
+        map.insert(header, value);
+    }
+    let key = match endpoint.dialect {
+        Dialect::AnthropicMessages => zeroize::Zeroizing::new(endpoint.key.expose().to_owned()),
+        Dialect::OpenAiChat => zeroize::Zeroizing::new(format!("Bearer {}", endpoint.key.expose())),
+    };
+    let mut key = HeaderValue::from_str(&key).map_err(|_| {
+        context.settings(format!(
+            "the key from {} has characters that no header can carry",
+            endpoint.key_source
+        ))
+    })?;
+    key.set_sensitive(true);
+    map.insert(key_header, key);
+    Ok(map)
 }

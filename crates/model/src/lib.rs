@@ -3,13 +3,24 @@
 
 #![forbid(unsafe_code)]
 
+mod anthropic_request;
+mod anthropic_stream;
+mod catalog;
 mod client;
 mod endpoint;
 mod error;
+mod judge;
 pub mod limits;
+mod openai_chat_request;
+mod openai_chat_stream;
 mod request;
+mod sse;
+mod stream;
 mod transcript;
 
+pub use catalog::{
+    Catalog, CatalogError, Lifecycle, MaxTokensField, Model, ModelLimits, Prices, Quirks,
+};
 pub use client::{Client, ClientConfig, Sink};
 pub use endpoint::{BaseUrl, BaseUrlError, Dialect, Endpoint, KeySource, Origin, Secret};
 pub use error::{Class, Error, Failure, Phase};

@@ -1,0 +1,277 @@
+//! What is known about models: the embedded list and the operator's over it. It never refuses a model:
+//! an unknown one has assumed limits.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Mutex;
+
+use serde::Deserialize;
+
+use crate::limits::{UNKNOWN_MAX_INPUT_TOKENS, UNKNOWN_MAX_TOKENS, UNKNOWN_MODELS_REMEMBERED};
+
+const EMBEDDED: &str = include_str!("models.toml");
+
+/// The field that carries the output limit in OpenAI Chat.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MaxTokensField {
+    /// `max_tokens`: most servers of the dialect.
+    #[default]
+    MaxTokens,
+    /// `max_completion_tokens`: OpenAI's own models, which refuse the other.
+    MaxCompletionTokens,
+}
+
+/// How a model differs from its dialect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Quirks {
+    /// Which field carries the output limit (OpenAI Chat only).
+    pub max_tokens_field: MaxTokensField,
+    /// Whether `reasoning_effort` is understood (OpenAI Chat only).
+    pub reasoning_effort: bool,
+}
+
+/// Where a model is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lifecycle {
+    /// In use.
+    #[default]
+    Active,
+    /// Works, but has an end date.
+    Deprecated,
+    /// Gone.
+    Retired,
+}
+
+/// Prices in US dollars per token, as exact decimal texts. Money never becomes a float here.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prices {
+    /// Uncached input.
+    pub input: String,
+    /// Output.
+    pub output: String,
+    /// Read from the cache.
+    pub cache_read: Option<String>,
+    /// Written to the 5-minute cache.
+    pub cache_creation_5m: Option<String>,
+    /// Written to the 1-hour cache.
+    pub cache_creation_1h: Option<String>,
+}
+
+/// What is known about one model. Absent means not known.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// Its id.
+    pub id: String,
+    /// A name for people.
+    pub display_name: String,
+    /// RFC 3339; absent when not known.
+    pub created_at: Option<String>,
+    /// `haiku`, `sonnet`, `opus`, `fable`, `mythos`.
+    pub line: Option<String>,
+    /// Where it is in its life.
+    #[serde(default)]
+    pub lifecycle: Lifecycle,
+    /// Other ids that mean this model.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// Input window in tokens.
+    pub max_input_tokens: Option<u32>,
+    /// Output limit in tokens.
+    pub max_tokens: Option<u32>,
+    /// Names of the capabilities it is known to have, e.g. `image_input`.
+    #[serde(default)]
+    pub capabilities: Vec<String>,
+    /// List prices; a model without them cannot be budgeted.
+    pub prices: Option<Prices>,
+}
+
+/// The limits a session runs under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModelLimits {
+    /// Input window in tokens.
+    pub max_input_tokens: u32,
+    /// Output limit in tokens.
+    pub max_tokens: u32,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    model: Vec<Model>,
+    quirks: Vec<QuirkRule>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct QuirkRule {
+    /// Provider model ids that begin so.
+    prefix: String,
+    #[serde(flatten)]
+    quirks: Quirks,
+}
+
+/// The operator's file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// Not TOML, or not of the shape.
+    #[error("the models file cannot be read")]
+    Syntax(#[source] toml::de::Error),
+    /// A price that is no decimal number.
+    #[error(
+        "the {kind} price {text:?} of model {id} is no decimal number of dollars per token, e.g. \"0.000003\""
+    )]
+    Price {
+        /// The model.
+        id: String,
+        /// Which price.
+        kind: &'static str,
+        /// As written.
+        text: String,
+    },
+}
+
+/// The models that are known.
+#[derive(Debug)]
+pub struct Catalog {
+    models: BTreeMap<String, Model>,
+    quirks: Vec<QuirkRule>,
+    unknown_logged: Mutex<HashSet<String>>,
+}
+
+impl Default for Catalog {
+    fn default() -> Catalog {
+        Catalog::embedded()
+    }
+}
+
+impl Catalog {
+    /// The embedded list alone.
+    #[must_use]
+    pub fn embedded() -> Catalog {
+        let mut catalog = Catalog {
+            models: BTreeMap::new(),
+            quirks: Vec::new(),
+            unknown_logged: Mutex::default(),
+        };
+        catalog
+            .add(EMBEDDED)
+            .expect("models.toml is parsed by the test embedded_catalog_is_valid");
+        catalog
+    }
+
+    /// The embedded list with the operator's file over it: an entry of the same id replaces ours whole,
+    /// and the file's quirks are tried first.
+    ///
+    /// # Errors
+    /// [`CatalogError`] names what is wrong in the file.
+    pub fn with_operator_file(text: &str) -> Result<Catalog, CatalogError> {
+        let mut catalog = Catalog::embedded();
+        catalog.add(text)?;
+        Ok(catalog)
+    }
+
+    fn add(&mut self, text: &str) -> Result<(), CatalogError> {
+        let file: File = toml::from_str(text).map_err(CatalogError::Syntax)?;
+        for model in &file.model {
+            check_prices(model)?;
+        }
+        self.models
+            .extend(file.model.into_iter().map(|m| (m.id.clone(), m)));
+        self.quirks.splice(0..0, file.quirks);
+        Ok(())
+    }
+
+    /// The model of that id or alias.
+    #[must_use]
+    pub fn get(&self, id: &str) -> Option<&Model> {
+        self.models.get(id).or_else(|| {
+            self.models
+                .values()
+                .find(|m| m.aliases.iter().any(|a| a == id))
+        })
+    }
+
+    /// All models, newest first, those of unknown age last, then by id.
+    #[must_use]
+    pub fn list(&self) -> Vec<&Model> {
+        let mut all: Vec<&Model> = self.models.values().collect();
+        all.sort_by(|a, b| {
+            b.created_at
+                .cmp(&a.created_at)
+                .then_with(|| a.id.cmp(&b.id))
+        });
+        all
+    }
+
+    /// The limits of a model; of an unknown one 200,000 and 8,192, and one log line for each such id.
+    #[must_use]
+    pub fn limits(&self, id: &str) -> ModelLimits {
+        let known = self.get(id);
+        if known.is_none() {
+            self.log_unknown(id);
+        }
+        ModelLimits {
+            max_input_tokens: known
+                .and_then(|m| m.max_input_tokens)
+                .unwrap_or(UNKNOWN_MAX_INPUT_TOKENS),
+            max_tokens: known
+                .and_then(|m| m.max_tokens)
+                .unwrap_or(UNKNOWN_MAX_TOKENS),
+        }
+    }
+
+    /// How the provider's model of that id differs from its dialect.
+    #[must_use]
+    pub fn quirks(&self, provider_model: &str) -> Quirks {
+        // Routers prefix the maker's name: "openai/gpt-5".
+        let bare = provider_model.rsplit('/').next().unwrap_or(provider_model);
+        let rule = self
+            .quirks
+            .iter()
+            .find(|r| provider_model.starts_with(&r.prefix) || bare.starts_with(&r.prefix));
+        rule.map(|r| r.quirks).unwrap_or_default()
+    }
+
+    fn log_unknown(&self, id: &str) {
+        let Ok(mut logged) = self.unknown_logged.lock() else {
+            return;
+        };
+        if logged.len() < UNKNOWN_MODELS_REMEMBERED && logged.insert(id.to_owned()) {
+            tracing::warn!(
+                model = id,
+                max_input_tokens = UNKNOWN_MAX_INPUT_TOKENS,
+                max_tokens = UNKNOWN_MAX_TOKENS,
+                "no catalog knows this model; assuming its limits"
+            );
+        }
+    }
+}
+
+fn check_prices(model: &Model) -> Result<(), CatalogError> {
+    let Some(prices) = &model.prices else {
+        return Ok(());
+    };
+    let all = [
+        ("input", Some(&prices.input)),
+        ("output", Some(&prices.output)),
+        ("cache_read", prices.cache_read.as_ref()),
+        ("cache_creation_5m", prices.cache_creation_5m.as_ref()),
+        ("cache_creation_1h", prices.cache_creation_1h.as_ref()),
+    ];
+    for (kind, text) in all {
+        let Some(text) = text else { continue };
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+        let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+        if !digits(whole) || !digits(fraction) {
+            return Err(CatalogError::Price {
+                id: model.id.clone(),
+                kind,
+                text: text.clone(),
+            });
+        }
+    }
+    Ok(())
+}

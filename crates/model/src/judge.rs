@@ -1,0 +1,258 @@
+//! Turns what a provider or the network did into an [`Error`]. It owns scrubbing: no key and no more than
+//! 2 KiB of a provider's words pass it.
+
+use std::time::Duration;
+
+use reqwest::header::HeaderMap;
+use serde_json::Value;
+
+use crate::endpoint::Endpoint;
+use crate::error::{Error, Phase};
+use crate::limits::{ERROR_TEXT_BYTES, RETRY_AFTER};
+use crate::stream::{Trouble, str_of};
+
+/// Shortest text that is scrubbed: shorter ones are no keys and would make holes in ordinary words.
+const SHORTEST_SECRET: usize = 4;
+
+/// What an error about one request needs to know.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) endpoint: &'a Endpoint,
+    /// The model id as sent.
+    pub(crate) model: &'a str,
+    /// The path as sent.
+    pub(crate) path: &'a str,
+}
+
+impl Context<'_> {
+    pub(crate) fn name(&self) -> String {
+        self.endpoint.base_url.as_str().to_owned()
+    }
+
+    /// A provider's words, fit to be shown: keys and header values replaced, control characters gone, cut.
+    pub(crate) fn scrub(&self, words: &str) -> String {
+        let mut text = words.to_owned();
+        let key = self.endpoint.key.expose();
+        let headers = self
+            .endpoint
+            .headers
+            .iter()
+            .map(|(_, value)| value.as_str());
+        for secret in std::iter::once(key).chain(headers) {
+            // A header value may be "Bearer xyz": its last word alone is a secret too.
+            for form in [secret, secret.rsplit(' ').next().unwrap_or_default()] {
+                if form.len() >= SHORTEST_SECRET && text.contains(form) {
+                    text = text.replace(form, "[removed]");
+                }
+            }
+        }
+        let text: String = text
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        let text = text.trim();
+        if text.len() <= ERROR_TEXT_BYTES {
+            return text.to_owned();
+        }
+        let end = text.floor_char_boundary(ERROR_TEXT_BYTES - '…'.len_utf8());
+        format!("{}…", text.get(..end).unwrap_or_default())
+    }
+
+    pub(crate) fn garbage(&self, what: &str) -> Error {
+        let dialect = self.endpoint.dialect.name();
+        Error::Garbage {
+            endpoint: self.name(),
+            dialect,
+            what: self.scrub(what),
+        }
+    }
+
+    pub(crate) fn timeout(&self, phase: Phase, limit: Duration) -> Error {
+        Error::Timeout {
+            endpoint: self.name(),
+            phase,
+            limit,
+        }
+    }
+
+    pub(crate) fn settings(&self, what: impl Into<String>) -> Error {
+        Error::Settings {
+            endpoint: self.name(),
+            what: what.into(),
+        }
+    }
+
+    /// The head of the answer never came.
+    pub(crate) fn not_sent(&self, e: reqwest::Error, connect_limit: Duration) -> Error {
+        let endpoint = self.name();
+        match dial::find(&e) {
+            Some(
+                denied @ (dial::Error::Denied { .. }
+                | dial::Error::Scheme { .. }
+                | dial::Error::NoHost),
+            ) => {
+                return Error::Denied {
+                    endpoint,
+                    source: denied.clone(),
+                };
+            }
+            Some(dial::Error::Timeout { limit, .. }) => {
+                return self.timeout(Phase::Connect, *limit);
+            }
+            Some(dial::Error::Unresolvable { .. }) | None => {}
+        }
+        if e.is_timeout() {
+            return self.timeout(Phase::Connect, connect_limit);
+        }
+        if e.is_connect() {
+            let reason = self.scrub(&innermost(&e));
+            return Error::Connect {
+                endpoint,
+                reason,
+                source: e.without_url(),
+            };
+        }
+        Error::Cut { endpoint }
+    }
+
+    /// The answer's status is not 200. `body` is the beginning of its body.
+    pub(crate) fn status(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> Error {
+        let endpoint = self.name();
+        let message = self.scrub(&words_of(&String::from_utf8_lossy(body)));
+        let retry_after = retry_after(headers);
+        match status {
+            401 | 403 => self.auth(status, message),
+            404 => self.not_found(message),
+            429 => Error::RateLimited {
+                endpoint,
+                retry_after,
+                message,
+            },
+            529 => Error::Overloaded {
+                endpoint,
+                retry_after,
+                message,
+            },
+            408 | 409 | 500..=599 => Error::Server {
+                endpoint,
+                status: Some(status),
+                retry_after,
+                message,
+            },
+            400..=499 => Error::BadRequest {
+                endpoint,
+                status,
+                message,
+            },
+            300..=399 => Error::Redirect { endpoint, status },
+            _ => self.garbage(&format!("HTTP {status}")),
+        }
+    }
+
+    fn auth(&self, status: u16, message: String) -> Error {
+        let key_source = self.endpoint.key_source.clone();
+        let header = self.endpoint.dialect.key_header();
+        Error::Auth {
+            endpoint: self.name(),
+            status,
+            header,
+            key_source,
+            message,
+        }
+    }
+
+    fn not_found(&self, message: String) -> Error {
+        let (model, path) = (self.model.to_owned(), self.path.to_owned());
+        Error::NotFound {
+            endpoint: self.name(),
+            model,
+            path,
+            message,
+        }
+    }
+
+    /// A reader objected in the middle of the stream.
+    pub(crate) fn trouble(&self, trouble: Trouble) -> Error {
+        let endpoint = self.name();
+        let (kind, message) = match trouble {
+            Trouble::Garbage(what) => return self.garbage(&what),
+            Trouble::TooLarge { what, limit } => {
+                return Error::TooLarge {
+                    endpoint,
+                    what,
+                    limit,
+                };
+            }
+            Trouble::Provider { kind, message } => (kind, self.scrub(&message)),
+        };
+        match kind.as_str() {
+            "overloaded_error" => Error::Overloaded {
+                endpoint,
+                retry_after: None,
+                message,
+            },
+            "rate_limit_error" | "rate_limit_exceeded" => Error::RateLimited {
+                endpoint,
+                retry_after: None,
+                message,
+            },
+            "authentication_error" | "invalid_api_key" => self.auth(401, message),
+            "permission_error" => self.auth(403, message),
+            "not_found_error" | "model_not_found" => self.not_found(message),
+            "invalid_request_error" | "context_length_exceeded" => Error::BadRequest {
+                endpoint,
+                status: 400,
+                message,
+            },
+            "request_too_large" => Error::BadRequest {
+                endpoint,
+                status: 413,
+                message,
+            },
+            _ => Error::Server {
+                endpoint,
+                status: None,
+                retry_after: None,
+                message,
+            },
+        }
+    }
+}
+
+fn innermost(e: &reqwest::Error) -> String {
+    let mut at: &dyn std::error::Error = e;
+    while let Some(next) = at.source() {
+        at = next;
+    }
+    match dial::find(e) {
+        Some(named) => format!("{named} ({at})"),
+        None => at.to_string(),
+    }
+}
+
+/// The message of an error envelope of either family, else the text itself.
+fn words_of(body: &str) -> String {
+    let Ok(json) = serde_json::from_str::<Value>(body) else {
+        return body.to_owned();
+    };
+    let error = json.get("error").unwrap_or(&json);
+    if let Some(text) = error.as_str() {
+        return text.to_owned();
+    }
+    let message = str_of(error, "message");
+    if message.is_empty() {
+        body.to_owned()
+    } else {
+        message.to_owned()
+    }
+}
+
+/// Seconds or milliseconds; the date form needs a clock and is rare with model providers.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let number = |name: &str, unit: f64| -> Option<Duration> {
+        let value: f64 = headers.get(name)?.to_str().ok()?.trim().parse().ok()?;
+        Duration::try_from_secs_f64(value * unit).ok()
+    };
+    let wait = number("retry-after-ms", 0.001).or_else(|| number("retry-after", 1.0))?;
+    Some(wait.min(RETRY_AFTER))
+}

@@ -447,7 +447,8 @@ impl AgentDefinition {
     }
 
     /// Pins every referenced agent to what was found. `own` is the agent itself, if it exists already;
-    /// `find` is asked once for each of [`Self::referenced`], in that order.
+    /// `find` is asked once for each of [`Self::referenced`], in that order. After an update call it only
+    /// if the update names `multiagent`: pins that stand are not looked up again.
     ///
     /// # Errors
     /// A referenced agent does not exist, is archived, is the agent itself or has a team of its own.

@@ -2,14 +2,17 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod agents;
+mod bad_agents;
 mod credentials;
 mod environments;
 mod errors;
 mod events;
+mod objects;
 mod parsing;
 mod properties;
 mod queries;
 mod sessions;
+mod teams;
 
 use contract::parse::{Invalid, parse};
 use serde::de::DeserializeOwned;

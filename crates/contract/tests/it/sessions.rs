@@ -164,6 +164,32 @@ fn a_plain_session_needs_nothing_that_is_missing() {
 }
 
 #[test]
+fn a_default_policy_counts_only_where_a_tool_falls_back_to_it() {
+    let request = create(&minimal()).unwrap();
+    let allow = json!({"type": "always_allow"});
+    let configs: Vec<Value> = ["bash", "edit", "read", "write", "glob", "grep"]
+        .iter()
+        .map(|name| json!({"name": name, "permission_policy": allow}))
+        .collect();
+    let toolset = |configs: &[Value]| {
+        agent(
+            json!({"tools": [{"type": "agent_toolset_20260401", "configs": configs,
+            "default_config": {"permission_policy": {"type": "always_ask"}}}]}),
+        )
+    };
+    assert_eq!(
+        unbuilt(&request, &toolset(&configs), &cloud()),
+        None,
+        "web tools are not offered"
+    );
+    let found = unbuilt(&request, &toolset(&configs[1..]), &cloud()).unwrap();
+    assert_eq!(
+        found.path,
+        "agent.tools[0].default_config.permission_policy"
+    );
+}
+
+#[test]
 fn what_cannot_be_honoured_yet_is_refused_by_name() {
     let toolset = |fields: Value| {
         let mut tool = json!({"type": "agent_toolset_20260401"});

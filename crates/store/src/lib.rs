@@ -1,1 +1,30 @@
-//! Persistence behind named async operations. It never leaks a driver type or a transaction, and holds no rule of its own: `session` decides, it stores.
+//! Persistence behind named async operations. It never leaks a driver type or a transaction, and holds
+//! no rule of its own: `session` decides, it stores.
+//!
+//! One writer per database folds what is queued into one durable commit, then publishes to the feed and
+//! answers, in that order: nothing is seen or acknowledged before it is on disk (law 1). Every operation
+//! is an inherent method of [`Store`]; row types stand beside it, one module an aggregate.
+//!
+//! Cancel safety of every operation: dropping its future never undoes a write that was queued; it only
+//! loses the answer.
+#![forbid(unsafe_code)]
+
+pub mod agents;
+pub mod clock;
+pub mod environments;
+pub mod error;
+pub mod events;
+pub mod feed;
+pub mod keys;
+pub mod limits;
+pub mod meta;
+pub mod page;
+pub mod runs;
+pub mod sessions;
+mod sqlite;
+pub mod stats;
+mod store;
+pub mod vaults;
+
+pub use error::{Conflict, Error, OpenError, SubmitError, Thing};
+pub use store::{Options, Store, Synchronous};

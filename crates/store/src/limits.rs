@@ -1,0 +1,40 @@
+//! Limits of the store. Each is a constant with its unit and reason.
+
+/// Writes that may wait for the writer. A caller beyond it waits (back-pressure), it is not refused.
+pub const WRITE_QUEUE: usize = 1_024;
+
+/// Reads that may wait for a reader; beyond it callers wait.
+pub const READ_QUEUE: usize = 1_024;
+
+/// Writes in one commit: bounds how long the first of them waits.
+pub const BATCH_JOBS: usize = 512;
+
+/// Bytes of events after which a commit takes no further write.
+pub const BATCH_BYTES: usize = 4 << 20;
+
+/// Reader threads: reads are short and served from memory, so more would only contend.
+pub const READERS: usize = 3;
+
+/// Pages in the write-ahead log after which the writer checkpoints, once it has answered.
+pub const WAL_PAGES: i32 = 2_000;
+
+/// Bytes of the database file that may be memory-mapped.
+pub const MMAP_BYTES: i64 = 256 << 20;
+
+/// Prepared statements kept by a connection: more than there are operations.
+pub const STATEMENTS: usize = 192;
+
+/// Items a subscriber may lag behind before it is cut. More than one send can produce at once.
+pub const SUBSCRIBER_LAG: usize = 4_096;
+
+/// Active credentials in one vault (contract, behaviours.md §12).
+pub const VAULT_CREDENTIALS: u32 = 20;
+
+/// Events of a deleted session removed in one commit; the rest follows in further ones.
+pub const SWEEP_EVENTS: usize = 1_000;
+
+/// API keys remembered by their hash, so that authentication needs no read.
+pub const KEY_CACHE: usize = 4_096;
+
+const _: () = assert!(SUBSCRIBER_LAG > session::limits::SEND);
+const _: () = assert!(BATCH_JOBS <= WRITE_QUEUE);

@@ -1,0 +1,144 @@
+//! Runs: exactly the sessions with an open turn. Who holds one, which are due, and the wake-ups for
+//! whoever takes them. All costs follow the number of open turns, never the number of sessions.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use contract::ids::SessionId;
+use contract::time::Micros;
+use session::Generation;
+use tokio::sync::Notify;
+
+use crate::error::Error;
+use crate::sqlite;
+use crate::store::{Back, Store};
+
+/// Who holds runs: one process of one start.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Holder(pub String);
+
+/// A run that somebody should take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueRun {
+    /// The session.
+    pub session: SessionId,
+    /// The generation it has now; a claim makes the next one.
+    pub generation: Generation,
+    /// Since when it waits.
+    pub due_at: Micros,
+}
+
+/// Wake-ups that outlive a missed poll: nothing signalled is lost before it is taken.
+#[derive(Debug, Default)]
+pub(crate) struct Signals {
+    pub(crate) wake: Notify,
+    stops: Mutex<BTreeSet<SessionId>>,
+    stopped: Notify,
+}
+
+impl Signals {
+    /// The set holds at most the sessions with an open turn.
+    pub(crate) fn stop(&self, session: SessionId) {
+        let mut stops = self
+            .stops
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        stops.insert(session);
+        drop(stops);
+        self.stopped.notify_one();
+    }
+
+    fn take_stops(&self) -> BTreeSet<SessionId> {
+        std::mem::take(
+            &mut *self
+                .stops
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        )
+    }
+}
+
+impl Store {
+    /// Waits until a run may have become due since the last call. One waiter at a time; a wake-up with
+    /// no waiter is kept for the next. Cancel safe.
+    pub async fn run_due(&self) {
+        self.signals().wake.notified().await;
+    }
+
+    /// Waits for sessions whose runner must stop what it does, because an interrupt waits. One waiter
+    /// at a time. Cancel safe: what was not returned is returned by the next call.
+    pub async fn stops(&self) -> BTreeSet<SessionId> {
+        loop {
+            let stopped = self.signals().stopped.notified();
+            let stops = self.signals().take_stops();
+            if !stops.is_empty() {
+                return stops;
+            }
+            stopped.await;
+        }
+    }
+
+    /// Runs that are due at `now`, longest waiting first, and held ones whose lease has expired.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn due_runs(&self, limit: u32, now: Micros) -> Result<Vec<DueRun>, Error> {
+        match self.back() {
+            Back::Sqlite(db) => db.read(move |c| sqlite::runs::due(c, limit, now)).await,
+        }
+    }
+
+    /// Makes every held run that is not `holder`'s due again: at start, when this process alone has the
+    /// database. Returns how many.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn requeue_all(&self, holder: Holder, now: Micros) -> Result<u64, Error> {
+        match self.back() {
+            Back::Sqlite(db) => {
+                db.write(move |cx| sqlite::runs::requeue_all(cx, &holder, now))
+                    .await
+            }
+        }
+    }
+
+    /// Gives a held run back, so that anyone may take it from `due_at` on. False if `generation` does
+    /// not hold it any more; nothing changed then.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn release(
+        &self,
+        session: SessionId,
+        generation: Generation,
+        due_at: Micros,
+    ) -> Result<bool, Error> {
+        match self.back() {
+            Back::Sqlite(db) => {
+                db.write(move |cx| sqlite::runs::release(cx, session, generation, due_at))
+                    .await
+            }
+        }
+    }
+
+    /// Prolongs the lease of a held run to `ttl` from `now`. False if `generation` does not hold it any
+    /// more: the runner must stop.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn renew(
+        &self,
+        session: SessionId,
+        generation: Generation,
+        ttl: Duration,
+        now: Micros,
+    ) -> Result<bool, Error> {
+        match self.back() {
+            Back::Sqlite(db) => {
+                db.write(move |cx| sqlite::runs::renew(cx, session, generation, ttl, now))
+                    .await
+            }
+        }
+    }
+}

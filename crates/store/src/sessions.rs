@@ -1,0 +1,266 @@
+//! Sessions: creation, inputs, rows and lists. Every rule is the core's; here its decision becomes one
+//! transaction.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::event::Event;
+use contract::ids::{AgentId, EnvironmentId, SessionId, VaultId, WorkspaceId};
+use contract::time::Micros;
+use serde_json::value::RawValue;
+use session::input::Profile;
+use session::{Input, Opening, State, Status, Step};
+
+use crate::agents::AgentRow;
+use crate::environments::EnvironmentRow;
+use crate::error::{Error, SubmitError};
+use crate::events::Stored;
+use crate::page::{List, Slice};
+use crate::runs::Holder;
+use crate::sqlite;
+use crate::store::{Back, Store};
+use crate::vaults::VaultView;
+
+/// Whose sessions an operation may touch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// A client's: those of its workspace; all others are not found.
+    Workspace(WorkspaceId),
+    /// The server's own: all.
+    Any,
+}
+
+impl From<WorkspaceId> for Scope {
+    fn from(workspace: WorkspaceId) -> Self {
+        Self::Workspace(workspace)
+    }
+}
+
+/// A session.
+#[derive(Debug, Clone)]
+pub struct SessionRow {
+    /// Its id.
+    pub id: SessionId,
+    /// Its workspace.
+    pub workspace: WorkspaceId,
+    /// The agent it was made from.
+    pub agent_id: AgentId,
+    /// The agent's version.
+    pub agent_version: u32,
+    /// The agent as it was resolved, as the gateway stored it.
+    pub agent: Box<RawValue>,
+    /// The environment it was made in.
+    pub environment_id: EnvironmentId,
+    /// The environment's definition as it was then, as the gateway stored it.
+    pub environment: Box<RawValue>,
+    /// The vaults it was made with, in order.
+    pub vault_ids: Vec<VaultId>,
+    /// Title and metadata.
+    pub profile: Profile,
+    /// What the core knows of it: status, usage, primary thread.
+    pub state: State,
+    /// When it was made.
+    pub created_at: Micros,
+    /// When it last changed.
+    pub updated_at: Micros,
+    /// Archived since.
+    pub archived_at: Option<Micros>,
+}
+
+/// A new session.
+#[derive(Debug, Clone)]
+pub struct NewSession {
+    /// Its workspace.
+    pub workspace: WorkspaceId,
+    /// The agent.
+    pub agent_id: AgentId,
+    /// Its version.
+    pub agent_version: u32,
+    /// The agent as resolved.
+    pub agent: Box<RawValue>,
+    /// The environment.
+    pub environment_id: EnvironmentId,
+    /// Its definition.
+    pub environment: Box<RawValue>,
+    /// The vaults.
+    pub vault_ids: Vec<VaultId>,
+    /// Title and metadata.
+    pub profile: Profile,
+    /// Its ids, tools and first messages.
+    pub opening: Opening,
+}
+
+/// What a session is made from, read at once.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// The agent at the wanted version.
+    pub agent: AgentRow,
+    /// The environment.
+    pub environment: EnvironmentRow,
+    /// The vaults with their active credentials, in order.
+    pub vaults: Vec<VaultView>,
+}
+
+/// What became true by one input, and is durable.
+#[derive(Debug, Clone)]
+pub struct Committed {
+    /// Which session.
+    pub session: SessionId,
+    /// Its state now.
+    pub state: State,
+    /// The events that took their place, in order.
+    pub events: Vec<Arc<Stored>>,
+    /// The sender's events as accepted, for the reply.
+    pub echo: Vec<Event>,
+    /// What the runner does next.
+    pub step: Step,
+    /// The number of the commit that made it durable; grows, and several inputs may share one.
+    pub commit: u64,
+}
+
+/// Which sessions a list shows, beside its page.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SessionFilter {
+    /// Of this agent.
+    pub agent_id: Option<AgentId>,
+    /// Of this version.
+    pub agent_version: Option<u32>,
+    /// In one of these; empty is any.
+    pub statuses: Vec<Status>,
+}
+
+impl Store {
+    /// Reads all that a new session is made from. Nothing is reserved: [`Store::create_session`]
+    /// checks again.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] or [`Error::Archived`], naming what.
+    pub async fn resolve_for_session(
+        &self,
+        workspace: WorkspaceId,
+        agent: AgentId,
+        version: Option<u32>,
+        environment: EnvironmentId,
+        vaults: Vec<VaultId>,
+    ) -> Result<Resolved, Error> {
+        match self.back() {
+            Back::Sqlite(db) => {
+                db.read(move |c| {
+                    sqlite::sessions::resolve(c, workspace, agent, version, environment, &vaults)
+                })
+                .await
+            }
+        }
+    }
+
+    /// Makes a session, with its first turn open if it starts on messages. That agent, environment and
+    /// vaults exist and are not archived is checked in the same transaction.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] or [`Error::Archived`], naming what; [`crate::Conflict::Exists`] for the id.
+    pub async fn create_session(
+        &self,
+        new: NewSession,
+        now: Micros,
+        entropy: u128,
+    ) -> Result<SessionRow, Error> {
+        match self.back() {
+            Back::Sqlite(db) => {
+                db.write(move |cx| sqlite::submit::create(cx, new, now, entropy))
+                    .await
+            }
+        }
+    }
+
+    /// Decides `input` on the session and makes the decision durable: events, records, inbox, state and
+    /// run in one transaction. [`Input::Claim`] goes through [`Store::claim`].
+    ///
+    /// # Errors
+    /// [`SubmitError`]; nothing changed then.
+    pub async fn submit(
+        &self,
+        scope: impl Into<Scope>,
+        session: SessionId,
+        input: Input,
+        now: Micros,
+        entropy: u128,
+    ) -> Result<Committed, SubmitError> {
+        let scope = scope.into();
+        match self.back() {
+            Back::Sqlite(db) => {
+                let done = db
+                    .write_numbered(move |cx| {
+                        sqlite::submit::submit(cx, scope, session, input, now, entropy)
+                    })
+                    .await;
+                done.map(|(committed, commit)| Committed {
+                    commit,
+                    ..committed
+                })
+            }
+        }
+    }
+
+    /// Takes the open turn of a session for `holder`: the generation goes up, what a lost runner had in
+    /// flight is settled, and the first step is opened. `ttl` bounds the lease; none holds it until
+    /// [`Store::release`] or [`Store::requeue_all`].
+    ///
+    /// # Errors
+    /// [`SubmitError::Held`] if the run is held and its lease has not expired;
+    /// [`session::Refused::NothingToRun`] if no turn is open.
+    pub async fn claim(
+        &self,
+        session: SessionId,
+        holder: Holder,
+        ttl: Option<Duration>,
+        now: Micros,
+        entropy: u128,
+    ) -> Result<Committed, SubmitError> {
+        match self.back() {
+            Back::Sqlite(db) => {
+                let done = db
+                    .write_numbered(move |cx| {
+                        sqlite::submit::claim(cx, session, &holder, ttl, now, entropy)
+                    })
+                    .await;
+                done.map(|(committed, commit)| Committed {
+                    commit,
+                    ..committed
+                })
+            }
+        }
+    }
+
+    /// One session.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn session(
+        &self,
+        scope: impl Into<Scope>,
+        id: SessionId,
+    ) -> Result<SessionRow, Error> {
+        let scope = scope.into();
+        match self.back() {
+            Back::Sqlite(db) => db.read(move |c| sqlite::sessions::get(c, scope, id)).await,
+        }
+    }
+
+    /// Sessions by (created_at, id), both ways.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn sessions(
+        &self,
+        workspace: WorkspaceId,
+        list: List<SessionId>,
+        filter: SessionFilter,
+    ) -> Result<Slice<SessionRow>, Error> {
+        match self.back() {
+            Back::Sqlite(db) => {
+                db.read(move |c| sqlite::sessions::list(c, workspace, &list, &filter))
+                    .await
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Numbered migrations, forward only. Each is applied once, in its own transaction, and its checksum is
+//! kept: a shipped file is never changed.
+
+use std::path::Path;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use rusqlite::Connection;
+
+use crate::clock;
+use crate::error::OpenError;
+
+/// The migrations this build knows, in order; the first is number 1.
+const MIGRATIONS: &[&str] = &[include_str!("../../migrations/sqlite/V1__first.sql")];
+
+pub(super) fn migrate(conn: &mut Connection, path: &Path) -> Result<(), OpenError> {
+    apply(conn, path, MIGRATIONS)
+}
+
+fn apply(conn: &mut Connection, path: &Path, migrations: &[&str]) -> Result<(), OpenError> {
+    let failed = |source: rusqlite::Error| OpenError::Database {
+        path: path.to_owned(),
+        source: source.into(),
+    };
+    conn.execute_batch(
+        "CREATE TABLE IF NOT EXISTS migrations (
+           version    INTEGER PRIMARY KEY,
+           checksum   BLOB NOT NULL,
+           applied_at INTEGER NOT NULL
+         ) STRICT",
+    )
+    .map_err(failed)?;
+    let applied = applied(conn).map_err(failed)?;
+    let known = u32::try_from(migrations.len()).unwrap_or(u32::MAX);
+    if let Some((found, _)) = applied.last().filter(|(found, _)| *found > known) {
+        return Err(OpenError::Newer {
+            path: path.to_owned(),
+            found: *found,
+            known,
+        });
+    }
+    for (version, sql) in (1u32..).zip(migrations) {
+        let checksum = digest(&SHA256, sql.as_bytes());
+        match applied.iter().find(|(v, _)| *v == version) {
+            Some((_, found)) if found == checksum.as_ref() => {}
+            Some(_) => {
+                return Err(OpenError::Altered {
+                    path: path.to_owned(),
+                    version,
+                });
+            }
+            None => one(conn, version, sql, checksum.as_ref()).map_err(|source| {
+                OpenError::Migration {
+                    path: path.to_owned(),
+                    version,
+                    source: source.into(),
+                }
+            })?,
+        }
+    }
+    Ok(())
+}
+
+fn applied(conn: &Connection) -> rusqlite::Result<Vec<(u32, Vec<u8>)>> {
+    let mut statement =
+        conn.prepare("SELECT version, checksum FROM migrations ORDER BY version")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    rows.collect()
+}
+
+fn one(conn: &mut Connection, version: u32, sql: &str, checksum: &[u8]) -> rusqlite::Result<()> {
+    let tx = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    tx.execute_batch(sql)?;
+    tx.execute(
+        "INSERT INTO migrations (version, checksum, applied_at) VALUES (?1, ?2, ?3)",
+        (version, checksum, clock::now().0),
+    )?;
+    tx.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "CREATE TABLE a (x INTEGER) STRICT;";
+    const B: &str = "CREATE TABLE b (x INTEGER) STRICT;";
+
+    fn open() -> Connection {
+        Connection::open_in_memory().expect("memory is there")
+    }
+
+    #[test]
+    fn migrations_are_applied_once_and_in_order() {
+        let mut conn = open();
+        let path = Path::new("x.db");
+        apply(&mut conn, path, &[A]).expect("first");
+        apply(&mut conn, path, &[A, B]).expect("second");
+        apply(&mut conn, path, &[A, B]).expect("again");
+        let versions = applied(&conn).expect("rows");
+        assert_eq!(versions.iter().map(|(v, _)| *v).collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused() {
+        let mut conn = open();
+        let path = Path::new("x.db");
+        apply(&mut conn, path, &[A, B]).expect("both");
+        let refused = apply(&mut conn, path, &[A]);
+        assert!(matches!(
+            refused,
+            Err(OpenError::Newer {
+                found: 2,
+                known: 1,
+                ..
+            })
+        ));
+    }
+
+    #[test]
+    fn an_altered_migration_is_refused() {
+        let mut conn = open();
+        let path = Path::new("x.db");
+        apply(&mut conn, path, &[A]).expect("first");
+        let refused = apply(&mut conn, path, &[B]);
+        assert!(matches!(
+            refused,
+            Err(OpenError::Altered { version: 1, .. })
+        ));
+    }
+
+    #[test]
+    fn a_failing_migration_leaves_nothing_behind() {
+        let mut conn = open();
+        let path = Path::new("x.db");
+        let broken = "CREATE TABLE c (x INTEGER) STRICT; CREATE TABLE c (x INTEGER) STRICT;";
+        let failed = apply(&mut conn, path, &[A, broken]);
+        assert!(matches!(
+            failed,
+            Err(OpenError::Migration { version: 2, .. })
+        ));
+        assert!(conn.prepare("SELECT x FROM c").is_err());
+        assert!(conn.prepare("SELECT x FROM a").is_ok());
+    }
+}

@@ -1,0 +1,177 @@
+//! The SQLite back end: one writer thread that groups commits, a few reader threads, one file of SQL an
+//! aggregate. Nothing outside this directory sees a connection or a statement.
+
+pub(crate) mod agents;
+pub(crate) mod credentials;
+pub(crate) mod environments;
+pub(crate) mod events;
+mod fault;
+pub(crate) mod keys;
+pub(crate) mod meta;
+mod migrate;
+mod paging;
+mod reader;
+mod row;
+pub(crate) mod runs;
+pub(crate) mod sessions;
+pub(crate) mod submit;
+pub(crate) mod vaults;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::{mpsc, oneshot};
+
+pub(crate) use fault::{Fault, Told, Trouble};
+pub(crate) use writer::{Cx, Note};
+
+use crate::error::OpenError;
+use crate::limits;
+use crate::store::{Options, Shared, Synchronous};
+
+/// The database.
+#[derive(Debug)]
+pub(crate) struct Sqlite {
+    writes: mpsc::Sender<writer::Message>,
+    reads: mpsc::Sender<reader::Message>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Sqlite {
+    pub(crate) fn open(
+        path: &Path,
+        options: Options,
+        shared: Arc<Shared>,
+    ) -> Result<Self, OpenError> {
+        let failed = |source: rusqlite::Error| OpenError::Database {
+            path: path.to_owned(),
+            source: source.into(),
+        };
+        let mut conn = connect(path, options).map_err(failed)?;
+        migrate::migrate(&mut conn, path)?;
+        keys::ensure_default(&conn, crate::clock::now()).map_err(failed)?;
+        let (writes, queue) = mpsc::channel(limits::WRITE_QUEUE);
+        let (reads, asked) = mpsc::channel(limits::READ_QUEUE);
+        let asked = Arc::new(Mutex::new(asked));
+        let mut threads = Vec::new();
+        for _ in 0..options.readers.max(1) {
+            let conn = connect(path, options).map_err(failed)?;
+            conn.pragma_update(None, "query_only", true)
+                .map_err(failed)?;
+            let asked = Arc::clone(&asked);
+            threads.push(spawn("store-read", path, move || {
+                reader::run(&conn, &asked)
+            })?);
+        }
+        let writer = writer::Writer::new(conn, queue, shared).map_err(failed)?;
+        threads.push(spawn("store-write", path, move || writer.run())?);
+        Ok(Self {
+            writes,
+            reads,
+            threads: Mutex::new(threads),
+        })
+    }
+
+    /// Runs `work` in the writer and answers once it is durable.
+    pub(crate) async fn write<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        F: FnOnce(&mut Cx<'_>) -> Result<T, Fault<E>> + Send + 'static,
+        T: Send + 'static,
+        E: From<Trouble> + Send + 'static,
+    {
+        self.write_numbered(work).await.map(|(done, _)| done)
+    }
+
+    /// As [`Self::write`], with the number of the commit.
+    pub(crate) async fn write_numbered<T, E, F>(&self, work: F) -> Result<(T, u64), E>
+    where
+        F: FnOnce(&mut Cx<'_>) -> Result<T, Fault<E>> + Send + 'static,
+        T: Send + 'static,
+        E: From<Trouble> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job = writer::job(work, reply);
+        if self.writes.send(writer::Message::Job(job)).await.is_err() {
+            return Err(Trouble::closed().into());
+        }
+        answer
+            .await
+            .unwrap_or_else(|_| Err(Trouble::closed().into()))
+    }
+
+    /// Runs `work` in a reader, on one snapshot.
+    pub(crate) async fn read<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        F: FnOnce(&Connection) -> Result<T, Fault<E>> + Send + 'static,
+        T: Send + 'static,
+        E: From<Trouble> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job = reader::job(work, reply);
+        if self.reads.send(reader::Message::Job(job)).await.is_err() {
+            return Err(Trouble::closed().into());
+        }
+        answer
+            .await
+            .unwrap_or_else(|_| Err(Trouble::closed().into()))
+    }
+
+    pub(crate) fn queue_depth(&self) -> u64 {
+        (self.writes.max_capacity() - self.writes.capacity()) as u64
+    }
+
+    /// Finishes what is queued; the writer checkpoints last, when no reader holds the log.
+    pub(crate) async fn close(&self) {
+        let _ = self.reads.send(reader::Message::Close).await;
+        let _ = self.writes.send(writer::Message::Close).await;
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                if thread.join().is_err() {
+                    tracing::error!("a store thread panicked");
+                }
+            }
+        });
+        let _ = joined.await;
+    }
+}
+
+fn spawn(
+    name: &str,
+    path: &Path,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, OpenError> {
+    let thread = std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work);
+    thread.map_err(|source| OpenError::Database {
+        path: PathBuf::from(path),
+        source: source.into(),
+    })
+}
+
+fn connect(path: &Path, options: Options) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(std::time::Duration::from_secs(5))?;
+    conn.pragma_update(None, "journal_mode", "WAL")?;
+    let synchronous = match options.synchronous {
+        Synchronous::Full => "FULL",
+        Synchronous::Off => "OFF",
+    };
+    conn.pragma_update(None, "synchronous", synchronous)?;
+    conn.pragma_update(None, "foreign_keys", true)?;
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
+    conn.pragma_update(None, "cache_size", -32_768)?;
+    conn.pragma_update(None, "mmap_size", limits::MMAP_BYTES)?;
+    // The writer checkpoints itself, after it has answered.
+    conn.pragma_update(None, "wal_autocheckpoint", 0)?;
+    conn.set_prepared_statement_cache_capacity(limits::STATEMENTS);
+    Ok(conn)
+}

@@ -1,0 +1,130 @@
+//! SQL of `runs`: a row exactly while a turn is open.
+
+use std::time::Duration;
+
+use contract::ids::SessionId;
+use contract::time::Micros;
+use rusqlite::Connection;
+use session::{Generation, State};
+
+use super::row::{int, micros, number, text};
+use super::{Cx, Note, Told};
+use crate::runs::{DueRun, Holder};
+
+/// When a lease taken at `now` ends.
+pub(super) fn until(now: Micros, ttl: Option<Duration>) -> Option<i64> {
+    ttl.map(|t| {
+        now.0
+            .saturating_add(i64::try_from(t.as_micros()).unwrap_or(i64::MAX))
+    })
+}
+
+/// The run is due for anyone.
+pub(super) fn put_due(
+    cx: &mut Cx<'_>,
+    num: i64,
+    state: &State,
+    now: Micros,
+) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO runs (session, id, held, generation, due_at) VALUES (?1, ?2, 0, ?3, ?4)
+               ON CONFLICT (session) DO UPDATE SET held = 0, generation = excluded.generation,
+                 holder = NULL, due_at = excluded.due_at, lease_expires_at = NULL";
+    let generation = int(state.generation.0);
+    let row = (num, state.session.to_string(), generation, now.0);
+    cx.conn.prepare_cached(sql)?.execute(row)?;
+    cx.tell(Note::Wake);
+    Ok(())
+}
+
+/// The run is held.
+pub(super) fn put_held(
+    cx: &Cx<'_>,
+    num: i64,
+    state: &State,
+    holder: &Holder,
+    lease_expires_at: Option<i64>,
+) -> rusqlite::Result<()> {
+    let sql = "UPDATE runs SET held = 1, generation = ?2, holder = ?3, lease_expires_at = ?4
+               WHERE session = ?1";
+    let row = (num, int(state.generation.0), &holder.0, lease_expires_at);
+    cx.conn.prepare_cached(sql)?.execute(row).map(|_| ())
+}
+
+pub(super) fn remove(cx: &Cx<'_>, num: i64) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM runs WHERE session = ?1";
+    cx.conn.prepare_cached(sql)?.execute([num]).map(|_| ())
+}
+
+/// Who holds the run at `now`, if its lease stands.
+pub(super) fn holder(conn: &Connection, num: i64, now: Micros) -> rusqlite::Result<Option<String>> {
+    let sql = "SELECT holder FROM runs WHERE session = ?1 AND held = 1
+               AND (lease_expires_at IS NULL OR lease_expires_at > ?2)";
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut rows = statement.query((num, now.0))?;
+    rows.next()?.map(|row| row.get(0)).transpose()
+}
+
+pub(crate) fn due(conn: &Connection, limit: u32, now: Micros) -> Told<Vec<DueRun>> {
+    const DUE: &str = "SELECT id, generation, due_at FROM runs
+        WHERE held = 0 AND due_at <= ?1 ORDER BY due_at LIMIT ?2";
+    const EXPIRED: &str = "SELECT id, generation, due_at FROM runs
+        WHERE held = 1 AND lease_expires_at IS NOT NULL AND lease_expires_at <= ?1
+        ORDER BY lease_expires_at LIMIT ?2";
+    let mut found = Vec::new();
+    for sql in [DUE, EXPIRED] {
+        let mut statement = conn.prepare_cached(sql)?;
+        let rows = statement.query_map((now.0, limit), |row| {
+            Ok(DueRun {
+                session: text(row, 0)?,
+                generation: Generation(number(row, 1)?),
+                due_at: micros(row, 2)?,
+            })
+        })?;
+        for row in rows {
+            found.push(row?);
+        }
+    }
+    found.truncate(limit as usize);
+    Ok(found)
+}
+
+pub(crate) fn requeue_all(cx: &mut Cx<'_>, holder: &Holder, now: Micros) -> Told<u64> {
+    let sql = "UPDATE runs SET held = 0, holder = NULL, lease_expires_at = NULL, due_at = ?2
+               WHERE held = 1 AND holder <> ?1";
+    let requeued = cx.conn.prepare_cached(sql)?.execute((&holder.0, now.0))?;
+    cx.tell(Note::Wake);
+    Ok(requeued as u64)
+}
+
+pub(crate) fn release(
+    cx: &mut Cx<'_>,
+    session: SessionId,
+    generation: Generation,
+    due_at: Micros,
+) -> Told<bool> {
+    let sql = "UPDATE runs SET held = 0, holder = NULL, lease_expires_at = NULL, due_at = ?3
+               WHERE session = (SELECT num FROM sessions WHERE id = ?1)
+                 AND generation = ?2 AND held = 1";
+    let key = (session.to_string(), int(generation.0), due_at.0);
+    let released = cx.conn.prepare_cached(sql)?.execute(key)? == 1;
+    cx.tell(Note::Wake);
+    Ok(released)
+}
+
+pub(crate) fn renew(
+    cx: &mut Cx<'_>,
+    session: SessionId,
+    generation: Generation,
+    ttl: Duration,
+    now: Micros,
+) -> Told<bool> {
+    let sql = "UPDATE runs SET lease_expires_at = ?3
+               WHERE session = (SELECT num FROM sessions WHERE id = ?1)
+                 AND generation = ?2 AND held = 1";
+    let key = (
+        session.to_string(),
+        int(generation.0),
+        until(now, Some(ttl)),
+    );
+    Ok(cx.conn.prepare_cached(sql)?.execute(key)? == 1)
+}

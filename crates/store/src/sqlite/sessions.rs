@@ -1,0 +1,168 @@
+//! SQL of `sessions` and `session_states`, read side.
+
+use contract::ids::{AgentId, EnvironmentId, SessionId, VaultId, WorkspaceId};
+use rusqlite::{Connection, OptionalExtension, Row};
+use session::{State, Status};
+
+use super::paging::{Source, page};
+use super::row::{json, micros, micros_opt, raw, text};
+use super::{Fault, Told, agents, environments, vaults};
+use crate::error::{Error, Thing};
+use crate::page::{List, Slice};
+use crate::sessions::{Resolved, Scope, SessionFilter, SessionRow};
+
+macro_rules! select {
+    () => {
+        "SELECT t.id, t.workspace, t.agent, t.agent_version, t.agent_body, t.environment,
+            t.environment_body, t.vaults, t.title, t.metadata, st.state, t.created_at, st.updated_at,
+            st.archived_at
+         FROM sessions t CROSS JOIN session_states st ON st.num = t.num"
+    };
+}
+
+const OF_WORKSPACE: Source = Source {
+    select: select!(),
+    scope: "t.workspace = :scope AND (:any OR st.status IN (:s0, :s1, :s2, :s3))",
+    archived: "st.archived_at",
+};
+
+const OF_AGENT: Source = Source {
+    select: select!(),
+    scope: "t.workspace = :scope AND t.agent = :agent
+        AND (:version IS NULL OR t.agent_version = :version)
+        AND (:any OR st.status IN (:s0, :s1, :s2, :s3))",
+    archived: "st.archived_at",
+};
+
+/// The name a status is stored under.
+pub(super) const fn status_name(status: Status) -> &'static str {
+    match status {
+        Status::Idle => "idle",
+        Status::Running => "running",
+        Status::Rescheduling => "rescheduling",
+        Status::Terminated => "terminated",
+    }
+}
+
+fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
+    let state: State = json(row, 10)?;
+    state.check();
+    Ok(SessionRow {
+        id: text(row, 0)?,
+        workspace: text(row, 1)?,
+        agent_id: text(row, 2)?,
+        agent_version: row.get(3)?,
+        agent: raw(row, 4)?,
+        environment_id: text(row, 5)?,
+        environment: raw(row, 6)?,
+        vault_ids: json(row, 7)?,
+        profile: session::input::Profile {
+            title: row.get(8)?,
+            metadata: json(row, 9)?,
+        },
+        state,
+        created_at: micros(row, 11)?,
+        updated_at: micros(row, 12)?,
+        archived_at: micros_opt(row, 13)?,
+    })
+}
+
+/// The session's number, if it is within `scope`.
+pub(super) fn num_of(conn: &Connection, scope: Scope, id: SessionId) -> Told<i64> {
+    let sql = "SELECT num, workspace FROM sessions WHERE id = ?1";
+    let mut statement = conn.prepare_cached(sql)?;
+    let found = statement
+        .query_row([id.to_string()], |row| Ok((row.get(0)?, text(row, 1)?)))
+        .optional()?;
+    match found {
+        Some((num, workspace)) if within(scope, workspace) => Ok(num),
+        Some(_) | None => Err(Thing::Session(id).into()),
+    }
+}
+
+pub(super) fn within(scope: Scope, workspace: WorkspaceId) -> bool {
+    match scope {
+        Scope::Any => true,
+        Scope::Workspace(wanted) => wanted == workspace,
+    }
+}
+
+pub(crate) fn get(conn: &Connection, scope: Scope, id: SessionId) -> Told<SessionRow> {
+    let sql = concat!(select!(), " WHERE t.id = ?1");
+    let mut statement = conn.prepare_cached(sql)?;
+    let row = statement
+        .query_row([id.to_string()], session_row)
+        .optional()?;
+    row.filter(|row| within(scope, row.workspace))
+        .ok_or_else(|| Thing::Session(id).into())
+}
+
+pub(crate) fn list(
+    conn: &Connection,
+    workspace: WorkspaceId,
+    list: &List<SessionId>,
+    filter: &SessionFilter,
+) -> Told<Slice<SessionRow>> {
+    let scope = workspace.to_string();
+    let any = filter.statuses.is_empty();
+    let status = |wanted| {
+        filter
+            .statuses
+            .contains(&wanted)
+            .then(|| status_name(wanted))
+    };
+    let (s0, s1) = (status(Status::Idle), status(Status::Running));
+    let (s2, s3) = (status(Status::Rescheduling), status(Status::Terminated));
+    let key = |row: &SessionRow| (row.created_at, row.id.to_string());
+    let agent = filter.agent_id.map(|a| a.to_string());
+    let mut bound: Vec<(&str, &dyn rusqlite::ToSql)> = vec![
+        (":scope", &scope),
+        (":any", &any),
+        (":s0", &s0),
+        (":s1", &s1),
+        (":s2", &s2),
+        (":s3", &s3),
+    ];
+    let source = if agent.is_some() {
+        bound.push((":agent", &agent));
+        bound.push((":version", &filter.agent_version));
+        &OF_AGENT
+    } else {
+        &OF_WORKSPACE
+    };
+    Ok(page(conn, source, &bound, list, session_row, key)?)
+}
+
+pub(crate) fn resolve(
+    conn: &Connection,
+    workspace: WorkspaceId,
+    agent: AgentId,
+    version: Option<u32>,
+    environment: EnvironmentId,
+    vault_ids: &[VaultId],
+) -> Told<Resolved> {
+    let resolved = Resolved {
+        agent: agents::get(conn, workspace, agent, version)?,
+        environment: environments::get(conn, workspace, environment)?,
+        vaults: vaults::views(conn, workspace, vault_ids)?,
+    };
+    usable(&resolved).map_err(Fault::Told)?;
+    Ok(resolved)
+}
+
+fn usable(resolved: &Resolved) -> Result<(), Error> {
+    if resolved.agent.archived_at.is_some() {
+        return Err(Error::Archived(Thing::Agent));
+    }
+    if resolved.environment.archived_at.is_some() {
+        return Err(Error::Archived(Thing::Environment(resolved.environment.id)));
+    }
+    match resolved
+        .vaults
+        .iter()
+        .find(|v| v.vault.archived_at.is_some())
+    {
+        Some(view) => Err(Error::Archived(Thing::Vault(view.vault.id))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,471 @@
+//! A decision becomes a transaction: state, events, records, inbox and run, or none of them.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::event::Event;
+use contract::ids::{EventId, SessionId};
+use contract::time::Micros;
+use rusqlite::{Connection, OptionalExtension};
+use session::input::{Around, Profile, Waiting};
+use session::{Decision, Input, Intent, Placed, Record, State, Step};
+
+use super::fault::is_taken;
+use super::row::{int, json, map_text, text};
+use super::sessions::{resolve, status_name, within};
+use super::{Cx, Fault, Note, Told, runs};
+use crate::error::{Conflict, SubmitError};
+use crate::events::Stored;
+use crate::feed::Item;
+use crate::limits::SWEEP_EVENTS;
+use crate::runs::Holder;
+use crate::sessions::{Committed, NewSession, Scope, SessionRow};
+
+/// A session as it was before the input.
+struct Before {
+    num: i64,
+    state: State,
+}
+
+/// Whose input it is, for the run.
+enum By<'a> {
+    Client,
+    Runner,
+    Claim {
+        holder: &'a Holder,
+        lease_expires_at: Option<i64>,
+    },
+}
+
+pub(crate) fn submit(
+    cx: &mut Cx<'_>,
+    scope: Scope,
+    session: SessionId,
+    input: Input,
+    now: Micros,
+    entropy: u128,
+) -> Told<Committed, SubmitError> {
+    let by = match &input {
+        Input::Command(_) => By::Client,
+        Input::Fact { .. } => By::Runner,
+        Input::Claim => return Err(Fault::Bad("a claim needs a holder".into())),
+    };
+    let before = load(cx.conn, scope, session)?;
+    decide(cx, &before, input, now, entropy, &by)
+}
+
+pub(crate) fn claim(
+    cx: &mut Cx<'_>,
+    session: SessionId,
+    holder: &Holder,
+    ttl: Option<Duration>,
+    now: Micros,
+    entropy: u128,
+) -> Told<Committed, SubmitError> {
+    let before = load(cx.conn, Scope::Any, session)?;
+    if let Some(holder) = runs::holder(cx.conn, before.num, now)? {
+        return Err(SubmitError::Held { holder }.into());
+    }
+    let by = By::Claim {
+        holder,
+        lease_expires_at: runs::until(now, ttl),
+    };
+    decide(cx, &before, Input::Claim, now, entropy, &by)
+}
+
+fn load(conn: &Connection, scope: Scope, id: SessionId) -> Told<Before, SubmitError> {
+    let sql = "SELECT t.num, t.workspace, st.state FROM sessions t
+               CROSS JOIN session_states st ON st.num = t.num WHERE t.id = ?1";
+    let mut statement = conn.prepare_cached(sql)?;
+    let found = statement
+        .query_row([id.to_string()], |row| {
+            let workspace = text(row, 1)?;
+            let (num, state) = (row.get(0)?, json(row, 2)?);
+            Ok((workspace, Before { num, state }))
+        })
+        .optional()?;
+    match found {
+        Some((workspace, before)) if within(scope, workspace) => Ok(before),
+        Some(_) | None => Err(SubmitError::NotFound.into()),
+    }
+}
+
+fn decide(
+    cx: &mut Cx<'_>,
+    before: &Before,
+    input: Input,
+    now: Micros,
+    entropy: u128,
+    by: &By<'_>,
+) -> Told<Committed, SubmitError> {
+    let needs = input.needs(&before.state);
+    let around = Around {
+        now,
+        entropy,
+        inbox: if needs.inbox {
+            inbox(cx.conn, before.num)?
+        } else {
+            Vec::new()
+        },
+        profile: if needs.profile {
+            profile(cx.conn, before.num)?
+        } else {
+            Profile::default()
+        },
+        custom_calls: custom_calls(cx.conn, before.num, &needs.custom_calls)?,
+    };
+    let decision = session::decide(&before.state, input, around)
+        .map_err(|refused| Fault::Told(SubmitError::Refused(refused)))?;
+    if decision.deleted {
+        return delete(cx, before.num, decision);
+    }
+    let was_archived = before.state.archived;
+    let sql = "UPDATE session_states SET generation = ?3, status = ?4, updated_at = ?5, state = ?6,
+                 archived_at = CASE WHEN ?7 THEN ?5 ELSE archived_at END
+               WHERE num = ?1 AND generation = ?2";
+    let state = &decision.state;
+    let updated = cx.conn.prepare_cached(sql)?.execute((
+        before.num,
+        int(before.state.generation.0),
+        int(state.generation.0),
+        status_name(state.status()),
+        now.0,
+        serde_json::to_string(state)?,
+        state.archived && !was_archived,
+    ))?;
+    assert!(updated == 1, "the state's generation and its column differ");
+    if let Some(profile) = &decision.profile {
+        let sql = "UPDATE sessions SET title = ?2, metadata = ?3 WHERE num = ?1";
+        let metadata = map_text(&profile.metadata)?;
+        cx.conn
+            .prepare_cached(sql)?
+            .execute((before.num, &profile.title, metadata))?;
+    }
+    let was_running = before.state.is_running();
+    move_run(cx, before.num, was_running, &decision, by, now)?;
+    append(cx, before.num, decision)
+}
+
+/// Keeps the run in step with the state.
+fn move_run(
+    cx: &mut Cx<'_>,
+    num: i64,
+    was_running: bool,
+    decision: &Decision,
+    by: &By<'_>,
+    now: Micros,
+) -> rusqlite::Result<()> {
+    let state = &decision.state;
+    if !state.is_running() {
+        return if was_running {
+            runs::remove(cx, num)
+        } else {
+            Ok(())
+        };
+    }
+    // A turn that this very decision opened belongs to nobody yet, whoever's input it was; a runner
+    // that was told to rest has put the turn down.
+    let anew = !was_running || decision.intents.contains(&Intent::Run);
+    match by {
+        By::Client if anew => runs::put_due(cx, num, state, now),
+        By::Client => Ok(()),
+        By::Runner if anew || decision.step == Step::Rest => runs::put_due(cx, num, state, now),
+        By::Runner => Ok(()),
+        By::Claim { .. } if anew || decision.step == Step::Rest => {
+            runs::put_due(cx, num, state, now)
+        }
+        By::Claim {
+            holder,
+            lease_expires_at,
+        } => runs::put_held(cx, num, state, holder, *lease_expires_at),
+    }
+}
+
+/// Writes what the decision adds and has it told.
+fn append<E>(cx: &mut Cx<'_>, num: i64, decision: Decision) -> Told<Committed, E> {
+    for id in &decision.drained {
+        let sql = "DELETE FROM inbox WHERE session = ?1 AND id = ?2";
+        cx.conn
+            .prepare_cached(sql)?
+            .execute((num, id.bits().to_be_bytes()))?;
+    }
+    let mut items = Vec::with_capacity(decision.events.len() + decision.queued.len());
+    let mut events = Vec::with_capacity(decision.events.len());
+    for placed in &decision.events {
+        let stored = Arc::new(stored(placed)?);
+        insert(cx, num, &stored)?;
+        items.push(Item::Event(Arc::clone(&stored)));
+        events.push(stored);
+    }
+    for waiting in decision.queued {
+        items.push(Item::Announced(Arc::new(queue(
+            cx,
+            num,
+            &decision.state,
+            waiting,
+        )?)));
+    }
+    for record in &decision.records {
+        insert_record(cx, num, record)?;
+    }
+    let session = decision.state.session;
+    if !items.is_empty() {
+        cx.tell(Note::Items(session, items));
+    }
+    if decision.intents.contains(&Intent::Stop) {
+        cx.tell(Note::Stop(session));
+    }
+    Ok(Committed {
+        session,
+        state: decision.state,
+        events,
+        echo: decision.echo,
+        step: decision.step,
+        commit: 0,
+    })
+}
+
+fn stored(placed: &Placed) -> Result<Stored, serde_json::Error> {
+    Ok(Stored {
+        seq: Some(placed.seq),
+        thread: placed.thread,
+        on_primary: placed.on_primary,
+        id: placed.event.id,
+        kind: Cow::Borrowed(placed.event.body.kind()),
+        processed_at: placed.event.processed_at,
+        json: Arc::from(serde_json::to_string(&placed.event)?),
+    })
+}
+
+fn insert(cx: &mut Cx<'_>, num: i64, event: &Stored) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO events (session, seq, id, thread, on_primary, kind, processed_at, body)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    cx.conn.prepare_cached(sql)?.execute((
+        num,
+        event.seq.map(int),
+        event.id.bits().to_be_bytes(),
+        event.thread.bits().to_be_bytes(),
+        event.on_primary,
+        &*event.kind,
+        event.processed_at.map(|t| t.0),
+        &*event.json,
+    ))?;
+    cx.bytes += event.json.len();
+    cx.events += 1;
+    Ok(())
+}
+
+fn insert_record(cx: &mut Cx<'_>, num: i64, record: &Record) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO records (session, seq, kind, body) VALUES (?1, ?2, ?3, ?4)";
+    let row = (num, int(record.seq), record.kind.name(), record.body.get());
+    cx.conn.prepare_cached(sql)?.execute(row)?;
+    cx.bytes += record.body.get().len();
+    Ok(())
+}
+
+fn queue<E>(cx: &mut Cx<'_>, num: i64, state: &State, waiting: Waiting) -> Told<Stored, E> {
+    let form = serde_json::to_string(&waiting.event)?;
+    let body = waiting.event.body();
+    let kind = body.kind();
+    let event = Event {
+        id: waiting.id,
+        processed_at: None,
+        body,
+    };
+    let json: Arc<str> = Arc::from(serde_json::to_string(&event)?);
+    let thread = state.thread;
+    let sql = "INSERT INTO inbox (session, id, thread, kind, event, body)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let (id, of) = (waiting.id.bits().to_be_bytes(), thread.bits().to_be_bytes());
+    cx.conn
+        .prepare_cached(sql)?
+        .execute((num, id, of, kind, form, &*json))?;
+    cx.bytes += 2 * json.len();
+    Ok(Stored {
+        seq: None,
+        thread,
+        on_primary: true,
+        id: waiting.id,
+        kind: Cow::Borrowed(kind),
+        processed_at: None,
+        json,
+    })
+}
+
+fn inbox(conn: &Connection, num: i64) -> rusqlite::Result<Vec<Waiting>> {
+    let sql = "SELECT id, event FROM inbox INDEXED BY inbox_order WHERE session = ?1 ORDER BY n";
+    let mut statement = conn.prepare_cached(sql)?;
+    let rows = statement.query_map([num], |row| {
+        Ok(Waiting {
+            id: super::row::event_id(row, 0)?,
+            event: json(row, 1)?,
+        })
+    })?;
+    rows.collect()
+}
+
+fn profile(conn: &Connection, num: i64) -> rusqlite::Result<Profile> {
+    let sql = "SELECT title, metadata FROM sessions WHERE num = ?1";
+    conn.prepare_cached(sql)?.query_row([num], |row| {
+        Ok(Profile {
+            title: row.get(0)?,
+            metadata: json(row, 1)?,
+        })
+    })
+}
+
+fn custom_calls(
+    conn: &Connection,
+    num: i64,
+    wanted: &BTreeSet<EventId>,
+) -> rusqlite::Result<BTreeSet<EventId>> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM events
+               WHERE session = ?1 AND id = ?2 AND kind = 'agent.custom_tool_use')";
+    let mut found = BTreeSet::new();
+    for id in wanted {
+        let key = (num, id.bits().to_be_bytes());
+        if conn.prepare_cached(sql)?.query_row(key, |row| row.get(0))? {
+            found.insert(*id);
+        }
+    }
+    Ok(found)
+}
+
+pub(crate) fn create(
+    cx: &mut Cx<'_>,
+    new: NewSession,
+    now: Micros,
+    entropy: u128,
+) -> Told<SessionRow> {
+    let version = Some(new.agent_version);
+    let (workspace, environment) = (new.workspace, new.environment_id);
+    resolve(
+        cx.conn,
+        workspace,
+        new.agent_id,
+        version,
+        environment,
+        &new.vault_ids,
+    )?;
+    let around = Around {
+        now,
+        entropy,
+        ..Around::default()
+    };
+    let decision = session::open(new.opening, &around);
+    let state = decision.state.clone();
+    let sql = "INSERT INTO sessions (id, workspace, agent, agent_version, environment, created_at,
+                 title, metadata, vaults, agent_body, environment_body)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+    let done = cx.conn.prepare_cached(sql)?.execute((
+        state.session.to_string(),
+        workspace.to_string(),
+        new.agent_id.to_string(),
+        new.agent_version,
+        environment.to_string(),
+        now.0,
+        &new.profile.title,
+        map_text(&new.profile.metadata)?,
+        serde_json::to_string(&new.vault_ids)?,
+        new.agent.get(),
+        new.environment.get(),
+    ));
+    match done {
+        Err(error) if is_taken(&error) => return Err(Conflict::Exists.into()),
+        done => done?,
+    };
+    let num = cx.conn.last_insert_rowid();
+    let sql = "INSERT INTO session_states (num, generation, status, updated_at, state)
+               VALUES (?1, ?2, ?3, ?4, ?5)";
+    cx.conn.prepare_cached(sql)?.execute((
+        num,
+        int(state.generation.0),
+        status_name(state.status()),
+        now.0,
+        serde_json::to_string(&state)?,
+    ))?;
+    move_run(cx, num, false, &decision, &By::Client, now)?;
+    append::<crate::error::Error>(cx, num, decision)?;
+    Ok(SessionRow {
+        id: state.session,
+        workspace,
+        agent_id: new.agent_id,
+        agent_version: new.agent_version,
+        agent: new.agent,
+        environment_id: environment,
+        environment: new.environment,
+        vault_ids: new.vault_ids,
+        profile: new.profile,
+        state,
+        created_at: now,
+        updated_at: now,
+        archived_at: None,
+    })
+}
+
+/// Removes the session at once; its events go in bounded steps, so that a long history stalls nobody.
+fn delete(cx: &mut Cx<'_>, num: i64, decision: Decision) -> Told<Committed, SubmitError> {
+    for sql in [
+        "DELETE FROM sessions WHERE num = ?1",
+        "DELETE FROM session_states WHERE num = ?1",
+        "DELETE FROM inbox WHERE session = ?1",
+        "DELETE FROM runs WHERE session = ?1",
+        "INSERT INTO trash (session) VALUES (?1)",
+    ] {
+        cx.conn.prepare_cached(sql)?.execute([num])?;
+    }
+    let events = decision
+        .events
+        .iter()
+        .map(|placed| stored(placed).map(Arc::new));
+    let events = events.collect::<Result<Vec<_>, _>>()?;
+    let session = decision.state.session;
+    let items = events.iter().map(|e| Item::Event(Arc::clone(e))).collect();
+    cx.tell(Note::Items(session, items));
+    cx.tell(Note::End(session));
+    cx.tell(Note::Trash);
+    Ok(Committed {
+        session,
+        state: decision.state,
+        events,
+        echo: decision.echo,
+        step: decision.step,
+        commit: 0,
+    })
+}
+
+/// True if deleted sessions left events behind.
+pub(super) fn has_trash(conn: &Connection) -> rusqlite::Result<bool> {
+    conn.query_row("SELECT EXISTS (SELECT 1 FROM trash)", [], |row| row.get(0))
+}
+
+/// Removes some events of one deleted session; true if there is more to do.
+pub(super) fn sweep(conn: &Connection) -> rusqlite::Result<bool> {
+    let first = "SELECT session FROM trash ORDER BY session LIMIT 1";
+    let Some(num) = conn
+        .prepare_cached(first)?
+        .query_row([], |row| row.get::<_, i64>(0))
+        .optional()?
+    else {
+        return Ok(false);
+    };
+    let mut left = false;
+    for sql in [
+        "DELETE FROM events WHERE rowid IN
+           (SELECT rowid FROM events INDEXED BY events_seq WHERE session = ?1 LIMIT ?2)",
+        "DELETE FROM records WHERE rowid IN
+           (SELECT rowid FROM records WHERE session = ?1 LIMIT ?2)",
+    ] {
+        let gone = conn
+            .prepare_cached(sql)?
+            .execute((num, SWEEP_EVENTS as i64))?;
+        left |= gone == SWEEP_EVENTS;
+    }
+    if !left {
+        conn.prepare_cached("DELETE FROM trash WHERE session = ?1")?
+            .execute([num])?;
+    }
+    has_trash(conn)
+}

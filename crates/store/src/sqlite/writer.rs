@@ -1,0 +1,324 @@
+//! The writer thread: takes what is queued, runs each write in a savepoint of one transaction, commits,
+//! publishes, answers; in that order. A write that fails rolls back alone.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use contract::ids::SessionId;
+use rusqlite::Connection;
+use rusqlite::hooks::Wal;
+use tokio::sync::{mpsc, oneshot};
+
+use super::fault::{Fault, Trouble};
+use super::submit;
+use crate::feed::Item;
+use crate::limits;
+use crate::store::Shared;
+
+/// What is told to the rest of the process once the commit is durable.
+pub(crate) enum Note {
+    /// Something appears on the session's streams.
+    Items(SessionId, Vec<Item>),
+    /// The session is gone.
+    End(SessionId),
+    /// A run became due.
+    Wake,
+    /// The session's runner must stop.
+    Stop(SessionId),
+    /// A deleted session left events to sweep.
+    Trash,
+}
+
+/// What a write sees: the connection, inside its savepoint, and what it wants told.
+pub(crate) struct Cx<'c> {
+    /// The connection.
+    pub(crate) conn: &'c Connection,
+    notes: Vec<Note>,
+    /// Bytes of events written by this batch.
+    pub(crate) bytes: usize,
+    /// Events written by this batch.
+    pub(crate) events: u64,
+}
+
+impl Cx<'_> {
+    /// Has `note` told after the commit.
+    pub(crate) fn tell(&mut self, note: Note) {
+        self.notes.push(note);
+    }
+}
+
+/// A queued write.
+pub(super) trait Job: Send {
+    /// Does its work; false if it must be rolled back.
+    fn run(&mut self, cx: &mut Cx<'_>) -> bool;
+    /// Answers its caller, given the number of the commit or why there was none.
+    fn answer(self: Box<Self>, commit: Result<u64, &str>);
+}
+
+struct Typed<F, T, E> {
+    work: Option<F>,
+    done: Option<Result<T, E>>,
+    reply: oneshot::Sender<Result<(T, u64), E>>,
+}
+
+/// What the writer is asked.
+pub(super) enum Message {
+    Job(Box<dyn Job>),
+    Close,
+}
+
+pub(super) fn job<T, E, F>(work: F, reply: oneshot::Sender<Result<(T, u64), E>>) -> Box<dyn Job>
+where
+    F: FnOnce(&mut Cx<'_>) -> Result<T, Fault<E>> + Send + 'static,
+    T: Send + 'static,
+    E: From<Trouble> + Send + 'static,
+{
+    Box::new(Typed {
+        work: Some(work),
+        done: None,
+        reply,
+    })
+}
+
+impl<F, T, E> Job for Typed<F, T, E>
+where
+    F: FnOnce(&mut Cx<'_>) -> Result<T, Fault<E>> + Send,
+    T: Send,
+    E: From<Trouble> + Send,
+{
+    fn run(&mut self, cx: &mut Cx<'_>) -> bool {
+        let Some(work) = self.work.take() else {
+            return false;
+        };
+        let done = catch_unwind(AssertUnwindSafe(|| work(cx)));
+        // A broken invariant ends this write, not the process; nothing of it is stored.
+        let done = done.unwrap_or_else(|panic| Err(Fault::Bad(said(&*panic).into())));
+        let done = done.map_err(Fault::settle);
+        let keep = done.is_ok();
+        self.done = Some(done);
+        keep
+    }
+
+    fn answer(self: Box<Self>, commit: Result<u64, &str>) {
+        let answer = match (self.done, commit) {
+            (Some(Err(error)), _) => Err(error),
+            (Some(Ok(done)), Ok(commit)) => Ok((done, commit)),
+            (Some(Ok(_)), Err(why)) => Err(Trouble::Unavailable(why.into()).into()),
+            (None, _) => Err(Trouble::closed().into()),
+        };
+        // The caller may be gone: what it wrote stands.
+        let _ = self.reply.send(answer);
+    }
+}
+
+fn said(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a write panicked".to_owned())
+}
+
+/// The writer.
+pub(super) struct Writer {
+    conn: Connection,
+    queue: mpsc::Receiver<Message>,
+    shared: Arc<Shared>,
+    trash: bool,
+    commits: u64,
+    /// Pages in the write-ahead log after the last commit.
+    wal_pages: Arc<AtomicI32>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        mut conn: Connection,
+        queue: mpsc::Receiver<Message>,
+        shared: Arc<Shared>,
+    ) -> rusqlite::Result<Self> {
+        let wal_pages = Arc::<AtomicI32>::default();
+        let seen = Arc::clone(&wal_pages);
+        conn.wal_hook(Some(move |_: &mut Wal, pages: i32| {
+            seen.store(pages, Ordering::Relaxed);
+            Ok(())
+        }))?;
+        let trash = submit::has_trash(&conn)?;
+        Ok(Self {
+            conn,
+            queue,
+            shared,
+            trash,
+            commits: 0,
+            wal_pages,
+        })
+    }
+
+    pub(super) fn run(mut self) {
+        loop {
+            let message = match self.queue.try_recv() {
+                Ok(message) => Some(message),
+                Err(mpsc::error::TryRecvError::Empty) if self.trash => {
+                    self.sweep();
+                    continue;
+                }
+                Err(mpsc::error::TryRecvError::Empty) => self.queue.blocking_recv(),
+                Err(mpsc::error::TryRecvError::Disconnected) => None,
+            };
+            match message {
+                Some(Message::Job(job)) => self.batch(job),
+                // What is queued already is still done.
+                Some(Message::Close) => self.queue.close(),
+                None => break,
+            }
+            if self.wal_pages.load(Ordering::Relaxed) >= limits::WAL_PAGES {
+                self.checkpoint("PASSIVE");
+            }
+        }
+        self.checkpoint("TRUNCATE");
+    }
+
+    /// One transaction of `first` and whatever else waits.
+    fn batch(&mut self, first: Box<dyn Job>) {
+        let mut jobs = Vec::with_capacity(32);
+        let mut next = Some(first);
+        let mut kept = 0u64;
+        let mut lost = self.execute("BEGIN IMMEDIATE").err();
+        let mut cx = Cx {
+            conn: &self.conn,
+            notes: Vec::new(),
+            bytes: 0,
+            events: 0,
+        };
+        while let Some(mut job) = next.take() {
+            if lost.is_none() {
+                match run_one(&mut cx, &mut *job) {
+                    Ok(keep) => kept += u64::from(keep),
+                    Err(error) => lost = Some(error),
+                }
+            }
+            jobs.push(job);
+            if jobs.len() < limits::BATCH_JOBS && cx.bytes < limits::BATCH_BYTES {
+                next = match self.queue.try_recv() {
+                    Ok(Message::Job(job)) => Some(job),
+                    Ok(Message::Close) => {
+                        self.queue.close();
+                        None
+                    }
+                    Err(_) => None,
+                };
+            }
+        }
+        let Cx { notes, events, .. } = cx;
+        let end = if kept > 0 { "COMMIT" } else { "ROLLBACK" };
+        if lost.is_none() {
+            lost = self.execute(end).err();
+        }
+        if let Some(error) = &lost {
+            tracing::error!(%error, jobs = jobs.len(), "a commit failed; nothing of it is stored");
+            if !self.conn.is_autocommit() {
+                let _ = self.execute("ROLLBACK");
+            }
+        } else {
+            self.count(jobs.len() as u64, kept, events);
+            self.publish(notes);
+        }
+        let why = lost.map(|e| e.to_string());
+        for job in jobs {
+            job.answer(why.as_deref().map_or(Ok(self.commits), Err));
+        }
+    }
+
+    fn count(&mut self, jobs: u64, kept: u64, events: u64) {
+        let counters = &self.shared.counters;
+        if kept > 0 {
+            self.commits += 1;
+            counters.commits.fetch_add(1, Ordering::Relaxed);
+            counters.max_batch.fetch_max(kept, Ordering::Relaxed);
+        }
+        counters.jobs.fetch_add(kept, Ordering::Relaxed);
+        counters.refused.fetch_add(jobs - kept, Ordering::Relaxed);
+        counters.events.fetch_add(events, Ordering::Relaxed);
+    }
+
+    fn publish(&mut self, notes: Vec<Note>) {
+        let Shared {
+            feed,
+            signals,
+            counters,
+        } = &*self.shared;
+        let mut wake = false;
+        for note in notes {
+            match note {
+                Note::Items(session, items) => feed.publish(session, &items, counters),
+                Note::End(session) => feed.end(session),
+                Note::Wake => wake = true,
+                Note::Stop(session) => signals.stop(session),
+                Note::Trash => self.trash = true,
+            }
+        }
+        if wake {
+            signals.wake.notify_one();
+        }
+    }
+
+    /// Removes a bounded number of events of deleted sessions, in a commit of its own.
+    fn sweep(&mut self) {
+        let swept = self.execute("BEGIN IMMEDIATE").and_then(|()| {
+            let more = submit::sweep(&self.conn)?;
+            self.execute("COMMIT")?;
+            Ok(more)
+        });
+        match swept {
+            Ok(more) => {
+                self.trash = more;
+                self.commits += 1;
+                self.shared.counters.commits.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error) => {
+                tracing::error!(%error, "sweeping deleted sessions failed; tried again at the next start");
+                self.trash = false;
+                if !self.conn.is_autocommit() {
+                    let _ = self.execute("ROLLBACK");
+                }
+            }
+        }
+    }
+
+    fn checkpoint(&self, mode: &'static str) {
+        let sql = match mode {
+            "TRUNCATE" => "PRAGMA wal_checkpoint(TRUNCATE)",
+            _ => "PRAGMA wal_checkpoint(PASSIVE)",
+        };
+        match self.conn.query_row(sql, [], |_| Ok(())) {
+            Ok(()) => self
+                .shared
+                .counters
+                .checkpoints
+                .fetch_add(1, Ordering::Relaxed),
+            Err(error) => {
+                tracing::warn!(%error, "a checkpoint failed; the log grows until one succeeds");
+                0
+            }
+        };
+        self.wal_pages.store(0, Ordering::Relaxed);
+    }
+
+    fn execute(&self, sql: &str) -> rusqlite::Result<()> {
+        self.conn.prepare_cached(sql)?.execute([]).map(|_| ())
+    }
+}
+
+/// Runs one write in its savepoint. An error means that the whole transaction is gone.
+fn run_one(cx: &mut Cx<'_>, job: &mut dyn Job) -> rusqlite::Result<bool> {
+    let conn = cx.conn;
+    let execute = |sql: &str| conn.prepare_cached(sql)?.execute([]).map(|_| ());
+    let (told, bytes, events) = (cx.notes.len(), cx.bytes, cx.events);
+    execute("SAVEPOINT job")?;
+    let keep = job.run(cx);
+    if !keep {
+        cx.notes.truncate(told);
+        (cx.bytes, cx.events) = (bytes, events);
+        execute("ROLLBACK TO job")?;
+    }
+    execute("RELEASE job")?;
+    Ok(keep)
+}

@@ -1,0 +1,126 @@
+//! The handle everyone holds: which back end there is, the feed and the wake-ups beside it. Opening and
+//! closing; every other operation stands with its aggregate.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::OpenError;
+use crate::feed::Feed;
+use crate::keys::KnownKeys;
+use crate::limits;
+use crate::runs::Signals;
+use crate::sqlite::Sqlite;
+use crate::stats::{Counters, Stats};
+
+/// When a commit counts as durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Synchronous {
+    /// When the disk has it.
+    #[default]
+    Full,
+    /// When the kernel has it: a power cut loses acknowledged events. Only for the test that shows it.
+    Off,
+}
+
+/// How a database is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// When a commit counts as durable.
+    pub synchronous: Synchronous,
+    /// Reader threads, at least 1.
+    pub readers: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            synchronous: Synchronous::Full,
+            readers: limits::READERS,
+        }
+    }
+}
+
+/// The back ends there are.
+#[derive(Debug)]
+pub(crate) enum Back {
+    /// Embedded SQLite.
+    Sqlite(Sqlite),
+}
+
+/// What the back end shares with the handle: where it announces what it committed.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    pub(crate) feed: Feed,
+    pub(crate) signals: Signals,
+    pub(crate) counters: Counters,
+}
+
+#[derive(Debug)]
+struct Inner {
+    back: Back,
+    shared: Arc<Shared>,
+    keys: KnownKeys,
+}
+
+/// The store. Cloning it clones a handle.
+#[derive(Debug, Clone)]
+pub struct Store(Arc<Inner>);
+
+impl Store {
+    /// Opens the database at `path`, made and migrated if need be. Blocks until that is done. That no
+    /// other process has it open is the caller's business (the data directory's lock).
+    ///
+    /// # Errors
+    /// [`OpenError`], which says what to do.
+    pub fn open(path: &Path, options: Options) -> Result<Self, OpenError> {
+        let shared = Arc::<Shared>::default();
+        let back = Back::Sqlite(Sqlite::open(path, options, Arc::clone(&shared))?);
+        Ok(Self(Arc::new(Inner {
+            back,
+            shared,
+            keys: KnownKeys::default(),
+        })))
+    }
+
+    /// Ends subscriptions, finishes what is queued, checkpoints and closes. Later operations answer
+    /// `Unavailable`. Closing again does nothing.
+    pub async fn close(&self) {
+        self.0.shared.feed.close();
+        match &self.0.back {
+            Back::Sqlite(db) => db.close().await,
+        }
+    }
+
+    /// Counters since the store was opened.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let depth = match &self.0.back {
+            Back::Sqlite(db) => db.queue_depth(),
+        };
+        self.0.shared.counters.read(depth)
+    }
+
+    pub(crate) fn back(&self) -> &Back {
+        &self.0.back
+    }
+
+    pub(crate) fn feed(&self) -> &Feed {
+        &self.0.shared.feed
+    }
+
+    pub(crate) fn signals(&self) -> &Signals {
+        &self.0.shared.signals
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.0.shared.counters
+    }
+
+    pub(crate) fn known_keys(&self) -> &KnownKeys {
+        &self.0.keys
+    }
+
+    pub(crate) fn forget_keys(&self) {
+        self.0.keys.forget();
+    }
+}

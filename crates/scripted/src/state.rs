@@ -1,0 +1,235 @@
+//! What the server remembers: the log, the ledger, the gates and the failures that have happened. All of
+//! it bounded; no IO.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use http::HeaderMap;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::limits::{LOG_BYTES, LOG_ENTRIES, NAMES};
+use crate::prefix::{Ledger, Prompt, Stats, Tokens};
+use crate::script::{Script, Step, Turn, default_step, find};
+
+/// One request as it came.
+#[derive(Clone, Debug, Serialize)]
+pub struct Recorded {
+    /// Its number, from 0.
+    pub index: u64,
+    /// Its method.
+    pub method: String,
+    /// Its path.
+    pub path: String,
+    /// Its headers; keys are shown as `(set)`.
+    pub headers: BTreeMap<String, String>,
+    /// Its body: JSON, or the text when it is none.
+    pub body: Value,
+    /// The share of its input tokens that a cache could give back; `None` when it was refused.
+    pub prefix_ratio: Option<f64>,
+    #[serde(skip)]
+    size: usize,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    next: u64,
+    log: VecDeque<Recorded>,
+    log_bytes: usize,
+    ledger: Ledger,
+    released: BTreeSet<String>,
+    waiting: BTreeMap<String, usize>,
+    failures: HashMap<(u64, usize), u32>,
+}
+
+/// The server's memory.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    inner: Mutex<Inner>,
+    released: Notify,
+    pub(crate) stop: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+}
+
+/// What a request is answered with.
+#[derive(Clone, Debug)]
+pub(crate) struct Planned {
+    /// Gates to pass before anything is answered.
+    pub(crate) gates: Vec<String>,
+    pub(crate) step: Step,
+}
+
+impl State {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Every section leaves the memory whole; a panic elsewhere does not spoil it.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Logs a request and gives its number.
+    pub(crate) fn record(&self, method: &str, path: &str, headers: &HeaderMap, body: &[u8]) -> u64 {
+        let shown = |name: &str, value: &http::HeaderValue| match name {
+            "x-api-key" | "authorization" => "(set)".to_owned(),
+            _ => String::from_utf8_lossy(value.as_bytes()).into_owned(),
+        };
+        let text = || Value::String(String::from_utf8_lossy(body).into_owned());
+        let mut inner = self.lock();
+        let index = inner.next;
+        inner.next += 1;
+        inner.log_bytes += body.len();
+        inner.log.push_back(Recorded {
+            index,
+            method: method.to_owned(),
+            path: path.to_owned(),
+            headers: headers
+                .iter()
+                .map(|(n, v)| (n.to_string(), shown(n.as_str(), v)))
+                .collect(),
+            body: serde_json::from_slice(body).unwrap_or_else(|_| text()),
+            prefix_ratio: None,
+            size: body.len(),
+        });
+        while inner.log.len() > LOG_ENTRIES || inner.log_bytes > LOG_BYTES {
+            let Some(old) = inner.log.pop_front() else {
+                break;
+            };
+            inner.log_bytes -= old.size;
+        }
+        index
+    }
+
+    /// Counts a request's prompt.
+    pub(crate) fn count(&self, index: u64, key: &str, prompt: Prompt) -> Tokens {
+        let mut inner = self.lock();
+        let tokens = inner.ledger.enter(key, index, prompt);
+        if let Some(entry) = inner.log.iter_mut().rev().find(|e| e.index == index) {
+            entry.prefix_ratio = Some(tokens.cache_read as f64 / tokens.total.max(1) as f64);
+        }
+        tokens
+    }
+
+    /// The step that answers this conversation now. A failing step that has not happened often enough is
+    /// counted here and chosen; the others that leave no message behind are passed over.
+    pub(crate) fn plan(&self, turns: &[Turn]) -> Result<Planned, String> {
+        let Some(script) = find(turns)? else {
+            return Ok(Planned {
+                gates: Vec::new(),
+                step: default_step(turns),
+            });
+        };
+        let mut gates = Vec::new();
+        let mut answered = script.answered;
+        for (number, step) in script.steps.iter().enumerate() {
+            if step.only_waits() {
+                if answered == 0 {
+                    gates.extend(step.wait.clone());
+                }
+            } else if step.fails() {
+                if answered == 0 && self.happens(turns, &script, number, step) {
+                    gates.extend(step.wait.clone());
+                    return Ok(Planned {
+                        gates,
+                        step: step.clone(),
+                    });
+                }
+            } else if answered == 0 {
+                gates.extend(step.wait.clone());
+                return Ok(Planned {
+                    gates,
+                    step: step.clone(),
+                });
+            } else {
+                answered -= 1;
+            }
+        }
+        Ok(Planned {
+            gates,
+            step: Step::saying("Done."),
+        })
+    }
+
+    fn happens(&self, turns: &[Turn], script: &Script, number: usize, step: &Step) -> bool {
+        let times = step.times.unwrap_or(1);
+        let said: Vec<&str> = turns
+            .iter()
+            .take(script.given_at + 1)
+            .flat_map(|t| t.texts.iter().map(String::as_str))
+            .collect();
+        let conversation = crate::prefix::fnv(said.join("\n").as_bytes());
+        let mut inner = self.lock();
+        if inner.failures.len() >= NAMES {
+            inner.failures.clear();
+        }
+        let count = inner.failures.entry((conversation, number)).or_default();
+        *count = count.saturating_add(1);
+        times == 0 || *count <= times
+    }
+
+    /// Opens a gate, for those who wait and those who will.
+    pub(crate) fn release(&self, name: &str) {
+        let mut inner = self.lock();
+        if inner.released.len() < NAMES {
+            inner.released.insert(name.to_owned());
+        }
+        drop(inner);
+        self.released.notify_waiters();
+    }
+
+    /// Waits for a gate or for the end of the server. Cancel safe: yes; the count of waiters is a guard's.
+    pub(crate) async fn pass(&self, name: &str) {
+        let _waiting = Waiting::new(self, name);
+        loop {
+            let notified = self.released.notified();
+            let mut notified = std::pin::pin!(notified);
+            notified.as_mut().enable();
+            if self.lock().released.contains(name) {
+                return;
+            }
+            tokio::select! {
+                () = &mut notified => {}
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let inner = self.lock();
+        Stats {
+            waiting: inner.waiting.keys().cloned().collect(),
+            ..inner.ledger.stats.clone()
+        }
+    }
+
+    pub(crate) fn requests(&self) -> Vec<Recorded> {
+        self.lock().log.iter().cloned().collect()
+    }
+}
+
+struct Waiting<'a> {
+    state: &'a State,
+    name: String,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(state: &'a State, name: &str) -> Waiting<'a> {
+        *state.lock().waiting.entry(name.to_owned()).or_default() += 1;
+        Waiting {
+            state,
+            name: name.to_owned(),
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.state.lock();
+        if let Some(count) = inner.waiting.get_mut(&self.name) {
+            *count -= 1;
+            if *count == 0 {
+                inner.waiting.remove(&self.name);
+            }
+        }
+    }
+}

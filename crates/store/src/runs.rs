@@ -35,6 +35,7 @@ pub(crate) struct Signals {
     pub(crate) wake: Notify,
     stops: Mutex<BTreeSet<SessionId>>,
     stopped: Notify,
+    deleted: Notify,
 }
 
 impl Signals {
@@ -47,6 +48,11 @@ impl Signals {
         stops.insert(session);
         drop(stops);
         self.stopped.notify_one();
+    }
+
+    /// Sessions were deleted: what lies outside the store may be garbage now.
+    pub(crate) fn deleted(&self) {
+        self.deleted.notify_one();
     }
 
     fn take_stops(&self) -> BTreeSet<SessionId> {
@@ -77,6 +83,13 @@ impl Store {
             }
             stopped.await;
         }
+    }
+
+    /// Waits until a session was deleted since the last call. One waiter at a time; a wake-up with no
+    /// waiter is kept for the next. It names none: whoever owns things outside the store compares them
+    /// with [`Store::existing`]. Cancel safe.
+    pub async fn session_deleted(&self) {
+        self.signals().deleted.notified().await;
     }
 
     /// Runs that are due at `now`, longest waiting first, and held ones whose lease has expired.

@@ -246,6 +246,16 @@ impl Store {
         }
     }
 
+    /// Those of `ids` that exist, archived ones included.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn existing(&self, ids: Vec<SessionId>) -> Result<Vec<SessionId>, Error> {
+        match self.back() {
+            Back::Sqlite(db) => db.read(move |c| sqlite::sessions::existing(c, &ids)).await,
+        }
+    }
+
     /// Sessions by (created_at, id), both ways.
     ///
     /// # Errors

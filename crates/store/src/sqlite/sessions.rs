@@ -97,6 +97,17 @@ pub(crate) fn get(conn: &Connection, scope: Scope, id: SessionId) -> Told<Sessio
         .ok_or_else(|| Thing::Session(id).into())
 }
 
+pub(crate) fn existing(conn: &Connection, ids: &[SessionId]) -> Told<Vec<SessionId>> {
+    let mut statement = conn.prepare_cached("SELECT 1 FROM sessions WHERE id = ?1")?;
+    let mut found = Vec::new();
+    for id in ids {
+        if statement.exists([id.to_string()])? {
+            found.push(*id);
+        }
+    }
+    Ok(found)
+}
+
 pub(crate) fn list(
     conn: &Connection,
     workspace: WorkspaceId,

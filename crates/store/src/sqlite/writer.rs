@@ -249,7 +249,10 @@ impl Writer {
         for note in notes {
             match note {
                 Note::Items(session, items) => feed.publish(session, &items, counters),
-                Note::End(session) => feed.end(session),
+                Note::End(session) => {
+                    feed.end(session);
+                    signals.deleted();
+                }
                 Note::Wake => wake = true,
                 Note::Stop(session) => signals.stop(session),
                 Note::Trash => self.trash = true,

@@ -1,0 +1,215 @@
+//! Fixtures: a store in a directory of its own, and sessions with defaults. They decide nothing.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use contract::content::Block;
+use contract::event::ModelUsage;
+use contract::ids::{AgentId, EnvironmentId, EventId, SessionId, ThreadId, WorkspaceId};
+use contract::time::Micros;
+use serde_json::value::RawValue;
+use session::input::{Profile, ReplyEnd};
+use session::policy::{ToolRule, ToolRules};
+use session::{Command, Fact, Generation, Input, Opening, Pace, ProposedCall, UserEvent};
+use store::runs::Holder;
+use store::sessions::{Committed, NewSession, Scope, SessionRow};
+use store::{Options, Store, SubmitError, Synchronous, clock};
+
+pub(crate) const WS: WorkspaceId = WorkspaceId::Default;
+/// Where the tests' time begins.
+pub(crate) const T0: i64 = 1_790_000_000_000_000;
+
+pub(crate) fn at(n: i64) -> Micros {
+    Micros(T0 + n)
+}
+
+/// A store whose directory goes with it. Without syncing: only the crash tests need the disk.
+pub(crate) struct Fixture {
+    pub(crate) store: Store,
+    pub(crate) dir: tempfile::TempDir,
+}
+
+impl Fixture {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let store = open(&dir.path().join("t.db"), Synchronous::Off);
+        Self { store, dir }
+    }
+}
+
+pub(crate) fn open(path: &Path, synchronous: Synchronous) -> Store {
+    let options = Options {
+        synchronous,
+        ..Options::default()
+    };
+    Store::open(path, options).expect("a store")
+}
+
+pub(crate) fn raw(text: &str) -> Box<RawValue> {
+    RawValue::from_string(text.to_owned()).expect("JSON")
+}
+
+pub(crate) fn agent_id(n: u128) -> AgentId {
+    AgentId::from_bits(n)
+}
+
+pub(crate) fn environment_id(n: u128) -> EnvironmentId {
+    EnvironmentId::from_bits(n)
+}
+
+pub(crate) fn message(text: &str) -> UserEvent {
+    UserEvent::Message {
+        content: vec![Block::text(text)],
+    }
+}
+
+pub(crate) fn holder() -> Holder {
+    Holder("here".to_owned())
+}
+
+/// An agent and an environment that sessions may use.
+pub(crate) async fn definitions(store: &Store) -> (AgentId, EnvironmentId) {
+    let (agent, environment) = (agent_id(1), environment_id(1));
+    store
+        .create_agent(WS, agent, raw(r#"{"name":"a"}"#), at(0))
+        .await
+        .expect("an agent");
+    store
+        .create_environment(WS, environment, "e".to_owned(), raw("{}"), at(0))
+        .await
+        .expect("an environment");
+    (agent, environment)
+}
+
+pub(crate) fn new_session(
+    id: u128,
+    agent: AgentId,
+    environment: EnvironmentId,
+    initial: Vec<UserEvent>,
+) -> NewSession {
+    let rules = [("bash", ToolRule::Allow), ("ask", ToolRule::Custom)];
+    NewSession {
+        workspace: WS,
+        agent_id: agent,
+        agent_version: 1,
+        agent: raw(r#"{"name":"a"}"#),
+        environment_id: environment,
+        environment: raw("{}"),
+        vault_ids: Vec::new(),
+        profile: Profile::default(),
+        opening: Opening {
+            session: SessionId::from_bits(id),
+            thread: ThreadId::from_bits(id),
+            agent_name: "a".to_owned(),
+            rules: ToolRules(rules.map(|(n, r)| (n.to_owned(), r)).into()),
+            initial,
+        },
+    }
+}
+
+/// A session of the fixture's agent, idle.
+pub(crate) async fn idle(store: &Store) -> SessionRow {
+    let (agent, environment) = definitions(store).await;
+    let new = new_session(1, agent, environment, Vec::new());
+    store
+        .create_session(new, at(1), clock::entropy())
+        .await
+        .expect("a session")
+}
+
+pub(crate) async fn send(
+    store: &Store,
+    session: SessionId,
+    events: Vec<UserEvent>,
+    now: Micros,
+) -> Result<Committed, SubmitError> {
+    let input = Input::Command(Command::Send(events));
+    store
+        .submit(WS, session, input, now, clock::entropy())
+        .await
+}
+
+pub(crate) async fn command(
+    store: &Store,
+    session: SessionId,
+    command: Command,
+    now: Micros,
+) -> Result<Committed, SubmitError> {
+    store
+        .submit(WS, session, Input::Command(command), now, clock::entropy())
+        .await
+}
+
+pub(crate) async fn claim(store: &Store, session: SessionId, now: Micros) -> Committed {
+    let claimed = store
+        .claim(session, holder(), None, now, clock::entropy())
+        .await;
+    claimed.expect("a claim")
+}
+
+pub(crate) async fn fact(
+    store: &Store,
+    session: SessionId,
+    generation: Generation,
+    fact: Fact,
+    now: Micros,
+) -> Result<Committed, SubmitError> {
+    let input = Input::Fact {
+        generation,
+        fact: Box::new(fact),
+        pace: Pace::Go,
+    };
+    store
+        .submit(Scope::Any, session, input, now, clock::entropy())
+        .await
+}
+
+/// A reply that says `text` and calls these tools.
+pub(crate) fn reply(text: &str, calls: &[(u128, &str)]) -> Fact {
+    let said = (EventId::from_bits(clock::entropy()), vec![text.to_owned()]);
+    let call = |(id, name): &(u128, &str)| ProposedCall {
+        id: EventId::from_bits(*id),
+        name: (*name).to_owned(),
+        input: raw(r#"{"x":1}"#),
+    };
+    Fact::Replied {
+        thinking: Vec::new(),
+        message: Some(said),
+        calls: calls.iter().map(call).collect(),
+        record: raw(&format!(r#"{{"exact":"{text}"}}"#)),
+        usage: ModelUsage {
+            input_tokens: 10,
+            output_tokens: 5,
+            ..ModelUsage::default()
+        },
+        cache_1h: 0,
+        end: ReplyEnd::Complete,
+    }
+}
+
+pub(crate) fn finished(call: u128) -> Fact {
+    Fact::Finished {
+        call: EventId::from_bits(call),
+        content: vec![Block::text("done")],
+        is_error: false,
+    }
+}
+
+pub(crate) fn pairs(of: &[(&str, &str)]) -> BTreeMap<String, String> {
+    of.iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect()
+}
+
+/// Waits until `holds`, or fails after ten seconds.
+pub(crate) async fn eventually<F, R>(what: &str, mut holds: F)
+where
+    F: FnMut() -> R,
+    R: Future<Output = bool>,
+{
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < deadline, "never: {what}");
+        tokio::task::yield_now().await;
+    }
+}

@@ -26,14 +26,14 @@ pub(crate) fn at(n: i64) -> Micros {
 /// A store whose directory goes with it. Without syncing: only the crash tests need the disk.
 pub(crate) struct Fixture {
     pub(crate) store: Store,
-    pub(crate) dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
 }
 
 impl Fixture {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let store = open(&dir.path().join("t.db"), Synchronous::Off);
-        Self { store, dir }
+        Self { store, _dir: dir }
     }
 }
 

@@ -135,3 +135,84 @@ impl Parser {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Event, Parser};
+    use crate::limits::{SSE_EVENT_LINES, SSE_LINE_BYTES};
+
+    fn parse(pieces: &[&[u8]]) -> Vec<Event> {
+        let (mut parser, mut out) = (Parser::default(), Vec::new());
+        for piece in pieces {
+            parser.push(piece, &mut out).unwrap();
+        }
+        parser.finish(&mut out).unwrap();
+        out
+    }
+
+    fn check(stream: &str, expected: &[(&str, &str)]) {
+        let events = parse(&[stream.as_bytes()]);
+        let events: Vec<(&str, &str)> = events
+            .iter()
+            .map(|e| (e.name.as_str(), e.data.as_str()))
+            .collect();
+        assert_eq!(events, expected, "{stream:?}");
+    }
+
+    #[test]
+    fn framing_follows_the_standard() {
+        check("data: a\n\n", &[("", "a")]);
+        check(
+            "event: x\r\ndata:a\r\rdata: b\n\n",
+            &[("x", "a"), ("", "b")],
+        );
+        check("\u{feff}data: a\n\n", &[("", "a")]);
+        check("data: \u{feff}a\n\n", &[("", "\u{feff}a")]);
+        check(": note\n\nid: 3\nretry: 1\n\n", &[]);
+        check("data: a\ndata:  b\ndata\n\n", &[("", "a\n b\n")]);
+        check("event: gone\n\ndata: a\n\n", &[("", "a")]);
+    }
+
+    #[test]
+    fn the_end_of_the_stream_ends_the_event() {
+        check("data: a", &[("", "a")]);
+        check("data: a\n", &[("", "a")]);
+    }
+
+    #[test]
+    fn bounds_hold() {
+        let mut out = Vec::new();
+        let line = vec![b'x'; SSE_LINE_BYTES + 1];
+        assert!(Parser::default().push(&line, &mut out).is_err());
+        let lines = "data:\n".repeat(SSE_EVENT_LINES + 1);
+        assert!(Parser::default().push(lines.as_bytes(), &mut out).is_err());
+        let ended = "data:\n\n".repeat(SSE_EVENT_LINES + 1);
+        assert!(Parser::default().push(ended.as_bytes(), &mut out).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_gives_the_same_events(
+            parts in prop::collection::vec(
+                prop::sample::select(vec![
+                    "data: a", "data:", "event: e", ":c", "\n", "\r", "\r\n", "\n\n", "é\u{1F600}", "\u{feff}", " ", "x:",
+                ]),
+                0..40,
+            ),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+        ) {
+            let stream = parts.concat().into_bytes();
+            let mut places: Vec<usize> = cuts.iter().map(|c| c.index(stream.len() + 1)).collect();
+            places.sort_unstable();
+            let (mut pieces, mut from) = (Vec::new(), 0);
+            for place in places {
+                pieces.push(&stream[from..place]);
+                from = place;
+            }
+            pieces.push(&stream[from..]);
+            prop_assert_eq!(parse(&pieces), parse(&[&stream]));
+        }
+    }
+}

@@ -24,7 +24,8 @@
 //!
 //! The five failing steps (`error` to `hang`) put no assistant message into the transcript, so they are
 //! counted here: each happens once, `"times": n` times, or for ever with `"times": 0`, and then the script
-//! goes on.
+//! goes on. The count is kept for the dialect, the key and the user's and model's words up to the script:
+//! two sessions that say the very same share it, so give each its own words.
 //!
 //! # Control
 //! `GET /_scripted/requests` (a bounded log), `GET /_scripted/stats` (tokens, prefix breaks, who waits),

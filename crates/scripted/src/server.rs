@@ -224,7 +224,9 @@ fn admit(
             )
         }
     };
-    let planned = state.plan(&turns).map_err(invalid)?;
+    let planned = state
+        .plan(&format!("{dialect:?} {key}"), &turns)
+        .map_err(invalid)?;
     Ok(Admitted {
         key,
         body,

@@ -110,9 +110,9 @@ impl State {
         tokens
     }
 
-    /// The step that answers this conversation now. A failing step that has not happened often enough is
+    /// The step that answers this conversation of `who` (dialect and key) now. A failing step that has not happened often enough is
     /// counted here and chosen; the others that leave no message behind are passed over.
-    pub(crate) fn plan(&self, turns: &[Turn]) -> Result<Planned, String> {
+    pub(crate) fn plan(&self, who: &str, turns: &[Turn]) -> Result<Planned, String> {
         let Some(script) = find(turns)? else {
             return Ok(Planned {
                 gates: Vec::new(),
@@ -127,7 +127,7 @@ impl State {
                     gates.extend(step.wait.clone());
                 }
             } else if step.fails() {
-                if answered == 0 && self.happens(turns, &script, number, step) {
+                if answered == 0 && self.happens(who, turns, &script, number, step) {
                     gates.extend(step.wait.clone());
                     return Ok(Planned {
                         gates,
@@ -150,13 +150,20 @@ impl State {
         })
     }
 
-    fn happens(&self, turns: &[Turn], script: &Script, number: usize, step: &Step) -> bool {
+    fn happens(
+        &self,
+        who: &str,
+        turns: &[Turn],
+        script: &Script,
+        number: usize,
+        step: &Step,
+    ) -> bool {
         let times = step.times.unwrap_or(1);
-        let said: Vec<&str> = turns
+        let said = turns
             .iter()
             .take(script.given_at + 1)
-            .flat_map(|t| t.texts.iter().map(String::as_str))
-            .collect();
+            .flat_map(|t| t.texts.iter().map(String::as_str));
+        let said: Vec<&str> = std::iter::once(who).chain(said).collect();
         let conversation = crate::prefix::fnv(said.join("\n").as_bytes());
         let mut inner = self.lock();
         if inner.failures.len() >= NAMES {

@@ -9,18 +9,10 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use contract::error::ApiError;
 use contract::limits::CURSOR;
+use contract::query::Order;
 use contract::time::Micros;
 
 const VERSION: u8 = 1;
-
-/// The direction of a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
-    /// Oldest first.
-    Asc,
-    /// Newest first.
-    Desc,
-}
 
 /// Which side of the position a page lies on, in the order of the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

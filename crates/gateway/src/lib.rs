@@ -1,12 +1,28 @@
 //! The HTTP edge: routes, keys, headers, errors, paging, event streams and limits. It has no rules of
 //! its own: `contract` says what is well-formed, `session` what is allowed, `store` what is true.
+//!
+//! Every request passes the same checks in the recorded order (`admit`), its route stands in one table
+//! (`table`), and every error becomes an envelope in one place (`error`).
 #![forbid(unsafe_code)]
-#![allow(dead_code)]
 
+mod admit;
+mod auth;
 mod body;
+mod call;
 mod cursor;
+mod error;
+mod gateway;
 pub mod limits;
+mod paging;
+mod reply;
+mod router;
+mod routes;
 mod serve;
 mod sse;
+mod table;
 
+pub use gateway::{Config, Gateway, Parts};
+pub use limits::Limits;
+pub use router::{control_router, router};
 pub use serve::{Drained, serve, serve_unix};
+pub use table::{RouteInfo, routes};

@@ -1,0 +1,205 @@
+//! The only place where a typed error becomes a status and an envelope, exhaustively. It never looks at
+//! the text of an error, and what is internal goes to the log under the request id.
+
+use contract::error::{ApiError, ErrorKind};
+use contract::parse::Invalid;
+use session::Refused;
+use store::error::{Cause, Conflict, SubmitError, Thing};
+
+use crate::reply::Meta;
+
+/// What a caller is told of a failure that is ours.
+pub(crate) const INTERNAL: &str =
+    "Internal server error. The operator finds the cause in the log under this request id.";
+
+const UNAVAILABLE: &str = "The server cannot reach its storage right now. Try again.";
+
+/// Why a handler gives no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// Decided already.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The store refused or failed, for the thing that the path names.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A session's input was refused or failed.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// A stored secret does not open.
+    #[error(transparent)]
+    Sealed(#[from] vault::OpenError),
+    /// What is stored cannot be read.
+    #[error("read what is stored as {0}")]
+    Stored(&'static str, #[source] serde_json::Error),
+    /// An answer cannot be written.
+    #[error("write an answer")]
+    Encode(#[source] serde_json::Error),
+}
+
+impl From<Invalid> for Failure {
+    fn from(invalid: Invalid) -> Self {
+        Self::Api(invalid.into())
+    }
+}
+
+impl Failure {
+    /// What the client is told. What is ours is logged here, once.
+    pub(crate) fn answer(self, meta: Meta) -> ApiError {
+        match self {
+            Self::Api(error) => error,
+            Self::Store(error) => store_error(error, meta),
+            Self::Submit(error) => submit_error(error, meta),
+            error @ (Self::Sealed(_) | Self::Stored(..) | Self::Encode(_)) => {
+                internal(meta, &error)
+            }
+        }
+    }
+}
+
+/// A failure of the store about the thing that a path names.
+pub(crate) fn store_error(error: store::Error, meta: Meta) -> ApiError {
+    match error {
+        store::Error::NotFound(thing) => {
+            ApiError::not_found(format!("{} not found.", noun(&thing)))
+        }
+        store::Error::Archived(thing) => archived(&thing),
+        store::Error::Conflict(conflict) => {
+            let error = ApiError::conflict(collision(&conflict));
+            // Somebody else came first, and the client named no version: the same request may do now.
+            let again = matches!(conflict, Conflict::Revision { .. });
+            ApiError {
+                should_retry: Some(again),
+                ..error
+            }
+        }
+        store::Error::TooManyCredentials { limit } => ApiError::invalid(format!(
+            "a vault holds at most {limit} active credentials; archive or delete one first"
+        )),
+        store::Error::Unavailable(cause) => unavailable(meta, &cause),
+        store::Error::Bug(cause) => internal(meta, &*cause),
+    }
+}
+
+/// A failure of the store about a thing that a field of the body names: 400 with the path. A version
+/// that an agent does not have is a 404 all the same (recorded).
+pub(crate) fn named(error: store::Error, path: impl FnOnce(&Thing) -> String) -> Failure {
+    match error {
+        store::Error::NotFound(Thing::AgentVersion(version)) => {
+            ApiError::not_found(format!("agent.version: {version} not found")).into()
+        }
+        store::Error::NotFound(thing) => Invalid::at(path(&thing), "not found").into(),
+        store::Error::Archived(thing) => Invalid::at(
+            path(&thing),
+            "is archived and cannot be used for new sessions",
+        )
+        .into(),
+        error @ (store::Error::Conflict(_)
+        | store::Error::TooManyCredentials { .. }
+        | store::Error::Unavailable(_)
+        | store::Error::Bug(_)) => error.into(),
+    }
+}
+
+fn noun(thing: &Thing) -> &'static str {
+    match thing {
+        Thing::Workspace => "Workspace",
+        Thing::ApiKey => "API key",
+        Thing::Agent => "Agent",
+        Thing::AgentVersion(_) => "Agent version",
+        Thing::Environment(_) => "Environment",
+        Thing::Vault(_) => "Vault",
+        Thing::Credential(_) => "Credential",
+        Thing::Session(_) => "Session",
+    }
+}
+
+fn archived(thing: &Thing) -> ApiError {
+    let error = ApiError::invalid(format!(
+        "Cannot modify archived {}",
+        noun(thing).to_lowercase()
+    ));
+    match thing {
+        Thing::Environment(_) => error.code("environment_archived"),
+        Thing::Workspace
+        | Thing::ApiKey
+        | Thing::Agent
+        | Thing::AgentVersion(_)
+        | Thing::Vault(_)
+        | Thing::Credential(_)
+        | Thing::Session(_) => error,
+    }
+}
+
+fn collision(conflict: &Conflict) -> &'static str {
+    match conflict {
+        Conflict::Version { .. } | Conflict::Revision { .. } => {
+            "Concurrent modification detected. Please fetch the latest version and retry."
+        }
+        Conflict::EnvironmentName => {
+            "An active environment has this name. Choose another one, or archive that environment."
+        }
+        Conflict::McpServerUrl => {
+            "An active credential of this vault has this `mcp_server_url`. Archive or delete it first."
+        }
+        Conflict::SecretName => {
+            "An active credential of this vault has this `secret_name`. Archive or delete it first."
+        }
+        Conflict::InUse => {
+            "Sessions still use this environment. Delete them first, or archive the environment."
+        }
+        Conflict::Exists => "It exists already.",
+    }
+}
+
+fn submit_error(error: SubmitError, meta: Meta) -> ApiError {
+    match error {
+        SubmitError::NotFound => ApiError::not_found("Session not found."),
+        SubmitError::Refused(refused) => refusal(&refused, meta),
+        SubmitError::Unavailable(cause) => unavailable(meta, &cause),
+        SubmitError::Bug(cause) => internal(meta, &*cause),
+        // Only a claim can be held off, and the gateway makes none.
+        held @ SubmitError::Held { .. } => internal(meta, &held),
+    }
+}
+
+fn refusal(refused: &Refused, meta: Meta) -> ApiError {
+    let message = refused.to_string();
+    match refused {
+        Refused::Archived => ApiError::conflict(message),
+        Refused::Running { .. }
+        | Refused::WaitingOn { .. }
+        | Refused::UnknownCall { .. }
+        | Refused::UnknownThread { .. } => ApiError::invalid(message),
+        Refused::InboxFull { .. } => ApiError::new(ErrorKind::RateLimit, message).retry_after(1),
+        // Facts come from runners, never through the gateway.
+        Refused::Stale { .. } | Refused::OutOfPlace { .. } | Refused::NothingToRun => {
+            internal(meta, refused)
+        }
+    }
+}
+
+fn unavailable(meta: Meta, cause: &Cause) -> ApiError {
+    tracing::error!(request_id = %meta.request, error = %Chain(&**cause), "store unavailable");
+    ApiError::new(ErrorKind::Unavailable, UNAVAILABLE).retry_after(1)
+}
+
+fn internal(meta: Meta, error: &(dyn std::error::Error + 'static)) -> ApiError {
+    tracing::error!(request_id = %meta.request, error = %Chain(error), "request failed");
+    ApiError::new(ErrorKind::Api, INTERNAL)
+}
+
+/// An error with its causes, for the log.
+struct Chain<'e>(&'e (dyn std::error::Error + 'static));
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,115 @@
+//! What the edge is made of and what every handler may use. It holds no state of any resource.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::time::Micros;
+use model::Catalog;
+use store::Store;
+use tokio_util::sync::CancellationToken;
+use vault::Vault;
+
+use crate::limits::{Limits, PING};
+
+/// What an operator may set.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Requests need neither `anthropic-beta` nor `anthropic-version`, for hand-written clients.
+    pub lenient_headers: bool,
+    /// What one listener may use.
+    pub limits: Limits,
+    /// How often a stream says `ping` while it has nothing else to say.
+    pub ping: Duration,
+    /// Events that a stream's reader may lag behind before it is cut.
+    pub subscriber_lag: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            lenient_headers: false,
+            limits: Limits::default(),
+            ping: PING,
+            subscriber_lag: store::limits::SUBSCRIBER_LAG,
+        }
+    }
+}
+
+/// What the edge stands on.
+pub struct Parts {
+    /// Persistence; runners are woken through it.
+    pub store: Store,
+    /// Seals secrets and hashes keys.
+    pub vault: Arc<Vault>,
+    /// The models that `/v1/models` lists.
+    pub catalog: Arc<Catalog>,
+    /// The clock.
+    pub clock: fn() -> Micros,
+    /// Ends readiness and every stream.
+    pub shutdown: CancellationToken,
+    /// What an operator may set.
+    pub config: Config,
+}
+
+/// The edge: hand it to [`crate::router`] and [`crate::control_router`].
+pub struct Gateway {
+    pub(crate) store: Store,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) clock: fn() -> Micros,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) config: Config,
+    pub(crate) started_at: Micros,
+}
+
+impl Gateway {
+    /// Puts the parts together. Does nothing yet.
+    #[must_use]
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts {
+            store,
+            vault,
+            catalog,
+            clock,
+            shutdown,
+            config,
+        } = parts;
+        Arc::new(Self {
+            started_at: clock(),
+            store,
+            vault,
+            catalog,
+            clock,
+            shutdown,
+            config,
+        })
+    }
+
+    pub(crate) fn now(&self) -> Micros {
+        (self.clock)()
+    }
+
+    /// Fresh random bits.
+    pub(crate) fn random(&self) -> u128 {
+        store::clock::entropy()
+    }
+
+    /// The bits of a fresh id.
+    pub(crate) fn id_bits(&self) -> u128 {
+        store::clock::id_bits(self.now())
+    }
+
+    /// Whether new work is welcome; if not, why.
+    pub(crate) async fn ready(&self) -> Result<(), &'static str> {
+        if self.shutdown.is_cancelled() {
+            return Err("draining\n");
+        }
+        match self.store.meta("ready").await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                tracing::error!(%error, "the store does not answer");
+                Err("the store does not answer\n")
+            }
+        }
+    }
+}

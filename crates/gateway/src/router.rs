@@ -1,0 +1,155 @@
+//! Builds the routers out of the table, and wraps each request: an id, one envelope for every error, a
+//! panic that ends its request and nothing else. It knows no route by name but the three that need no
+//! key.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::{FromRequestParts, RawPathParams, Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::{MethodFilter, MethodRouter, get, on};
+use axum::{Extension, Router};
+use contract::error::{ApiError, ErrorKind};
+use contract::ids::{RequestId, compose};
+use futures_util::FutureExt;
+
+use crate::admit;
+use crate::auth::Access;
+use crate::call::Call;
+use crate::gateway::Gateway;
+use crate::reply::{self, Meta};
+use crate::table::{OPERATE, PUBLIC, Route};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+
+/// The API as it is served over TCP: every route of the contract, and `/v1/x` for operator keys.
+pub fn router(gateway: Arc<Gateway>) -> Router {
+    assemble(gateway, Access::Key, PUBLIC.iter().chain(OPERATE))
+}
+
+/// The operators' routes as they are served on the control socket or called in process: whoever reaches
+/// this router is the operator, no key is asked for.
+pub fn control_router(gateway: Arc<Gateway>) -> Router {
+    assemble(gateway, Access::Control, OPERATE.iter())
+}
+
+fn assemble(
+    gateway: Arc<Gateway>,
+    access: Access,
+    routes: impl Iterator<Item = &'static Route>,
+) -> Router {
+    let mut router = Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/llms.txt", get(llms));
+    for route in routes {
+        router = router.route(route.path, serve(access, route));
+    }
+    router
+        .fallback(async |Extension(meta): Extension<Meta>| reply::error(&reply::no_route(), meta))
+        .method_not_allowed_fallback(async |Extension(meta): Extension<Meta>| {
+            reply::error(&reply::wrong_method(), meta)
+        })
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&gateway),
+            envelope,
+        ))
+        .with_state(gateway)
+}
+
+/// The service of one route.
+fn serve(access: Access, route: &'static Route) -> MethodRouter<Arc<Gateway>> {
+    let filter = match route.method {
+        Method::GET => MethodFilter::GET,
+        Method::DELETE => MethodFilter::DELETE,
+        _ => MethodFilter::POST,
+    };
+    on(
+        filter,
+        move |State(gateway): State<Arc<Gateway>>,
+              Extension(meta): Extension<Meta>,
+              request: Request| async move {
+            let answered = answer(access, route, gateway, meta, request).await;
+            answered.unwrap_or_else(|refusal| reply::error(&refusal, meta))
+        },
+    )
+}
+
+async fn answer(
+    access: Access,
+    route: &'static Route,
+    gateway: Arc<Gateway>,
+    meta: Meta,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (mut parts, body) = request.into_parts();
+    let who = admit::admit(&gateway, access, route, &parts.headers, meta).await?;
+    let Some(handler) = route.handler else {
+        return Err(ApiError::not_implemented(format!(
+            "{} {} is not implemented in this version of Longhand",
+            route.method, route.path
+        )));
+    };
+    let params = RawPathParams::from_request_parts(&mut parts, &()).await;
+    // A segment that is not UTF-8 names nothing.
+    let params = params.map_err(|_| reply::no_route())?;
+    let idle = gateway.config.limits.body_idle;
+    let call = Call::new(meta, who, parts, &params, body, idle);
+    handler(gateway, call)
+        .await
+        .map_err(|failure| failure.answer(meta))
+}
+
+/// The outermost layer.
+async fn envelope(
+    State(gateway): State<Arc<Gateway>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let started = Instant::now();
+    let meta = Meta {
+        request: RequestId::from_bits(compose((gateway.clock)().millis(), gateway.random())),
+        generation: admit::generation(request.headers()),
+    };
+    request.extensions_mut().insert(meta);
+    let method = request.method().clone();
+    let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    let mut response = answered.unwrap_or_else(|_| {
+        tracing::error!(request_id = %meta.request, "http.request panicked");
+        reply::error(&ApiError::new(ErrorKind::Api, crate::error::INTERNAL), meta)
+    });
+    tracing::debug!(
+        request_id = %meta.request,
+        %method,
+        status = response.status().as_u16(),
+        elapsed_ms = started.elapsed().as_millis(),
+        "http.request"
+    );
+    let id = HeaderValue::try_from(meta.request.to_string());
+    response
+        .headers_mut()
+        .insert(REQUEST_ID, id.expect("an id is ASCII"));
+    response
+}
+
+async fn healthz() -> Response {
+    Response::new(Body::from("ok\n"))
+}
+
+async fn readyz(State(gateway): State<Arc<Gateway>>) -> Response {
+    let (status, text) = match gateway.ready().await {
+        Ok(()) => (StatusCode::OK, "ready\n"),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
+    };
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    response
+}
+
+async fn llms() -> Response {
+    Response::new(Body::from(include_str!("llms.txt")))
+}

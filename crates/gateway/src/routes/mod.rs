@@ -1,0 +1,18 @@
+//! The handlers, one module a resource: read the request, ask the store or the core, write the object.
+//! No rule stands here that `contract`, `session` or `store` could hold.
+
+pub(crate) mod agents;
+pub(crate) mod credentials;
+pub(crate) mod environments;
+pub(crate) mod events;
+mod llm;
+pub(crate) mod models;
+pub(crate) mod operate;
+pub(crate) mod sessions;
+mod stored;
+pub(crate) mod threads;
+pub(crate) mod vaults;
+
+/// How often a change is made again because another one came between reading and writing, when the
+/// client named no version of its own. Each try means that somebody else got further.
+const REDO: usize = 16;

@@ -1,0 +1,281 @@
+//! Sessions (api.md §7): what a new one is made from, the object, and changes through the core.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::response::Response;
+use contract::agent::SessionAgent;
+use contract::ids::{SessionId, ThreadId};
+use contract::page::{BidiPage, Deleted};
+use contract::patch::Patch;
+use contract::query::{self, ListSessions};
+use contract::session::{
+    CreateSession, Session, SessionStats, SessionTag, Status, UpdateSession, unbuilt,
+};
+use contract::time::Micros;
+use session::input::Profile;
+use session::policy::ToolRules;
+use session::{Command, Input, Opening};
+use store::error::Thing;
+use store::page::Slice;
+use store::sessions::{NewSession, SessionFilter, SessionRow};
+
+use super::{agents, environments, events, stored};
+use crate::call::Call;
+use crate::error::{self, Failure};
+use crate::gateway::Gateway;
+use crate::paging::Keyset;
+use crate::reply;
+
+/// `POST /v1/sessions`
+pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Response, Failure> {
+    query::none(call.query())?;
+    let request = call.json::<CreateSession>().await?;
+    request.check()?;
+    let asked = request.asked()?;
+    let at = |thing: &Thing| path_of(&request, thing);
+    let (environment, vaults) = (request.environment_id, request.vault_ids.clone());
+    let resolved = gateway
+        .store
+        .resolve_for_session(
+            call.workspace(),
+            asked.id,
+            asked.version,
+            environment,
+            vaults,
+        )
+        .await
+        .map_err(|failure| error::named(failure, at))?;
+    let agent_version = resolved.agent.version;
+    let agent = agents::definition(&resolved.agent)?;
+    let agent = agent.session_snapshot(asked.id, agent_version, asked.overrides)?;
+    let environment = environments::definition(&resolved.environment)?;
+    if let Some(missing) = unbuilt(&request, &agent, &environment) {
+        return Err(Failure::Api(missing.into()));
+    }
+    super::llm::check(&resolved.vaults)?;
+    let initial = events::accept(request.initial_events.clone(), "initial_events")?;
+    let opening = Opening {
+        session: SessionId::from_bits(gateway.id_bits()),
+        thread: ThreadId::from_bits(gateway.id_bits()),
+        agent_name: agent.name.clone(),
+        rules: ToolRules::of(&agent.tools),
+        initial,
+    };
+    let new = NewSession {
+        workspace: call.workspace(),
+        agent_id: asked.id,
+        agent_version,
+        agent: stored::write(&agent)?,
+        environment_id: request.environment_id,
+        environment: resolved.environment.body,
+        vault_ids: request.vault_ids.clone(),
+        profile: Profile {
+            title: request.title.clone().filter(|title| !title.is_empty()),
+            metadata: request.metadata.clone(),
+        },
+        opening,
+    };
+    let (now, entropy) = (gateway.now(), gateway.random());
+    let created = gateway.store.create_session(new, now, entropy).await;
+    let row = created.map_err(|failure| error::named(failure, at))?;
+    reply::json(&object(&gateway, row)?)
+}
+
+/// Where the request names a thing that cannot be used.
+fn path_of(request: &CreateSession, thing: &Thing) -> String {
+    match thing {
+        Thing::Environment(_) => "environment_id".to_owned(),
+        Thing::Vault(id) => match request.vault_ids.iter().position(|vault| vault == id) {
+            Some(index) => format!("vault_ids[{index}]"),
+            None => "vault_ids".to_owned(),
+        },
+        Thing::Agent
+        | Thing::AgentVersion(_)
+        | Thing::Workspace
+        | Thing::ApiKey
+        | Thing::Credential(_)
+        | Thing::Session(_) => "agent".to_owned(),
+    }
+}
+
+/// `GET /v1/sessions/{session_id}`
+pub(crate) async fn get(gateway: Arc<Gateway>, call: Call) -> Result<Response, Failure> {
+    query::none(call.query())?;
+    let row = gateway.store.session(call.workspace(), id(&call)?).await?;
+    reply::json(&object(&gateway, row)?)
+}
+
+/// `POST /v1/sessions/{session_id}`
+pub(crate) async fn update(gateway: Arc<Gateway>, mut call: Call) -> Result<Response, Failure> {
+    query::none(call.query())?;
+    let id = id(&call)?;
+    let update = call.json::<UpdateSession>().await?;
+    update.check()?;
+    if let Some(missing) = update.unbuilt() {
+        return Err(Failure::Api(missing.into()));
+    }
+    let row = gateway.store.session(call.workspace(), id).await?;
+    let metadata = changes(&row.profile, update.metadata)?;
+    submit(
+        &gateway,
+        &call,
+        id,
+        Command::Update {
+            title: update.title,
+            metadata,
+        },
+    )
+    .await?;
+    let row = gateway.store.session(call.workspace(), id).await?;
+    reply::json(&object(&gateway, row)?)
+}
+
+/// The changes of a metadata patch. The limits hold for the result.
+fn changes(
+    profile: &Profile,
+    patch: contract::metadata::MetadataPatch,
+) -> Result<BTreeMap<String, Option<String>>, Failure> {
+    use contract::metadata::{Empty, patched};
+    patched(&profile.metadata, patch.clone(), Empty::Keeps)?;
+    Ok(match patch {
+        Patch::Absent | Patch::Null => BTreeMap::new(),
+        Patch::Value(changes) => changes,
+    })
+}
+
+/// `GET /v1/sessions`
+pub(crate) async fn list(gateway: Arc<Gateway>, call: Call) -> Result<Response, Failure> {
+    let query = ListSessions::parse(call.query())?;
+    let (created, archived) = (query.created_at, query.include_archived);
+    let keys = Keyset::new(&call, &query.paging, query.order, created, archived)?;
+    let nothing = query.deployment_id.is_some() || query.memory_store_id.is_some();
+    let filter = SessionFilter {
+        agent_id: query.agent_id,
+        agent_version: query.agent_version,
+        statuses: query
+            .statuses
+            .iter()
+            .map(|status| core_status(*status))
+            .collect(),
+    };
+    let slice = if nothing {
+        // No session of this build comes from a deployment or holds a memory store.
+        Slice {
+            items: Vec::new(),
+            has_prev: false,
+            has_next: false,
+        }
+    } else {
+        gateway
+            .store
+            .sessions(call.workspace(), keys.list.clone(), filter)
+            .await?
+    };
+    let key = |row: &SessionRow| (row.created_at, row.id);
+    let (next_page, prev_page) = (keys.next(&slice, key), keys.prev(&slice, key));
+    let data = slice.items.into_iter().map(|row| object(&gateway, row));
+    let data = data.collect::<Result<Vec<_>, _>>()?;
+    reply::json(&BidiPage {
+        data,
+        next_page,
+        prev_page,
+    })
+}
+
+/// `POST /v1/sessions/{session_id}/archive`
+pub(crate) async fn archive(gateway: Arc<Gateway>, mut call: Call) -> Result<Response, Failure> {
+    query::none(call.query())?;
+    call.nothing().await?;
+    let id = id(&call)?;
+    submit(&gateway, &call, id, Command::Archive).await?;
+    let row = gateway.store.session(call.workspace(), id).await?;
+    reply::json(&object(&gateway, row)?)
+}
+
+/// `DELETE /v1/sessions/{session_id}`
+pub(crate) async fn delete(gateway: Arc<Gateway>, mut call: Call) -> Result<Response, Failure> {
+    query::none(call.query())?;
+    call.nothing().await?;
+    let id = id(&call)?;
+    submit(&gateway, &call, id, Command::Delete).await?;
+    reply::json(&Deleted {
+        id,
+        kind: "session_deleted",
+    })
+}
+
+/// Puts a client's command to the core.
+pub(super) async fn submit(
+    gateway: &Gateway,
+    call: &Call,
+    id: SessionId,
+    command: Command,
+) -> Result<store::sessions::Committed, Failure> {
+    let input = Input::Command(command);
+    let (now, entropy) = (gateway.now(), gateway.random());
+    Ok(gateway
+        .store
+        .submit(call.workspace(), id, input, now, entropy)
+        .await?)
+}
+
+/// The session that the path names.
+pub(super) fn id(call: &Call) -> Result<SessionId, Failure> {
+    Ok(call.id("session_id", "Session")?)
+}
+
+/// The agent of a session, as stored.
+pub(super) fn agent(row: &SessionRow) -> Result<SessionAgent, Failure> {
+    stored::read("a session's agent", &row.agent)
+}
+
+fn core_status(status: Status) -> session::Status {
+    match status {
+        Status::Rescheduling => session::Status::Rescheduling,
+        Status::Running => session::Status::Running,
+        Status::Idle => session::Status::Idle,
+        Status::Terminated => session::Status::Terminated,
+    }
+}
+
+/// The status of a session and of its primary thread.
+pub(super) fn status(row: &SessionRow) -> Status {
+    match row.state.status() {
+        session::Status::Rescheduling => Status::Rescheduling,
+        session::Status::Running => Status::Running,
+        session::Status::Idle => Status::Idle,
+        session::Status::Terminated => Status::Terminated,
+    }
+}
+
+/// Seconds since the session was made; they stop when it ends.
+pub(super) fn duration(row: &SessionRow, now: Micros) -> f64 {
+    row.archived_at.unwrap_or(now).seconds_since(row.created_at)
+}
+
+fn object(gateway: &Gateway, row: SessionRow) -> Result<Session, Failure> {
+    let now = gateway.now();
+    let totals = &row.state.totals;
+    Ok(Session {
+        id: row.id,
+        kind: SessionTag::Session,
+        status: status(&row),
+        agent: agent(&row)?,
+        environment_id: row.environment_id,
+        resources: Vec::new(),
+        outcome_evaluations: Vec::new(),
+        budget: None,
+        stats: SessionStats {
+            active_seconds: totals.active_seconds(now),
+            duration_seconds: duration(&row, now),
+        },
+        usage: totals.usage(now),
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+        archived_at: row.archived_at,
+        title: row.profile.title,
+        metadata: row.profile.metadata,
+        vault_ids: row.vault_ids,
+    })
+}

@@ -1,0 +1,261 @@
+//! Every route of the contract (api.md Appendix A) and of the operators, once. What a route needs and
+//! whether this build serves it stands here; nothing else decides it.
+
+use std::sync::Arc;
+
+use axum::http::Method;
+use axum::response::Response;
+use futures_util::future::BoxFuture;
+
+use crate::call::Call;
+use crate::error::Failure;
+use crate::gateway::Gateway;
+use crate::routes::{
+    agents, credentials, environments, events, models, operate, sessions, threads, vaults,
+};
+
+/// The `anthropic-beta` values of which a route needs one (api.md §1.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Beta {
+    /// None.
+    Free,
+    /// Managed agents.
+    Managed,
+    /// Memory stores; managed agents do as well.
+    Memory,
+    /// Dreams.
+    Dreams,
+    /// Tunnels.
+    Tunnels,
+    /// User profiles.
+    Profiles,
+    /// Webhooks of the organization.
+    Webhooks,
+    /// Telemetry destinations of the organization.
+    Telemetry,
+    /// `/v1/x`: no beta, no version, but an operator.
+    Operator,
+}
+
+impl Beta {
+    /// The values, the one to recommend first; empty if none is needed.
+    pub(crate) const fn values(self) -> &'static [&'static str] {
+        match self {
+            Self::Free | Self::Operator => &[],
+            Self::Managed => &["managed-agents-2026-04-01"],
+            Self::Memory => &["agent-memory-2026-07-22", "managed-agents-2026-04-01"],
+            Self::Dreams => &["dreaming-2026-04-21"],
+            Self::Tunnels => &["mcp-tunnels-2026-06-22"],
+            Self::Profiles => &["user-profiles-2026-08-18"],
+            Self::Webhooks => &["webhooks-2026-10-07"],
+            Self::Telemetry => &["telemetry-destinations-2026-08-11"],
+        }
+    }
+}
+
+/// What serves a route.
+pub(crate) type Handler = fn(Arc<Gateway>, Call) -> BoxFuture<'static, Result<Response, Failure>>;
+
+/// One route.
+pub(crate) struct Route {
+    pub(crate) method: Method,
+    /// With `{name}` for each parameter.
+    pub(crate) path: &'static str,
+    pub(crate) beta: Beta,
+    /// `None`: in the contract, not in this build.
+    pub(crate) handler: Option<Handler>,
+}
+
+macro_rules! routes {
+    ($name:ident: $($method:ident $path:literal $beta:ident => $($handler:ident)::+;)*) => {
+        pub(crate) static $name: &[Route] = &[$(Route {
+            method: Method::$method,
+            path: $path,
+            beta: Beta::$beta,
+            handler: routes!(@ $($handler)::+),
+        }),*];
+    };
+    (@ unbuilt) => { None };
+    (@ $($handler:ident)::+) => {
+        Some(|gateway, call| Box::pin($($handler)::+(gateway, call)))
+    };
+}
+
+routes! { PUBLIC:
+    POST "/v1/agents" Managed => agents::create;
+    GET "/v1/agents/{agent_id}" Managed => agents::get;
+    POST "/v1/agents/{agent_id}" Managed => agents::update;
+    GET "/v1/agents" Managed => agents::list;
+    POST "/v1/agents/{agent_id}/archive" Managed => agents::archive;
+    GET "/v1/agents/{agent_id}/versions" Managed => agents::versions;
+
+    POST "/v1/environments" Managed => environments::create;
+    GET "/v1/environments/{environment_id}" Managed => environments::get;
+    POST "/v1/environments/{environment_id}" Managed => environments::update;
+    GET "/v1/environments" Managed => environments::list;
+    DELETE "/v1/environments/{environment_id}" Managed => environments::delete;
+    POST "/v1/environments/{environment_id}/archive" Managed => environments::archive;
+    GET "/v1/environments/{environment_id}/work/{work_id}" Managed => unbuilt;
+    POST "/v1/environments/{environment_id}/work/{work_id}" Managed => unbuilt;
+    GET "/v1/environments/{environment_id}/work" Managed => unbuilt;
+    POST "/v1/environments/{environment_id}/work/{work_id}/ack" Managed => unbuilt;
+    POST "/v1/environments/{environment_id}/work/{work_id}/heartbeat" Managed => unbuilt;
+    GET "/v1/environments/{environment_id}/work/poll" Managed => unbuilt;
+    GET "/v1/environments/{environment_id}/work/stats" Managed => unbuilt;
+    POST "/v1/environments/{environment_id}/work/{work_id}/stop" Managed => unbuilt;
+
+    POST "/v1/sessions" Managed => sessions::create;
+    GET "/v1/sessions/{session_id}" Managed => sessions::get;
+    POST "/v1/sessions/{session_id}" Managed => sessions::update;
+    GET "/v1/sessions" Managed => sessions::list;
+    DELETE "/v1/sessions/{session_id}" Managed => sessions::delete;
+    POST "/v1/sessions/{session_id}/archive" Managed => sessions::archive;
+    GET "/v1/sessions/{session_id}/events" Managed => events::list;
+    POST "/v1/sessions/{session_id}/events" Managed => events::send;
+    GET "/v1/sessions/{session_id}/events/stream" Managed => events::stream;
+    GET "/v1/sessions/{session_id}/resources/{resource_id}" Managed => unbuilt;
+    POST "/v1/sessions/{session_id}/resources/{resource_id}" Managed => unbuilt;
+    GET "/v1/sessions/{session_id}/resources" Managed => unbuilt;
+    DELETE "/v1/sessions/{session_id}/resources/{resource_id}" Managed => unbuilt;
+    POST "/v1/sessions/{session_id}/resources" Managed => unbuilt;
+    GET "/v1/sessions/{session_id}/threads/{thread_id}" Managed => threads::get;
+    GET "/v1/sessions/{session_id}/threads" Managed => threads::list;
+    POST "/v1/sessions/{session_id}/threads/{thread_id}/archive" Managed => threads::archive;
+    GET "/v1/sessions/{session_id}/threads/{thread_id}/events" Managed => threads::events;
+    GET "/v1/sessions/{session_id}/threads/{thread_id}/stream" Managed => threads::stream;
+
+    POST "/v1/vaults" Managed => vaults::create;
+    GET "/v1/vaults/{vault_id}" Managed => vaults::get;
+    POST "/v1/vaults/{vault_id}" Managed => vaults::update;
+    GET "/v1/vaults" Managed => vaults::list;
+    DELETE "/v1/vaults/{vault_id}" Managed => vaults::delete;
+    POST "/v1/vaults/{vault_id}/archive" Managed => vaults::archive;
+    POST "/v1/vaults/{vault_id}/credentials" Managed => credentials::create;
+    GET "/v1/vaults/{vault_id}/credentials/{credential_id}" Managed => credentials::get;
+    POST "/v1/vaults/{vault_id}/credentials/{credential_id}" Managed => credentials::update;
+    GET "/v1/vaults/{vault_id}/credentials" Managed => credentials::list;
+    DELETE "/v1/vaults/{vault_id}/credentials/{credential_id}" Managed => credentials::delete;
+    POST "/v1/vaults/{vault_id}/credentials/{credential_id}/archive" Managed => credentials::archive;
+    POST "/v1/vaults/{vault_id}/credentials/{credential_id}/mcp_oauth_validate" Managed => unbuilt;
+
+    GET "/v1/files" Free => unbuilt;
+    DELETE "/v1/files/{file_id}" Free => unbuilt;
+    GET "/v1/files/{file_id}/content" Free => unbuilt;
+    GET "/v1/files/{file_id}" Free => unbuilt;
+    POST "/v1/files" Free => unbuilt;
+
+    POST "/v1/skills" Free => unbuilt;
+    GET "/v1/skills/{skill_id}" Free => unbuilt;
+    GET "/v1/skills" Free => unbuilt;
+    DELETE "/v1/skills/{skill_id}" Free => unbuilt;
+    POST "/v1/skills/{skill_id}/versions" Free => unbuilt;
+    GET "/v1/skills/{skill_id}/versions/{version}" Free => unbuilt;
+    GET "/v1/skills/{skill_id}/versions" Free => unbuilt;
+    DELETE "/v1/skills/{skill_id}/versions/{version}" Free => unbuilt;
+    GET "/v1/skills/{skill_id}/versions/{version}/content" Free => unbuilt;
+
+    POST "/v1/deployments" Managed => unbuilt;
+    GET "/v1/deployments/{deployment_id}" Managed => unbuilt;
+    POST "/v1/deployments/{deployment_id}" Managed => unbuilt;
+    GET "/v1/deployments" Managed => unbuilt;
+    POST "/v1/deployments/{deployment_id}/archive" Managed => unbuilt;
+    POST "/v1/deployments/{deployment_id}/pause" Managed => unbuilt;
+    POST "/v1/deployments/{deployment_id}/run" Managed => unbuilt;
+    POST "/v1/deployments/{deployment_id}/unpause" Managed => unbuilt;
+
+    GET "/v1/deployment_runs/{deployment_run_id}" Managed => unbuilt;
+    GET "/v1/deployment_runs" Managed => unbuilt;
+
+    POST "/v1/memory_stores" Memory => unbuilt;
+    GET "/v1/memory_stores/{memory_store_id}" Memory => unbuilt;
+    POST "/v1/memory_stores/{memory_store_id}" Memory => unbuilt;
+    GET "/v1/memory_stores" Memory => unbuilt;
+    DELETE "/v1/memory_stores/{memory_store_id}" Memory => unbuilt;
+    POST "/v1/memory_stores/{memory_store_id}/archive" Memory => unbuilt;
+    POST "/v1/memory_stores/{memory_store_id}/memories" Memory => unbuilt;
+    GET "/v1/memory_stores/{memory_store_id}/memories/{memory_id}" Memory => unbuilt;
+    POST "/v1/memory_stores/{memory_store_id}/memories/{memory_id}" Memory => unbuilt;
+    GET "/v1/memory_stores/{memory_store_id}/memories" Memory => unbuilt;
+    DELETE "/v1/memory_stores/{memory_store_id}/memories/{memory_id}" Memory => unbuilt;
+    GET "/v1/memory_stores/{memory_store_id}/memory_versions/{memory_version_id}" Memory => unbuilt;
+    GET "/v1/memory_stores/{memory_store_id}/memory_versions" Memory => unbuilt;
+    POST "/v1/memory_stores/{memory_store_id}/memory_versions/{memory_version_id}/redact" Memory => unbuilt;
+
+    POST "/v1/dreams" Dreams => unbuilt;
+    GET "/v1/dreams/{dream_id}" Dreams => unbuilt;
+    GET "/v1/dreams" Dreams => unbuilt;
+    POST "/v1/dreams/{dream_id}/archive" Dreams => unbuilt;
+    POST "/v1/dreams/{dream_id}/cancel" Dreams => unbuilt;
+
+    POST "/v1/user_profiles" Profiles => unbuilt;
+    GET "/v1/user_profiles/{user_profile_id}" Profiles => unbuilt;
+    POST "/v1/user_profiles/{user_profile_id}" Profiles => unbuilt;
+    GET "/v1/user_profiles" Profiles => unbuilt;
+    DELETE "/v1/user_profiles/{user_profile_id}" Profiles => unbuilt;
+    POST "/v1/user_profiles/{user_profile_id}/enrollment_url" Profiles => unbuilt;
+    POST "/v1/user_profiles/{user_profile_id}/action_urls" Profiles => unbuilt;
+
+    POST "/v1/tunnels" Tunnels => unbuilt;
+    GET "/v1/tunnels/{tunnel_id}" Tunnels => unbuilt;
+    GET "/v1/tunnels" Tunnels => unbuilt;
+    POST "/v1/tunnels/{tunnel_id}/archive" Tunnels => unbuilt;
+    POST "/v1/tunnels/{tunnel_id}/reveal_token" Tunnels => unbuilt;
+    POST "/v1/tunnels/{tunnel_id}/rotate_token" Tunnels => unbuilt;
+    POST "/v1/tunnels/{tunnel_id}/certificates" Tunnels => unbuilt;
+    GET "/v1/tunnels/{tunnel_id}/certificates/{certificate_id}" Tunnels => unbuilt;
+    GET "/v1/tunnels/{tunnel_id}/certificates" Tunnels => unbuilt;
+    POST "/v1/tunnels/{tunnel_id}/certificates/{certificate_id}/archive" Tunnels => unbuilt;
+
+    GET "/v1/models/{model_id}" Free => models::get;
+    GET "/v1/models" Free => models::list;
+
+    POST "/v1/organizations/webhooks" Webhooks => unbuilt;
+    GET "/v1/organizations/webhooks/{webhook_endpoint_id}" Webhooks => unbuilt;
+    POST "/v1/organizations/webhooks/{webhook_endpoint_id}" Webhooks => unbuilt;
+    GET "/v1/organizations/webhooks" Webhooks => unbuilt;
+    DELETE "/v1/organizations/webhooks/{webhook_endpoint_id}" Webhooks => unbuilt;
+    POST "/v1/organizations/webhooks/{webhook_endpoint_id}/regenerate_signing_secret" Webhooks => unbuilt;
+
+    POST "/v1/organizations/telemetry_destinations" Telemetry => unbuilt;
+    GET "/v1/organizations/telemetry_destinations/{destination_id}" Telemetry => unbuilt;
+    POST "/v1/organizations/telemetry_destinations/{destination_id}" Telemetry => unbuilt;
+    GET "/v1/organizations/telemetry_destinations" Telemetry => unbuilt;
+    DELETE "/v1/organizations/telemetry_destinations/{destination_id}" Telemetry => unbuilt;
+    POST "/v1/organizations/telemetry_destinations/{destination_id}/test" Telemetry => unbuilt;
+    GET "/v1/organizations/telemetry_destinations/{destination_id}/workspaces" Telemetry => unbuilt;
+    POST "/v1/organizations/telemetry_destinations/{destination_id}/workspaces/{workspace_id}" Telemetry => unbuilt;
+    DELETE "/v1/organizations/telemetry_destinations/{destination_id}/workspaces/{workspace_id}" Telemetry => unbuilt;
+}
+
+routes! { OPERATE:
+    GET "/v1/x/status" Operator => operate::status;
+    GET "/v1/x/workspaces" Operator => operate::list_workspaces;
+    POST "/v1/x/workspaces" Operator => operate::create_workspace;
+    POST "/v1/x/workspaces/{workspace_id}/archive" Operator => operate::archive_workspace;
+    GET "/v1/x/keys" Operator => operate::list_keys;
+    POST "/v1/x/keys" Operator => operate::create_key;
+    POST "/v1/x/keys/{key_id}/revoke" Operator => operate::revoke_key;
+}
+
+/// A route of the contract, for documentation and tests.
+#[derive(Debug, Clone)]
+pub struct RouteInfo {
+    /// Its method.
+    pub method: Method,
+    /// Its path, with `{name}` for each parameter.
+    pub path: &'static str,
+    /// The `anthropic-beta` values of which it needs one; empty for none.
+    pub beta: &'static [&'static str],
+    /// Whether this build serves it; if not it answers 501.
+    pub built: bool,
+}
+
+/// Every route of the contract (api.md Appendix A), served or not.
+pub fn routes() -> impl Iterator<Item = RouteInfo> {
+    PUBLIC.iter().map(|route| RouteInfo {
+        method: route.method.clone(),
+        path: route.path,
+        beta: route.beta.values(),
+        built: route.handler.is_some(),
+    })
+}

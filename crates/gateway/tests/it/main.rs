@@ -1,0 +1,33 @@
+//! The edge over a real store in a temporary directory: in process where the rule is about requests,
+//! over sockets where it is about connections.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods
+)]
+
+mod checks;
+mod control;
+mod input;
+mod lists;
+mod objects;
+mod sockets;
+mod stream;
+mod support;
+mod vaults;
+
+/// Every file of this folder is a module above.
+#[test]
+fn every_file_is_listed() {
+    let here = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it");
+    let main = include_str!("main.rs");
+    for file in std::fs::read_dir(here).unwrap() {
+        let name = file.unwrap().file_name().into_string().unwrap();
+        let module = name.strip_suffix(".rs").unwrap();
+        assert!(
+            module == "main" || main.contains(&format!("mod {module};")),
+            "{name}"
+        );
+    }
+}

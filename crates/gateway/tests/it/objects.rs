@@ -1,0 +1,565 @@
+//! The objects of A1: what is made, changed, archived and deleted, and who may see it.
+
+use axum::http::Method;
+use contract::ids::EventId;
+use serde_json::{Value, json};
+use session::ProposedCall;
+use store::clock;
+
+use crate::support::{Server, agent, environment};
+
+#[tokio::test]
+async fn an_agent_is_versioned_by_change() {
+    let server = Server::start().await;
+    let made = server.post("/v1/agents", agent()).await.body;
+    let path = format!("/v1/agents/{}", made["id"].as_str().unwrap());
+    assert_eq!(made["version"], 1);
+    assert_eq!(made["type"], "agent");
+    assert_eq!(made["model"]["id"], "claude-opus-4-8");
+    assert_eq!(made["archived_at"], Value::Null);
+    assert_eq!(server.get(&path).await.body, made);
+
+    let same = server.post(&path, json!({"name": "a", "version": 1})).await;
+    assert_eq!(same.body, made, "a change of nothing keeps the version");
+    let second = server
+        .post(&path, json!({"name": "b", "version": 1}))
+        .await
+        .body;
+    assert_eq!(
+        (&second["version"], &second["name"]),
+        (&json!(2), &json!("b"))
+    );
+    assert_eq!(second["created_at"], made["created_at"]);
+    let third = server
+        .post(&path, json!({"metadata": {"k": "v"}}))
+        .await
+        .body;
+    assert_eq!(
+        third["version"], 3,
+        "without a version the change is unconditional"
+    );
+    assert_eq!(
+        server.get(&format!("{path}?version=1")).await.body["name"],
+        "a"
+    );
+    let gone = server.get(&format!("{path}?version=9")).await;
+    assert_eq!(
+        (gone.status, gone.message()),
+        (404, "Agent version not found.")
+    );
+
+    let versions = server.get(&format!("{path}/versions?limit=2")).await.body;
+    assert_eq!(numbers(&versions), [3, 2], "newest first");
+    let page = versions["next_page"].as_str().unwrap();
+    let rest = server
+        .get(&format!("{path}/versions?limit=2&page={page}"))
+        .await
+        .body;
+    assert_eq!(
+        (numbers(&rest), &rest["next_page"]),
+        (vec![1], &Value::Null)
+    );
+}
+
+fn numbers(page: &Value) -> Vec<u64> {
+    page["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|v| v["version"].as_u64().unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_stale_version_is_a_conflict_that_is_not_retried() {
+    let server = Server::start().await;
+    let id = server.create("/v1/agents", agent()).await;
+    let path = format!("/v1/agents/{id}");
+    for (version, kind) in [
+        ("2026-10-21", "conflict_error"),
+        ("2023-06-01", "invalid_request_error"),
+    ] {
+        let body = json!({"name": "a", "version": 7}).to_string();
+        let ask = server.ask(Method::POST, &path).body(body);
+        let answer = ask.header("anthropic-version", version).send().await;
+        assert_eq!(answer.status, 409);
+        assert_eq!(answer.body["error"]["type"], kind);
+        assert_eq!(answer.header("x-should-retry"), Some("false"));
+        assert_eq!(
+            answer.message(),
+            "Concurrent modification detected. Please fetch the latest version and retry."
+        );
+    }
+    assert_eq!(server.post(&path, json!({"version": 0})).await.status, 400);
+    assert_eq!(
+        server.post(&path, json!({"version": null})).await.status,
+        400
+    );
+}
+
+#[tokio::test]
+async fn concurrent_updates_without_a_version_all_take_effect() {
+    let server = Server::start().await;
+    let path = format!("/v1/agents/{}", server.create("/v1/agents", agent()).await);
+    let all = (0..8).map(|n| {
+        let (server, path) = (&server, &path);
+        async move {
+            server
+                .post(path, json!({"metadata": {format!("k{n}"): "v"}}))
+                .await
+                .status
+        }
+    });
+    assert_eq!(futures_util::future::join_all(all).await, [200; 8]);
+    let now = server.get(&path).await.body;
+    assert_eq!(now["version"], 9);
+    assert_eq!(
+        now["metadata"].as_object().unwrap().len(),
+        8,
+        "none overwrote another"
+    );
+}
+
+#[tokio::test]
+async fn what_is_archived_is_read_only_and_hidden_from_lists() {
+    let server = Server::start().await;
+    for (list, body, change) in [
+        ("/v1/agents", agent(), json!({"name": "b"})),
+        ("/v1/environments", environment(), json!({"name": "b"})),
+        (
+            "/v1/vaults",
+            json!({"display_name": "v"}),
+            json!({"display_name": "b"}),
+        ),
+    ] {
+        let id = server.create(list, body).await;
+        let path = format!("{list}/{id}");
+        let archived = server.post(&format!("{path}/archive"), json!({})).await;
+        assert_eq!(archived.status, 200, "{}", archived.body);
+        let at = archived.body["archived_at"].clone();
+        assert!(at.is_string());
+        let again = server.post(&format!("{path}/archive"), json!({})).await;
+        assert_eq!(
+            again.body["archived_at"], at,
+            "{list}: archiving again changes nothing"
+        );
+        let refused = server.post(&path, change).await;
+        assert_eq!(refused.status, 400, "{}", refused.body);
+        assert!(
+            refused.message().starts_with("Cannot modify archived"),
+            "{}",
+            refused.message()
+        );
+        assert_eq!(server.get(list).await.body["data"], json!([]));
+        let shown = server
+            .get(&format!("{list}?include_archived=true"))
+            .await
+            .body;
+        assert_eq!(shown["data"][0]["id"], json!(id));
+        assert_eq!(server.get(&path).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn archived_parts_make_no_new_session() {
+    let server = Server::start().await;
+    let agent_id = server.create("/v1/agents", agent()).await;
+    let environment_id = server.create("/v1/environments", environment()).await;
+    let vault_id = server
+        .create("/v1/vaults", json!({"display_name": "v"}))
+        .await;
+    let body =
+        json!({"agent": agent_id, "environment_id": environment_id, "vault_ids": [vault_id]});
+    assert_eq!(server.post("/v1/sessions", body.clone()).await.status, 200);
+    for (path, field) in [
+        (format!("/v1/vaults/{vault_id}"), "`vault_ids[0]`"),
+        (
+            format!("/v1/environments/{environment_id}"),
+            "`environment_id`",
+        ),
+        (format!("/v1/agents/{agent_id}"), "`agent`"),
+    ] {
+        server.post(&format!("{path}/archive"), json!({})).await;
+        let answer = server.post("/v1/sessions", body.clone()).await;
+        assert_eq!(answer.status, 400, "{}", answer.body);
+        assert!(
+            answer.message().contains("archived"),
+            "{}",
+            answer.message()
+        );
+        assert!(
+            answer.message().starts_with(field),
+            "{} lacks {field}",
+            answer.message()
+        );
+    }
+    let missing = json!({"agent": {"type": "agent", "id": agent_id, "version": 999},
+                         "environment_id": environment_id});
+    let answer = server.post("/v1/sessions", missing).await;
+    assert_eq!(
+        (answer.status, answer.message()),
+        (404, "agent.version: 999 not found")
+    );
+}
+
+#[tokio::test]
+async fn an_environment_is_deleted_unless_sessions_use_it() {
+    let server = Server::start().await;
+    let id = server.create("/v1/environments", environment()).await;
+    let path = format!("/v1/environments/{id}");
+    let agent = server.create("/v1/agents", agent()).await;
+    let session = server
+        .create(
+            "/v1/sessions",
+            json!({"agent": agent, "environment_id": id}),
+        )
+        .await;
+    assert_eq!(server.delete(&path).await.status, 409);
+    server.delete(&format!("/v1/sessions/{session}")).await;
+    let answer = server.delete(&path).await;
+    assert_eq!(
+        answer.body,
+        json!({"id": id, "type": "environment_deleted"})
+    );
+    assert_eq!(server.get(&path).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_session_has_the_shape_of_the_contract() {
+    let server = Server::start().await;
+    let id = server.session().await;
+    let session = server.get(&format!("/v1/sessions/{id}")).await.body;
+    assert_eq!(session["type"], "session");
+    assert_eq!(session["status"], "idle");
+    assert_eq!(session["agent"]["type"], "agent");
+    assert_eq!(session["agent"]["version"], 1);
+    assert!(session["agent"].get("metadata").is_none());
+    for key in ["resources", "outcome_evaluations", "vault_ids"] {
+        assert_eq!(session[key], json!([]), "{key}");
+    }
+    for key in ["title", "budget", "archived_at"] {
+        assert_eq!(session.get(key), Some(&Value::Null), "{key}");
+    }
+    assert_eq!(session["usage"]["input_tokens"], 0);
+    assert!(session["stats"]["duration_seconds"].is_number());
+}
+
+#[tokio::test]
+async fn initial_events_make_a_running_session() {
+    let server = Server::start().await;
+    let agent = server.create("/v1/agents", agent()).await;
+    let environment = server.create("/v1/environments", environment()).await;
+    let text = json!([{"type": "text", "text": "hi"}]);
+    let body = json!({"agent": agent, "environment_id": environment, "title": "t",
+        "metadata": {"k": "v"}, "initial_events": [{"type": "user.message", "content": text}]});
+    let session = server.post("/v1/sessions", body).await.body;
+    assert_eq!(session["status"], "running");
+    assert_eq!(
+        (&session["title"], &session["metadata"]["k"]),
+        (&json!("t"), &json!("v"))
+    );
+    let log = server.log(session["id"].as_str().unwrap()).await;
+    let kinds = log
+        .iter()
+        .map(|e| e["type"].as_str().unwrap())
+        .collect::<Vec<_>>();
+    let order = [
+        "session.status_running",
+        "session.thread_status_running",
+        "user.message",
+    ];
+    assert_eq!(kinds, order);
+}
+
+#[tokio::test]
+async fn a_turn_shows_in_log_usage_and_threads() {
+    let server = Server::start().await;
+    let id = server.session().await;
+    let echo = server.say(&id, "hello").await;
+    assert_eq!(echo.status, 200, "{}", echo.body);
+    assert_eq!(echo.body["data"][0]["type"], "user.message");
+    assert_eq!(echo.body["data"][0]["processed_at"], Value::Null);
+    assert_eq!(
+        server.get(&format!("/v1/sessions/{id}")).await.body["status"],
+        "running"
+    );
+    let claimed = server.claim(&id).await;
+    let message = EventId::from_bits(clock::id_bits(clock::now()));
+    server
+        .reply(&claimed, Some((message, "hi there")), Vec::new())
+        .await;
+
+    let log = server.log(&id).await;
+    let kinds = log
+        .iter()
+        .map(|e| e["type"].as_str().unwrap())
+        .collect::<Vec<_>>();
+    assert_eq!(
+        kinds,
+        [
+            "session.status_running",
+            "session.thread_status_running",
+            "user.message",
+            "span.model_request_start",
+            "agent.message",
+            "span.model_request_end",
+            "session.thread_status_idle",
+            "session.usage",
+            "session.status_idle",
+        ]
+    );
+    assert_eq!(
+        log[2]["id"], echo.body["data"][0]["id"],
+        "the echo's id is the log's"
+    );
+    let times = log
+        .iter()
+        .map(|e| e["processed_at"].as_str().unwrap())
+        .collect::<Vec<_>>();
+    assert!(times.windows(2).all(|pair| pair[0] < pair[1]), "{times:?}");
+    let session = server.get(&format!("/v1/sessions/{id}")).await.body;
+    assert_eq!(session["status"], "idle");
+    assert_eq!(session["usage"]["output_tokens"], 7);
+
+    let threads = server.get(&format!("/v1/sessions/{id}/threads")).await.body;
+    assert_eq!(threads["next_page"], Value::Null);
+    let thread = &threads["data"][0];
+    assert_eq!(
+        (&thread["type"], &thread["status"]),
+        (&json!("session_thread"), &json!("idle"))
+    );
+    assert_eq!(thread["parent_thread_id"], Value::Null);
+    assert_eq!(thread["usage"]["output_tokens"], 7);
+    let path = format!(
+        "/v1/sessions/{id}/threads/{}",
+        thread["id"].as_str().unwrap()
+    );
+    assert_eq!(server.get(&path).await.body["id"], thread["id"]);
+    let events = server.get(&format!("{path}/events")).await.body;
+    assert_eq!(events["data"], json!(log));
+    let archive = server.post(&format!("{path}/archive"), json!({})).await;
+    assert_eq!(archive.status, 400, "{}", archive.body);
+    let running = server
+        .get(&format!("/v1/sessions/{id}/threads?statuses[]=running"))
+        .await
+        .body;
+    assert_eq!(running["data"], json!([]));
+}
+
+#[tokio::test]
+async fn a_blocked_session_takes_the_answer_and_nothing_else() {
+    let server = Server::start().await;
+    let id = server.session().await;
+    server.say(&id, "go").await;
+    let claimed = server.claim(&id).await;
+    let call = EventId::from_bits(clock::id_bits(clock::now()));
+    let input = serde_json::value::to_raw_value(&json!({"q": 1})).unwrap();
+    let proposed = ProposedCall {
+        id: call,
+        name: "ask_me".to_owned(),
+        input,
+    };
+    server.reply(&claimed, None, vec![proposed]).await;
+    let idle = server.log(&id).await.pop().unwrap();
+    assert_eq!(
+        idle["stop_reason"],
+        json!({"type": "requires_action", "event_ids": [call]})
+    );
+
+    let refused = server.say(&id, "and?").await;
+    assert_eq!(refused.status, 400);
+    assert!(
+        refused
+            .message()
+            .starts_with("Invalid user.message event at events[0]: waiting on")
+    );
+    let result = json!({"type": "user.custom_tool_result", "custom_tool_use_id": call,
+                        "content": [{"type": "text", "text": "42"}]});
+    let path = format!("/v1/sessions/{id}/events");
+    let answer = server.post(&path, json!({"events": [result]})).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert!(
+        answer.body["data"][0]["processed_at"].is_string(),
+        "taken on receipt"
+    );
+    assert_eq!(
+        server.get(&format!("/v1/sessions/{id}")).await.body["status"],
+        "running"
+    );
+}
+
+#[tokio::test]
+async fn title_and_metadata_change_and_vaults_do_not() {
+    let server = Server::start().await;
+    let id = server.session().await;
+    let path = format!("/v1/sessions/{id}");
+    let changed = server
+        .post(&path, json!({"title": "t", "metadata": {"a": "1"}}))
+        .await
+        .body;
+    assert_eq!(
+        (&changed["title"], &changed["metadata"]),
+        (&json!("t"), &json!({"a": "1"}))
+    );
+    let cleared = server
+        .post(&path, json!({"title": null, "metadata": {"a": null}}))
+        .await
+        .body;
+    assert_eq!(
+        (&cleared["title"], &cleared["metadata"]),
+        (&Value::Null, &json!({}))
+    );
+    let log = server.log(&id).await;
+    assert_eq!(
+        log.iter()
+            .filter(|e| e["type"] == "session.updated")
+            .count(),
+        2
+    );
+    server.post(&path, json!({})).await;
+    assert_eq!(
+        server.log(&id).await.len(),
+        log.len(),
+        "no change, no event"
+    );
+    let answer = server.post(&path, json!({"vault_ids": []})).await;
+    assert_eq!(answer.status, 400);
+    assert!(
+        answer.message().starts_with("`vault_ids`"),
+        "{}",
+        answer.message()
+    );
+    let full = (0..17)
+        .map(|n| (format!("k{n}"), json!("v")))
+        .collect::<serde_json::Map<_, _>>();
+    let answer = server.post(&path, json!({"metadata": full})).await;
+    assert!(answer.status == 400 && answer.message().starts_with("`metadata`"));
+}
+
+#[tokio::test]
+async fn a_running_session_is_neither_archived_nor_deleted() {
+    let server = Server::start().await;
+    let id = server.session().await;
+    let path = format!("/v1/sessions/{id}");
+    server.say(&id, "go").await;
+    let refused = server.delete(&path).await;
+    assert_eq!(
+        (refused.status, refused.message()),
+        (
+            400,
+            "Cannot delete session while it is \
+        running. Send an interrupt event or wait for the session to complete."
+        )
+    );
+    assert_eq!(
+        server
+            .post(&format!("{path}/archive"), json!({}))
+            .await
+            .status,
+        400
+    );
+    let interrupt = json!({"events": [{"type": "user.interrupt"}]});
+    assert_eq!(
+        server
+            .post(&format!("{path}/events"), interrupt)
+            .await
+            .status,
+        200
+    );
+
+    let archived = server
+        .post(&format!("{path}/archive"), json!({}))
+        .await
+        .body;
+    assert_eq!(archived["status"], "terminated");
+    assert!(archived["archived_at"].is_string());
+    let late = server.say(&id, "late").await;
+    assert_eq!(
+        (late.status, late.header("x-should-retry")),
+        (409, Some("false"))
+    );
+    assert_eq!(server.get("/v1/sessions").await.body["data"], json!([]));
+    let deleted = server.delete(&path).await;
+    assert_eq!(deleted.body, json!({"id": id, "type": "session_deleted"}));
+    for gone in [
+        path.clone(),
+        format!("{path}/events"),
+        format!("{path}/threads"),
+    ] {
+        assert_eq!(server.get(&gone).await.status, 404, "{gone}");
+    }
+    assert_eq!(
+        server.get(&format!("{path}/events/stream")).await.status,
+        404
+    );
+}
+
+#[tokio::test]
+async fn another_workspace_sees_nothing() {
+    let server = Server::start().await;
+    let session = server.session().await;
+    let vault = server
+        .create("/v1/vaults", json!({"display_name": "v"}))
+        .await;
+    let agents = server.get("/v1/agents").await.body;
+    let agent = agents["data"][0]["id"].as_str().unwrap().to_owned();
+    let environments = server.get("/v1/environments").await.body;
+    let environment = environments["data"][0]["id"].as_str().unwrap().to_owned();
+    let workspace = server
+        .operate(Method::POST, "/v1/x/workspaces")
+        .body(json!({"name": "other"}).to_string())
+        .send()
+        .await
+        .body;
+    let key = server
+        .new_key(json!({"name": "k", "workspace_id": workspace["id"]}))
+        .await;
+    let ask = |method, path: &str| server.ask(method, path).key(&key);
+    for list in [
+        "/v1/agents",
+        "/v1/environments",
+        "/v1/sessions",
+        "/v1/vaults",
+    ] {
+        assert_eq!(
+            ask(Method::GET, list).send().await.body["data"],
+            json!([]),
+            "{list}"
+        );
+    }
+    for path in [
+        format!("/v1/agents/{agent}"),
+        format!("/v1/agents/{agent}/versions"),
+        format!("/v1/environments/{environment}"),
+        format!("/v1/sessions/{session}"),
+        format!("/v1/sessions/{session}/events"),
+        format!("/v1/sessions/{session}/events/stream"),
+        format!("/v1/sessions/{session}/threads"),
+        format!("/v1/vaults/{vault}"),
+        format!("/v1/vaults/{vault}/credentials"),
+    ] {
+        assert_eq!(ask(Method::GET, &path).send().await.status, 404, "{path}");
+    }
+    let message = json!({"events": [{"type": "user.interrupt"}]}).to_string();
+    let send = ask(Method::POST, &format!("/v1/sessions/{session}/events")).body(message);
+    assert_eq!(send.send().await.status, 404);
+    for path in [
+        format!("/v1/sessions/{session}"),
+        format!("/v1/environments/{environment}"),
+    ] {
+        assert_eq!(
+            ask(Method::DELETE, &path).send().await.status,
+            404,
+            "{path}"
+        );
+    }
+    let body = json!({"agent": agent, "environment_id": environment}).to_string();
+    assert_eq!(
+        ask(Method::POST, "/v1/sessions")
+            .body(body)
+            .send()
+            .await
+            .status,
+        400
+    );
+}

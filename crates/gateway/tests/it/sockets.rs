@@ -1,0 +1,190 @@
+//! Over real sockets: bounds on connections, and the control socket.
+
+use std::time::Duration;
+
+use gateway::{Drained, Limits, serve, serve_unix};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::task::JoinSet;
+
+use crate::support::{PATIENCE, Server};
+
+/// Serves on a free port of the loopback.
+async fn listen(
+    server: &Server,
+    limits: Limits,
+    tasks: &mut JoinSet<Drained>,
+) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tasks.spawn(serve(
+        listener,
+        server.router.clone(),
+        server.shutdown.clone(),
+        limits,
+    ));
+    address
+}
+
+/// Sends text and reads to the end of the connection.
+async fn exchange(mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin, request: &str) -> String {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer))
+        .await
+        .unwrap();
+    read.unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+fn get(path: &str, key: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {key}\r\n\
+         anthropic-version: 2026-10-21\r\nanthropic-beta: managed-agents-2026-04-01\r\n\r\n"
+    )
+}
+
+#[tokio::test]
+async fn requests_are_served_over_tcp_and_the_drain_is_clean() {
+    let server = Server::start().await;
+    let mut tasks = JoinSet::new();
+    let address = listen(&server, Limits::default(), &mut tasks).await;
+    let stream = TcpStream::connect(address).await.unwrap();
+    let answer = exchange(stream, &get("/v1/agents", &server.key)).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("\r\nrequest-id: req_"), "{answer}");
+    assert!(
+        answer.ends_with("{\"data\":[],\"next_page\":null}"),
+        "{answer}"
+    );
+    server.shutdown.cancel();
+    assert_eq!(tasks.join_next().await.unwrap().unwrap(), Drained::Clean);
+    assert!(
+        TcpStream::connect(address).await.is_err(),
+        "nobody listens any more"
+    );
+}
+
+#[tokio::test]
+async fn an_open_stream_does_not_hold_up_the_drain() {
+    let server = Server::start().await;
+    let session = server.session().await;
+    let mut tasks = JoinSet::new();
+    let address = listen(&server, Limits::default(), &mut tasks).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = get(
+        &format!("/v1/sessions/{session}/events/stream"),
+        &server.key,
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200");
+    server.shutdown.cancel();
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).await.unwrap();
+    assert!(rest.contains(": the server is shutting down"), "{rest}");
+    assert!(
+        rest.ends_with("0\r\n\r\n"),
+        "the stream ended properly: {rest}"
+    );
+    assert_eq!(tasks.join_next().await.unwrap().unwrap(), Drained::Clean);
+}
+
+#[tokio::test]
+async fn a_head_that_never_ends_or_is_too_large_is_cut() {
+    let server = Server::start().await;
+    let mut tasks = JoinSet::new();
+    let limits = Limits {
+        head: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let address = listen(&server, limits, &mut tasks).await;
+    let slow = TcpStream::connect(address).await.unwrap();
+    let answer = exchange(slow, "GET /healthz HTTP/1.1\r\nhost:").await;
+    assert!(!answer.contains("200 OK"), "{answer}");
+    let mut large = TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "GET /healthz HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n",
+        "y".repeat(100_000)
+    );
+    // The server may close before all of it is written.
+    let _ = large.write_all(head.as_bytes()).await;
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(PATIENCE, large.read_to_end(&mut answer))
+        .await
+        .unwrap();
+    assert!(!String::from_utf8_lossy(&answer).contains("200 OK"));
+}
+
+#[tokio::test]
+async fn connections_over_the_cap_wait_for_a_place() {
+    let server = Server::start().await;
+    let mut tasks = JoinSet::new();
+    let limits = Limits {
+        connections: 1,
+        ..Limits::default()
+    };
+    let address = listen(&server, limits, &mut tasks).await;
+    let mut first = TcpStream::connect(address).await.unwrap();
+    first
+        .write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
+    let mut head = [0; 12];
+    first.read_exact(&mut head).await.unwrap();
+    let mut second = TcpStream::connect(address).await.unwrap();
+    let request = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    second.write_all(request).await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(100), second.read(&mut head)).await;
+    assert!(early.is_err(), "served beyond the cap");
+    drop(first);
+    let mut answer = String::new();
+    let read = tokio::time::timeout(PATIENCE, second.read_to_string(&mut answer))
+        .await
+        .unwrap();
+    read.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_control_socket_serves_our_own_user() {
+    let server = Server::start().await;
+    let path = server.dir.path().join("control.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(serve_unix(
+        listener,
+        server.control.clone(),
+        server.shutdown.clone(),
+        Limits::default(),
+    ));
+    let stream = UnixStream::connect(&path).await.unwrap();
+    let request = "GET /v1/x/status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let answer = exchange(stream, request).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("\"type\":\"status\""), "{answer}");
+    server.shutdown.cancel();
+    assert_eq!(tasks.join_next().await.unwrap().unwrap(), Drained::Clean);
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_answered_before_the_connection_ends() {
+    let server = Server::start().await;
+    let mut tasks = JoinSet::new();
+    let address = listen(&server, Limits::default(), &mut tasks).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let length = contract::limits::BODY_BYTES + 1;
+    let head = get("/v1/agents", &server.key)
+        .replacen("GET", "POST", 1)
+        .replace(
+            "\r\n\r\n",
+            &format!("\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"),
+        );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&vec![b' '; length]).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    assert!(answer.contains("request_too_large"), "{answer}");
+}

@@ -1,0 +1,290 @@
+//! Vaults and credentials: sealed at rest, never returned; LLM vaults are checked when a session is
+//! made.
+
+use axum::http::Method;
+use serde_json::{Value, json};
+
+use crate::support::{Server, agent, environment};
+
+const SECRET: &str = "xyzzy-super-secret-token";
+
+fn bearer(url: &str) -> Value {
+    json!({"auth": {"type": "static_bearer", "token": SECRET, "mcp_server_url": url}})
+}
+
+async fn vault(server: &Server, metadata: Value) -> String {
+    server
+        .create(
+            "/v1/vaults",
+            json!({"display_name": "v", "metadata": metadata}),
+        )
+        .await
+}
+
+#[tokio::test]
+async fn a_secret_is_never_returned_and_never_in_clear_on_disk() {
+    let server = Server::start().await;
+    let path = format!("/v1/vaults/{}/credentials", vault(&server, json!({})).await);
+    let variable = json!({"auth": {"type": "environment_variable", "secret_name": "TOKEN",
+        "secret_value": SECRET, "networking": {"type": "unrestricted"}}});
+    let oauth = json!({"auth": {"type": "mcp_oauth", "access_token": SECRET,
+        "mcp_server_url": "https://o.example/", "refresh": {"client_id": "c",
+        "refresh_token": SECRET, "token_endpoint": "https://o.example/token",
+        "token_endpoint_auth": {"type": "client_secret_basic", "client_secret": SECRET}}}});
+    for body in [bearer("https://a.example/"), variable, oauth] {
+        let made = server.post(&path, body).await;
+        assert_eq!(made.status, 200, "{}", made.body);
+        assert_eq!(made.body["type"], "vault_credential");
+        let id = made.body["id"].as_str().unwrap();
+        let got = server.get(&format!("{path}/{id}")).await;
+        assert_eq!(got.body, made.body);
+        let change = match made.body["auth"]["type"].as_str().unwrap() {
+            "static_bearer" => json!({"type": "static_bearer", "token": format!("{SECRET}2")}),
+            "mcp_oauth" => json!({"type": "mcp_oauth", "access_token": format!("{SECRET}2")}),
+            _ => json!({"type": "environment_variable", "secret_value": format!("{SECRET}2")}),
+        };
+        let changed = server
+            .post(&format!("{path}/{id}"), json!({"auth": change}))
+            .await;
+        assert_eq!(changed.status, 200, "{}", changed.body);
+        for answer in [&made.body, &got.body, &changed.body] {
+            assert!(!answer.to_string().contains(SECRET), "{answer}");
+        }
+    }
+    assert!(!server.get(&path).await.body.to_string().contains(SECRET));
+    let refused = server
+        .ask(Method::POST, &path)
+        .body(format!(
+            "{{\"auth\":{{\"type\":\"static_bearer\",\"token\":[\"{SECRET}\"]}}}}"
+        ))
+        .send()
+        .await;
+    assert_eq!(refused.status, 400);
+    assert!(
+        !refused.body.to_string().contains(SECRET),
+        "{}",
+        refused.body
+    );
+    for file in std::fs::read_dir(server.dir.path()).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        assert!(
+            !bytes
+                .windows(SECRET.len())
+                .any(|window| window == SECRET.as_bytes())
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_vault_serves_an_mcp_server_and_a_name_once() {
+    let server = Server::start().await;
+    let path = format!("/v1/vaults/{}/credentials", vault(&server, json!({})).await);
+    let first = server.create(&path, bearer("https://a.example/mcp")).await;
+    let again = server
+        .post(&path, bearer("https://A.example:443/mcp/"))
+        .await;
+    assert_eq!(
+        (again.status, again.header("x-should-retry")),
+        (409, Some("false"))
+    );
+    let change = json!({"auth": {"type": "static_bearer", "mcp_server_url": "https://b.example/"}});
+    let moved = server.post(&format!("{path}/{first}"), change).await;
+    assert_eq!(moved.status, 400, "{}", moved.body);
+    let archived = server
+        .post(&format!("{path}/{first}/archive"), json!({}))
+        .await;
+    assert!(
+        archived.body["archived_at"].is_string(),
+        "{}",
+        archived.body
+    );
+    server.create(&path, bearer("https://a.example/mcp")).await;
+    let late = server
+        .post(&format!("{path}/{first}"), json!({"display_name": "x"}))
+        .await;
+    assert_eq!(
+        (late.status, late.message()),
+        (400, "Cannot modify archived credential")
+    );
+    let deleted = server.delete(&format!("{path}/{first}")).await;
+    assert_eq!(
+        deleted.body,
+        json!({"id": first, "type": "vault_credential_deleted"})
+    );
+    assert_eq!(server.get(&format!("{path}/{first}")).await.status, 404);
+    for n in 1..20 {
+        server
+            .create(&path, bearer(&format!("https://n{n}.example/")))
+            .await;
+    }
+    let full = server.post(&path, bearer("https://n99.example/")).await;
+    assert_eq!(full.status, 400, "{}", full.body);
+    assert!(full.message().contains("20"), "{}", full.message());
+}
+
+#[tokio::test]
+async fn a_credential_is_found_in_its_own_vault_only() {
+    let server = Server::start().await;
+    let (a, b) = (
+        vault(&server, json!({})).await,
+        vault(&server, json!({})).await,
+    );
+    let id = server
+        .create(
+            &format!("/v1/vaults/{a}/credentials"),
+            bearer("https://a.example"),
+        )
+        .await;
+    assert_eq!(
+        server
+            .get(&format!("/v1/vaults/{b}/credentials/{id}"))
+            .await
+            .status,
+        404
+    );
+    let validate = format!("/v1/vaults/{a}/credentials/{id}/mcp_oauth_validate");
+    assert_eq!(server.post(&validate, json!({})).await.status, 501);
+    let deleted = server.delete(&format!("/v1/vaults/{a}")).await;
+    assert_eq!(deleted.body, json!({"id": a, "type": "vault_deleted"}));
+    assert_eq!(
+        server
+            .get(&format!("/v1/vaults/{a}/credentials/{id}"))
+            .await
+            .status,
+        404
+    );
+}
+
+#[tokio::test]
+async fn a_bearer_without_a_server_is_only_for_an_llm_vault() {
+    let server = Server::start().await;
+    let key = json!({"auth": {"type": "static_bearer", "token": SECRET}});
+    let plain = vault(&server, json!({})).await;
+    let refused = server
+        .post(&format!("/v1/vaults/{plain}/credentials"), key.clone())
+        .await;
+    assert_eq!(refused.status, 400, "{}", refused.body);
+    assert!(
+        refused.message().starts_with("`auth.mcp_server_url`"),
+        "{}",
+        refused.message()
+    );
+    for role in ["longhand.role", "sandbox0.managed_agents.role"] {
+        let llm = vault(&server, json!({role: "llm"})).await;
+        let made = server
+            .post(&format!("/v1/vaults/{llm}/credentials"), key.clone())
+            .await;
+        assert_eq!(made.status, 200, "{}", made.body);
+        assert_eq!(made.body["auth"], json!({"type": "static_bearer"}));
+    }
+}
+
+/// Asks for a session with these vaults.
+async fn with_vaults(server: &Server, vaults: &[&str]) -> crate::support::Answer {
+    let agent = server.create("/v1/agents", agent()).await;
+    let mut environment = environment();
+    environment["name"] = json!(format!("e {}", store::clock::entropy()));
+    let environment = server.create("/v1/environments", environment).await;
+    let body = json!({"agent": agent, "environment_id": environment, "vault_ids": vaults});
+    server.post("/v1/sessions", body).await
+}
+
+fn llm(extra: &[(&str, &str)]) -> Value {
+    let mut metadata = json!({"longhand.role": "llm", "longhand.harness": "native",
+        "longhand.llm_api": "anthropic",
+        "longhand.llm_base_url": "https://llm.example"});
+    for (key, value) in extra {
+        metadata[*key] = json!(value);
+    }
+    metadata
+}
+
+#[tokio::test]
+async fn an_llm_vault_must_be_whole_and_single() {
+    let server = Server::start().await;
+    let key = json!({"auth": {"type": "static_bearer", "token": SECRET}});
+    let good = vault(&server, llm(&[])).await;
+    server
+        .create(&format!("/v1/vaults/{good}/credentials"), key.clone())
+        .await;
+    let answer = with_vaults(&server, &[&good]).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.body["vault_ids"], json!([good]));
+
+    let other = vault(&server, llm(&[])).await;
+    server
+        .create(&format!("/v1/vaults/{other}/credentials"), key.clone())
+        .await;
+    let answer = with_vaults(&server, &[&good, &other]).await;
+    assert_eq!(answer.status, 400, "{}", answer.body);
+    assert!(answer.message().contains(&good) && answer.message().contains(&other));
+
+    let keyless = vault(&server, llm(&[])).await;
+    let answer = with_vaults(&server, &[&keyless]).await;
+    assert_eq!(answer.status, 400, "{}", answer.body);
+    assert!(answer.message().contains(&keyless), "{}", answer.message());
+
+    for (name, value) in [
+        ("longhand.llm_api", "smoke_signals"),
+        ("longhand.llm_base_url", "not a url"),
+        ("longhand.harness", "abacus"),
+        ("longhand.llm_model_map", "not json"),
+    ] {
+        let id = vault(&server, llm(&[(name, value)])).await;
+        server
+            .create(&format!("/v1/vaults/{id}/credentials"), key.clone())
+            .await;
+        let answer = with_vaults(&server, &[&id]).await;
+        assert_eq!(answer.status, 400, "{name}: {}", answer.body);
+        assert!(answer.message().contains(&id), "{}", answer.message());
+        assert!(
+            answer.message().contains(name),
+            "{name}: {}",
+            answer.message()
+        );
+    }
+    let mut bare = llm(&[]);
+    bare.as_object_mut()
+        .unwrap()
+        .remove("longhand.llm_base_url");
+    let bare = vault(&server, bare).await;
+    server
+        .create(&format!("/v1/vaults/{bare}/credentials"), key.clone())
+        .await;
+    let answer = with_vaults(&server, &[&bare]).await;
+    assert_eq!(answer.status, 400, "{}", answer.body);
+    assert!(
+        answer.message().contains("longhand.llm_base_url"),
+        "{}",
+        answer.message()
+    );
+}
+
+#[tokio::test]
+async fn a_harness_that_is_not_built_is_refused_by_name() {
+    let server = Server::start().await;
+    for harness in ["claude", "codex"] {
+        let api = if harness == "claude" {
+            "anthropic"
+        } else {
+            "openai_responses"
+        };
+        let extra = [("longhand.harness", harness), ("longhand.llm_api", api)];
+        let id = vault(&server, llm(&extra)).await;
+        let key = json!({"auth": {"type": "static_bearer", "token": SECRET}});
+        server
+            .create(&format!("/v1/vaults/{id}/credentials"), key)
+            .await;
+        let answer = with_vaults(&server, &[&id]).await;
+        assert_eq!(
+            (answer.status, answer.code()),
+            (400, Some("not_implemented")),
+            "{harness}"
+        );
+        assert!(
+            answer.message().contains("longhand.harness"),
+            "{}",
+            answer.message()
+        );
+    }
+}

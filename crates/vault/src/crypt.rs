@@ -1,0 +1,139 @@
+//! Sealing: AES-256-GCM under a fresh data key, which is wrapped by a key derived from the master. Both
+//! layers are bound to the row they belong to, so that a moved row does not open.
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use contract::ids::WorkspaceId;
+use store::vaults::Sealed;
+use zeroize::Zeroizing;
+
+use crate::master::{LEN, VERSION};
+
+/// The layout of a blob: format, wrap nonce, wrapped data key with its tag, data nonce, ciphertext with
+/// its tag.
+const FORMAT: u8 = 1;
+const TAG: usize = 16;
+const WRAPPED: usize = LEN + TAG;
+const HEAD: usize = 1 + NONCE_LEN + WRAPPED + NONCE_LEN;
+
+/// The one place a secret belongs to. It opens nowhere else.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The workspace of the row.
+    pub workspace: WorkspaceId,
+    /// The row's id.
+    pub record: &'a str,
+    /// The column.
+    pub column: &'static str,
+}
+
+impl Place<'_> {
+    /// Each part with its length, so that no two places read the same.
+    fn aad(&self, layer: &str, key_version: u32) -> Vec<u8> {
+        let workspace = self.workspace.to_string();
+        let version = key_version.to_string();
+        let mut aad = Vec::with_capacity(128);
+        for part in [layer, &workspace, self.record, self.column, &version] {
+            aad.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            aad.extend_from_slice(part.as_bytes());
+        }
+        aad
+    }
+}
+
+/// Why a sealed secret does not open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// It was sealed under a master key of another version.
+    #[error("the secret was sealed under master key version {found}; this server has {have}")]
+    KeyVersion {
+        /// The version in the row.
+        found: u32,
+        /// The version we have.
+        have: u32,
+    },
+    /// It is damaged, was moved from another row, or was sealed under another master key.
+    #[error("the stored secret does not open: it is damaged or was moved")]
+    Damaged,
+}
+
+fn cipher(key: &[u8; LEN]) -> LessSafeKey {
+    LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("a key of 32 bytes fits AES-256"))
+}
+
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0u8; N];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the kernel gives random bytes");
+    bytes
+}
+
+pub(crate) fn seal(wrap: &[u8; LEN], place: &Place<'_>, secret: &[u8]) -> Sealed {
+    let data_key = Zeroizing::new(random::<LEN>());
+    let (wrap_nonce, data_nonce) = (random::<NONCE_LEN>(), random::<NONCE_LEN>());
+    let mut wrapped = Zeroizing::new(*data_key);
+    let aad = Aad::from(place.aad("key", VERSION));
+    let nonce = Nonce::assume_unique_for_key(wrap_nonce);
+    let wrap_tag = cipher(wrap)
+        .seal_in_place_separate_tag(nonce, aad, &mut *wrapped)
+        .expect("32 bytes are within what GCM takes");
+    // Room for the tag at once: growing would leave a copy of the secret behind.
+    let mut body = Zeroizing::new(Vec::with_capacity(secret.len() + TAG));
+    body.extend_from_slice(secret);
+    let aad = Aad::from(place.aad("data", VERSION));
+    let nonce = Nonce::assume_unique_for_key(data_nonce);
+    let tag = cipher(&data_key)
+        .seal_in_place_separate_tag(nonce, aad, &mut body)
+        .expect("a secret is far below what GCM takes");
+    let mut blob = Vec::with_capacity(HEAD + body.len() + TAG);
+    blob.push(FORMAT);
+    blob.extend_from_slice(&wrap_nonce);
+    blob.extend_from_slice(&*wrapped);
+    blob.extend_from_slice(wrap_tag.as_ref());
+    blob.extend_from_slice(&data_nonce);
+    blob.extend_from_slice(&body);
+    blob.extend_from_slice(tag.as_ref());
+    Sealed {
+        blob,
+        key_version: VERSION,
+    }
+}
+
+pub(crate) fn open(
+    wrap: &[u8; LEN],
+    place: &Place<'_>,
+    sealed: &Sealed,
+) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+    if sealed.key_version != VERSION {
+        return Err(OpenError::KeyVersion {
+            found: sealed.key_version,
+            have: VERSION,
+        });
+    }
+    let (format, rest) = sealed.blob.split_first().ok_or(OpenError::Damaged)?;
+    if *format != FORMAT {
+        return Err(OpenError::Damaged);
+    }
+    let (wrap_nonce, rest) = split(rest, NONCE_LEN)?;
+    let (wrapped, rest) = split(rest, WRAPPED)?;
+    let (data_nonce, body) = split(rest, NONCE_LEN)?;
+    let data_key = unseal(wrap, wrap_nonce, place.aad("key", VERSION), wrapped)?;
+    let data_key = <&[u8; LEN]>::try_from(data_key.as_slice()).map_err(|_| OpenError::Damaged)?;
+    unseal(data_key, data_nonce, place.aad("data", VERSION), body)
+}
+
+fn split(from: &[u8], at: usize) -> Result<(&[u8], &[u8]), OpenError> {
+    from.split_at_checked(at).ok_or(OpenError::Damaged)
+}
+
+fn unseal(
+    key: &[u8; LEN],
+    nonce: &[u8],
+    aad: Vec<u8>,
+    body: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+    let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| OpenError::Damaged)?;
+    let mut body = Zeroizing::new(body.to_vec());
+    let opened = cipher(key).open_in_place(nonce, Aad::from(aad), &mut body);
+    let len = opened.map_err(|_| OpenError::Damaged)?.len();
+    body.truncate(len);
+    Ok(body)
+}

@@ -16,6 +16,8 @@ pub struct Options {
     pub read_timeout: Option<Duration>,
     /// Whether to ask for gzip. Off for event streams: a compressor in between may hold events back.
     pub gzip: bool,
+    /// Further roots that the operator trusts: PEM files, each with one certificate or more.
+    pub extra_roots_pem: Vec<Vec<u8>>,
 }
 
 impl Default for Options {
@@ -24,6 +26,7 @@ impl Default for Options {
             connect_timeout: Duration::from_secs(10),
             read_timeout: None,
             gzip: true,
+            extra_roots_pem: Vec::new(),
         }
     }
 }
@@ -35,15 +38,59 @@ pub fn install_crypto_provider() {
     let _already = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
+/// Which roots TLS trusts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Roots {
+    /// The system's, so that an enterprise's own are among them.
+    System,
+    /// Mozilla's, compiled in: the system has none, as in a bare container.
+    Bundled,
+}
+
 /// A client that dials as `mode` says: follows no redirect (each hop would need [`crate::check_url`], and
 /// credentials must not travel), and uses no proxy, not even one from the environment, because a proxy
-/// would dial unchecked addresses for us. TLS trusts the system's roots.
+/// would dial unchecked addresses for us. TLS trusts the system's roots, or those compiled in where the
+/// system has none; [`client_and_roots`] tells which.
 ///
 /// # Errors
-/// `reqwest::Error` when the system's roots cannot be loaded.
+/// `reqwest::Error` when an extra root in the options is no certificate.
 pub fn client(mode: &Mode, options: &Options) -> Result<reqwest::Client, reqwest::Error> {
+    client_and_roots(mode, options).map(|(client, _)| client)
+}
+
+/// As [`client`], with the roots that it trusts, for the log and for `doctor`.
+///
+/// # Errors
+/// As [`client`].
+pub fn client_and_roots(
+    mode: &Mode,
+    options: &Options,
+) -> Result<(reqwest::Client, Roots), reqwest::Error> {
     install_crypto_provider();
-    let mut builder = reqwest::Client::builder()
+    let mut extra = Vec::new();
+    for pem in &options.extra_roots_pem {
+        extra.extend(reqwest::Certificate::from_pem_bundle(pem)?);
+    }
+    // With extra roots alone the system's absence would go unnoticed, so it is asked for without them.
+    if let Ok(client) = builder(mode, options).build() {
+        let client = if extra.is_empty() {
+            client
+        } else {
+            builder(mode, options).tls_certs_merge(extra).build()?
+        };
+        return Ok((client, Roots::System));
+    }
+    for root in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
+        extra.push(reqwest::Certificate::from_der(root)?);
+    }
+    Ok((
+        builder(mode, options).tls_certs_only(extra).build()?,
+        Roots::Bundled,
+    ))
+}
+
+fn builder(mode: &Mode, options: &Options) -> reqwest::ClientBuilder {
+    let builder = reqwest::Client::builder()
         .dns_resolver(Arc::new(Resolver::new(mode.clone())))
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
@@ -53,8 +100,8 @@ pub fn client(mode: &Mode, options: &Options) -> Result<reqwest::Client, reqwest
         .tcp_keepalive(Duration::from_secs(60))
         .pool_max_idle_per_host(16)
         .user_agent(concat!("longhand/", env!("CARGO_PKG_VERSION")));
-    if let Some(limit) = options.read_timeout {
-        builder = builder.read_timeout(limit);
+    match options.read_timeout {
+        Some(limit) => builder.read_timeout(limit),
+        None => builder,
     }
-    builder.build()
 }

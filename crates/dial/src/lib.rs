@@ -16,7 +16,7 @@ mod policy;
 mod resolver;
 
 pub use class::{Class, classify, effective};
-pub use client::{Options, client, install_crypto_provider};
+pub use client::{Options, Roots, client, client_and_roots, install_crypto_provider};
 pub use error::{Error, find};
 pub use net::{Net, NetError};
 pub use policy::{Mode, Policy, check_url};

@@ -108,3 +108,15 @@ pub fn check_url(mode: &Mode, url: &Url) -> Result<(), Error> {
         Host::Ipv6(v6) => mode.check_address(&v6.to_string(), v6.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::is_host_own;
+
+    #[test]
+    fn what_the_kernel_delivers_here_is_the_hosts_own() {
+        assert!(is_host_own("127.0.0.1".parse().unwrap()));
+        assert!(!is_host_own("192.0.2.1".parse().unwrap()));
+        assert!(!is_host_own("2001:db8::1".parse().unwrap()));
+    }
+}

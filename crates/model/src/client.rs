@@ -37,6 +37,8 @@ pub struct ClientConfig {
     pub idle: Duration,
     /// Time for the whole request.
     pub total: Duration,
+    /// Further roots that the operator trusts, as PEM.
+    pub extra_roots_pem: Vec<Vec<u8>>,
     /// Where the quirks of models stand.
     pub catalog: Arc<Catalog>,
 }
@@ -49,6 +51,7 @@ impl Default for ClientConfig {
             first_byte: limits::FIRST_BYTE,
             idle: limits::IDLE,
             total: limits::TOTAL,
+            extra_roots_pem: Vec::new(),
             catalog: Arc::new(Catalog::embedded()),
         }
     }
@@ -66,12 +69,13 @@ impl Client {
     /// A client under `config`.
     ///
     /// # Errors
-    /// `reqwest::Error` when the system's TLS roots cannot be loaded.
+    /// `reqwest::Error` when an extra root is no certificate.
     pub fn new(config: ClientConfig) -> Result<Client, reqwest::Error> {
         let options = dial::Options {
             connect_timeout: config.connect,
             read_timeout: None,
             gzip: false,
+            extra_roots_pem: config.extra_roots_pem.clone(),
         };
         let with = |mode: dial::Mode| dial::client(&mode, &options).map(|client| (mode, client));
         let guarded = with(dial::Mode::guarded(config.policy.clone()))?;

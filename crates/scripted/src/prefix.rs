@@ -11,8 +11,10 @@ use crate::limits::{BREAKS, PREFIX_BYTES, PREFIX_ENTRIES};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Prompt {
     bytes: Vec<u8>,
-    /// End of the last marked block; what a request without marks leaves in no cache.
-    marked: usize,
+    /// Ends of the marked blocks, ascending: a cache gives back up to one of these and nothing in between.
+    marks: Vec<usize>,
+    /// Whether the provider caches without marks, to the byte.
+    unmarked: bool,
     /// End of what the previous request of this conversation must have sent.
     settled: usize,
     first_message: Vec<u8>,
@@ -41,8 +43,18 @@ impl Prompt {
 
     /// Counts the whole prompt as cached, as providers that cache without marks do.
     pub(crate) fn cached_without_marks(mut self) -> Prompt {
-        self.marked = self.bytes.len();
+        self.unmarked = true;
         self
+    }
+
+    /// Bytes of it that a cache can give back to a prompt that repeats its first `common`.
+    fn readable(&self, common: usize) -> usize {
+        let marked = self.marks.iter().copied().filter(|m| *m <= common).max();
+        if self.unmarked {
+            common
+        } else {
+            marked.unwrap_or(0)
+        }
     }
 
     /// A number that differs between prompts.
@@ -52,10 +64,9 @@ impl Prompt {
 
     fn add(&mut self, raw: &str) {
         let base = self.bytes.len();
-        let (stripped, last_mark) = strip_marks(raw);
-        if let Some(at) = last_mark {
-            self.marked = base + end_of_object(&stripped, at);
-        }
+        let (stripped, marks) = strip_marks(raw);
+        self.marks
+            .extend(marks.iter().map(|at| base + end_of_object(&stripped, *at)));
         self.bytes.extend_from_slice(&stripped);
         self.bytes.push(b'\n');
     }
@@ -68,11 +79,11 @@ pub(crate) fn fnv(bytes: &[u8]) -> u64 {
     })
 }
 
-/// The raw JSON without its cache marks, and the place of the last one. An unescaped `"cache_control":`
+/// The raw JSON without its cache marks, and their places. An unescaped `"cache_control":`
 /// can only be a key: inside a string its quotes would be escaped.
-fn strip_marks(raw: &str) -> (Vec<u8>, Option<usize>) {
+fn strip_marks(raw: &str) -> (Vec<u8>, Vec<usize>) {
     const KEY: &str = "\"cache_control\"";
-    let (mut out, mut rest, mut last) = (String::with_capacity(raw.len()), raw, None);
+    let (mut out, mut rest, mut marks) = (String::with_capacity(raw.len()), raw, Vec::new());
     while let Some(at) = rest.find(KEY) {
         let (before, from) = rest.split_at(at);
         out.push_str(before);
@@ -94,10 +105,10 @@ fn strip_marks(raw: &str) -> (Vec<u8>, Option<usize>) {
                 out.truncate(kept);
             }
         }
-        last = Some(out.len());
+        marks.push(out.len());
     }
     out.push_str(rest);
-    (out.into_bytes(), last)
+    (out.into_bytes(), marks)
 }
 
 /// The end of the object that is open at `at`.
@@ -186,7 +197,7 @@ impl Ledger {
             .filter(|(_, (k, _))| k == key)
         {
             let common = common_prefix(&earlier.bytes, &prompt.bytes);
-            read = read.max(common.min(earlier.marked));
+            read = read.max(earlier.readable(common));
             if common >= known {
                 (known, best) = (common, Some(at));
             }
@@ -208,10 +219,12 @@ impl Ledger {
                 self.stats.prefix_breaks.remove(0);
             }
         }
+        let written = prompt.marks.last().map_or(0, |end| tokens_of(*end));
+        let cache_read = tokens_of(read);
         let tokens = Tokens {
             total: tokens_of(prompt.bytes.len()),
-            cache_read: (read / 4) as u64,
-            cache_creation: tokens_of(prompt.marked).saturating_sub((read / 4) as u64),
+            cache_read,
+            cache_creation: written.saturating_sub(cache_read),
         };
         self.stats.requests += 1;
         self.stats.input_tokens += tokens.total;
@@ -220,12 +233,15 @@ impl Ledger {
         tokens
     }
 
-    fn remember(&mut self, key: &str, prompt: Prompt, extends: &[usize]) {
+    fn remember(&mut self, key: &str, mut prompt: Prompt, extends: &[usize]) {
         for at in extends.iter().rev() {
             if let Some((_, old)) = self.entries.remove(*at) {
                 self.bytes -= old.bytes.len();
+                prompt.marks.extend(old.marks);
             }
         }
+        prompt.marks.sort_unstable();
+        prompt.marks.dedup();
         self.bytes += prompt.bytes.len();
         self.entries.push_back((key.to_owned(), prompt));
         while self.entries.len() > PREFIX_ENTRIES || self.bytes > PREFIX_BYTES {

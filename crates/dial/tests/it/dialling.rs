@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use dial::{Class, Error, Mode, Options, Policy, Resolver, check_url, client, find};
+use dial::{
+    Class, Error, Mode, Options, Policy, Resolver, Roots, check_url, client, client_and_roots, find,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -209,4 +211,43 @@ fn the_hosts_own_address_is_refused_whatever_its_range() {
     }
     let own = socket.local_addr().unwrap().ip();
     assert!(Policy::default().refusal(own).is_some(), "{own}");
+}
+
+/// Run by the test below in a process of its own, where the system's roots are hidden.
+#[test]
+#[ignore = "a part of a_host_without_roots_trusts_the_bundled_ones"]
+fn child_on_a_host_without_roots() {
+    let (_client, roots) = client_and_roots(&Mode::Exempt, &Options::default()).unwrap();
+    assert_eq!(roots, Roots::Bundled);
+}
+
+#[test]
+fn a_host_without_roots_trusts_the_bundled_ones() {
+    let nothing = env!("CARGO_MANIFEST_DIR");
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "dialling::child_on_a_host_without_roots",
+            "--ignored",
+        ])
+        .env("SSL_CERT_FILE", format!("{nothing}/no-such-file"))
+        .env("SSL_CERT_DIR", format!("{nothing}/src"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout).into_owned();
+    assert!(
+        child.status.success() && said.contains("1 passed"),
+        "{said}{}",
+        String::from_utf8_lossy(&child.stderr)
+    );
+}
+
+#[test]
+fn an_extra_root_that_is_no_certificate_is_refused() {
+    let pem = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec();
+    let options = Options {
+        extra_roots_pem: vec![pem],
+        ..Options::default()
+    };
+    assert!(client(&Mode::Exempt, &options).is_err());
 }

@@ -1,1 +1,16 @@
 //! Every kernel call that needs `unsafe`, each with its SAFETY argument. It decides nothing.
+//!
+//! What rustix already wraps safely is used from rustix; here stands only what it lacks. All
+//! functions are thin: one call each, errors as `io::Error` with the errno of the kernel.
+
+mod clone;
+mod exec;
+mod fds;
+mod mount;
+mod net;
+
+pub use clone::{Forked, clone_process, flags};
+pub use exec::{exec_fd, leave_session_keyring};
+pub use fds::{close_from, inherited, place_at};
+pub use mount::{MountAttr, mount_setattr};
+pub use net::loopback_up;

@@ -1,0 +1,124 @@
+//! Owns starting and reaping every child of PID 1, adopted ones included. It kills nobody.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, WaitId, WaitIdOptions, WaitOptions, pidfd_open, waitid, waitpid,
+};
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Exit {
+    pub(crate) code: Option<i32>,
+    pub(crate) signal: Option<i32>,
+}
+
+/// A process that was just started.
+pub(crate) struct Started {
+    pub(crate) child: Child,
+    pub(crate) pid: Pid,
+    /// Becomes readable when the process ends.
+    pub(crate) pidfd: OwnedFd,
+    /// Gets its end once.
+    pub(crate) exit: Receiver<Exit>,
+}
+
+/// Reaps; tells who started a process how it ended.
+#[derive(Clone)]
+pub(crate) struct Reaper(Arc<Shared>);
+
+struct Shared {
+    waiting: Mutex<HashMap<Pid, SyncSender<Exit>>>,
+    started: Condvar,
+}
+
+impl Reaper {
+    pub(crate) fn start() -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            waiting: Mutex::default(),
+            started: Condvar::new(),
+        });
+        let reaper = Self(Arc::clone(&shared));
+        thread::Builder::new()
+            .name("reaper".into())
+            .stack_size(64 * 1024)
+            .spawn(move || reap(&shared))?;
+        Ok(reaper)
+    }
+
+    /// Starts `command`. The lock is held over the start, so the
+    /// reaper cannot take the end of a process before it is known; and no other process is started
+    /// meanwhile, so a descriptor that `prepare` makes inheritable goes to this one only.
+    pub(crate) fn spawn(
+        &self,
+        command: &mut Command,
+        prepare: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<Started> {
+        let mut waiting = self
+            .0
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        prepare()?;
+        let child = command.spawn()?;
+        let pid = Pid::from_child(&child);
+        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+        let (tx, exit) = sync_channel(1);
+        waiting.insert(pid, tx);
+        self.0.started.notify_one();
+        Ok(Started {
+            child,
+            pid,
+            pidfd,
+            exit,
+        })
+    }
+}
+
+fn reap(shared: &Shared) {
+    loop {
+        // Looks without taking: the end stays until the map is locked.
+        match waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
+            Ok(_) | Err(Errno::INTR) => take_ended(shared),
+            Err(_) => {
+                // No child at all; a new one can only come from `spawn`.
+                let waiting = shared
+                    .waiting
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                if waiting.is_empty() {
+                    drop(
+                        shared
+                            .started
+                            .wait(waiting)
+                            .unwrap_or_else(PoisonError::into_inner),
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn take_ended(shared: &Shared) {
+    let mut waiting = shared
+        .waiting
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
+        if let Some(tx) = waiting.remove(&pid) {
+            let exit = Exit {
+                code: status.exit_status(),
+                signal: status.terminating_signal(),
+            };
+            // Nobody listens any more, or there is room for the one value: never blocks.
+            let _ = tx.try_send(exit);
+        }
+    }
+}

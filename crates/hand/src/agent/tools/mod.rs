@@ -1,0 +1,82 @@
+//! Owns the six tools: input in, answer out. A mistake of the model is an answer, never a failure of the hand.
+
+mod bash;
+mod edit;
+mod glob;
+mod grep;
+mod input;
+mod paths;
+mod read;
+mod spill;
+mod walk;
+mod write;
+
+use super::calls::Cancel;
+use super::reaper::Reaper;
+use crate::wire::{Id, Output, Tool};
+use bash::Bash;
+use input::Input;
+
+/// How a call ended.
+pub(crate) enum Outcome {
+    /// With an answer, good or bad.
+    Done(Output),
+    /// Because it was cancelled.
+    Cancelled,
+}
+
+/// Why a tool has no good answer.
+enum Stop {
+    /// What to tell the model, after the tool's name.
+    Problem(String),
+    Cancelled,
+}
+
+impl From<String> for Stop {
+    fn from(problem: String) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+pub(crate) struct Tools {
+    bash: Bash,
+}
+
+impl Tools {
+    pub(crate) fn new(reaper: Reaper) -> Self {
+        Self {
+            bash: Bash::new(reaper),
+        }
+    }
+
+    pub(crate) fn run(&self, tool: Tool, id: Id, input: &[u8], cancel: &Cancel) -> Outcome {
+        let answer = Input::parse(input)
+            .map_err(Stop::from)
+            .and_then(|input| match tool {
+                Tool::Bash => self.bash.run(&input, cancel),
+                Tool::Read => read::run(&input).map_err(Stop::from),
+                Tool::Write => write::run(&input).map_err(Stop::from),
+                Tool::Edit => edit::run(&input).map_err(Stop::from),
+                Tool::Glob => glob::run(&input, cancel),
+                Tool::Grep => grep::run(&input, cancel),
+            });
+        match answer {
+            Ok(output) => Outcome::Done(spill::spill(tool, id, output)),
+            Err(Stop::Problem(problem)) => {
+                Outcome::Done(Output::error(format!("{}: {problem}", name(tool))))
+            }
+            Err(Stop::Cancelled) => Outcome::Cancelled,
+        }
+    }
+}
+
+fn name(tool: Tool) -> &'static str {
+    match tool {
+        Tool::Bash => "bash",
+        Tool::Read => "read",
+        Tool::Write => "write",
+        Tool::Edit => "edit",
+        Tool::Glob => "glob",
+        Tool::Grep => "grep",
+    }
+}

@@ -1,0 +1,68 @@
+//! Owns the bounds of a walk over files: entries, time, cancellation. It opens no file.
+
+use std::path::PathBuf;
+use std::time::{Instant, SystemTime};
+
+use ignore::{DirEntry, WalkBuilder};
+use rustix::fs::OFlags;
+
+use super::super::calls::Cancel;
+use super::Stop;
+use super::input::Input;
+use super::paths::{Target, WORKSPACE, real_path};
+use crate::limits::{SEARCH_TIME, WALK_ENTRIES};
+
+/// The optional `path` of a search, resolved; it exists and lies below an allowed root.
+pub(super) fn base(input: &Input) -> Result<PathBuf, String> {
+    let target = Target::parse(input.optional_text("path")?.unwrap_or(WORKSPACE))?;
+    real_path(&target.open(OFlags::PATH)?)
+}
+
+/// Calls `visit` for each entry that is a file or a link, until it says that it has enough.
+///
+/// Links are not followed and `.git` is not entered. Ends quietly after [`WALK_ENTRIES`] entries.
+pub(super) fn each(
+    walk: &mut WalkBuilder,
+    cancel: &Cancel,
+    mut visit: impl FnMut(&DirEntry),
+) -> Result<(), Stop> {
+    let deadline = Instant::now() + SEARCH_TIME;
+    walk.follow_links(false).hidden(false).git_global(false);
+    walk.filter_entry(|entry| entry.depth() == 0 || entry.file_name() != ".git");
+    for entry in walk.build().take(WALK_ENTRIES) {
+        if cancel.is_wanted() {
+            return Err(Stop::Cancelled);
+        }
+        if Instant::now() > deadline {
+            return Err(format!(
+                "took over {} s; search a smaller path",
+                SEARCH_TIME.as_secs()
+            )
+            .into());
+        }
+        // What cannot be read is passed over, as ripgrep does.
+        if let Ok(entry) = entry
+            && entry.file_type().is_some_and(|kind| !kind.is_dir())
+        {
+            visit(&entry);
+        }
+    }
+    Ok(())
+}
+
+/// Paths, newest first, then by name; one a line.
+pub(super) fn newest_first(mut found: Vec<(SystemTime, PathBuf)>) -> Vec<String> {
+    found.sort_unstable_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    found
+        .into_iter()
+        .map(|(_, path)| path.to_string_lossy().into_owned())
+        .collect()
+}
+
+pub(super) fn modified(entry: &DirEntry) -> SystemTime {
+    let modified = entry
+        .metadata()
+        .ok()
+        .and_then(|metadata| metadata.modified().ok());
+    modified.unwrap_or(SystemTime::UNIX_EPOCH)
+}

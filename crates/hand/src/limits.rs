@@ -1,0 +1,51 @@
+//! Owns every limit of the hand, with unit and reason. It contains no code.
+
+use std::time::Duration;
+
+/// Bytes of a frame's JSON header; all that is long travels in the body.
+pub const HEADER_BYTES: usize = 16 * 1024;
+/// Bytes of a frame's body: a PDF of the largest size in base64, and room for its JSON.
+pub const BODY_BYTES: usize = 32 * 1024 * 1024;
+/// Tool calls and pings that run at once; one more is refused.
+pub const CALLS: usize = 32;
+/// Processes started by `spawn` that run at once; one more is refused.
+pub const PROCESSES: usize = 32;
+/// Bytes of one chunk of a process's stream.
+pub const CHUNK_BYTES: usize = 32 * 1024;
+/// Chunks of one stream that may be on their way unacknowledged: 1 MiB a stream.
+pub const WINDOW_CHUNKS: usize = 32;
+/// How long a bash command may run when the call says nothing.
+pub const BASH_DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
+/// The longest timeout a call may ask for, in milliseconds: one day.
+pub const BASH_MAX_TIMEOUT_MS: u64 = 86_400_000;
+/// Bytes of bash output that are kept: the last ones.
+pub const BASH_OUTPUT_BYTES: usize = 102_400;
+/// Bytes of a bash command.
+pub const BASH_COMMAND_BYTES: usize = 1024 * 1024;
+/// Bytes of a text file that read returns and edit changes.
+pub const TEXT_BYTES: u64 = 262_144;
+/// Bytes of an image in base64.
+pub const IMAGE_BASE64_BYTES: u64 = 5 * 1024 * 1024;
+/// Bytes of a PDF on disk.
+pub const PDF_BYTES: u64 = 20 * 1024 * 1024;
+/// Bytes of content that write accepts.
+pub const WRITE_BYTES: usize = 16 * 1024 * 1024;
+/// Paths that glob returns (recorded hosted behaviour).
+pub const GLOB_RESULTS: usize = 100;
+/// Directory entries that glob and grep look at.
+pub const WALK_ENTRIES: usize = 50_000;
+/// Characters that grep returns.
+pub const GREP_CHARS: usize = 102_400;
+/// Bytes of a file that grep searches; larger ones are passed over.
+pub const GREP_FILE_BYTES: u64 = 64 * 1024 * 1024;
+/// How long glob and grep may take.
+pub const SEARCH_TIME: Duration = Duration::from_secs(30);
+/// Characters of tool output from which on it is written to a file and the model gets a preview.
+pub const SPILL_CHARS: usize = 100_000;
+/// Characters at each end of a spilled output that the model gets.
+pub const PREVIEW_CHARS: usize = 2_000;
+
+const _: () = assert!(PDF_BYTES as usize * 4 / 3 + 64 * 1024 < BODY_BYTES);
+const _: () = assert!(WRITE_BYTES < BODY_BYTES && BASH_COMMAND_BYTES < BODY_BYTES);
+const _: () = assert!(2 * PREVIEW_CHARS < SPILL_CHARS);
+const _: () = assert!(BASH_OUTPUT_BYTES < BODY_BYTES && CHUNK_BYTES < BODY_BYTES);

@@ -1,0 +1,345 @@
+//! The protocol between the server and a hand: frames over any byte stream. It opens no stream.
+//!
+//! A frame is two little-endian u32 (length of header, length of body), a JSON header and a raw
+//! body. Each side first sends a hello with [`VERSION`]. Ids are chosen by the server and never
+//! reused on one stream. A process's streams are flow-controlled: a sender may have
+//! [`limits::WINDOW_CHUNKS`](crate::limits::WINDOW_CHUNKS) chunks unacknowledged, so nobody buffers
+//! more than that and one slow reader holds up no other stream.
+
+use std::io::{self, Read, Write};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{BODY_BYTES, HEADER_BYTES};
+
+/// The version of this protocol.
+pub const VERSION: u32 = 1;
+
+/// Bytes before the header.
+pub const PREFIX_BYTES: usize = 8;
+
+/// Names one request, and the process that a spawn request started.
+pub type Id = u64;
+
+/// The tools that the hand runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tool {
+    /// One persistent shell a sandbox.
+    Bash,
+    /// Reads a file.
+    Read,
+    /// Writes a whole file.
+    Write,
+    /// Replaces text in a file.
+    Edit,
+    /// Finds files by name.
+    Glob,
+    /// Finds files by content.
+    Grep,
+}
+
+/// What the server says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToHand {
+    /// First frame.
+    Hello {
+        /// [`VERSION`].
+        version: u32,
+    },
+    /// Run a tool; the body is its input as JSON. Answered by `Done`, `Cancelled` or `Refused`.
+    Call {
+        /// Of this call.
+        id: Id,
+        /// Which tool.
+        tool: Tool,
+    },
+    /// Answered by `Pong`.
+    Ping {
+        /// Of this ping.
+        id: Id,
+    },
+    /// End a call early. The call itself is answered; an unknown id is ignored.
+    Cancel {
+        /// Of the call.
+        id: Id,
+    },
+    /// Start a process; the body is a [`Spawn`] as JSON. Answered by `Spawned` or `Refused`.
+    Spawn {
+        /// Of the process from now on.
+        id: Id,
+    },
+    /// The body goes to the process's standard input. Acknowledged by `StdinAck`.
+    Stdin {
+        /// Of the process.
+        id: Id,
+    },
+    /// Closes the process's standard input.
+    StdinEnd {
+        /// Of the process.
+        id: Id,
+    },
+    /// One more chunk of this stream was taken.
+    Ack {
+        /// Of the process.
+        id: Id,
+        /// Which stream.
+        stream: Stream,
+    },
+    /// SIGKILL to the process and all that descends from it.
+    Kill {
+        /// Of the process.
+        id: Id,
+    },
+}
+
+/// What the hand says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum FromHand {
+    /// First frame: the hand runs.
+    Hello {
+        /// [`VERSION`].
+        version: u32,
+    },
+    /// A call ended; the body is an [`Output`] as JSON.
+    Done {
+        /// Of the call.
+        id: Id,
+    },
+    /// A call was ended by `Cancel`; what it had done stays done.
+    Cancelled {
+        /// Of the call.
+        id: Id,
+    },
+    /// A call or spawn could not be started and had no effect.
+    Refused {
+        /// Of the request.
+        id: Id,
+        /// Why, for a person.
+        problem: String,
+    },
+    /// Answer to `Ping`.
+    Pong {
+        /// Of the ping.
+        id: Id,
+    },
+    /// A process runs.
+    Spawned {
+        /// Of the process.
+        id: Id,
+    },
+    /// The body is the next part of a stream.
+    Chunk {
+        /// Of the process.
+        id: Id,
+        /// Which stream.
+        stream: Stream,
+    },
+    /// A stream ended.
+    End {
+        /// Of the process.
+        id: Id,
+        /// Which stream.
+        stream: Stream,
+    },
+    /// One chunk of standard input was written, or dropped because the process closed it.
+    StdinAck {
+        /// Of the process.
+        id: Id,
+    },
+    /// The process ended. Its streams may go on: a descendant can hold them.
+    Exited {
+        /// Of the process.
+        id: Id,
+        /// Its exit code, when it ended by itself.
+        code: Option<i32>,
+        /// The signal that ended it.
+        signal: Option<i32>,
+    },
+}
+
+/// An output stream of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// A process to start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spawn {
+    /// The program (searched in PATH) and its arguments; at least one.
+    pub argv: Vec<String>,
+    /// Added to the sandbox's environment.
+    pub env: Vec<(String, String)>,
+    /// Absolute, in the sandbox.
+    pub cwd: String,
+}
+
+/// What a tool answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    /// What the model sees.
+    pub content: Vec<Content>,
+    /// Whether the tool failed.
+    pub is_error: bool,
+}
+
+/// A part of a tool's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Content {
+    /// Plain text.
+    Text {
+        /// The text; may be empty.
+        text: String,
+    },
+    /// An image.
+    Image {
+        /// E.g. `image/png`.
+        media_type: String,
+        /// In base64.
+        data: String,
+    },
+    /// A document.
+    Document {
+        /// `application/pdf`.
+        media_type: String,
+        /// In base64.
+        data: String,
+    },
+}
+
+impl Output {
+    /// A successful answer of one text.
+    #[must_use]
+    pub fn text(text: impl Into<String>) -> Self {
+        Self {
+            content: vec![Content::Text { text: text.into() }],
+            is_error: false,
+        }
+    }
+
+    /// A failed answer of one text.
+    #[must_use]
+    pub fn error(text: impl Into<String>) -> Self {
+        Self {
+            is_error: true,
+            ..Self::text(text)
+        }
+    }
+}
+
+/// The lengths in a frame's prefix.
+///
+/// # Errors
+/// `InvalidData` when one is over its limit: the stream cannot be used any more.
+pub fn lengths(prefix: [u8; PREFIX_BYTES]) -> io::Result<(usize, usize)> {
+    let [a, b, c, d, e, f, g, h] = prefix;
+    let header = usize::try_from(u32::from_le_bytes([a, b, c, d])).unwrap_or(usize::MAX);
+    let body = usize::try_from(u32::from_le_bytes([e, f, g, h])).unwrap_or(usize::MAX);
+    if header > HEADER_BYTES || body > BODY_BYTES {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "frame over the limit",
+        ));
+    }
+    Ok((header, body))
+}
+
+/// Prefix and header of a frame whose body, of `body` bytes, follows.
+///
+/// # Errors
+/// `InvalidInput` when header or body is over its limit: nothing may be sent.
+pub fn head<M: Serialize>(message: &M, body: usize) -> io::Result<Vec<u8>> {
+    let header = serde_json::to_vec(message)?;
+    let over = || io::Error::new(io::ErrorKind::InvalidInput, "frame over the limit");
+    if header.len() > HEADER_BYTES || body > BODY_BYTES {
+        return Err(over());
+    }
+    let header_len = u32::try_from(header.len()).map_err(|_| over())?;
+    let body_len = u32::try_from(body).map_err(|_| over())?;
+    let mut head = Vec::with_capacity(PREFIX_BYTES + header.len());
+    head.extend_from_slice(&header_len.to_le_bytes());
+    head.extend_from_slice(&body_len.to_le_bytes());
+    head.extend_from_slice(&header);
+    Ok(head)
+}
+
+/// Writes one frame.
+///
+/// # Errors
+/// Those of the stream, and of [`head`].
+pub fn write_frame<M: Serialize>(to: &mut impl Write, message: &M, body: &[u8]) -> io::Result<()> {
+    let mut frame = head(message, body.len())?;
+    frame.extend_from_slice(body);
+    to.write_all(&frame)
+}
+
+/// Reads one frame; `None` when the stream ended between two frames.
+///
+/// # Errors
+/// Those of the stream; `InvalidData` for lengths over the limit or a header that does not parse.
+pub fn read_frame<M: DeserializeOwned>(from: &mut impl Read) -> io::Result<Option<(M, Vec<u8>)>> {
+    let mut prefix = [0; PREFIX_BYTES];
+    let mut have = 0;
+    while have < PREFIX_BYTES {
+        match from.read(&mut prefix[have..]) {
+            Ok(0) if have == 0 => return Ok(None),
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => have += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let (header_len, body_len) = lengths(prefix)?;
+    let mut header = vec![0; header_len];
+    from.read_exact(&mut header)?;
+    let mut body = vec![0; body_len];
+    from.read_exact(&mut body)?;
+    Ok(Some((serde_json::from_slice(&header)?, body)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_survives_the_wire() {
+        let mut wire = Vec::new();
+        let sent = ToHand::Call {
+            id: 7,
+            tool: Tool::Bash,
+        };
+        write_frame(&mut wire, &sent, b"{}").unwrap();
+        let mut from = wire.as_slice();
+        let (got, body) = read_frame::<ToHand>(&mut from).unwrap().unwrap();
+        assert_eq!((got, body.as_slice()), (sent, b"{}".as_slice()));
+        assert!(read_frame::<ToHand>(&mut from).unwrap().is_none());
+    }
+
+    #[test]
+    fn lengths_over_the_limit_are_refused_before_anything_is_allocated() {
+        let mut prefix = [0; PREFIX_BYTES];
+        prefix[4..].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert_eq!(
+            lengths(prefix).unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
+        assert!(head(&ToHand::Ping { id: 1 }, BODY_BYTES + 1).is_err());
+    }
+
+    #[test]
+    fn a_cut_frame_is_an_error_and_not_an_end() {
+        let mut wire = Vec::new();
+        write_frame(&mut wire, &ToHand::Ping { id: 1 }, b"").unwrap();
+        let mut cut = &wire[..wire.len() - 1];
+        assert!(read_frame::<ToHand>(&mut cut).is_err());
+    }
+}

@@ -1,0 +1,79 @@
+//! What the server and a supervisor say to each other: one JSON value a line. Data only.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The version of this file's types; both sides come from one build, so a mismatch is a mistake.
+pub const VERSION: u32 = 1;
+
+/// How many user and group ids a sandbox has: 0..65536 inside.
+pub const ID_COUNT: u32 = 65_536;
+
+/// The descriptor on which a supervisor finds its control socket.
+pub const CONTROL_FD: i32 = 0;
+/// The descriptor on which a supervisor finds the socket that it hands to the hand.
+pub const HAND_FD: i32 = 1;
+/// The descriptor on which a supervisor finds the lock of the sandbox, held until the sandbox is gone.
+pub const LOCK_FD: i32 = 2;
+
+/// Everything a supervisor needs to know. All paths are absolute on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The sandbox's own directory; holds `root/upper`, `root/work` and the volumes.
+    pub dir: PathBuf,
+    /// The lowest layer of the root: a generated tree without `/usr`.
+    pub template: PathBuf,
+    /// What is bound at `/usr`, read-only.
+    pub usr: PathBuf,
+    /// The first host id of the sandbox's range of [`ID_COUNT`].
+    pub id_base: u32,
+    /// Binds of directories below `dir`.
+    pub volumes: Vec<Volume>,
+    /// The whole environment of the hand and so of every command.
+    pub env: Vec<(String, String)>,
+}
+
+/// A directory of the host shown in the sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Its name below [`Plan::dir`].
+    pub source: PathBuf,
+    /// Where it appears, relative to the sandbox's root; exists in the template.
+    pub target: PathBuf,
+    /// Whether the sandbox may write to it.
+    pub read_only: bool,
+}
+
+/// What a supervisor tells the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Report {
+    /// The hand was started; from now on its socket speaks.
+    Started {
+        /// The pid of the sandbox's PID 1 on the host.
+        pid: i32,
+    },
+    /// A step of the set-up failed; nothing runs.
+    Failed(Failure),
+    /// PID 1 ended, and with it every process of the sandbox.
+    Ended {
+        /// Its exit code, when it ended by itself.
+        code: Option<i32>,
+        /// The signal that ended it.
+        signal: Option<i32>,
+    },
+}
+
+/// Which step of the set-up failed, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What was being done, e.g. `mount the root overlay`.
+    pub step: String,
+    /// The kernel's errno; 0 when the refusal is ours.
+    pub errno: i32,
+    /// What the operator can do about it.
+    pub hint: String,
+}

@@ -1,0 +1,110 @@
+//! Owns the last steps before the hand: ids, capabilities, limits. It mounts nothing.
+
+use std::os::fd::BorrowedFd;
+
+use rustix::process::{
+    Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit,
+};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, Gid, LinkNameSpaceType, Uid, capabilities,
+    capability_is_in_bounding_set, clear_ambient_capability_set, move_into_link_name_space,
+    remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs,
+    set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+};
+
+use crate::error::{During, Result};
+
+/// What package managers need, and nothing else. All of it counts only in the sandbox's own user
+/// namespace, which owns none of its mount, network, pid, ipc or uts namespaces.
+const KEPT: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::KILL)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETPCAP)
+    .union(CapabilitySet::NET_BIND_SERVICE)
+    .union(CapabilitySet::SYS_CHROOT)
+    .union(CapabilitySet::SETFCAP);
+
+/// Processes and threads of one sandbox, so that a fork bomb stays below the host's `pid_max`.
+const MAX_PROCESSES: u64 = 4096;
+/// Open files a process.
+const MAX_FILES: u64 = 65_536;
+
+/// Runs `action` as the user who is root in the sandbox, with the capabilities of the real root.
+///
+/// overlayfs acts for ever as whoever mounted it; through an id-mapped upper layer only an id
+/// that has a place in that map can write.
+pub(crate) fn as_mapped_root<T>(base: u32, action: impl FnOnce() -> Result<T>) -> Result<T> {
+    const STEP: &str = "act as the sandbox's root";
+    let before = capabilities(None).during(STEP)?;
+    set_keep_capabilities(true).during(STEP)?;
+    let (uid, gid) = (Uid::from_raw(base), Gid::from_raw(base));
+    set_thread_res_gid(gid, gid, Gid::ROOT).during(STEP)?;
+    set_thread_res_uid(uid, uid, Uid::ROOT).during(STEP)?;
+    let raised = CapabilitySets {
+        effective: before.permitted,
+        ..before
+    };
+    set_capabilities(None, raised).during(STEP)?;
+    let result = action();
+    set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).during(STEP)?;
+    set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).during(STEP)?;
+    set_keep_capabilities(false).during(STEP)?;
+    set_capabilities(None, before).during(STEP)?;
+    result
+}
+
+/// Hard limits that no process of the sandbox can raise again.
+pub(crate) fn limit_resources() -> Result<()> {
+    const STEP: &str = "set the resource limits";
+    for (resource, wanted) in [
+        (Resource::Core, 0),
+        (Resource::Nproc, MAX_PROCESSES),
+        (Resource::Nofile, MAX_FILES),
+    ] {
+        // Raising a hard limit needs CAP_SYS_RESOURCE, which even root may lack.
+        let most = getrlimit(resource).maximum.unwrap_or(u64::MAX).min(wanted);
+        let limit = Rlimit {
+            current: Some(most),
+            maximum: Some(most),
+        };
+        setrlimit(resource, limit).during(STEP)?;
+    }
+    Ok(())
+}
+
+/// Enters the user namespace as its root and drops every right beyond [`KEPT`].
+pub(crate) fn become_sandbox_root(userns: BorrowedFd<'_>) -> Result<()> {
+    const ENTER: &str = "enter the user namespace";
+    move_into_link_name_space(userns, Some(LinkNameSpaceType::User)).during(ENTER)?;
+    set_thread_groups(&[]).during(ENTER)?;
+    set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).during(ENTER)?;
+    set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).during(ENTER)?;
+    const DROP: &str = "drop the capabilities";
+    // Entering a user namespace refills the bounding set, so it is reduced only now.
+    for bit in 0..64 {
+        let one = CapabilitySet::from_bits_retain(1 << bit);
+        if KEPT.contains(one) {
+            continue;
+        }
+        match capability_is_in_bounding_set(one) {
+            Ok(true) => remove_capability_from_bounding_set(one).during(DROP)?,
+            Ok(false) => {}
+            // EINVAL: past the kernel's last capability.
+            Err(_) => break,
+        }
+    }
+    clear_ambient_capability_set().during(DROP)?;
+    let sets = CapabilitySets {
+        effective: KEPT,
+        permitted: KEPT,
+        inheritable: CapabilitySet::empty(),
+    };
+    set_capabilities(None, sets).during(DROP)?;
+    set_no_new_privs(true).during("set no_new_privs")?;
+    // Every change of ids above has cleared it, so it stands here.
+    set_parent_process_death_signal(Some(Signal::KILL)).during("die with the supervisor")
+}

@@ -1,0 +1,99 @@
+//! Owns the order of the set-up inside the new namespaces, up to exec of the hand. It supervises nothing.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::chdir;
+use rustix::system::{setdomainname, sethostname};
+
+use crate::error::{During, Result};
+use crate::plan::Plan;
+use crate::{mounts, privileges, seccomp};
+
+/// Where the hand finds its socket; 0 to 2 are /dev/null.
+const HAND_SOCKET: i32 = 3;
+/// The helper's own program, closed by exec.
+const PROGRAM: i32 = 4;
+/// The supervisor learns by its closing that exec succeeded.
+const ERRORS: i32 = 5;
+
+/// What the child carries over from the supervisor.
+pub(crate) struct Inherited<'a> {
+    pub(crate) userns: BorrowedFd<'a>,
+    pub(crate) program: BorrowedFd<'a>,
+    pub(crate) hand: BorrowedFd<'a>,
+    pub(crate) errors: BorrowedFd<'a>,
+}
+
+/// Turns this process, alone in its new namespaces, into the hand. Returns only an error.
+///
+/// Order matters: everything that needs the real root first, the user namespace last, so that the
+/// sandbox's root owns none of what was built; seccomp after the last call it forbids.
+pub(crate) fn become_hand(plan: &Plan, from: &Inherited<'_>) -> Result<Infallible> {
+    sethostname(b"sandbox").during("set the host name")?;
+    setdomainname(b"").during("set the host name")?;
+    sys::loopback_up().during("bring up the loopback interface")?;
+    // The network namespace is not owned by the sandbox's user namespace, so its root could
+    // otherwise not bind a port below 1024.
+    fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0").during("open the low ports")?;
+    mounts::build(plan, from.userns)?;
+    privileges::limit_resources()?;
+    let env = environment(plan)?;
+    chdir("/workspace").during("enter /workspace")?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+    let null = null.during("open /dev/null")?;
+    privileges::become_sandbox_root(from.userns)?;
+    if supervisor_is_gone(from.errors) {
+        return Err(io::Error::from(io::ErrorKind::BrokenPipe)).during("die with the supervisor");
+    }
+    let program = place_descriptors(from, &null).during("place the descriptors")?;
+    seccomp::install().during(crate::error::SECCOMP)?;
+    let argv = [c"hand".to_owned(), c"hand".to_owned()];
+    Err(sys::exec_fd(program.as_fd(), &argv, &env)).during("start the hand")
+}
+
+/// The death signal reaches only a child whose parent dies after it was set; this closes the gap.
+fn supervisor_is_gone(errors: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(errors, PollFlags::empty())];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    poll(&mut fds, Some(&now)).is_err() || fds[0].revents().contains(PollFlags::ERR)
+}
+
+/// Numbers 0 to 5 as above, nothing else open. The duplicates keep a source from being overwritten
+/// before it was placed.
+fn place_descriptors(from: &Inherited<'_>, null: &OwnedFd) -> io::Result<OwnedFd> {
+    let high = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 10);
+    let (hand, program, errors, null) = (
+        high(from.hand)?,
+        high(from.program)?,
+        high(from.errors)?,
+        high(null.as_fd())?,
+    );
+    for number in 0..3 {
+        sys::place_at(null.as_fd(), number, true)?;
+    }
+    sys::place_at(hand.as_fd(), HAND_SOCKET, true)?;
+    sys::place_at(program.as_fd(), PROGRAM, false)?;
+    sys::place_at(errors.as_fd(), ERRORS, false)?;
+    sys::close_from(ERRORS + 1)?;
+    // Their numbers are closed already; closing them again would hit nothing or, later, a stranger.
+    std::mem::forget((hand, program, errors, null));
+    sys::inherited(PROGRAM)
+}
+
+fn environment(plan: &Plan) -> Result<Vec<CString>> {
+    plan.env
+        .iter()
+        .map(|(name, value)| CString::new(format!("{name}={value}")))
+        .collect::<std::result::Result<_, _>>()
+        .map_err(io::Error::from)
+        .during("prepare the environment")
+}

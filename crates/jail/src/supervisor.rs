@@ -1,0 +1,187 @@
+//! Owns one sandbox's processes from the host's side: starts PID 1, outlives it, kills it. It speaks to nobody inside.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{
+    DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal,
+    set_dumpable_behavior, waitid,
+};
+use sys::{Forked, clone_process, flags};
+
+use crate::error::{During, NAMESPACES, Result};
+use crate::plan::{CONTROL_FD, Failure, HAND_FD, LOCK_FD, Plan, Report, VERSION};
+use crate::setup::{Inherited, become_hand};
+use crate::userns;
+
+/// The most a plan or a report may be long, in bytes.
+const LINE_LIMIT: u64 = 1 << 20;
+
+/// The role `supervisor`: reads a [`Plan`] from the control socket, runs the sandbox, reports.
+///
+/// The sandbox ends when its PID 1 ends, when the control socket closes (the server is gone or
+/// wants it gone), or when this process dies (PID 1 has it as its death signal).
+#[must_use]
+pub fn run() -> ExitCode {
+    match supervise() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+struct Running {
+    pid: Pid,
+    pidfd: OwnedFd,
+}
+
+fn supervise() -> io::Result<()> {
+    let mut control = UnixStream::from(sys::inherited(CONTROL_FD)?);
+    let hand = sys::inherited(HAND_FD)?;
+    let lock = sys::inherited(LOCK_FD)?;
+    rustix::io::fcntl_setfd(&control, rustix::io::FdFlags::CLOEXEC)?;
+    rustix::io::fcntl_setfd(&hand, rustix::io::FdFlags::CLOEXEC)?;
+    rustix::io::fcntl_setfd(&lock, rustix::io::FdFlags::CLOEXEC)?;
+    sys::close_from(LOCK_FD + 1)?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    let plan = read_plan(&control)?;
+    let running = match start(&plan, &hand) {
+        Ok(Ok(running)) => running,
+        Ok(Err(failure)) => return tell(&mut control, &Report::Failed(failure)),
+        Err(error) => return tell(&mut control, &Report::Failed(error.to_failure())),
+    };
+    // Only the hand may hold its end: the server must see it close.
+    drop(hand);
+    let told = tell(
+        &mut control,
+        &Report::Started {
+            pid: running.pid.as_raw_nonzero().get(),
+        },
+    );
+    let ended = told.and_then(|()| wait_for_end(&running, &control));
+    let status = kill_and_reap(&running)?;
+    ended?;
+    let report = Report::Ended {
+        code: status.as_ref().and_then(WaitIdStatus::exit_status),
+        signal: status.as_ref().and_then(WaitIdStatus::terminating_signal),
+    };
+    tell(&mut control, &report)?;
+    // The lock lives exactly as long as anything of the sandbox does.
+    drop(lock);
+    Ok(())
+}
+
+fn read_plan(control: &UnixStream) -> io::Result<Plan> {
+    let mut line = String::new();
+    BufReader::new(control.take(LINE_LIMIT)).read_line(&mut line)?;
+    let plan: Plan = serde_json::from_str(&line)?;
+    if plan.version == VERSION {
+        Ok(plan)
+    } else {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+fn tell(control: &mut UnixStream, report: &Report) -> io::Result<()> {
+    let mut line = serde_json::to_vec(report)?;
+    line.push(b'\n');
+    control.write_all(&line)
+}
+
+fn start(plan: &Plan, hand: &OwnedFd) -> Result<std::result::Result<Running, Failure>> {
+    // Absent keyrings are as good as an empty one.
+    let _ = sys::leave_session_keyring();
+    let program = rustix::fs::open(
+        "/proc/self/exe",
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+    );
+    let program = program.during("open the helper")?;
+    let userns = userns::make(plan.id_base)?;
+    let (errors_rx, errors_tx) = pipe_with(PipeFlags::CLOEXEC).during(NAMESPACES)?;
+    let namespaces = flags::NEWNS
+        | flags::NEWPID
+        | flags::NEWNET
+        | flags::NEWIPC
+        | flags::NEWUTS
+        | flags::NEWCGROUP;
+    match clone_process(namespaces).during(NAMESPACES)? {
+        Forked::Child => {
+            drop(errors_rx);
+            let inherited = Inherited {
+                userns: userns.as_fd(),
+                program: program.as_fd(),
+                hand: hand.as_fd(),
+                errors: errors_tx.as_fd(),
+            };
+            let Err(error) = become_hand(plan, &inherited);
+            let failure = serde_json::to_vec(&error.to_failure()).unwrap_or_default();
+            report_failure(errors_tx, &failure)
+        }
+        Forked::Parent { pid, pidfd } => {
+            drop(errors_tx);
+            let mut failure = Vec::new();
+            let read = File::from(errors_rx)
+                .take(LINE_LIMIT)
+                .read_to_end(&mut failure);
+            let running = Running { pid, pidfd };
+            if read.is_ok() && failure.is_empty() {
+                return Ok(Ok(running));
+            }
+            kill_and_reap(&running).during(NAMESPACES)?;
+            Ok(Err(serde_json::from_slice(&failure).unwrap_or_else(|_| {
+                Failure {
+                    step: "set up the sandbox".to_owned(),
+                    errno: 0,
+                    hint: "the set-up process died without a word".to_owned(),
+                }
+            })))
+        }
+    }
+}
+
+/// After the descriptors were placed the pipe has another number; both are tried.
+fn report_failure(errors: OwnedFd, failure: &[u8]) -> ! {
+    let mut errors = File::from(errors);
+    if errors.write_all(failure).is_err()
+        && let Ok(placed) = sys::inherited(5)
+    {
+        let _ = File::from(placed).write_all(failure);
+    }
+    std::process::exit(1)
+}
+
+/// Returns when PID 1 has ended or the server has closed its end.
+fn wait_for_end(running: &Running, control: &UnixStream) -> io::Result<()> {
+    let mut fds = [
+        PollFd::new(&running.pidfd, PollFlags::IN),
+        PollFd::new(control, PollFlags::IN | PollFlags::RDHUP),
+    ];
+    loop {
+        match poll(&mut fds, None) {
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Killing PID 1 kills every process of its pid namespace; the wait returns after the last one.
+fn kill_and_reap(running: &Running) -> io::Result<Option<WaitIdStatus>> {
+    match pidfd_send_signal(&running.pidfd, Signal::KILL) {
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(error) => return Err(error.into()),
+    }
+    loop {
+        match waitid(WaitId::PidFd(running.pidfd.as_fd()), WaitIdOptions::EXITED) {
+            Err(Errno::INTR) => {}
+            other => return Ok(other?),
+        }
+    }
+}

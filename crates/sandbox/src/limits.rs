@@ -1,0 +1,35 @@
+//! Owns every limit of this crate, with unit and reason. It contains no code.
+
+use std::time::Duration;
+
+/// Characters of a sandbox's name: it is a directory name and part of log lines.
+pub const ID_CHARS: usize = 64;
+/// Frames waiting to be written to one hand; beyond it callers wait.
+pub const QUEUED_FRAMES: usize = 64;
+/// How long the set-up may take until the hand answers. Measured: a few milliseconds.
+pub const START: Duration = Duration::from_secs(20);
+/// How long a stop may take until the last process is gone. Measured: a few milliseconds.
+pub const STOP: Duration = Duration::from_secs(20);
+/// How long attach and delete wait for a former owner's sandbox to finish dying.
+pub const HANDOVER: Duration = Duration::from_secs(10);
+/// How long a hand may leave a ping unanswered before it counts as lost.
+pub const PING: Duration = Duration::from_secs(15);
+/// How often a hand that runs a call is asked whether it lives.
+pub const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// How long a cancelled call may take to say how it ended.
+pub const CANCEL: Duration = Duration::from_secs(5);
+/// Deleted sandboxes waiting for removal; more are found at the next start.
+pub const TRASH_QUEUE: usize = 256;
+/// Variables of the environment that a caller may add.
+pub const ENV_VARS: usize = 256;
+/// Bytes of one file that is copied into the template.
+pub const TEMPLATE_FILE_BYTES: u64 = 16 << 20;
+/// Files that are copied into the template.
+pub const TEMPLATE_FILES: usize = 20_000;
+/// Bytes of the pipe between a process's stream and its reader.
+pub const STREAM_BYTES: usize = 64 * 1024;
+/// Bytes of a supervisor's report line.
+pub const REPORT_BYTES: usize = 64 * 1024;
+
+const _: () = assert!(CANCEL.as_secs() < PING_INTERVAL.as_secs());
+const _: () = assert!(PING.as_secs() <= PING_INTERVAL.as_secs());

@@ -1,0 +1,124 @@
+//! Owns the directories of sandboxes on the host and the lock of each. It looks into no workspace.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use tokio::time::{Instant, sleep};
+
+use crate::error::{Doing, Error};
+use crate::limits::HANDOVER;
+use crate::provider::SandboxId;
+
+/// What a sandbox's directory holds; each is owned by the sandbox's root.
+const LAYOUT: [&str; 6] = [
+    "root",
+    "root/upper",
+    "root/work",
+    "workspace",
+    "outputs",
+    "uploads",
+];
+
+/// How long to wait before asking again for a lock that a dying sandbox still holds.
+const LOCK_RETRY: Duration = Duration::from_millis(5);
+
+pub(super) struct Dirs(PathBuf);
+
+impl Dirs {
+    pub(super) fn open(root: PathBuf) -> Result<Self, Error> {
+        private_dir(&root)?;
+        Ok(Self(root))
+    }
+
+    pub(super) fn path(&self, id: &SandboxId) -> PathBuf {
+        self.0.join(id.as_str())
+    }
+
+    /// Makes what is missing of the sandbox's directory and takes its lock.
+    ///
+    /// Cancel safe: yes.
+    pub(super) async fn lock(&self, id: &SandboxId) -> Result<File, Error> {
+        let path = self.path(id);
+        loop {
+            let doing = || format!("make the directory of sandbox {id}");
+            directory(&path, 0o700).doing(doing)?;
+            let lock = take_lock(&path, id).await?;
+            // A delete may have renamed the directory between the two lines above.
+            if same_file(&lock, &path.join("lock")) {
+                for name in LAYOUT {
+                    directory(&path.join(name), 0o755).doing(doing)?;
+                }
+                return Ok(lock);
+            }
+        }
+    }
+
+    /// The lock of a sandbox that has a directory.
+    pub(super) async fn lock_existing(&self, id: &SandboxId) -> Result<Option<File>, Error> {
+        let path = self.path(id);
+        match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).doing(|| format!("look at {}", path.display())),
+            Ok(_) => take_lock(&path, id).await.map(Some),
+        }
+    }
+}
+
+/// A directory that only this user can enter, whatever it was before.
+pub(super) fn private_dir(path: &Path) -> Result<(), Error> {
+    let doing = || format!("make the private directory {}", path.display());
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .doing(doing)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).doing(doing)
+}
+
+fn directory(path: &Path, mode: u32) -> io::Result<()> {
+    match DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        // The mode asked for, whatever the umask.
+        other => other.and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode))),
+    }
+}
+
+/// Waits for a former owner whose sandbox is just dying. The kernel cannot tell when a lock is
+/// free without a thread that blocks, so this asks again, and only while somebody holds it.
+async fn take_lock(path: &Path, id: &SandboxId) -> Result<File, Error> {
+    let doing = || format!("lock sandbox {id}");
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600);
+    let lock = options.open(path.join("lock")).doing(doing)?;
+    let deadline = Instant::now() + HANDOVER;
+    loop {
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(lock),
+            Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < deadline => {
+                sleep(LOCK_RETRY).await;
+            }
+            Err(Errno::WOULDBLOCK | Errno::INTR) => {
+                return Err(Error::busy(format!("another process runs sandbox {id}")));
+            }
+            Err(errno) => return Err(errno).doing(doing),
+        }
+    }
+}
+
+fn same_file(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(a), Ok(b)) => a.ino() == b.ino() && a.dev() == b.dev(),
+        _ => false,
+    }
+}

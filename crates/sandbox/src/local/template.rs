@@ -1,0 +1,255 @@
+//! Owns the generated lowest layer of every sandbox: directories, `/etc`, nothing secret of the host.
+//! It never copies a file that is not readable by everybody, and never follows a link.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use super::dirs::private_dir;
+use crate::error::{Doing, Error};
+use crate::limits::{TEMPLATE_FILE_BYTES, TEMPLATE_FILES};
+
+/// Changed whenever the code below makes another tree.
+const FORMAT: u32 = 1;
+
+/// Directories with their modes, parents first.
+const DIRECTORIES: &[(&str, u32)] = &[
+    ("dev", 0o755),
+    ("etc", 0o755),
+    ("home", 0o755),
+    ("mnt", 0o755),
+    ("mnt/session", 0o755),
+    ("mnt/session/outputs", 0o755),
+    ("mnt/session/uploads", 0o755),
+    ("opt", 0o755),
+    ("proc", 0o555),
+    ("root", 0o700),
+    ("run", 0o755),
+    ("srv", 0o755),
+    ("tmp", 0o1777),
+    ("usr", 0o755),
+    ("var", 0o755),
+    ("var/cache", 0o755),
+    ("var/lib", 0o755),
+    ("var/log", 0o755),
+    ("var/spool", 0o755),
+    ("var/tmp", 0o1777),
+    ("workspace", 0o755),
+];
+
+/// What programs under `/usr` expect in `/etc`, by exact name. Nothing here is about this host.
+const COPIED: &[&str] = &[
+    "alternatives",
+    "ca-certificates",
+    "ca-certificates.conf",
+    "chromium.d",
+    "crypto-policies",
+    "debian_version",
+    "fonts",
+    "gai.conf",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "mime.types",
+    "os-release",
+    "perl",
+    "pki/ca-trust/extracted",
+    "pki/tls/certs",
+    "protocols",
+    "services",
+    "ssl/certs",
+    "ssl/openssl.cnf",
+];
+
+/// The same by the beginning of the name: versions differ.
+const COPIED_PREFIXES: &[&str] = &["ImageMagick-", "java-", "php", "python3"];
+
+/// Links at the root that a system with a merged `/usr` has.
+const MERGED: &[&str] = &["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+
+const WRITTEN: &[(&str, &str)] = &[
+    (
+        "etc/passwd",
+        "root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\n\
+         bin:x:2:2:bin:/bin:/usr/sbin/nologin\n_apt:x:42:65534::/nonexistent:/usr/sbin/nologin\n\
+         user:x:1000:1000:user:/home:/bin/bash\n\
+         nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+    ),
+    (
+        "etc/group",
+        "root:x:0:\ndaemon:x:1:\nbin:x:2:\nadm:x:4:\ntty:x:5:\nmail:x:8:\nstaff:x:50:\n\
+         user:x:1000:\nnogroup:x:65534:\n",
+    ),
+    (
+        "etc/nsswitch.conf",
+        "passwd: files\ngroup: files\nhosts: files dns\nservices: files\n",
+    ),
+    (
+        "etc/hosts",
+        "127.0.0.1 localhost sandbox\n::1 localhost ip6-localhost ip6-loopback\n",
+    ),
+    ("etc/resolv.conf", ""),
+    ("etc/hostname", "sandbox\n"),
+    ("etc/shells", "/bin/sh\n/bin/bash\n"),
+    ("etc/timezone", "Etc/UTC\n"),
+    ("etc/profile", "umask 022\n"),
+];
+
+/// The templates of this host. There is one: made from the host's `/usr`.
+pub(super) struct Templates {
+    dir: PathBuf,
+    usr: PathBuf,
+    ready: Mutex<Option<PathBuf>>,
+}
+
+impl Templates {
+    pub(super) fn open(dir: PathBuf, usr: PathBuf) -> Result<Self, Error> {
+        private_dir(&dir)?;
+        Ok(Self {
+            dir,
+            usr,
+            ready: Mutex::new(None),
+        })
+    }
+
+    pub(super) fn usr(&self) -> &Path {
+        &self.usr
+    }
+
+    /// The tree, generated at the first use and when the host's files have changed. Blocks.
+    pub(super) fn host(&self) -> Result<PathBuf, Error> {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(path) = &*ready {
+            return Ok(path.clone());
+        }
+        let path = self.dir.join("host");
+        let stamp = stamp(&self.usr);
+        let doing = || format!("generate the template {}", path.display());
+        if fs::read_to_string(path.join("stamp")).ok().as_deref() != Some(stamp.as_str()) {
+            let new = self.dir.join("host.new");
+            for old in [&new, &path] {
+                match fs::remove_dir_all(old) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(error).doing(doing);
+                    }
+                    _ => {}
+                }
+            }
+            generate(&new, &self.usr, &stamp).doing(doing)?;
+            fs::rename(&new, &path).doing(doing)?;
+        }
+        let tree = path.join("tree");
+        *ready = Some(tree.clone());
+        Ok(tree)
+    }
+}
+
+/// Changes when a source of the template does.
+fn stamp(usr: &Path) -> String {
+    let mut stamp = format!("{FORMAT} {}\n", usr.display());
+    for name in sources() {
+        if let Ok(metadata) = fs::symlink_metadata(Path::new("/etc").join(&name)) {
+            let (seconds, nanos) = (metadata.mtime(), metadata.mtime_nsec());
+            stamp.push_str(&format!("{name} {seconds}.{nanos} {}\n", metadata.len()));
+        }
+    }
+    stamp
+}
+
+fn sources() -> Vec<String> {
+    let mut names: Vec<String> = COPIED.iter().map(|name| (*name).to_owned()).collect();
+    for entry in fs::read_dir("/etc").into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if COPIED_PREFIXES
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+        {
+            names.push(name);
+        }
+    }
+    names.sort();
+    names
+}
+
+fn generate(place: &Path, usr: &Path, stamp: &str) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(place)?;
+    let tree = place.join("tree");
+    directory(&tree, 0o755)?;
+    for (name, mode) in DIRECTORIES {
+        directory(&tree.join(name), *mode)?;
+    }
+    for name in MERGED {
+        // Only what is there under /usr: `lib64` is not on every architecture.
+        if usr.join(name).is_dir() {
+            symlink(format!("usr/{name}"), tree.join(name))?;
+        }
+    }
+    let mut left = TEMPLATE_FILES;
+    for name in sources() {
+        copy(
+            &Path::new("/etc").join(&name),
+            &tree.join("etc").join(&name),
+            &mut left,
+        )?;
+    }
+    for (name, content) in WRITTEN {
+        fs::write(tree.join(name), content)?;
+    }
+    fs::write(tree.join("etc/machine-id"), machine_id()?)?;
+    symlink("/usr/share/zoneinfo/UTC", tree.join("etc/localtime"))?;
+    symlink("/proc/self/mounts", tree.join("etc/mtab"))?;
+    symlink("/run", tree.join("var/run"))?;
+    fs::write(place.join("stamp"), stamp)
+}
+
+fn directory(path: &Path, mode: u32) -> io::Result<()> {
+    fs::create_dir(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+/// Copies a tree: links as links, files and directories only if everybody may read them.
+fn copy(from: &Path, to: &Path, left: &mut usize) -> io::Result<()> {
+    let metadata = match fs::symlink_metadata(from) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    *left = left.checked_sub(1).ok_or(io::ErrorKind::QuotaExceeded)?;
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    if metadata.is_symlink() {
+        return symlink(fs::read_link(from)?, to);
+    }
+    if metadata.mode() & 0o004 == 0 {
+        return Ok(());
+    }
+    if metadata.is_dir() {
+        directory(to, 0o755)?;
+        for entry in fs::read_dir(from)? {
+            let name = entry?.file_name();
+            copy(&from.join(&name), &to.join(&name), left)?;
+        }
+    } else if metadata.is_file() && metadata.len() <= TEMPLATE_FILE_BYTES {
+        let mut content = Vec::new();
+        File::open(from)?
+            .take(TEMPLATE_FILE_BYTES)
+            .read_to_end(&mut content)?;
+        File::create(to)?.write_all(&content)?;
+        fs::set_permissions(
+            to,
+            fs::Permissions::from_mode(metadata.mode() & 0o755 | 0o644),
+        )?;
+    }
+    Ok(())
+}
+
+/// A new one: the host's names the host.
+fn machine_id() -> io::Result<String> {
+    let mut bytes = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("{hex}\n"))
+}

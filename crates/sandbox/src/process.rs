@@ -1,0 +1,96 @@
+//! Owns the caller's side of a process in a sandbox. It knows no transport.
+
+use std::fmt;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+use crate::error::Error;
+
+/// A process to start in a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// The program (searched in the sandbox's PATH) and its arguments; at least one.
+    pub argv: Vec<String>,
+    /// Added to the sandbox's environment.
+    pub env: Vec<(String, String)>,
+    /// Where it starts: absolute, in the sandbox.
+    pub cwd: String,
+}
+
+impl Command {
+    /// A program with its arguments, started in the workspace.
+    pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
+        let argv = argv.into_iter().map(Into::into).collect();
+        Self {
+            argv,
+            env: Vec::new(),
+            cwd: "/workspace".to_owned(),
+        }
+    }
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExitStatus {
+    /// Its exit code, when it ended by itself.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+}
+
+impl ExitStatus {
+    /// Whether it ended with code 0.
+    #[must_use]
+    pub fn success(&self) -> bool {
+        self.code == Some(0)
+    }
+}
+
+/// A running process. Dropping it kills the process and what descends from it.
+///
+/// Its streams are independent: one that is not read holds up the process when about 1 MiB is
+/// waiting, and nothing else. Dropping a stream's reader discards what comes; dropping `stdin`
+/// closes it.
+pub struct Process {
+    /// What it reads; take and drop it to signal the end.
+    pub stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    /// What it prints.
+    pub stdout: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    /// What it complains.
+    pub stderr: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    pub(crate) exit: watch::Receiver<Option<ExitStatus>>,
+    pub(crate) killer: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Process {
+    /// Waits until the process has ended; its streams may still hold output.
+    ///
+    /// Cancel safe: yes.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when the sandbox ended first.
+    pub async fn wait(&mut self) -> Result<ExitStatus, Error> {
+        let exit = self.exit.wait_for(Option::is_some).await;
+        exit.ok().and_then(|exit| *exit).ok_or(Error::Lost)
+    }
+
+    /// Kills it and what descends from it. Does not wait; a process that has ended is no error.
+    pub fn kill(&self) {
+        (self.killer)();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl fmt::Debug for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Process")
+            .field("exit", &*self.exit.borrow())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,57 @@
+//! Owns replacing this process by another program. It never searches a path.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+/// Replaces this process by the program behind `program`; returns only to say why it could not.
+#[must_use]
+pub fn exec_fd(program: BorrowedFd<'_>, argv: &[CString], env: &[CString]) -> io::Error {
+    let argv = null_terminated(argv);
+    let env = null_terminated(env);
+    let empty: &CStr = c"";
+    // SAFETY: both arrays are null-terminated and point to null-terminated strings borrowed from
+    // the caller for the whole call; the descriptor is borrowed and open. On success nothing of
+    // this image remains, on failure nothing was changed.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            program.as_raw_fd(),
+            empty.as_ptr(),
+            argv.as_ptr(),
+            env.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    io::Error::last_os_error()
+}
+
+fn null_terminated(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings
+        .iter()
+        .map(|s| s.as_ptr())
+        .chain([ptr::null()])
+        .collect()
+}
+
+/// Gives this process an empty session keyring of its own, so that it possesses no key of its parent.
+///
+/// # Errors
+/// The errno of keyctl; `ENOSYS` where the kernel has no keyrings.
+pub fn leave_session_keyring() -> io::Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
+    // SAFETY: a null name asks for an anonymous keyring; no memory of ours is read or written.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            KEYCTL_JOIN_SESSION_KEYRING,
+            ptr::null::<libc::c_char>(),
+        )
+    };
+    if answer == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}

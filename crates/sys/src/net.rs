@@ -1,0 +1,37 @@
+//! Owns interface flags of the calling process's network namespace. It sets no route.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// Brings `lo` up in the network namespace of the caller.
+///
+/// # Errors
+/// The errno of socket or ioctl; `EPERM` without CAP_NET_ADMIN over that namespace.
+pub fn loopback_up() -> io::Result<()> {
+    let socket: OwnedFd = rustix::net::socket_with(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::DGRAM,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )?;
+    // SAFETY: ifreq is plain old data for which all zeroes is a valid value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(c"lo".to_bytes_with_nul()) {
+        *to = from.cast_signed() as libc::c_char;
+    }
+    let up = libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING);
+    request.ifr_ifru.ifru_flags = up.map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: SIOCSIFFLAGS reads one ifreq, which is valid and lives through the call.
+    let answer = unsafe {
+        libc::ioctl(
+            socket.as_raw_fd(),
+            libc::SIOCSIFFLAGS as _,
+            &raw const request,
+        )
+    };
+    if answer == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}

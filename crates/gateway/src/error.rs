@@ -140,10 +140,10 @@ fn collision(conflict: &Conflict) -> &'static str {
             "An active environment has this name. Choose another one, or archive that environment."
         }
         Conflict::McpServerUrl => {
-            "An active credential of this vault has this `mcp_server_url`. Archive or delete it first."
+            "A credential already exists for this MCP server URL. Archive or delete it first."
         }
         Conflict::SecretName => {
-            "An active credential of this vault has this `secret_name`. Archive or delete it first."
+            "A credential already exists for this secret name. Archive or delete it first."
         }
         Conflict::InUse => {
             "Sessions still use this environment. Delete them first, or archive the environment."

@@ -153,3 +153,39 @@ async fn readyz(State(gateway): State<Arc<Gateway>>) -> Response {
 async fn llms() -> Response {
     Response::new(Body::from(include_str!("llms.txt")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    #[tokio::test]
+    async fn a_panic_is_a_500_in_the_envelope_and_ends_its_request_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store::Store::open(&dir.path().join("db"), store::Options::default()).unwrap();
+        let key = vault::master::MasterKey::from_bytes([7; 32]);
+        let gateway = Gateway::new(crate::Parts {
+            store,
+            vault: Arc::new(vault::Vault::with(&key)),
+            catalog: Arc::new(model::Catalog::embedded()),
+            clock: store::clock::now,
+            shutdown: tokio_util::sync::CancellationToken::new(),
+            config: crate::Config::default(),
+        });
+        let router = Router::new()
+            .route("/boom", get(async || -> Response { panic!("a defect") }))
+            .layer(middleware::from_fn_with_state(gateway, envelope));
+        for _ in 0..2 {
+            let request = Request::builder().uri("/boom").body(Body::empty()).unwrap();
+            let response = router.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), 500);
+            let id = response.headers()[REQUEST_ID].to_str().unwrap().to_owned();
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            let body = serde_json::from_slice::<serde_json::Value>(&body).unwrap();
+            assert_eq!(body["request_id"], serde_json::json!(id));
+            assert_eq!(body["error"]["type"], "api_error");
+            assert!(!body.to_string().contains("a defect"));
+        }
+    }
+}

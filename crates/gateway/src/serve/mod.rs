@@ -99,7 +99,12 @@ pub async fn serve_unix(
 fn may_control(stream: &UnixStream, own: u32) -> bool {
     stream
         .peer_cred()
-        .is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
+        .is_ok_and(|peer| admitted(peer.uid(), own))
+}
+
+/// Our own user and root.
+const fn admitted(peer: u32, own: u32) -> bool {
+    peer == own || peer == 0
 }
 
 /// Out of descriptors, most likely: wait for some to come back instead of spinning.
@@ -200,5 +205,16 @@ async fn connection<S>(
     if let Err(error) = watcher.watch(connection).await {
         // Clients go away in the middle of things all the time.
         tracing::debug!(%error, "connection");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::admitted;
+
+    #[test]
+    fn only_our_own_user_and_root_control_the_server() {
+        assert!(admitted(1_000, 1_000) && admitted(0, 1_000));
+        assert!(!admitted(1_001, 1_000) && !admitted(1_000, 0));
     }
 }

@@ -40,9 +40,7 @@ async fn every_list_pages_newest_first_without_gap_or_repeat() {
     let credentials = format!("/v1/vaults/{vault}/credentials");
     for n in 0..5 {
         server.create("/v1/agents", agent()).await;
-        let mut environment = environment();
-        environment["name"] = json!(format!("e{n}"));
-        server.create("/v1/environments", environment).await;
+        server.create("/v1/environments", environment()).await;
         let url = format!("https://mcp{n}.example/");
         let auth = json!({"type": "static_bearer", "token": "t", "mcp_server_url": url});
         server.create(&credentials, json!({"auth": auth})).await;
@@ -152,10 +150,19 @@ async fn sessions_are_filtered() {
     let agent = server.get(&format!("/v1/sessions/{first}")).await.body["agent"]["id"].clone();
     let agent = agent.as_str().unwrap();
     let list = async |query: &str| ids(&server.get(&format!("/v1/sessions?{query}")).await.body);
-    assert_eq!(list("statuses[]=running").await, [second.clone()]);
-    assert_eq!(list("statuses%5B%5D=idle").await, [first.clone()]);
+    assert_eq!(
+        list("statuses[]=running").await,
+        std::slice::from_ref(&second)
+    );
+    assert_eq!(
+        list("statuses%5B%5D=idle").await,
+        std::slice::from_ref(&first)
+    );
     assert_eq!(list("statuses=idle&statuses=running").await.len(), 2);
-    assert_eq!(list(&format!("agent_id={agent}")).await, [first.clone()]);
+    assert_eq!(
+        list(&format!("agent_id={agent}")).await,
+        std::slice::from_ref(&first)
+    );
     assert_eq!(
         list(&format!("agent_id={agent}&agent_version=2")).await,
         Vec::<String>::new()

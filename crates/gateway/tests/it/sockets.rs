@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gateway::{Drained, Limits, serve, serve_unix};
+use gateway::{Config, Drained, Limits, serve, serve_unix};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
@@ -187,4 +187,56 @@ async fn a_body_over_the_limit_is_answered_before_the_connection_ends() {
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
     assert!(answer.contains("request_too_large"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_body_that_stops_coming_is_a_400() {
+    let limits = Limits {
+        body_idle: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let server = Server::with(Config {
+        limits: limits.clone(),
+        ..Config::default()
+    })
+    .await;
+    let mut tasks = JoinSet::new();
+    let address = listen(&server, limits, &mut tasks).await;
+    let head = get("/v1/agents", &server.key)
+        .replacen("GET", "POST", 1)
+        .replace(
+            "\r\n\r\n",
+            "\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{",
+        );
+    let answer = exchange(TcpStream::connect(address).await.unwrap(), &head).await;
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    assert!(answer.contains("request_body_timeout"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_reader_that_stops_reading_loses_its_connection() {
+    let server = Server::start().await;
+    let session = server.session().await;
+    let mut tasks = JoinSet::new();
+    let write_stall = Duration::from_millis(200);
+    let limits = Limits {
+        connections: 1,
+        write_stall,
+        ..Limits::default()
+    };
+    let address = listen(&server, limits, &mut tasks).await;
+    let mut stuck = TcpStream::connect(address).await.unwrap();
+    let path = format!("/v1/sessions/{session}/events/stream?event_deltas[]=agent.message");
+    stuck
+        .write_all(get(&path, &server.key).as_bytes())
+        .await
+        .unwrap();
+    let mut head = [0; 12];
+    stuck.read_exact(&mut head).await.unwrap();
+    server.fill_stream(&session, 400, 64 * 1024).await;
+    // The only place becomes free although the reader still holds its end.
+    let next = TcpStream::connect(address).await.unwrap();
+    let request = "GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    assert!(exchange(next, request).await.starts_with("HTTP/1.1 200"));
+    drop(stuck);
 }

@@ -248,47 +248,28 @@ async fn pings_come_while_nothing_else_does() {
     reader.until("session.status_idle").await;
 }
 
-fn preview(server: &Server, session: &str, event: EventId, of: &'static str, kind: PreviewKind) {
+async fn preview(
+    server: &Server,
+    session: &str,
+    event: EventId,
+    of: &'static str,
+    kind: PreviewKind,
+) {
     let json = match kind {
-        PreviewKind::Start => {
-            json!({"type": "event_start", "event": {"type": of, "id": event}})
-        }
+        PreviewKind::Start => json!({"type": "event_start", "event": {"type": of, "id": event}}),
         PreviewKind::Delta => json!({"type": "event_delta", "event_id": event, "delta": {
             "type": "content_delta", "index": 0, "content": {"type": "text", "text": "h"}}}),
     };
-    let thread = event_thread(server, session);
-    server.store.publish_preview(
-        session_id(session),
-        Preview {
-            thread,
-            event,
-            of,
-            kind,
-            json: Arc::from(json.to_string()),
-        },
-    );
-}
-
-fn event_thread(server: &Server, session: &str) -> contract::ids::ThreadId {
-    let row = server
-        .store
-        .session(store::sessions::Scope::Any, session_id(session));
-    futures_util::FutureExt::now_or_never(row)
-        .and_then(Result::ok)
-        .map(|row| row.state.thread)
-        .unwrap_or_else(|| {
-            let server = server.store.clone();
-            let session = session_id(session);
-            std::thread::spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .build()
-                    .unwrap();
-                let row = server.session(store::sessions::Scope::Any, session);
-                runtime.block_on(row).unwrap().state.thread
-            })
-            .join()
-            .unwrap()
-        })
+    let thread = server.thread(session).await;
+    let json = Arc::from(json.to_string());
+    let preview = Preview {
+        thread,
+        event,
+        of,
+        kind,
+        json,
+    };
+    server.store.publish_preview(session_id(session), preview);
 }
 
 #[tokio::test]
@@ -302,15 +283,15 @@ async fn previews_come_only_where_they_were_asked_for() {
     let mut without = Reader::open(&server, &path(&id), None).await;
     let message = EventId::from_bits(clock::id_bits(clock::now()));
     let thinking = EventId::from_bits(clock::id_bits(clock::now()));
-    preview(&server, &id, thinking, "agent.thinking", PreviewKind::Start);
-    preview(&server, &id, message, "agent.message", PreviewKind::Start);
-    preview(&server, &id, message, "agent.message", PreviewKind::Delta);
+    preview(&server, &id, thinking, "agent.thinking", PreviewKind::Start).await;
+    preview(&server, &id, message, "agent.message", PreviewKind::Start).await;
+    preview(&server, &id, message, "agent.message", PreviewKind::Delta).await;
     let mut late = Reader::open(&server, &asked, None).await;
-    preview(&server, &id, message, "agent.message", PreviewKind::Delta);
+    preview(&server, &id, message, "agent.message", PreviewKind::Delta).await;
     server
         .reply(&claimed, Some((message, "hh")), Vec::new())
         .await;
-    preview(&server, &id, message, "agent.message", PreviewKind::Delta);
+    preview(&server, &id, message, "agent.message", PreviewKind::Delta).await;
     server
         .post(&format!("/v1/sessions/{id}"), json!({"title": "end"}))
         .await;

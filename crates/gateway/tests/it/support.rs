@@ -8,12 +8,14 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request};
 use contract::event::ModelUsage;
-use contract::ids::{EventId, SessionId};
+use contract::ids::{EventId, SessionId, ThreadId};
 use gateway::{Config, Gateway, Parts};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use session::{Fact, Input, Pace, ProposedCall, ReplyEnd};
+use session::input::ReplyEnd;
+use session::{Fact, Input, Pace, ProposedCall};
 use store::clock;
+use store::feed::{Preview, PreviewKind};
 use store::runs::Holder;
 use store::sessions::{Committed, Scope};
 use store::{Options, Store};
@@ -135,9 +137,7 @@ impl Server {
     /// An idle session of an agent with the toolset and one custom tool.
     pub async fn session(&self) -> String {
         let agent = self.create("/v1/agents", agent()).await;
-        let mut environment = environment();
-        environment["name"] = json!(format!("e {}", clock::entropy()));
-        let environment = self.create("/v1/environments", environment).await;
+        let environment = self.create("/v1/environments", environment()).await;
         self.create(
             "/v1/sessions",
             json!({"agent": agent, "environment_id": environment}),
@@ -206,6 +206,39 @@ impl Server {
         self.reply(&claimed, Some((id, text)), Vec::new()).await;
     }
 
+    /// The primary thread of a session.
+    pub async fn thread(&self, session: &str) -> ThreadId {
+        let row = self
+            .store
+            .session(Scope::Any, session.parse().unwrap())
+            .await;
+        row.unwrap().state.thread
+    }
+
+    /// Publishes previews of one message: `count` deltas of `bytes` each.
+    pub async fn fill_stream(&self, session: &str, count: usize, bytes: usize) {
+        let thread = self.thread(session).await;
+        let event = EventId::from_bits(clock::id_bits(clock::now()));
+        let of = "agent.message";
+        let start = json!({"type": "event_start", "event": {"type": of, "id": event}}).to_string();
+        let delta = json!({"type": "event_delta", "x": "x".repeat(bytes)}).to_string();
+        let session = session.parse().unwrap();
+        let preview = |kind, json| Preview {
+            thread,
+            event,
+            of,
+            kind,
+            json,
+        };
+        self.store
+            .publish_preview(session, preview(PreviewKind::Start, Arc::from(start)));
+        let delta: Arc<str> = Arc::from(delta);
+        for _ in 0..count {
+            let preview = preview(PreviewKind::Delta, Arc::clone(&delta));
+            self.store.publish_preview(session, preview);
+        }
+    }
+
     /// Everything in the log, as the list shows it.
     pub async fn log(&self, session: &str) -> Vec<Value> {
         let answer = self.get(&format!("/v1/sessions/{session}/events")).await;
@@ -226,8 +259,9 @@ pub fn agent() -> Value {
     })
 }
 
+/// An environment under a name of its own.
 pub fn environment() -> Value {
-    json!({"name": "e"})
+    json!({"name": format!("e {}", clock::entropy())})
 }
 
 pub fn session_id(text: &str) -> SessionId {

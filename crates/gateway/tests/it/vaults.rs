@@ -182,9 +182,7 @@ async fn a_bearer_without_a_server_is_only_for_an_llm_vault() {
 /// Asks for a session with these vaults.
 async fn with_vaults(server: &Server, vaults: &[&str]) -> crate::support::Answer {
     let agent = server.create("/v1/agents", agent()).await;
-    let mut environment = environment();
-    environment["name"] = json!(format!("e {}", store::clock::entropy()));
-    let environment = server.create("/v1/environments", environment).await;
+    let environment = server.create("/v1/environments", environment()).await;
     let body = json!({"agent": agent, "environment_id": environment, "vault_ids": vaults});
     server.post("/v1/sessions", body).await
 }

@@ -98,6 +98,12 @@ pub trait Provider: Send + Sync {
     /// [`Error::Busy`] when another process owns it; [`Error::Io`].
     async fn delete(&self, id: &SandboxId) -> Result<(), Error>;
 
+    /// The sandboxes that have a workspace, running or not, in no order.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    async fn list(&self) -> Result<Vec<SandboxId>, Error>;
+
     /// What this host can and cannot do, found by trying.
     async fn probe(&self) -> Report;
 }

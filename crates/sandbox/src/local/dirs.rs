@@ -39,6 +39,17 @@ impl Dirs {
         self.0.join(id.as_str())
     }
 
+    /// The sandboxes that have a directory; what is not named like one is left out.
+    pub(super) fn list(&self) -> Result<Vec<SandboxId>, Error> {
+        let doing = || format!("list {}", self.0.display());
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(&self.0).doing(doing)? {
+            let name = entry.doing(doing)?.file_name();
+            ids.extend(name.to_str().and_then(|name| SandboxId::new(name).ok()));
+        }
+        Ok(ids)
+    }
+
     /// Makes what is missing of the sandbox's directory and takes its lock.
     ///
     /// Cancel safe: yes.

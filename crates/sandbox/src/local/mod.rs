@@ -188,6 +188,14 @@ impl Provider for Local {
         Ok(())
     }
 
+    async fn list(&self) -> Result<Vec<SandboxId>, Error> {
+        let shared = Arc::clone(&self.0);
+        let listed = tokio::task::spawn_blocking(move || shared.dirs.list()).await;
+        listed
+            .map_err(std::io::Error::other)
+            .doing(|| "list the sandboxes".to_owned())?
+    }
+
     async fn probe(&self) -> Report {
         probe::probe(self).await
     }

@@ -10,6 +10,8 @@ pub(crate) mod keys;
 pub(crate) mod meta;
 mod migrate;
 mod paging;
+#[cfg(test)]
+mod plans;
 mod reader;
 mod row;
 pub(crate) mod runs;

@@ -41,7 +41,16 @@ pub(crate) struct Cx<'c> {
     pub(crate) events: u64,
 }
 
-impl Cx<'_> {
+impl<'c> Cx<'c> {
+    pub(super) fn new(conn: &'c Connection) -> Self {
+        Self {
+            conn,
+            notes: Vec::new(),
+            bytes: 0,
+            events: 0,
+        }
+    }
+
     /// Has `note` told after the commit.
     pub(crate) fn tell(&mut self, note: Note) {
         self.notes.push(note);
@@ -182,12 +191,7 @@ impl Writer {
         let mut next = Some(first);
         let mut kept = 0u64;
         let mut lost = self.execute("BEGIN IMMEDIATE").err();
-        let mut cx = Cx {
-            conn: &self.conn,
-            notes: Vec::new(),
-            bytes: 0,
-            events: 0,
-        };
+        let mut cx = Cx::new(&self.conn);
         while let Some(mut job) = next.take() {
             if lost.is_none() {
                 match run_one(&mut cx, &mut *job) {

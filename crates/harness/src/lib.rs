@@ -1,1 +1,34 @@
-//! The agent loop. A `Harness` turns steps of the session core into model calls and tool calls; it decides no policy and stores nothing itself.
+//! The agent loop. A [`Harness`] turns steps of the session core into model calls and tool calls; it
+//! decides no policy and stores nothing itself.
+//!
+//! Both placements speak the same words to the session plane: a resident loop (`native`) is told by a
+//! [`Step`] what to do, does it and reports a [`Fact`]; a foreign loop inside the sandbox does things of
+//! its own accord, so there the same step is the permission to go on, and its adapter holds the process
+//! back until it has come.
+#![forbid(unsafe_code)]
+
+pub mod brief;
+pub mod native;
+pub mod plane;
+
+use async_trait::async_trait;
+pub use brief::{Brief, BuiltinTool, Networking};
+pub use plane::{Entry, EntryBody, Plane, PlaneError, Preview, Taken};
+pub use session::{Fact, Step};
+
+/// One way to run a turn.
+#[async_trait]
+pub trait Harness: Send + Sync {
+    /// The name that selects it (`longhand.harness`).
+    fn name(&self) -> &'static str;
+
+    /// Works from `first` until the session plane says [`Step::Rest`].
+    ///
+    /// Cancel safe: yes. Everything that matters has been reported; what was in flight is settled by
+    /// whoever claims the session next.
+    ///
+    /// # Errors
+    /// [`PlaneError`] if the run may not, or cannot, go on. A failure of the model or of a tool is not an
+    /// error here but a fact.
+    async fn run(&self, plane: &dyn Plane, first: Step) -> Result<(), PlaneError>;
+}

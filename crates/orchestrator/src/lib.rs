@@ -1,1 +1,292 @@
-//! Everything that happens without a request: leases, runs, recovery. It obeys the session core and never edits a session itself.
+//! Everything that happens without a request: leases, runs, recovery. It obeys the session core and
+//! never edits a session itself.
+//!
+//! A run is a row in the store. A commit that opens a turn wakes the loop here, which claims due runs
+//! (the generation goes up), runs each in a task of its own, and forgets it: what remains to be done
+//! after a crash stands in the store, and the next claim settles it.
+#![forbid(unsafe_code)]
+
+mod brief;
+mod endpoint;
+mod plane;
+mod run;
+mod sandboxes;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use contract::ids::SessionId;
+use harness::Harness;
+use model::{Catalog, Endpoint};
+use sandbox::Provider;
+use store::Store;
+use store::runs::Holder;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use vault::Vault;
+
+use crate::run::Active;
+use crate::sandboxes::Sandboxes;
+
+/// Due runs read at once; more are read when these are claimed.
+const CLAIM_BATCH: u32 = 64;
+
+/// How often sandboxes are looked over for idleness.
+const REAP_EVERY: Duration = Duration::from_secs(30);
+
+/// Settings of an [`Orchestrator`].
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Turns that run at once; more wait in the store.
+    pub turns: usize,
+    /// A sandbox that no turn wanted for this long is stopped; its workspace stays.
+    pub sandbox_idle: Duration,
+    /// What the operator adds to every session's system prompt.
+    pub operator_prompt: Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            turns: 1_000,
+            sandbox_idle: Duration::from_secs(600),
+            operator_prompt: None,
+        }
+    }
+}
+
+/// What an orchestrator works with.
+pub struct Parts {
+    /// Where sessions are.
+    pub store: Store,
+    /// Opens what is sealed.
+    pub vault: Arc<Vault>,
+    /// Runs turns.
+    pub harness: Arc<dyn Harness>,
+    /// Makes sandboxes.
+    pub provider: Arc<dyn Provider>,
+    /// Knows models.
+    pub catalog: Arc<Catalog>,
+    /// The operator's default model endpoint, if there is one.
+    pub endpoint: Option<Endpoint>,
+}
+
+/// Runs the sessions of one server.
+#[derive(Clone)]
+pub struct Orchestrator(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) store: Store,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) harness: Arc<dyn Harness>,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) endpoint: Option<Endpoint>,
+    pub(crate) config: Config,
+    pub(crate) sandboxes: Sandboxes,
+    pub(crate) holder: Holder,
+    /// The turns of this server that run now.
+    active: Mutex<HashMap<SessionId, Active>>,
+    /// One permit a running turn.
+    turns: Arc<Semaphore>,
+    tasks: TaskTracker,
+    /// A turn ended: one that was passed over may now be taken.
+    again: Notify,
+    /// Turns put down what they do at their next commit.
+    pub(crate) draining: CancellationToken,
+    /// Turns end at once.
+    pub(crate) stopping: CancellationToken,
+}
+
+impl Orchestrator {
+    /// An orchestrator that does nothing until [`Orchestrator::run`].
+    #[must_use]
+    pub fn new(parts: Parts, config: Config) -> Self {
+        let holder = Holder(format!("{:032x}", store::clock::entropy()));
+        Self(Arc::new(Inner {
+            store: parts.store,
+            vault: parts.vault,
+            harness: parts.harness,
+            catalog: parts.catalog,
+            endpoint: parts.endpoint,
+            sandboxes: Sandboxes::new(parts.provider),
+            holder,
+            active: Mutex::default(),
+            turns: Arc::new(Semaphore::new(config.turns)),
+            tasks: TaskTracker::new(),
+            again: Notify::new(),
+            draining: CancellationToken::new(),
+            stopping: CancellationToken::new(),
+            config,
+        }))
+    }
+
+    /// Takes up what an earlier process left, then runs what becomes due, until [`Orchestrator::drain`].
+    ///
+    /// # Errors
+    /// The store cannot be read at the start.
+    pub async fn run(&self) -> Result<(), store::Error> {
+        let inner = &self.0;
+        let left = inner
+            .store
+            .requeue_all(inner.holder.clone(), store::clock::now())
+            .await?;
+        if left > 0 {
+            tracing::info!(runs = left, "taking up turns that an earlier process left");
+        }
+        let mut reap = tokio::time::interval(REAP_EVERY);
+        self.claim_due().await;
+        self.collect().await;
+        loop {
+            tokio::select! {
+                () = inner.draining.cancelled() => return Ok(()),
+                () = inner.store.run_due() => self.claim_due().await,
+                () = inner.again.notified() => self.claim_due().await,
+                sessions = inner.store.stops() => {
+                    for session in sessions {
+                        self.interrupt(session).await;
+                    }
+                }
+                () = inner.store.session_deleted() => self.collect().await,
+                _ = reap.tick() => {
+                    inner.sandboxes.reap(inner.config.sandbox_idle, |s| inner.active().contains_key(&s)).await;
+                }
+            }
+        }
+    }
+
+    /// Ends in order: no new turns; running ones reach a commit, or are cut after `patience`; sandboxes
+    /// stop. What was cut is settled by the next start.
+    pub async fn drain(&self, patience: Duration) {
+        let inner = &self.0;
+        inner.draining.cancel();
+        inner.tasks.close();
+        if tokio::time::timeout(patience, inner.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                turns = inner.active().len(),
+                "turns did not reach a commit in time"
+            );
+        }
+        inner.stopping.cancel();
+        inner.tasks.wait().await;
+        inner.sandboxes.stop_all().await;
+    }
+
+    /// Turns that run now.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.0.active().len()
+    }
+
+    /// Starts a task for each due run that this process does not run already, as far as permits go.
+    async fn claim_due(&self) {
+        let inner = &self.0;
+        let due = match inner.store.due_runs(CLAIM_BATCH, store::clock::now()).await {
+            Ok(due) => due,
+            Err(error) => {
+                tracing::error!(error = %error, "due runs cannot be read");
+                return;
+            }
+        };
+        let full = due.len() == CLAIM_BATCH as usize;
+        for run in due {
+            let Ok(permit) = inner.turns.clone().try_acquire_owned() else {
+                // Each turn that ends looks again.
+                return;
+            };
+            let Some(active) = inner.begin(run.session) else {
+                continue;
+            };
+            let ends = Ends {
+                inner: inner.clone(),
+                session: run.session,
+                _permit: permit,
+            };
+            inner
+                .tasks
+                .spawn(async move { run::turn(&ends.inner, run.session, active).await });
+        }
+        if full {
+            inner.again.notify_one();
+        }
+    }
+
+    /// Removes the workspaces that no session names any more. Sessions are made before their sandboxes,
+    /// so whatever lies on the disk without a session is garbage.
+    async fn collect(&self) {
+        let inner = &self.0;
+        let kept = inner.sandboxes.kept().await;
+        let existing = match inner.store.existing(kept.clone()).await {
+            Ok(existing) => existing.into_iter().collect::<HashSet<_>>(),
+            Err(error) => {
+                tracing::error!(error = %error, "workspaces were not collected");
+                return;
+            }
+        };
+        for session in kept
+            .into_iter()
+            .filter(|session| !existing.contains(session))
+        {
+            if let Err(error) = inner.sandboxes.delete(session).await {
+                tracing::warn!(session_id = %session, error = %error, "workspace not removed");
+            }
+        }
+    }
+
+    /// An interrupt waits in the session: whatever its run has in flight must end.
+    async fn interrupt(&self, session: SessionId) {
+        let Some(active) = self.0.active().get(&session).cloned() else {
+            return;
+        };
+        // The signal may be older than the run: only a session that says so is interrupted.
+        match self
+            .0
+            .store
+            .session(store::sessions::Scope::Any, session)
+            .await
+        {
+            Ok(row) if row.state.interrupting => active.interrupt(),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(session_id = %session, error = %error, "interrupt not read")
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn active(&self) -> MutexGuard<'_, HashMap<SessionId, Active>> {
+        // The map is whole between any two statements: a panic elsewhere does not spoil it.
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Registers a run before it is claimed, so that no interrupt can miss it. `None` if it runs already.
+    fn begin(&self, session: SessionId) -> Option<Active> {
+        match self.active().entry(session) {
+            std::collections::hash_map::Entry::Occupied(_) => None,
+            std::collections::hash_map::Entry::Vacant(slot) => {
+                let active = Active::new(&self.stopping);
+                slot.insert(active.clone());
+                Some(active)
+            }
+        }
+    }
+}
+
+/// Unregisters a run when its task ends, however it ends.
+struct Ends {
+    inner: Arc<Inner>,
+    session: SessionId,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.inner.active().remove(&self.session);
+        self.inner.again.notify_one();
+    }
+}

@@ -1,0 +1,162 @@
+//! The transcript as a model hears it: a pure function of the log, extended and never rewritten, so that
+//! each request has the one before it as its prefix.
+
+use std::collections::{HashMap, HashSet};
+
+use contract::content;
+use contract::ids::EventId;
+use model::{Block, Message, ResultBlock, Source, UserBlock};
+use serde_json::Value;
+
+use crate::native::reply::ReplyRecord;
+use crate::plane::{Entry, EntryBody, PlaneError};
+
+/// What a model has asked for.
+pub(crate) struct Wanted {
+    /// The provider's id for the call.
+    provider_id: String,
+    /// The tool.
+    pub(crate) name: String,
+    /// Its input.
+    pub(crate) input: Value,
+}
+
+/// The transcript in memory for the length of a run.
+#[derive(Default)]
+pub(crate) struct Conversation {
+    messages: Vec<Message>,
+    calls: HashMap<EventId, Wanted>,
+    answered: HashSet<EventId>,
+}
+
+impl Conversation {
+    pub(crate) fn read(entries: Vec<Entry>) -> Result<Self, PlaneError> {
+        let mut conversation = Self::default();
+        conversation.extend(entries)?;
+        Ok(conversation)
+    }
+
+    pub(crate) fn extend(&mut self, entries: Vec<Entry>) -> Result<(), PlaneError> {
+        for entry in entries {
+            match entry.body {
+                EntryBody::User { content } => {
+                    let blocks = content.into_iter().filter_map(said).collect();
+                    self.messages.push(Message::User(blocks));
+                }
+                EntryBody::Reply { record } => self.reply(entry.seq, &record)?,
+                EntryBody::Result {
+                    call,
+                    content,
+                    is_error,
+                } => {
+                    self.result(call, content, is_error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn call(&self, id: EventId) -> Option<&Wanted> {
+        self.calls.get(&id)
+    }
+
+    pub(crate) fn messages(&self) -> Vec<Message> {
+        self.messages.clone()
+    }
+
+    fn reply(&mut self, seq: u64, record: &serde_json::value::RawValue) -> Result<(), PlaneError> {
+        let record: ReplyRecord = serde_json::from_str(record.get())
+            .map_err(|e| PlaneError::Bug(format!("the reply recorded at {seq}: {e}")))?;
+        let mut events = record.calls.into_iter();
+        for block in &record.blocks {
+            if let Block::ToolUse { id, name, input } = block {
+                let event = events.next().ok_or_else(|| {
+                    PlaneError::Bug(format!("the reply recorded at {seq} names too few calls"))
+                })?;
+                let wanted = Wanted {
+                    provider_id: id.clone(),
+                    name: name.clone(),
+                    input: input.clone(),
+                };
+                self.calls.insert(event, wanted);
+            }
+        }
+        if !record.blocks.is_empty() {
+            self.messages.push(Message::Assistant(record.blocks));
+        }
+        Ok(())
+    }
+
+    /// The first result of a call counts; a late duplicate is history, not conversation.
+    fn result(&mut self, call: EventId, content: Vec<content::Block>, is_error: bool) {
+        let Some(wanted) = self.calls.get(&call) else {
+            return;
+        };
+        if !self.answered.insert(call) {
+            return;
+        }
+        let tool_use_id = wanted.provider_id.clone();
+        let content = content.into_iter().filter_map(returned).collect();
+        self.messages
+            .push(Message::User(vec![UserBlock::ToolResult {
+                tool_use_id,
+                content,
+                is_error,
+            }]));
+    }
+}
+
+fn source(source: content::Source) -> Option<Source> {
+    match source {
+        content::Source::Base64 { data, media_type } => Some(Source::Base64 { media_type, data }),
+        content::Source::Text { data, .. } => Some(Source::Text { data }),
+        content::Source::Url { url } => Some(Source::Url { url }),
+        // Refused at the edge until there is a Files API.
+        content::Source::File { .. } => None,
+    }
+}
+
+fn said(block: content::Block) -> Option<UserBlock> {
+    match block {
+        content::Block::Text { text } => Some(UserBlock::Text { text }),
+        content::Block::Image { source: s } => Some(UserBlock::Image { source: source(s)? }),
+        content::Block::Document {
+            source: s,
+            context,
+            title,
+        } => Some(UserBlock::Document {
+            source: source(s)?,
+            title,
+            context,
+        }),
+        content::Block::SearchResult { .. } | content::Block::Redacted {} => None,
+    }
+}
+
+fn returned(block: content::Block) -> Option<ResultBlock> {
+    match block {
+        content::Block::Text { text } => Some(ResultBlock::Text { text }),
+        content::Block::Image { source: s } => Some(ResultBlock::Image { source: source(s)? }),
+        content::Block::Document {
+            source: s,
+            context,
+            title,
+        } => Some(ResultBlock::Document {
+            source: source(s)?,
+            title,
+            context,
+        }),
+        content::Block::SearchResult {
+            source,
+            title,
+            citations,
+            content,
+        } => Some(ResultBlock::SearchResult {
+            source,
+            title,
+            content: content.into_iter().map(|t| t.text).collect(),
+            citations: citations.enabled,
+        }),
+        content::Block::Redacted {} => None,
+    }
+}

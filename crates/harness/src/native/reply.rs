@@ -1,0 +1,173 @@
+//! One model reply on its way from deltas to a fact: previews while it streams, then the events it
+//! becomes and the exact record from which it is replayed.
+
+use contract::event::{ModelUsage, RefusalDetails};
+use contract::ids::EventId;
+use model::{Block, Delta, Dialect, Reply, Stop, Usage};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
+use session::input::ReplyEnd;
+use session::{Fact, ProposedCall};
+
+use crate::plane::{Plane, PlaneError, Preview};
+
+/// How a reply is recorded. A storage format: fields are only ever added.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ReplyRecord {
+    /// What the model said.
+    pub(crate) blocks: Vec<Block>,
+    /// Which event each call of `blocks` became, in order.
+    pub(crate) calls: Vec<EventId>,
+}
+
+/// Shows a reply while it streams and remembers the ids it promised.
+pub(crate) struct Previewer<'a> {
+    plane: &'a dyn Plane,
+    message: Option<EventId>,
+    /// Reply block index → index among the texts of the message.
+    texts: Vec<usize>,
+    thinking: Vec<EventId>,
+}
+
+impl<'a> Previewer<'a> {
+    pub(crate) fn new(plane: &'a dyn Plane) -> Self {
+        Self {
+            plane,
+            message: None,
+            texts: Vec::new(),
+            thinking: Vec::new(),
+        }
+    }
+
+    pub(crate) fn see(&mut self, delta: Delta) {
+        match delta {
+            Delta::Text { index, text } => {
+                let id = self.message();
+                let place = self.texts.iter().position(|block| *block == index);
+                let place = place.unwrap_or_else(|| {
+                    self.texts.push(index);
+                    self.texts.len() - 1
+                });
+                self.plane.preview(Preview::Text {
+                    id,
+                    index: place,
+                    text,
+                });
+            }
+            Delta::ThinkingStart { .. } => {
+                let id = self.plane.mint();
+                self.thinking.push(id);
+                self.plane.preview(Preview::Thinking { id });
+            }
+            // A message begins with its first character: an empty block makes no message.
+            Delta::MessageStart
+            | Delta::TextStart { .. }
+            | Delta::Thinking { .. }
+            | Delta::ToolStart { .. }
+            | Delta::BlockEnd { .. } => {}
+        }
+    }
+
+    fn message(&mut self) -> EventId {
+        if let Some(id) = self.message {
+            return id;
+        }
+        let id = self.plane.mint();
+        self.message = Some(id);
+        self.plane.preview(Preview::Message { id });
+        id
+    }
+
+    /// The reply as a fact. Ids that were previewed are kept.
+    pub(crate) fn fact(mut self, reply: Reply, dialect: Dialect) -> Result<Fact, PlaneError> {
+        tracing::debug!(
+            dialect = dialect.name(),
+            model = reply.model,
+            "model replied"
+        );
+        let mut texts = Vec::new();
+        let mut calls = Vec::new();
+        let mut thoughts = 0;
+        for block in &reply.blocks {
+            match block {
+                Block::Text { text } if !text.is_empty() => texts.push(text.clone()),
+                Block::Thinking { .. } | Block::RedactedThinking { .. } => thoughts += 1,
+                Block::ToolUse { name, input, .. } => {
+                    let id = self.plane.mint();
+                    calls.push(ProposedCall {
+                        id,
+                        name: name.clone(),
+                        input: shown(input)?,
+                    });
+                }
+                Block::Text { .. } | Block::Opaque { .. } => {}
+            }
+        }
+        self.thinking.truncate(thoughts);
+        while self.thinking.len() < thoughts {
+            self.thinking.push(self.plane.mint());
+        }
+        let message = if texts.is_empty() {
+            None
+        } else {
+            Some((self.message(), texts))
+        };
+        let record = ReplyRecord {
+            blocks: reply.blocks,
+            calls: calls.iter().map(|c| c.id).collect(),
+        };
+        Ok(Fact::Replied {
+            thinking: self.thinking,
+            message,
+            calls,
+            record: to_raw_value(&record).map_err(|e| PlaneError::Bug(e.to_string()))?,
+            usage: span_usage(&reply.usage),
+            cache_1h: reply.usage.cache_creation_1h,
+            end: end(reply.stop),
+        })
+    }
+}
+
+/// A call's input as the event shows it: the contract promises an object.
+fn shown(input: &Value) -> Result<Box<RawValue>, PlaneError> {
+    let empty = Value::Object(serde_json::Map::new());
+    let input = if input.is_object() { input } else { &empty };
+    to_raw_value(input).map_err(|e| PlaneError::Bug(e.to_string()))
+}
+
+fn end(stop: Stop) -> ReplyEnd {
+    match stop {
+        Stop::Refusal {
+            category,
+            explanation,
+        } => {
+            let details = RefusalDetails {
+                kind: "refusal".to_owned(),
+                category,
+                explanation,
+            };
+            ReplyEnd::Refused(Some(details))
+        }
+        Stop::EndTurn
+        | Stop::ToolUse
+        | Stop::MaxTokens
+        | Stop::ContextWindow
+        | Stop::StopSequence
+        | Stop::Pause
+        | Stop::Other { .. } => ReplyEnd::Complete,
+    }
+}
+
+/// Usage of one request in the words of the span events.
+pub(crate) fn span_usage(usage: &Usage) -> ModelUsage {
+    ModelUsage {
+        input_tokens: usage.input,
+        output_tokens: usage.output,
+        cache_creation_input_tokens: usage
+            .cache_creation_5m
+            .saturating_add(usage.cache_creation_1h),
+        cache_read_input_tokens: usage.cache_read,
+        speed: None,
+    }
+}

@@ -1,0 +1,159 @@
+//! The tools that `native` offers and how a call reaches the sandbox. Descriptions and schemas are part
+//! of the prefix: the same bytes in the same order, whatever order the agent named them in.
+
+use contract::content::{Block, Source};
+use model::ToolSpec;
+use sandbox::{Content, Sandbox, Tool, ToolCall};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::brief::{Brief, BuiltinTool};
+
+/// Everything on offer, sorted by name.
+pub(crate) fn offered(brief: &Brief) -> Vec<ToolSpec> {
+    let builtin = BuiltinTool::ALL
+        .into_iter()
+        .filter(|t| brief.builtin.contains(t));
+    let mut tools = builtin
+        .map(spec)
+        .chain(brief.custom.iter().cloned())
+        .collect::<Vec<_>>();
+    tools.sort_by(|a, b| a.name.cmp(&b.name));
+    tools
+}
+
+/// Runs one call.
+pub(crate) async fn run(
+    sandbox: &dyn Sandbox,
+    name: &str,
+    input: Value,
+    cancel: CancellationToken,
+) -> Result<(Vec<Block>, bool), sandbox::Error> {
+    let tool = match BuiltinTool::named(name) {
+        Some(BuiltinTool::Bash) => Tool::Bash,
+        Some(BuiltinTool::Edit) => Tool::Edit,
+        Some(BuiltinTool::Glob) => Tool::Glob,
+        Some(BuiltinTool::Grep) => Tool::Grep,
+        Some(BuiltinTool::Read) => Tool::Read,
+        Some(BuiltinTool::Write) => Tool::Write,
+        // The session core let it through, so it is a tool of a newer server: say so to the model.
+        None => {
+            return Ok((
+                vec![Block::text(format!("`{name}` does not run here."))],
+                true,
+            ));
+        }
+    };
+    let output = sandbox.tool(ToolCall { name: tool, input }, cancel).await?;
+    Ok((
+        output.content.into_iter().map(block).collect(),
+        output.is_error,
+    ))
+}
+
+fn block(content: Content) -> Block {
+    match content {
+        Content::Text { text } => Block::Text { text },
+        Content::Image { media_type, data } => Block::Image {
+            source: Source::Base64 { data, media_type },
+        },
+        Content::Document { media_type, data } => Block::Document {
+            source: Source::Base64 { data, media_type },
+            context: None,
+            title: None,
+        },
+    }
+}
+
+fn spec(tool: BuiltinTool) -> ToolSpec {
+    let (description, properties, required) = match tool {
+        BuiltinTool::Bash => bash(),
+        BuiltinTool::Edit => edit(),
+        BuiltinTool::Glob | BuiltinTool::Grep => search(tool),
+        BuiltinTool::Read => read(),
+        BuiltinTool::Write => write(),
+    };
+    let input_schema = json!({
+        "type": "object", "properties": properties, "required": required, "additionalProperties": false,
+    });
+    ToolSpec {
+        name: tool.name().to_owned(),
+        description: description.to_owned(),
+        input_schema,
+    }
+}
+
+type Shape = (&'static str, Value, &'static [&'static str]);
+
+fn bash() -> Shape {
+    (
+        "Run a command in the session's persistent bash shell and return its combined output. Set restart to true to get a fresh shell.",
+        json!({
+            "command": {"type": "string", "description": "The command to run."},
+            "restart": {"type": "boolean", "description": "Restart the shell instead of running a command."},
+            "timeout_ms": {"type": "integer", "description": "Time limit in milliseconds; 120000 if absent or 0."},
+        }),
+        &[],
+    )
+}
+
+fn edit() -> Shape {
+    (
+        "Replace a text in a file. old_string must occur exactly once unless replace_all is true.",
+        json!({
+            "file_path": file_path(),
+            "old_string": {"type": "string", "description": "The text to replace, exactly as it stands."},
+            "new_string": {"type": "string", "description": "The text to put in its place."},
+            "replace_all": {"type": "boolean", "description": "Replace every occurrence."},
+        }),
+        &["file_path", "old_string", "new_string"],
+    )
+}
+
+fn search(tool: BuiltinTool) -> Shape {
+    let (about, pattern) = if tool == BuiltinTool::Glob {
+        (
+            "Find files by a glob pattern such as **/*.py. Returns paths, newest first, at most 100.",
+            "The pattern, relative to path.",
+        )
+    } else {
+        (
+            "Find files whose content matches a regular expression. Returns the paths of matching files.",
+            "The regular expression.",
+        )
+    };
+    let properties = json!({
+        "pattern": {"type": "string", "description": pattern},
+        "path": {"type": "string", "description": "Where to search; /workspace if absent."},
+    });
+    (about, properties, &["pattern"])
+}
+
+fn read() -> Shape {
+    (
+        "Read a text file, an image or a PDF. view_range selects lines of a text file.",
+        json!({
+            "file_path": file_path(),
+            "view_range": {
+                "type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2,
+                "description": "First and last line, counted from 1; a last line of -1 means the end.",
+            },
+        }),
+        &["file_path"],
+    )
+}
+
+fn write() -> Shape {
+    (
+        "Write a text file, creating its directories and replacing what was there.",
+        json!({
+            "file_path": file_path(),
+            "content": {"type": "string", "description": "The whole content."},
+        }),
+        &["file_path", "content"],
+    )
+}
+
+fn file_path() -> Value {
+    json!({"type": "string", "description": "The file, absolute or relative to /workspace."})
+}

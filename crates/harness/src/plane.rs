@@ -1,0 +1,138 @@
+//! What a harness may ask of the session plane. The plane owns the session; a harness only works for it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use contract::content::Block;
+use contract::ids::EventId;
+use model::Endpoint;
+use sandbox::Sandbox;
+use serde_json::value::RawValue;
+use session::{Fact, Step};
+use tokio_util::sync::CancellationToken;
+
+use crate::brief::Brief;
+
+/// One entry of a session's transcript, in log order.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Its place in the log.
+    pub seq: u64,
+    /// What it is.
+    pub body: EntryBody,
+}
+
+/// What stands in a transcript.
+#[derive(Debug, Clone)]
+pub enum EntryBody {
+    /// `user.message`.
+    User {
+        /// What was said.
+        content: Vec<Block>,
+    },
+    /// A model reply, as the harness recorded it.
+    Reply {
+        /// The harness's own record.
+        record: Box<RawValue>,
+    },
+    /// The result of a call, from the sandbox, the client or the platform.
+    Result {
+        /// The tool-use event it answers.
+        call: EventId,
+        /// What the model is told.
+        content: Vec<Block>,
+        /// Whether it failed.
+        is_error: bool,
+    },
+}
+
+/// What became of a fact.
+#[derive(Debug)]
+pub struct Taken {
+    /// What to do next.
+    pub step: Step,
+    /// Transcript entries that the commit added.
+    pub entries: Vec<Entry>,
+}
+
+/// A glimpse of an event that does not exist yet: shown to streams that asked, never stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Preview {
+    /// An `agent.message` began.
+    Message {
+        /// The id it will have.
+        id: EventId,
+    },
+    /// An `agent.thinking` began.
+    Thinking {
+        /// The id it will have.
+        id: EventId,
+    },
+    /// More text of a message that began.
+    Text {
+        /// The message.
+        id: EventId,
+        /// Which of its texts, counted without gap.
+        index: usize,
+        /// The piece.
+        text: String,
+    },
+}
+
+/// Why a run cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaneError {
+    /// Another runner holds the session, or it is gone: stop at once, report nothing more.
+    #[error("the session is held by another runner")]
+    Lost,
+    /// The server is shutting down and the time for turns is over.
+    #[error("the server is shutting down")]
+    Stopping,
+    /// The store cannot take the fact now.
+    #[error("the store is unavailable")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What was stored cannot be read, or what was reported does not fit: a defect.
+    #[error("defect: {0}")]
+    Bug(String),
+}
+
+/// The session plane as one run sees it.
+#[async_trait]
+pub trait Plane: Send + Sync {
+    /// The session.
+    fn brief(&self) -> &Brief;
+
+    /// Where its model requests go.
+    fn endpoint(&self) -> &Endpoint;
+
+    /// The transcript so far, in log order.
+    ///
+    /// # Errors
+    /// [`PlaneError`].
+    async fn transcript(&self) -> Result<Vec<Entry>, PlaneError>;
+
+    /// Stores a fact, fenced by this run's generation, and says what comes next. When it returns the
+    /// fact is durable. Cancel safe: no; the fact may be stored or not.
+    ///
+    /// # Errors
+    /// [`PlaneError`].
+    async fn report(&self, fact: Fact) -> Result<Taken, PlaneError>;
+
+    /// Shows a preview to the streams that asked. Never blocks; may shed.
+    fn preview(&self, preview: Preview);
+
+    /// The session's sandbox, claimed at the first call.
+    ///
+    /// # Errors
+    /// Whatever keeps it from starting.
+    async fn sandbox(&self) -> Result<Arc<dyn Sandbox>, sandbox::Error>;
+
+    /// Cancelled when whatever is in flight must end: an interrupt, or the end of a drain.
+    fn cancelled(&self) -> CancellationToken;
+
+    /// True if the cause was an interrupt, which is then reported as [`Fact::Interrupted`].
+    fn interrupted(&self) -> bool;
+
+    /// A fresh event id.
+    fn mint(&self) -> EventId;
+}

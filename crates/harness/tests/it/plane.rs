@@ -1,0 +1,228 @@
+//! A session plane in memory: the real core, a real sandbox, no store. Enough to run a turn.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use contract::content::Block;
+use contract::event::Body;
+use contract::ids::{EventId, SessionId, ThreadId};
+use contract::time::Micros;
+use harness::{
+    Brief, BuiltinTool, Entry, EntryBody, Fact, Networking, Plane, PlaneError, Preview, Taken,
+};
+use model::{BaseUrl, Dialect, Endpoint, KeySource, Origin, Secret};
+use sandbox::{Local, Provider as _, Sandbox, SandboxId, Spec};
+use serde_json::value::RawValue;
+use session::policy::{ToolRule, ToolRules};
+use session::{Around, Decision, Input, Opening, Pace, Step, UserEvent, decide, open};
+use tokio_util::sync::CancellationToken;
+
+pub struct MemoryPlane {
+    brief: Brief,
+    endpoint: Endpoint,
+    sandbox: Arc<dyn Sandbox>,
+    inner: Mutex<Inner>,
+    pub cancel: CancellationToken,
+}
+
+struct Inner {
+    state: session::State,
+    entries: Vec<Entry>,
+    kinds: Vec<&'static str>,
+    previews: Vec<Preview>,
+    ids: u128,
+    now: i64,
+}
+
+impl MemoryPlane {
+    /// A session that was sent `text` and is claimed; returns its first step.
+    pub async fn on(text: &str, base_url: &str, home: &std::path::Path) -> (Self, Step) {
+        let provider = {
+            let dir = home.join("sandboxes");
+            Local::new(dir.clone(), sandbox::Config::beside(&dir)).unwrap()
+        };
+        let id = SandboxId::new("sesn_test").unwrap();
+        let sandbox = provider.attach(Spec::new(id)).await.unwrap();
+        let rules = BuiltinTool::ALL.map(|t| (t.name().to_owned(), ToolRule::Allow));
+        let opening = Opening {
+            session: SessionId::from_bits(1),
+            thread: ThreadId::from_bits(2),
+            agent_name: "tester".to_owned(),
+            rules: ToolRules(rules.into_iter().collect()),
+            initial: vec![UserEvent::Message {
+                content: vec![Block::text(text)],
+            }],
+        };
+        let first = open(
+            opening,
+            &Around {
+                now: Micros(1),
+                entropy: 3,
+                ..Around::default()
+            },
+        );
+        let inner = Inner {
+            state: first.state.clone(),
+            entries: Vec::new(),
+            kinds: Vec::new(),
+            previews: Vec::new(),
+            ids: 1 << 100,
+            now: 1,
+        };
+        let plane = Self {
+            brief: brief(),
+            endpoint: endpoint(base_url),
+            sandbox,
+            inner: Mutex::new(inner),
+            cancel: CancellationToken::new(),
+        };
+        plane.take(&first, None);
+        let claimed = plane.decide(Input::Claim).unwrap();
+        plane.take(&claimed, None);
+        (plane, claimed.step)
+    }
+
+    pub fn kinds(&self) -> Vec<&'static str> {
+        self.inner.lock().unwrap().kinds.clone()
+    }
+
+    pub fn previews(&self) -> Vec<Preview> {
+        self.inner.lock().unwrap().previews.clone()
+    }
+
+    pub fn entries(&self) -> Vec<Entry> {
+        self.inner.lock().unwrap().entries.clone()
+    }
+
+    fn decide(&self, input: Input) -> Result<Decision, session::Refused> {
+        let mut inner = self.inner.lock().unwrap();
+        inner.now += 1;
+        inner.ids += 1;
+        let around = Around {
+            now: Micros(inner.now),
+            entropy: inner.ids,
+            ..Around::default()
+        };
+        let decision = decide(&inner.state, input, around)?;
+        inner.state = decision.state.clone();
+        Ok(decision)
+    }
+
+    fn take(&self, decision: &Decision, record: Option<Box<RawValue>>) -> Vec<Entry> {
+        let mut record = record;
+        let mut entries = Vec::new();
+        let mut inner = self.inner.lock().unwrap();
+        for placed in &decision.events {
+            inner.kinds.push(placed.event.body.kind());
+            let body = match &placed.event.body {
+                Body::UserMessage { content } => EntryBody::User {
+                    content: content.clone(),
+                },
+                Body::AgentToolResult {
+                    tool_use_id,
+                    content,
+                    is_error,
+                } => EntryBody::Result {
+                    call: *tool_use_id,
+                    content: content.clone(),
+                    is_error: *is_error,
+                },
+                Body::SpanModelRequestEnd { .. } => match record.take() {
+                    Some(record) => EntryBody::Reply { record },
+                    None => continue,
+                },
+                _ => continue,
+            };
+            entries.push(Entry {
+                seq: placed.seq,
+                body,
+            });
+        }
+        inner.entries.extend(entries.clone());
+        entries
+    }
+}
+
+fn brief() -> Brief {
+    Brief {
+        model: "claude-sonnet-5-5".to_owned(),
+        effort: None,
+        max_tokens: 1_024,
+        system: None,
+        operator_prompt: None,
+        builtin: BuiltinTool::ALL.to_vec(),
+        custom: Vec::new(),
+        networking: Networking::Unrestricted,
+        date: "2026-11-21".to_owned(),
+    }
+}
+
+fn endpoint(base_url: &str) -> Endpoint {
+    Endpoint {
+        dialect: Dialect::AnthropicMessages,
+        base_url: BaseUrl::parse(base_url).unwrap(),
+        key: Secret::new("key".to_owned()),
+        key_source: KeySource("the test".to_owned()),
+        headers: Vec::new(),
+        model_map: std::collections::BTreeMap::new(),
+        origin: Origin::Operator,
+    }
+}
+
+#[async_trait]
+impl Plane for MemoryPlane {
+    fn brief(&self) -> &Brief {
+        &self.brief
+    }
+
+    fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    async fn transcript(&self) -> Result<Vec<Entry>, PlaneError> {
+        Ok(self.entries())
+    }
+
+    async fn report(&self, fact: Fact) -> Result<Taken, PlaneError> {
+        let record = match &fact {
+            Fact::Replied { record, .. } => Some(record.clone()),
+            _ => None,
+        };
+        let generation = self.inner.lock().unwrap().state.generation;
+        let input = Input::Fact {
+            generation,
+            fact: Box::new(fact),
+            pace: Pace::Go,
+        };
+        let decision = self
+            .decide(input)
+            .map_err(|e| PlaneError::Bug(e.to_string()))?;
+        let entries = self.take(&decision, record);
+        Ok(Taken {
+            step: decision.step,
+            entries,
+        })
+    }
+
+    fn preview(&self, preview: Preview) {
+        self.inner.lock().unwrap().previews.push(preview);
+    }
+
+    async fn sandbox(&self) -> Result<Arc<dyn Sandbox>, sandbox::Error> {
+        Ok(self.sandbox.clone())
+    }
+
+    fn cancelled(&self) -> CancellationToken {
+        self.cancel.clone()
+    }
+
+    fn interrupted(&self) -> bool {
+        false
+    }
+
+    fn mint(&self) -> EventId {
+        let mut inner = self.inner.lock().unwrap();
+        inner.ids += 1;
+        EventId::from_bits(inner.ids)
+    }
+}

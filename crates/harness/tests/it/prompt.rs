@@ -1,0 +1,45 @@
+//! The platform's prompt against its golden file: a change of wording is made on purpose, with the
+//! version, or not at all.
+
+use harness::native::prompt;
+use harness::{Brief, BuiltinTool, Networking};
+
+fn brief() -> Brief {
+    Brief {
+        model: "claude-sonnet-5-5".to_owned(),
+        effort: None,
+        max_tokens: 8_192,
+        system: Some("You are a careful programmer.".to_owned()),
+        operator_prompt: Some("Never promise a date.".to_owned()),
+        builtin: BuiltinTool::ALL.to_vec(),
+        custom: Vec::new(),
+        networking: Networking::Unrestricted,
+        date: "2026-11-21".to_owned(),
+    }
+}
+
+#[test]
+fn the_platforms_prompt_is_the_golden_one() {
+    let golden = include_str!("prompt.v1.txt");
+    assert_eq!(prompt::VERSION, 1, "a new version brings a new golden file");
+    let actual = prompt::system(&brief());
+    assert_eq!(actual, golden, "\n--- the prompt is now ---\n{actual}");
+}
+
+#[test]
+fn the_order_of_tools_does_not_reach_the_prompt() {
+    let mut turned = brief();
+    turned.builtin.reverse();
+    assert_eq!(prompt::system(&turned), prompt::system(&brief()));
+}
+
+#[test]
+fn an_agent_without_sandbox_tools_is_told_nothing_of_a_sandbox() {
+    let plain = Brief {
+        builtin: Vec::new(),
+        ..brief()
+    };
+    let text = prompt::system(&plain);
+    assert!(!text.contains("sandbox"), "{text}");
+    assert!(text.contains("You are a careful programmer."));
+}

@@ -99,6 +99,8 @@ fn builder(mode: &Mode, options: &Options) -> reqwest::ClientBuilder {
         .connect_timeout(options.connect_timeout)
         .tcp_keepalive(Duration::from_secs(60))
         .pool_max_idle_per_host(16)
+        // Below what servers and middleboxes keep: a request on a dead connection fails.
+        .pool_idle_timeout(Duration::from_secs(30))
         .user_agent(concat!("longhand/", env!("CARGO_PKG_VERSION")));
     match options.read_timeout {
         Some(limit) => builder.read_timeout(limit),

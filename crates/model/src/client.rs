@@ -5,7 +5,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use reqwest::Response;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use tokio_util::sync::CancellationToken;
@@ -184,9 +183,9 @@ impl Client {
         };
         let url = endpoint.base_url.join(context.path);
         // The connector never asks a resolver about a literal address.
-        dial::check_url(mode, &url).map_err(|source| Error::Denied {
+        dial::check_url(mode, &url).map_err(|reason| Error::Denied {
             endpoint: context.name(),
-            source,
+            reason,
         })?;
         let sent = client
             .post(url)
@@ -237,8 +236,8 @@ impl Client {
                 match reader.event(&event, sink) {
                     Ok(Flow::More) => *usage = reader.usage(),
                     Ok(Flow::Done) => {
-                        // The end of the body is usually here already; taking it keeps the connection.
-                        let _end = response.chunk().now_or_never();
+                        let end = response.chunk();
+                        let _late = tokio::time::timeout(limits::END_GRACE, end).await;
                         return Ok(());
                     }
                     // Half an event at the end of a cut stream does not parse.

@@ -190,14 +190,13 @@ pub enum Error {
     /// We cancelled it; the connection is gone.
     #[error("the model request was cancelled")]
     Cancelled,
-    /// The endpoint's address may not be dialled.
-    #[error("the model endpoint {endpoint} may not be dialled")]
+    /// The endpoint's address may not be dialled. The reason is in the text: the tenant must see it.
+    #[error("the model endpoint {endpoint} may not be dialled: {reason}")]
     Denied {
         /// The base URL.
         endpoint: String,
         /// The refused address and its class.
-        #[source]
-        source: dial::Error,
+        reason: dial::Error,
     },
     /// The endpoint's own settings cannot be sent, e.g. a header with a line break.
     #[error("the settings of the model endpoint {endpoint} cannot be used: {what}")]

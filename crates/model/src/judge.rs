@@ -11,8 +11,10 @@ use crate::error::{Error, Phase};
 use crate::limits::{ERROR_TEXT_BYTES, RETRY_AFTER};
 use crate::stream::{Trouble, str_of};
 
-/// Shortest text that is scrubbed: shorter ones are no keys and would make holes in ordinary words.
-const SHORTEST_SECRET: usize = 4;
+/// Shortest key that is scrubbed: a shorter one is no key and would make holes in ordinary words.
+const SHORTEST_KEY: usize = 4;
+/// Shortest header value that is scrubbed: most headers hold words, not secrets.
+const SHORTEST_HEADER: usize = 8;
 
 /// What an error about one request needs to know.
 #[derive(Clone, Copy)]
@@ -32,19 +34,19 @@ impl Context<'_> {
     /// A provider's words, fit to be shown: keys and header values replaced, control characters gone, cut.
     pub(crate) fn scrub(&self, words: &str) -> String {
         let mut text = words.to_owned();
-        let key = self.endpoint.key.expose();
-        let headers = self
-            .endpoint
-            .headers
-            .iter()
-            .map(|(_, value)| value.as_str());
-        for secret in std::iter::once(key).chain(headers) {
-            // A header value may be "Bearer xyz": its last word alone is a secret too.
-            for form in [secret, secret.rsplit(' ').next().unwrap_or_default()] {
-                if form.len() >= SHORTEST_SECRET && text.contains(form) {
-                    text = text.replace(form, "[removed]");
-                }
+        let mut remove = |secret: &str, shortest: usize| {
+            if secret.len() >= shortest && text.contains(secret) {
+                text = text.replace(secret, "[removed]");
             }
+        };
+        remove(self.endpoint.key.expose(), SHORTEST_KEY);
+        for (_, value) in &self.endpoint.headers {
+            remove(value, SHORTEST_HEADER);
+            // "Bearer xyz": its last word alone is a secret too.
+            remove(
+                value.rsplit(' ').next().unwrap_or_default(),
+                SHORTEST_HEADER,
+            );
         }
         let text: String = text
             .chars()
@@ -93,7 +95,7 @@ impl Context<'_> {
             ) => {
                 return Error::Denied {
                     endpoint,
-                    source: denied.clone(),
+                    reason: denied.clone(),
                 };
             }
             Some(dial::Error::Timeout { limit, .. }) => {

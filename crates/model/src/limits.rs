@@ -27,6 +27,9 @@ pub const FIRST_BYTE: Duration = Duration::from_secs(300);
 pub const IDLE: Duration = Duration::from_secs(300);
 /// Whole request, head to last byte.
 pub const TOTAL: Duration = Duration::from_secs(600);
+/// Time that the end of the body may take after the last event: seeing it keeps the connection for the
+/// next request, which saves a TLS handshake.
+pub const END_GRACE: Duration = Duration::from_millis(20);
 /// Unknown model ids that are remembered so that each is logged once.
 pub const UNKNOWN_MODELS_REMEMBERED: usize = 1024;
 /// Input window assumed for a model that no catalog knows, in tokens.

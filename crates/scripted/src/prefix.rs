@@ -280,3 +280,32 @@ fn around(bytes: &[u8], at: usize) -> String {
     let window = bytes.get(at.saturating_sub(40)..bytes.len().min(at + 80));
     String::from_utf8_lossy(window.unwrap_or_default()).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{end_of_object, strip_marks};
+
+    #[test]
+    fn marks_are_taken_out_wherever_they_stand() {
+        let mark = r#""cache_control":{"type":"ephemeral"}"#;
+        for (marked, plain) in [
+            (format!(r#"{{{mark},"a":1}}"#), r#"{"a":1}"#),
+            (format!(r#"{{"a":1,{mark}}}"#), r#"{"a":1}"#),
+            (format!(r#"{{"a":1,{mark},"b":2}}"#), r#"{"a":1,"b":2}"#),
+            (format!("{{{mark}}}"), "{}"),
+        ] {
+            let (stripped, marks) = strip_marks(&marked);
+            assert_eq!(
+                String::from_utf8(stripped.clone()).unwrap(),
+                plain,
+                "{marked}"
+            );
+            assert_eq!(end_of_object(&stripped, marks[0]), plain.len(), "{marked}");
+        }
+        let quoted = r#"{"text":"say \"cache_control\":{\"type\":1}, please"}"#;
+        assert_eq!(
+            strip_marks(quoted),
+            (quoted.as_bytes().to_vec(), Vec::new())
+        );
+    }
+}

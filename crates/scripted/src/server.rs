@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Path, Request, State as Shared};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State as Shared};
 use axum::response::Response;
 use axum::routing::{get, post};
 use bytes::Bytes;
@@ -48,7 +48,11 @@ impl Scripted {
         let stop = state.stop.clone();
         state.tasks.spawn(async move {
             let drained = stop.clone();
-            let serve = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());
+            let serve = axum::serve(
+                listener,
+                app.into_make_service_with_connect_info::<SocketAddr>(),
+            )
+            .with_graceful_shutdown(stop.cancelled_owned());
             let limit = async {
                 drained.cancelled().await;
                 tokio::time::sleep(DRAIN).await;
@@ -140,12 +144,24 @@ enum Dialect {
     Chat,
 }
 
-async fn messages(Shared(state): Shared<Arc<State>>, headers: HeaderMap, body: Bytes) -> Response {
-    exchange(&state, Dialect::Anthropic, "/v1/messages", &headers, &body).await
+async fn messages(
+    Shared(state): Shared<Arc<State>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let index = state.record(peer, "/v1/messages", &headers, &body);
+    exchange(&state, Dialect::Anthropic, index, &headers, &body).await
 }
 
-async fn chat(Shared(state): Shared<Arc<State>>, headers: HeaderMap, body: Bytes) -> Response {
-    exchange(&state, Dialect::Chat, "/chat/completions", &headers, &body).await
+async fn chat(
+    Shared(state): Shared<Arc<State>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let index = state.record(peer, "/chat/completions", &headers, &body);
+    exchange(&state, Dialect::Chat, index, &headers, &body).await
 }
 
 async fn requests(Shared(state): Shared<Arc<State>>) -> Response {
@@ -169,11 +185,10 @@ async fn not_found(request: Request) -> Response {
 async fn exchange(
     state: &Arc<State>,
     dialect: Dialect,
-    path: &str,
+    index: u64,
     headers: &HeaderMap,
     bytes: &[u8],
 ) -> Response {
-    let index = state.record("POST", path, headers, bytes);
     match admit(state, dialect, headers, bytes) {
         Ok(admitted) => answer(state, dialect, index, admitted).await,
         Err(refusal) => refused(dialect, &refusal),

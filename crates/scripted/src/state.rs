@@ -2,6 +2,7 @@
 //! it bounded; no IO.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use http::HeaderMap;
@@ -24,6 +25,8 @@ pub struct Recorded {
     pub method: String,
     /// Its path.
     pub path: String,
+    /// Where it came from; the same port means the same connection.
+    pub peer: String,
     /// Its headers; keys are shown as `(set)`.
     pub headers: BTreeMap<String, String>,
     /// Its body: JSON, or the text when it is none.
@@ -69,7 +72,13 @@ impl State {
     }
 
     /// Logs a request and gives its number.
-    pub(crate) fn record(&self, method: &str, path: &str, headers: &HeaderMap, body: &[u8]) -> u64 {
+    pub(crate) fn record(
+        &self,
+        peer: SocketAddr,
+        path: &str,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> u64 {
         let shown = |name: &str, value: &http::HeaderValue| match name {
             "x-api-key" | "authorization" => "(set)".to_owned(),
             _ => String::from_utf8_lossy(value.as_bytes()).into_owned(),
@@ -81,8 +90,9 @@ impl State {
         inner.log_bytes += body.len();
         inner.log.push_back(Recorded {
             index,
-            method: method.to_owned(),
+            method: "POST".to_owned(),
             path: path.to_owned(),
+            peer: peer.to_string(),
             headers: headers
                 .iter()
                 .map(|(n, v)| (n.to_string(), shown(n.as_str(), v)))

@@ -265,3 +265,19 @@ async fn transcript_survives_its_storage_format() {
     );
     assert_eq!(serde_json::from_value::<Message>(stored).unwrap(), message);
 }
+
+#[tokio::test]
+async fn requests_in_a_row_use_one_connection() {
+    let server = scripted().await;
+    let ep = endpoint(Dialect::AnthropicMessages, &server.base_url());
+    let client = client();
+    for _ in 0..5 {
+        ask_with(&client, &ep, &request(vec![text("hi")]))
+            .await
+            .0
+            .unwrap();
+    }
+    let peers: std::collections::BTreeSet<String> =
+        server.requests().into_iter().map(|r| r.peer).collect();
+    assert_eq!(peers.len(), 1, "{peers:?}");
+}

@@ -1,36 +1,36 @@
 //! Benchmarks: each prints figure, floor and ratio as JSON, the floor measured in the same run.
 
+use std::path::PathBuf;
+
 use anyhow::bail;
 
-use crate::run::cargo;
+use crate::run::{cargo, command, root, run as ran};
 
-/// Runs one benchmark in a release build.
-pub(crate) fn run_named(binary: &str, args: &[&str]) -> anyhow::Result<()> {
-    crate::run::run(cargo(&[
+/// Builds the server and the benchmarks together, so that nothing is built twice, and runs one.
+fn run_named(name: &str) -> anyhow::Result<()> {
+    let build = [
         "build",
         "--release",
         "--locked",
-        "--bin",
+        "--package",
         "longhand",
-    ]))?;
-    let mut words = vec![
-        "run",
-        "--release",
-        "--locked",
-        "--quiet",
         "--package",
         "testkit",
-        "--bin",
+        "--bins",
     ];
-    words.extend([binary, "--"]);
-    words.extend(args);
-    crate::run::run(cargo(&words))
+    ran(cargo(&build))?;
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let release = target.join("release");
+    let mut bench = command(&release.join("bench").to_string_lossy(), &[name]);
+    bench.env("LONGHAND_BIN", release.join("longhand"));
+    ran(bench)
 }
 
 /// Runs the benchmark of that name.
 pub(crate) fn run(name: &str) -> anyhow::Result<()> {
     match name {
-        "api" | "turn" => run_named("bench", &[name]),
+        "api" | "turn" => run_named(name),
         _ => bail!("no such benchmark: {name}; there are: api, turn"),
     }
 }

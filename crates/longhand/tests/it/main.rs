@@ -1,0 +1,6 @@
+//! The binary from outside: what survives a kill and a power cut, and how it stops when asked to.
+
+mod crash;
+mod drain;
+mod power;
+mod stage;

@@ -1,0 +1,280 @@
+//! Session create and event send at 64 connections: rate, latency and syncs a request, beside the floor.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use testkit::api::{Api, Ground};
+use testkit::model::Model;
+use testkit::process::{Launch, Server};
+use testkit::{script, setting};
+use tokio::task::JoinSet;
+
+use crate::floor::{self, Floor};
+use crate::load::{Client, slice};
+use crate::numbers::{Sample, median, rounded};
+use crate::{Wrong, syncs};
+
+const CONNECTIONS: usize = 64;
+
+/// Time of one slice; ours and the floor's take turns.
+const SLICE: Duration = Duration::from_secs(1);
+
+/// Pairs of slices, unless `LONGHAND_BENCH_PAIRS` says otherwise.
+const PAIRS: u64 = 7;
+
+/// Sends to one session before the next one is taken: no client has a thousand messages waiting.
+const SENDS: usize = 200;
+
+/// Turns that run beside the paced sends.
+const TURNS: usize = 8;
+
+/// Paced sends a second, over this many connections.
+const PACED: (u32, usize) = (500, 16);
+
+struct Bench {
+    server: Server,
+    model: Model,
+    api: Api,
+    ground: Ground,
+    floor: Floor,
+}
+
+/// Runs the benchmark.
+pub(crate) async fn run() -> Result<Value, Wrong> {
+    let model = Model::start().await?;
+    let launch = Launch::new("target/release/longhand")?.model(&model.base_url());
+    let server = launch.start().await;
+    let api = server.api();
+    let ground = api.ground().await?;
+    let session = api.post("/v1/sessions", &ground.session()).await?;
+    let path = format!(
+        "/v1/sessions/{}/events",
+        session["id"].as_str().unwrap_or_default()
+    );
+    let sent = api.post(&path, &json!({"events": [message()]})).await?;
+    let floor = floor::start(&session, &sent).await?;
+    let bench = Bench {
+        server,
+        model,
+        api,
+        ground,
+        floor,
+    };
+    let create = bench.create().await?;
+    let send = bench.send().await?;
+    let beside = bench.beside_turns().await?;
+    Ok(json!({
+        "bench": "api", "connections": CONNECTIONS, "slice_seconds": SLICE.as_secs_f64(),
+        "create": create, "send": send, "send_while_turns_run": beside,
+    }))
+}
+
+/// About as long as what people write.
+fn message() -> Value {
+    script::said(&"Please look at the failing test once more. ".repeat(5))
+}
+
+/// Pairs of slices, their syncs and commits, and what they say.
+#[derive(Default)]
+struct Pairs {
+    ours: Vec<Sample>,
+    floor: Vec<Sample>,
+    commits: u64,
+}
+
+impl Pairs {
+    fn shown(&self, synced: Option<(usize, usize)>) -> Value {
+        let ours = Sample::joined(&self.ours);
+        let pairs = self.ours.iter().zip(&self.floor);
+        let ratio = median(pairs.map(|(ours, floor)| ours.rate() / floor.rate()));
+        let rate = median(self.ours.iter().map(Sample::rate));
+        let per_request = self.commits as f64 / ours.latencies.len().max(1) as f64;
+        json!({
+            "figure": ours.shown(), "floor": Sample::joined(&self.floor).shown(), "ratio": rounded(ratio),
+            "commits_per_request": rounded(per_request),
+            "fdatasync_per_request_by_strace": synced.map(|(syncs, n)| rounded(syncs as f64 / n.max(1) as f64)),
+            "target": {"per_second": 4_000, "ratio": 0.4, "fdatasync_per_request": 0.1},
+            "met": rate >= 4_000.0 && ratio >= 0.4 && per_request <= 0.1,
+        })
+    }
+}
+
+impl Bench {
+    async fn commits(&self) -> Result<u64, Wrong> {
+        Ok(self.server.status().await?["store"]["commits"]
+            .as_u64()
+            .ok_or("no commit count in /v1/x/status")?)
+    }
+
+    /// One slice against the server, with its commits.
+    async fn ours(&self, clients: Vec<Client>, pairs: &mut Pairs) -> Result<(), Wrong> {
+        let before = self.commits().await?;
+        pairs.ours.push(slice(clients, SLICE, None).await?);
+        pairs.commits += self.commits().await? - before;
+        Ok(())
+    }
+
+    /// One slice while the kernel's word is taken: syncs and requests.
+    async fn counted(&self, clients: Vec<Client>) -> Result<Option<(usize, usize)>, Wrong> {
+        let Some(count) = syncs::start(self.server.pid()).await else {
+            return Ok(None);
+        };
+        let sample = slice(clients, SLICE, None).await?;
+        Ok(count
+            .end()
+            .await
+            .map(|syncs| (syncs, sample.latencies.len())))
+    }
+
+    async fn creators(&self, to_floor: bool) -> Result<Vec<Client>, Wrong> {
+        let address = if to_floor {
+            self.floor.address
+        } else {
+            self.server.address()
+        };
+        let request = self
+            .api
+            .request("POST", "/v1/sessions", Some(&self.ground.session()));
+        let mut clients = Vec::new();
+        for _ in 0..CONNECTIONS {
+            clients.push(Client::new(address, vec![request.clone()], usize::MAX).await?);
+        }
+        Ok(clients)
+    }
+
+    async fn create(&self) -> Result<Value, Wrong> {
+        let mut pairs = Pairs::default();
+        for _ in 0..setting::number("LONGHAND_BENCH_PAIRS", PAIRS) {
+            self.ours(self.creators(false).await?, &mut pairs).await?;
+            pairs
+                .floor
+                .push(slice(self.creators(true).await?, SLICE, None).await?);
+        }
+        let synced = self.counted(self.creators(false).await?).await?;
+        eprintln!("create: {}", pairs.shown(synced));
+        Ok(pairs.shown(synced))
+    }
+
+    /// Clients that send to sessions of their own, each with a turn open that waits at `gate`.
+    async fn senders(&self, gate: &str, connections: usize) -> Result<Vec<Client>, Wrong> {
+        let mut clients = Vec::new();
+        for sessions in self.waiting(gate, connections).await? {
+            let requests = sessions.iter().flat_map(|session| {
+                let path = format!("/v1/sessions/{session}/events");
+                let request =
+                    self.api
+                        .request("POST", &path, Some(&json!({"events": [message()]})));
+                std::iter::repeat_n(request, SENDS)
+            });
+            let requests = requests.collect::<Vec<_>>();
+            let most = requests.len();
+            clients.push(Client::new(self.server.address(), requests, most).await?);
+        }
+        Ok(clients)
+    }
+
+    /// Two sessions for each connection.
+    async fn waiting(&self, gate: &str, connections: usize) -> Result<Vec<Vec<String>>, Wrong> {
+        let mut tasks = JoinSet::new();
+        for _ in 0..connections {
+            let (api, ground) = (self.api.clone(), self.ground.clone());
+            let steps = json!([{"text": "in two pieces", "chunks": 2, "wait_mid": gate}]);
+            tasks.spawn(async move {
+                let mut sessions = Vec::new();
+                for _ in 0..2 {
+                    let session = api.session(&ground).await?;
+                    api.send(&session, &[script::message("bench", &steps)])
+                        .await?;
+                    sessions.push(session);
+                }
+                Result::<_, Wrong>::Ok(sessions)
+            });
+        }
+        let mut all = Vec::new();
+        while let Some(sessions) = tasks.join_next().await {
+            all.push(sessions??);
+        }
+        self.model.reached(&[gate.to_owned()]).await;
+        Ok(all)
+    }
+
+    /// Lets the turns at `gate` end and waits until all have.
+    async fn settle(&self, gate: &str) {
+        self.model.release(gate);
+        testkit::wait::until("all sessions to be idle", || async {
+            let running = self
+                .api
+                .get("/v1/sessions?statuses%5B%5D=running&limit=1")
+                .await
+                .ok()?;
+            running["data"].as_array()?.is_empty().then_some(())
+        })
+        .await;
+    }
+
+    async fn send(&self) -> Result<Value, Wrong> {
+        let mut pairs = Pairs::default();
+        let path = "/v1/sessions/sesn_1111111111111111111111/events";
+        let request = self
+            .api
+            .request("POST", path, Some(&json!({"events": [message()]})));
+        for pair in 0..setting::number("LONGHAND_BENCH_PAIRS", PAIRS) {
+            let gate = format!("send{pair}");
+            let clients = self.senders(&gate, CONNECTIONS).await?;
+            self.ours(clients, &mut pairs).await?;
+            self.settle(&gate).await;
+            let mut clients = Vec::new();
+            for _ in 0..CONNECTIONS {
+                clients.push(
+                    Client::new(self.floor.address, vec![request.clone()], usize::MAX).await?,
+                );
+            }
+            pairs.floor.push(slice(clients, SLICE, None).await?);
+        }
+        let clients = self.senders("counted", CONNECTIONS).await?;
+        let synced = self.counted(clients).await?;
+        self.settle("counted").await;
+        eprintln!("send: {}", pairs.shown(synced));
+        Ok(pairs.shown(synced))
+    }
+
+    /// Sends at a steady pace while whole turns run in other sessions.
+    async fn beside_turns(&self) -> Result<Value, Wrong> {
+        let (rate, connections) = PACED;
+        let time = SLICE * 6;
+        let clients = self.senders("beside", connections).await?;
+        let mut turns = JoinSet::new();
+        let end = Instant::now() + time;
+        for _ in 0..TURNS {
+            turns.spawn(turns_until(self.api.clone(), self.ground.clone(), end));
+        }
+        let pace = Duration::from_secs(1) * u32::try_from(connections)? / rate;
+        let sample = slice(clients, time, Some(pace)).await?;
+        let mut done = 0;
+        while let Some(turn) = turns.join_next().await {
+            done += turn??;
+        }
+        self.settle("beside").await;
+        Ok(json!({
+            "figure": sample.shown(), "turns": done, "turns_per_second": rounded(done as f64 / time.as_secs_f64()),
+            "target": {"p99_ms": 20}, "met": sample.percentile(99) < Duration::from_millis(20),
+        }))
+    }
+}
+
+/// One session that runs turn after turn; how many.
+async fn turns_until(api: Api, ground: Ground, end: Instant) -> Result<u32, Wrong> {
+    let session = api.session(&ground).await?;
+    let mut stream = api.stream(&session, false).await?;
+    let mut done = 0;
+    while Instant::now() < end {
+        api.send(&session, &[message()]).await?;
+        while let Some(event) = stream.next().await? {
+            if event["type"] == "session.status_idle" {
+                break;
+            }
+        }
+        done += 1;
+    }
+    Ok(done)
+}

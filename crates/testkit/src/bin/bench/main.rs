@@ -1,0 +1,56 @@
+//! `bench api|turn`: measures the real server and, in the same run and interleaved with it, a floor that no
+//! server could beat. Prints figure, floor and ratio as JSON on stdout, talk on stderr. Changes nothing but
+//! its own temporary directory.
+#![forbid(unsafe_code)]
+
+mod api;
+mod floor;
+mod load;
+mod numbers;
+mod syncs;
+mod turn;
+
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+// The server's allocator, so that the floor has the same.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What went wrong, for a person.
+pub(crate) type Wrong = Box<dyn std::error::Error + Send + Sync>;
+
+fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error.into()),
+    };
+    let name = std::env::args().nth(1).unwrap_or_default();
+    let printed = runtime.block_on(async {
+        match name.as_str() {
+            "api" => api::run().await.map(Some),
+            "turn" => turn::run().await.map(Some),
+            "floor" => floor::serve().await.map(|()| None),
+            other => Err(format!("no such benchmark: {other:?}; there are: api, turn").into()),
+        }
+    });
+    match printed {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(figures)) => shown(&figures),
+        Err(error) => failed(&error),
+    }
+}
+
+fn shown(figures: &Value) -> ExitCode {
+    println!("{figures:#}");
+    ExitCode::SUCCESS
+}
+
+fn failed(error: &Wrong) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
+}

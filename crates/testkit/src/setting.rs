@@ -1,0 +1,36 @@
+//! What a run of the tests may be told through the environment. The one place of the test code that reads it.
+
+use std::path::PathBuf;
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests have no configuration file"
+)]
+fn read(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The number in the variable `name`, or `default`.
+///
+/// # Panics
+/// It is set and no number: a run with another number than was asked for would be worse.
+#[must_use]
+pub fn number(name: &str, default: u64) -> u64 {
+    read(name).map_or(default, |text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} must be a number, not {text:?}"))
+    })
+}
+
+/// The server to test, if `LONGHAND_BIN` names one.
+#[must_use]
+pub fn binary() -> Option<PathBuf> {
+    read("LONGHAND_BIN").map(PathBuf::from)
+}
+
+/// By how much deadlines are stretched: 4 under CI, else 1. A deadline only bounds how long a broken build
+/// hangs, so it is generous everywhere.
+#[must_use]
+pub fn patience() -> u32 {
+    if read("CI").is_some() { 4 } else { 1 }
+}

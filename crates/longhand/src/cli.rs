@@ -1,0 +1,169 @@
+//! The command line. Its help is the first documentation anyone reads.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A self-hosted backend for managed agents: the official Anthropic SDK works with it by changing
+/// `base_url`.
+#[derive(Debug, Parser)]
+#[command(name = "longhand", version, max_term_width = 100, after_help = FIRST_STEPS)]
+pub struct Cli {
+    /// Where everything is kept (default: /var/lib/longhand as root, else $XDG_DATA_HOME/longhand).
+    #[arg(
+        long,
+        global = true,
+        env = "LONGHAND_DATA_DIR",
+        hide_env_values = true,
+        value_name = "DIR"
+    )]
+    pub data_dir: Option<PathBuf>,
+    /// Configuration file (default: DIR/longhand.toml if it exists).
+    #[arg(
+        long,
+        global = true,
+        env = "LONGHAND_CONFIG",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    pub config: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const FIRST_STEPS: &str = "\
+First steps:
+  longhand demo                  a whole session without any key: scripted model, real sandbox
+  longhand doctor                can this machine run sandboxes? what is missing, and how to mend it
+  longhand serve                 the server; the first start prints an API key
+  ANTHROPIC_API_KEY=… longhand serve
+                                 the same, with a real model behind it
+
+Then, in a program written for the hosted API:
+  client = anthropic.Anthropic(base_url=\"http://127.0.0.1:8787\", api_key=\"lh_…\")
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 this machine cannot do it.";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server.
+    Serve(Serve),
+    /// Play a whole session on this machine: scripted model, real sandbox, no key, no network.
+    Demo(Demo),
+    /// Say what this machine can and cannot do, and how to mend it.
+    Doctor(Output),
+    /// Create, list and revoke API keys.
+    #[command(subcommand)]
+    Keys(Keys),
+    /// Create, list and archive workspaces.
+    #[command(subcommand)]
+    Workspaces(Workspaces),
+    /// Show the settings in force.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// `serve`
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Address and port to listen on; port 0 picks a free one and prints it.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// The database: sqlite:///path/to/longhand.db (PostgreSQL comes later).
+    #[arg(long, value_name = "URL")]
+    pub database_url: Option<String>,
+}
+
+/// `demo`
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Leave the server running afterwards and print how to point an SDK at it.
+    #[arg(long)]
+    pub keep: bool,
+    /// One JSON object an event instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How results are printed.
+#[derive(Debug, Args, Clone, Copy)]
+pub struct Output {
+    /// JSON even on a terminal (a pipe always gets JSON).
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `keys`
+#[derive(Debug, Subcommand)]
+pub enum Keys {
+    /// Make a key; it is shown this once.
+    Create {
+        /// What it is for.
+        #[arg(long, default_value = "key")]
+        name: String,
+        /// The workspace it belongs to.
+        #[arg(long, default_value = "wrkspc_default", conflicts_with = "operator")]
+        workspace: String,
+        /// A key that sees all workspaces under /v1/x.
+        #[arg(long)]
+        operator: bool,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List keys, never their secrets.
+    List {
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Make a key useless from now on.
+    Revoke {
+        /// Its id, apikey_…
+        id: String,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// `workspaces`
+#[derive(Debug, Subcommand)]
+pub enum Workspaces {
+    /// Make a workspace.
+    Create {
+        /// Its name.
+        name: String,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List workspaces.
+    List {
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Close a workspace: its keys stop working, nothing is deleted.
+    Archive {
+        /// Its id, wrkspc_…
+        id: String,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// `config`
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print every setting and its value.
+    Show {
+        /// Say where each value came from.
+        #[arg(long)]
+        origin: bool,
+    },
+}

@@ -1,0 +1,324 @@
+//! Settings: file, then environment, then flags; each remembers where it came from. Only the binary
+//! reads files and the environment; every crate below gets a struct that is already valid.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+use toml::{Table, Value};
+
+/// Environment variables that are not settings of a section.
+const SPECIAL: [&str; 4] = [
+    "LONGHAND_API_KEY",
+    "LONGHAND_DATA_DIR",
+    "LONGHAND_CONFIG",
+    "LONGHAND_HAND_BIN",
+];
+
+/// Every setting, with its default.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The HTTP edge and the process.
+    pub server: Server,
+    /// What sandboxes and tenants may reach.
+    pub egress: Egress,
+    /// Model providers.
+    pub model: Model,
+    /// What every agent is told.
+    pub prompt: Prompt,
+    /// Logs.
+    pub log: Log,
+}
+
+/// `[server]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// Address and port to listen on; port 0 picks one.
+    pub listen: SocketAddr,
+    /// `sqlite:` and a path; the data directory's `longhand.db` if absent.
+    pub database_url: Option<String>,
+    /// Accept requests without the beta and version headers.
+    pub lenient_headers: bool,
+    /// Seconds that running turns get at shutdown to reach a commit.
+    pub drain_seconds: u64,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8787)),
+            database_url: None,
+            lenient_headers: false,
+            drain_seconds: 30,
+        }
+    }
+}
+
+/// `[egress]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Egress {
+    /// Networks lifted out of the always-denied set, as `10.0.0.0/8`.
+    pub allow_private: Vec<String>,
+}
+
+/// `[model]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Model {
+    /// A `models.toml` laid over the embedded one.
+    pub catalog: Option<PathBuf>,
+    /// The operator's default: agent's model id → provider's.
+    pub map: BTreeMap<String, String>,
+    /// The operator's default: further headers.
+    pub headers: BTreeMap<String, String>,
+}
+
+/// `[prompt]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Prompt {
+    /// Added to every session's system prompt, between the platform's part and the agent's.
+    pub extra: Option<String>,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// A tracing filter, as `info` or `store=debug,info`.
+    pub level: String,
+    /// JSON lines, or text for people.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Auto,
+        }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// JSON lines.
+    Json,
+    /// Text.
+    Text,
+}
+
+impl Config {
+    /// Every setting with its value, as `config show` prints them.
+    #[must_use]
+    pub fn shown(&self) -> Vec<(&'static str, String)> {
+        let quoted = |text: &Option<String>| {
+            text.as_ref()
+                .map_or("(not set)".to_owned(), |t| format!("{t:?}"))
+        };
+        let catalog = self.model.catalog.as_ref().map(|p| p.display().to_string());
+        vec![
+            (
+                "server.listen",
+                format!("{:?}", self.server.listen.to_string()),
+            ),
+            ("server.database_url", quoted(&self.server.database_url)),
+            (
+                "server.lenient_headers",
+                self.server.lenient_headers.to_string(),
+            ),
+            (
+                "server.drain_seconds",
+                self.server.drain_seconds.to_string(),
+            ),
+            (
+                "egress.allow_private",
+                format!("{:?}", self.egress.allow_private),
+            ),
+            ("model.catalog", quoted(&catalog)),
+            ("model.map", format!("{:?}", self.model.map)),
+            // Values of headers may be secrets.
+            (
+                "model.headers",
+                format!("{:?} (set)", self.model.headers.keys().collect::<Vec<_>>()),
+            ),
+            ("prompt.extra", quoted(&self.prompt.extra)),
+            ("log.level", format!("{:?}", self.log.level)),
+            (
+                "log.format",
+                format!("{:?}", self.log.format).to_lowercase(),
+            ),
+        ]
+    }
+}
+
+/// Settings with their origins.
+pub struct Loaded {
+    /// The settings.
+    pub config: Config,
+    /// `section.key` → where its value came from; absent means the default.
+    pub origins: BTreeMap<String, String>,
+}
+
+/// Reads settings from `file` (if any), `environment` and `flags` (`section.key`, value).
+///
+/// # Errors
+/// An unreadable file, an unknown key or variable, or a value of the wrong type; the text names the
+/// setting and where it was set.
+pub fn load(
+    file: Option<&Path>,
+    environment: impl Iterator<Item = (String, String)>,
+    flags: &[(&str, String)],
+) -> anyhow::Result<Loaded> {
+    let mut table = Table::new();
+    let mut origins = BTreeMap::new();
+    if let Some(path) = file {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the configuration file {}", path.display()))?;
+        table = text
+            .parse::<Table>()
+            .with_context(|| format!("in {}", path.display()))?;
+        for (section, keys) in &table {
+            for key in keys.as_table().into_iter().flat_map(Table::keys) {
+                origins.insert(
+                    format!("{section}.{key}"),
+                    format!("file {}", path.display()),
+                );
+            }
+        }
+    }
+    for (name, value) in environment {
+        let Some(setting) = name.strip_prefix("LONGHAND_") else {
+            continue;
+        };
+        if SPECIAL.contains(&name.as_str()) {
+            continue;
+        }
+        let Some((section, key)) = setting.to_lowercase().split_once('_').map(own) else {
+            bail!("{name} is not a setting; they are named LONGHAND_<SECTION>_<KEY>");
+        };
+        set(&mut table, &section, &key, &value);
+        origins.insert(format!("{section}.{key}"), format!("environment {name}"));
+    }
+    for (setting, value) in flags {
+        let Some((section, key)) = setting.split_once('.').map(own) else {
+            continue;
+        };
+        set(&mut table, &section, &key, value);
+        origins.insert((*setting).to_owned(), "command line".to_owned());
+    }
+    let config = Config::deserialize(table).map_err(|error| explain(&error, &origins))?;
+    Ok(Loaded { config, origins })
+}
+
+fn own((section, key): (&str, &str)) -> (String, String) {
+    (section.to_owned(), key.to_owned())
+}
+
+/// Sets one key from a text. Lists are comma-separated, maps are TOML inline tables.
+fn set(table: &mut Table, section: &str, key: &str, text: &str) {
+    let section = table
+        .entry(section)
+        .or_insert_with(|| Value::Table(Table::new()));
+    if let Value::Table(section) = section {
+        section.insert(key.to_owned(), value(key, text));
+    }
+}
+
+fn value(key: &str, text: &str) -> Value {
+    if key == "allow_private" {
+        let items = text
+            .trim_matches(['[', ']'])
+            .split(',')
+            .map(|s| s.trim().trim_matches('"'));
+        return Value::Array(items.filter(|s| !s.is_empty()).map(Value::from).collect());
+    }
+    if let Ok(flag) = text.parse::<bool>() {
+        return Value::Boolean(flag);
+    }
+    if let Ok(number) = text.parse::<i64>() {
+        return Value::Integer(number);
+    }
+    if text.starts_with('{')
+        && let Ok(parsed) = format!("v = {text}").parse::<Table>()
+        && let Some(Value::Table(map)) = parsed.get("v")
+    {
+        return Value::Table(map.clone());
+    }
+    Value::String(text.to_owned())
+}
+
+fn explain(error: &toml::de::Error, origins: &BTreeMap<String, String>) -> anyhow::Error {
+    let named = origins
+        .iter()
+        .find(|(setting, _)| {
+            let key = setting.rsplit('.').next().unwrap_or_default();
+            error.message().contains(&format!("`{key}`"))
+        })
+        .map_or_else(String::new, |(setting, origin)| {
+            format!(" (`{setting}` from {origin})")
+        });
+    anyhow::anyhow!("configuration: {}{named}", error.message())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(pairs: &[(&str, &str)]) -> impl Iterator<Item = (String, String)> {
+        pairs
+            .iter()
+            .map(|(k, v)| own((k, v)))
+            .collect::<Vec<_>>()
+            .into_iter()
+    }
+
+    #[test]
+    fn flags_win_over_the_environment_and_that_over_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("longhand.toml");
+        std::fs::write(
+            &file,
+            "[server]\nlisten = \"127.0.0.1:1\"\nlenient_headers = true\n",
+        )
+        .unwrap();
+        let env = environment(&[
+            ("LONGHAND_SERVER_LISTEN", "127.0.0.1:2"),
+            ("LONGHAND_EGRESS_ALLOW_PRIVATE", "127.0.0.0/8, 10.0.0.0/8"),
+            ("LONGHAND_API_KEY", "not a setting"),
+            ("HOME", "/root"),
+        ]);
+        let flags = [("server.listen", "127.0.0.1:3".to_owned())];
+        let loaded = load(Some(&file), env, &flags).unwrap();
+        assert_eq!(loaded.config.server.listen.port(), 3);
+        assert!(loaded.config.server.lenient_headers);
+        assert_eq!(
+            loaded.config.egress.allow_private,
+            ["127.0.0.0/8", "10.0.0.0/8"]
+        );
+        assert_eq!(loaded.origins["server.listen"], "command line");
+        assert!(loaded.origins["server.lenient_headers"].starts_with("file "));
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_an_error_that_names_it() {
+        let env = environment(&[("LONGHAND_SERVER_LISTN", "127.0.0.1:2")]);
+        let Err(error) = load(None, env, &[]) else {
+            panic!("accepted")
+        };
+        let text = error.to_string();
+        assert!(
+            text.contains("`listn`") && text.contains("LONGHAND_SERVER_LISTN"),
+            "{text}"
+        );
+    }
+}

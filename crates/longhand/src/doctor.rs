@@ -1,0 +1,77 @@
+//! `longhand doctor`: what this machine can and cannot do, found by trying, each with its mend.
+
+use std::path::Path;
+
+use anstyle::{AnsiColor, Style};
+use sandbox::{Finding, Provider as _};
+use serde_json::json;
+
+use crate::cli::Output;
+use crate::config::Config;
+use crate::data_dir::DataDir;
+use crate::{Unable, provider, serve, view};
+
+/// Runs the doctor.
+///
+/// # Errors
+/// [`Unable`] (exit code 3) if this machine cannot run sandboxes.
+pub async fn run(output: Output, config: &Config, data_dir: Option<&Path>) -> anyhow::Result<()> {
+    let data_dir = DataDir::open(data_dir)?;
+    let local = serve::local_provider(&data_dir)?;
+    let report = local.probe().await;
+    let model = provider::from_environment(&config.model)?;
+    let mut findings = report.findings.clone();
+    findings.push(Finding {
+        what: "default model".to_owned(),
+        ok: model.is_some(),
+        required: false,
+        detail: model.map_or("none".to_owned(), |m| {
+            format!("{} with the key of {}", m.base_url, m.key_source)
+        }),
+        mend: "set ANTHROPIC_API_KEY or OPENAI_API_KEY, or give each session an LLM vault"
+            .to_owned(),
+    });
+    if output.json || !view::is_terminal() {
+        for finding in &findings {
+            println!("{}", as_json(finding));
+        }
+    } else {
+        findings.iter().for_each(print);
+    }
+    if report.can_run() {
+        return Ok(());
+    }
+    let lacking = report.findings.iter().filter(|f| f.required && !f.ok);
+    let lacking = lacking
+        .map(|f| format!("{}: {}; {}", f.what, f.detail, f.mend))
+        .collect::<Vec<_>>();
+    Err(Unable(format!(
+        "this machine cannot run sandboxes: {}",
+        lacking.join("; ")
+    ))
+    .into())
+}
+
+fn as_json(finding: &Finding) -> serde_json::Value {
+    json!({
+        "what": finding.what, "ok": finding.ok, "required": finding.required,
+        "detail": finding.detail, "mend": if finding.ok { "" } else { &finding.mend },
+    })
+}
+
+fn print(finding: &Finding) {
+    let (mark, colour) = match (finding.ok, finding.required) {
+        (true, _) => ("ok  ", AnsiColor::Green),
+        (false, false) => ("none", AnsiColor::Yellow),
+        (false, true) => ("FAIL", AnsiColor::Red),
+    };
+    let style = Style::new().fg_color(Some(colour.into()));
+    anstream::println!(
+        "{style}{mark}{style:#} {:<32} {}",
+        finding.what,
+        finding.detail
+    );
+    if !finding.ok && !finding.mend.is_empty() {
+        anstream::println!("     {:<32} → {}", "", finding.mend);
+    }
+}

@@ -1,0 +1,349 @@
+//! `longhand serve`: puts the parts together, says where it listens, and ends in order.
+//!
+//! Shutdown, in this order: readiness off and streams ended; no new turns, running ones reach a commit;
+//! sandboxes stopped; the listener closed and its answers finished; the store flushed. A second signal
+//! ends the process at once: whatever was in flight is settled by the next start.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use axum::Router;
+use contract::ids::WorkspaceId;
+use contract::secret::Secret;
+use gateway::{Gateway, Limits};
+use harness::native::Native;
+use model::{Catalog, Endpoint};
+use orchestrator::Orchestrator;
+use rustix::process::{DumpableBehavior, Resource, Rlimit};
+use store::keys::KeyRole;
+use store::{Options, Store, Synchronous};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use vault::{KeySource, Vault};
+
+use crate::config::Config;
+use crate::data_dir::{DataDir, Lock};
+use crate::provider;
+
+/// Runs the server until it is told to end.
+///
+/// # Errors
+/// It cannot start; the text says what to do.
+pub async fn run(config: &Config, data_dir: DataDir) -> anyhow::Result<()> {
+    let model = provider::from_environment(&config.model)?;
+    if model.is_none() {
+        tracing::warn!(
+            "no default model: sessions need an LLM vault, or start with ANTHROPIC_API_KEY or OPENAI_API_KEY set"
+        );
+    }
+    let server = Server::start(config, data_dir, model).await?;
+    server.first_key().await?;
+    println!(
+        "{}",
+        serde_json::json!({"listening": server.url(), "data_dir": server.data_dir})
+    );
+    tracing::info!(url = server.url(), "listening");
+    terminated().await;
+    tracing::info!("draining; a second signal ends at once");
+    tokio::select! {
+        done = server.stop(Duration::from_secs(config.server.drain_seconds)) => done,
+        () = terminated() => bail!("ended by a second signal; turns in flight are settled at the next start"),
+    }
+}
+
+/// Waits for SIGINT or SIGTERM.
+pub async fn terminated() {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
+        return;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+/// A running server.
+pub struct Server {
+    url: String,
+    data_dir: PathBuf,
+    store: Store,
+    vault: Arc<Vault>,
+    orchestrator: Orchestrator,
+    /// Readiness off, streams ended.
+    leaving: CancellationToken,
+    /// Listeners closed.
+    closed: CancellationToken,
+    tasks: TaskTracker,
+    _lock: Lock,
+}
+
+impl Server {
+    /// Starts everything; when it returns, the server answers.
+    ///
+    /// # Errors
+    /// Whatever keeps it from starting.
+    pub async fn start(
+        config: &Config,
+        data_dir: DataDir,
+        model: Option<Endpoint>,
+    ) -> anyhow::Result<Self> {
+        let lock = data_dir.lock()?;
+        guard_memory()?;
+        let core = Core::open(config, &data_dir).await?;
+        let policy = policy(&config.egress.allow_private)?;
+        let client = model::Client::new(model::ClientConfig {
+            policy,
+            ..Default::default()
+        })
+        .context("the TLS roots of this system cannot be loaded")?;
+        let provider = local_provider(&data_dir)?;
+        let orchestrator = Orchestrator::new(
+            orchestrator::Parts {
+                store: core.store.clone(),
+                vault: core.vault.clone(),
+                harness: Arc::new(Native::new(client)),
+                provider: Arc::new(provider),
+                catalog: core.catalog.clone(),
+                endpoint: model,
+            },
+            orchestrator::Config {
+                operator_prompt: config.prompt.extra.clone(),
+                ..Default::default()
+            },
+        );
+        let listener = TcpListener::bind(config.server.listen)
+            .await
+            .with_context(|| format!("cannot listen on {}", config.server.listen))?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let control = control_socket(&data_dir.join("control.sock"))?;
+        let server = Self {
+            url,
+            data_dir: data_dir.path().to_owned(),
+            store: core.store.clone(),
+            vault: core.vault.clone(),
+            orchestrator,
+            leaving: CancellationToken::new(),
+            closed: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            _lock: lock,
+        };
+        server.spawn(config, &core, listener, control);
+        Ok(server)
+    }
+
+    fn spawn(&self, config: &Config, core: &Core, listener: TcpListener, control: UnixListener) {
+        let gateway = core.gateway(config, self.leaving.clone());
+        let (router, operators) = (
+            gateway::router(gateway.clone()),
+            gateway::control_router(gateway),
+        );
+        let (closed, limits) = (self.closed.clone(), Limits::default());
+        self.tasks.spawn(gateway::serve(
+            listener,
+            router,
+            closed.clone(),
+            limits.clone(),
+        ));
+        self.tasks
+            .spawn(gateway::serve_unix(control, operators, closed, limits));
+        let orchestrator = self.orchestrator.clone();
+        self.tasks.spawn(async move {
+            if let Err(error) = orchestrator.run().await {
+                tracing::error!(error = %error, "the orchestrator cannot run");
+            }
+        });
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Makes an API key in the default workspace and returns it, for the only time.
+    ///
+    /// # Errors
+    /// The store cannot take it.
+    pub async fn new_key(&self, name: &str) -> anyhow::Result<Secret> {
+        let (name, role) = (name.to_owned(), KeyRole::Workspace);
+        let made = self.vault.create_api_key(
+            &self.store,
+            WorkspaceId::Default,
+            name,
+            role,
+            store::clock::now(),
+        );
+        Ok(made.await?.1)
+    }
+
+    /// Seeds the key of `LONGHAND_API_KEY`; without it, the first start makes one and prints it.
+    async fn first_key(&self) -> anyhow::Result<()> {
+        if let Some(key) = std::env::var_os("LONGHAND_API_KEY") {
+            let key = Secret::new(key.to_string_lossy().trim().to_owned());
+            let seeded = self
+                .vault
+                .seed_api_key(&self.store, &key, store::clock::now())
+                .await;
+            return seeded.map(|_| ()).context("LONGHAND_API_KEY");
+        }
+        if self.store.api_keys(None).await?.is_empty() {
+            let key = self.new_key("first start").await?;
+            eprintln!(
+                "API key of workspace wrkspc_default (shown this once): {}",
+                key.expose()
+            );
+        }
+        Ok(())
+    }
+
+    /// Ends in order.
+    ///
+    /// # Errors
+    /// None today; what could not be finished is logged.
+    pub async fn stop(&self, patience: Duration) -> anyhow::Result<()> {
+        self.leaving.cancel();
+        self.orchestrator.drain(patience).await;
+        self.closed.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.store.close().await;
+        Ok(())
+    }
+}
+
+/// Store, vault and catalog: what a server and an offline command share.
+struct Core {
+    store: Store,
+    vault: Arc<Vault>,
+    catalog: Arc<Catalog>,
+}
+
+impl Core {
+    async fn open(config: &Config, data_dir: &DataDir) -> anyhow::Result<Self> {
+        let (path, options) = database(config.server.database_url.as_deref(), data_dir)?;
+        let store = tokio::task::spawn_blocking(move || Store::open(&path, options)).await??;
+        let key = KeySource::File(data_dir.join("master.key"));
+        let vault = Arc::new(Vault::unlock(&store, key).await?);
+        let catalog = match &config.model.catalog {
+            None => Catalog::embedded(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .with_context(|| format!("cannot read `model.catalog` {}", path.display()))?;
+                Catalog::with_operator_file(&text)
+                    .with_context(|| format!("`model.catalog` {}", path.display()))?
+            }
+        };
+        Ok(Self {
+            store,
+            vault,
+            catalog: Arc::new(catalog),
+        })
+    }
+
+    fn gateway(&self, config: &Config, leaving: CancellationToken) -> Arc<Gateway> {
+        Gateway::new(gateway::Parts {
+            store: self.store.clone(),
+            vault: self.vault.clone(),
+            catalog: self.catalog.clone(),
+            clock: store::clock::now,
+            shutdown: leaving,
+            config: gateway::Config {
+                lenient_headers: config.server.lenient_headers,
+                ..Default::default()
+            },
+        })
+    }
+}
+
+/// The operators' routes without a server; the caller holds the data directory's lock.
+pub struct Offline {
+    /// The routes.
+    pub router: Router,
+    /// To be closed when done.
+    pub store: Store,
+}
+
+/// Opens the data directory for one command.
+///
+/// # Errors
+/// Whatever keeps it from opening.
+pub async fn offline(config: &Config, data_dir: &DataDir) -> anyhow::Result<Offline> {
+    let core = Core::open(config, data_dir).await?;
+    let router = gateway::control_router(core.gateway(config, CancellationToken::new()));
+    Ok(Offline {
+        router,
+        store: core.store,
+    })
+}
+
+/// `sqlite:///path`, with `?synchronous=off` for the one test that shows what it would lose.
+fn database(url: Option<&str>, data_dir: &DataDir) -> anyhow::Result<(PathBuf, Options)> {
+    let mut options = Options::default();
+    let Some(url) = url else {
+        return Ok((data_dir.join("longhand.db"), options));
+    };
+    let Some(rest) = url.strip_prefix("sqlite://") else {
+        bail!("`server.database_url` is {url:?}; this version takes sqlite:///path/to/longhand.db");
+    };
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    match query {
+        "" => {}
+        "synchronous=off" => {
+            tracing::warn!("synchronous=off: a power cut will lose acknowledged events");
+            options.synchronous = Synchronous::Off;
+        }
+        other => bail!("`server.database_url`: unknown option {other:?}"),
+    }
+    Ok((Path::new(path).to_owned(), options))
+}
+
+/// The sandboxes of this machine.
+///
+/// # Errors
+/// Its directories cannot be made.
+pub fn local_provider(data_dir: &DataDir) -> anyhow::Result<sandbox::Local> {
+    let dir = data_dir.join("sandboxes");
+    let config = sandbox::Config::beside(&dir);
+    sandbox::Local::new(dir, config).context("the sandbox provider cannot start")
+}
+
+fn policy(lifted: &[String]) -> anyhow::Result<dial::Policy> {
+    let nets = lifted.iter().map(|net| net.parse::<dial::Net>());
+    let allow_private = nets
+        .collect::<Result<_, _>>()
+        .context("`egress.allow_private`")?;
+    Ok(dial::Policy { allow_private })
+}
+
+/// A process that holds secrets leaves no core and lets nobody trace it.
+fn guard_memory() -> anyhow::Result<()> {
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    rustix::process::setrlimit(Resource::Core, none)?;
+    Ok(())
+}
+
+fn control_socket(path: &Path) -> anyhow::Result<UnixListener> {
+    // A socket that a killed server left; the lock says that nobody listens on it.
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot replace {}", path.display()));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)
+        .with_context(|| format!("cannot make the control socket {}", path.display()))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}

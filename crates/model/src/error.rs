@@ -10,8 +10,7 @@ use crate::transcript::Usage;
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct Failure {
-    /// What failed.
-    #[source]
+    /// What failed; its text is this one's.
     pub error: Error,
     /// Tokens the provider had reported before it failed; zero when it had not.
     pub partial_usage: Usage,
@@ -145,9 +144,8 @@ pub enum Error {
         endpoint: String,
         /// The innermost cause.
         reason: String,
-        /// The whole chain.
-        #[source]
-        source: reqwest::Error,
+        /// The whole chain, for a log. Not a `source`: its end is in the text already.
+        cause: reqwest::Error,
     },
     /// Time ran out.
     #[error("the model endpoint {endpoint} {} within {} s", phase.text(), limit.as_secs_f32())]

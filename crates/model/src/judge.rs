@@ -111,7 +111,7 @@ impl Context<'_> {
             return Error::Connect {
                 endpoint,
                 reason,
-                source: e.without_url(),
+                cause: e.without_url(),
             };
         }
         Error::Cut { endpoint }

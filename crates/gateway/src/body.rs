@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::HeaderMap;
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use bytes::{Bytes, BytesMut};
 use contract::error::{ApiError, ErrorKind};
 use contract::limits::BODY_BYTES;
+use http_body::Body as _;
 use http_body_util::BodyExt;
 
-use crate::limits::DISCARDED_BYTES;
+use crate::limits::{DISCARDED_BYTES, REFUSED_BYTES, REFUSED_TIME};
 
 /// Reads a JSON body; empty if there is none.
 ///
@@ -37,7 +38,7 @@ pub(crate) async fn read(
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.parse::<u64>().ok());
     if announced.is_some_and(|length| length > BODY_BYTES as u64) {
-        discard(&mut body, idle).await;
+        discard(&mut body, DISCARDED_BYTES, idle).await;
         return Err(too_large());
     }
     let mut pieces = BytesMut::new();
@@ -46,7 +47,7 @@ pub(crate) async fn read(
             break;
         };
         if pieces.len() + piece.len() > BODY_BYTES {
-            discard(&mut body, idle).await;
+            discard(&mut body, DISCARDED_BYTES, idle).await;
             return Err(too_large());
         }
         pieces.extend_from_slice(&piece);
@@ -78,10 +79,22 @@ async fn next(body: &mut Body, idle: Duration) -> Result<Option<Bytes>, ApiError
     }
 }
 
+/// After a refusal that needed no body: reads a little of it, briefly. Closing a connection on unread
+/// bytes resets it, and the client may never see the answer.
+pub(crate) async fn refuse(headers: &HeaderMap, mut body: Body) {
+    // Such a client waits for our word before it sends anything.
+    let waits = headers.contains_key(EXPECT);
+    if !waits && !body.is_end_stream() {
+        let reading = discard(&mut body, REFUSED_BYTES, REFUSED_TIME);
+        // Whether it ended in time makes no difference to the answer.
+        let _ = tokio::time::timeout(REFUSED_TIME, reading).await;
+    }
+}
+
 /// Lets a client that is still sending come to the point where it reads the answer.
-async fn discard(body: &mut Body, idle: Duration) {
+async fn discard(body: &mut Body, most: usize, idle: Duration) {
     let mut seen = 0;
-    while seen < DISCARDED_BYTES {
+    while seen < most {
         match next(body, idle).await {
             Ok(Some(piece)) => seen += piece.len(),
             Ok(None) | Err(_) => return,

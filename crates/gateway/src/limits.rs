@@ -36,10 +36,12 @@ pub const HEADERS: usize = 100;
 /// Bytes read and thrown away of a body over the limit, so that the client can read the refusal
 /// instead of a reset connection.
 pub const DISCARDED_BYTES: usize = 2 * contract::limits::BODY_BYTES;
+/// Bytes read and thrown away of a body whose request was refused before it was looked at.
+pub const REFUSED_BYTES: usize = 4 * 1024 * 1024;
+/// How long that may take.
+pub const REFUSED_TIME: Duration = Duration::from_secs(2);
 /// Characters of an API key that are looked at; longer ones are refused unread.
 pub const KEY_BYTES: usize = 1_024;
-/// Keys whose owner is remembered without asking the store.
-pub const CACHED_KEYS: usize = 10_000;
 /// How often a stream says `ping` while it has nothing else to say. Proxies were seen cutting idle
 /// streams after 16 s.
 pub const PING: Duration = Duration::from_secs(10);

@@ -19,6 +19,7 @@ use futures_util::FutureExt;
 
 use crate::admit;
 use crate::auth::Access;
+use crate::body;
 use crate::call::Call;
 use crate::gateway::Gateway;
 use crate::reply::{self, Meta};
@@ -87,12 +88,14 @@ async fn answer(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (mut parts, body) = request.into_parts();
-    let who = admit::admit(&gateway, access, route, &parts.headers, meta).await?;
-    let Some(handler) = route.handler else {
-        return Err(ApiError::not_implemented(format!(
-            "{} {} is not implemented in this version of Longhand",
-            route.method, route.path
-        )));
+    let admitted = admit::admit(&gateway, access, route, &parts.headers, meta).await;
+    let (who, handler) = match (admitted, route.handler) {
+        (Ok(who), Some(handler)) => (who, handler),
+        (admitted, _) => {
+            body::refuse(&parts.headers, body).await;
+            admitted?;
+            return Err(not_built(route));
+        }
     };
     let params = RawPathParams::from_request_parts(&mut parts, &()).await;
     // A segment that is not UTF-8 names nothing.
@@ -102,6 +105,13 @@ async fn answer(
     handler(gateway, call)
         .await
         .map_err(|failure| failure.answer(meta))
+}
+
+fn not_built(route: &Route) -> ApiError {
+    ApiError::not_implemented(format!(
+        "{} {} is not implemented in this version of Longhand",
+        route.method, route.path
+    ))
 }
 
 /// The outermost layer.

@@ -230,6 +230,30 @@ async fn a_message_that_waits_is_announced_once_without_an_id_line() {
 }
 
 #[tokio::test]
+async fn a_message_that_the_replay_shows_in_its_place_is_not_announced_after_it() {
+    let server = Server::start().await;
+    let id = server.session().await;
+    server.say(&id, "go").await;
+    let claimed = server.claim(&id).await;
+    let first = server.log(&id).await[0]["id"].as_str().unwrap().to_owned();
+    // Nothing is read yet: the feed collects what the replay will show as well.
+    let mut reader = Reader::open(&server, &path(&id), Some(&first)).await;
+    server.say(&id, "also").await;
+    let message = EventId::from_bits(clock::id_bits(clock::now()));
+    let next = server
+        .reply(&claimed, Some((message, "x")), Vec::new())
+        .await;
+    let message = EventId::from_bits(clock::id_bits(clock::now()));
+    server.reply(&next, Some((message, "y")), Vec::new()).await;
+    let frames = reader.until("session.status_idle").await;
+    let data = frames
+        .into_iter()
+        .map(|frame| frame.data.unwrap())
+        .collect::<Vec<_>>();
+    assert_eq!(data, server.log(&id).await[1..]);
+}
+
+#[tokio::test]
 async fn pings_come_while_nothing_else_does() {
     let config = Config {
         ping: Duration::from_millis(20),

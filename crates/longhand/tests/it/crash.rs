@@ -3,8 +3,8 @@
 //! nothing is there twice, and no call ran that is not recorded, or twice.
 //!
 //! The windows are reached by gates of the scripted model and seeded times; a kill counts only if the log
-//! shows afterwards that it fell into its window. `LONGHAND_TEST_KILLS` sets their number,
-//! `LONGHAND_TEST_SEED` the seed.
+//! shows afterwards that it fell into its window. `TESTKIT_KILLS` sets their number,
+//! `TESTKIT_SEED` the seed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -82,10 +82,9 @@ async fn nothing_is_lost_or_doubled_by_a_kill_while_idle_is_written() {
 }
 
 async fn survives(window: Window) {
-    let wanted =
-        usize::try_from(setting::number("LONGHAND_TEST_KILLS", 20)).expect("a small number");
-    let seed = setting::number("LONGHAND_TEST_SEED", 1);
-    eprintln!("{window:?}: {wanted} kills, LONGHAND_TEST_SEED={seed}");
+    let wanted = usize::try_from(setting::number("TESTKIT_KILLS", 20)).expect("a small number");
+    let seed = setting::number("TESTKIT_SEED", 1);
+    eprintln!("{window:?}: {wanted} kills, TESTKIT_SEED={seed}");
     let mut seeded = Seed::new(seed);
     let mut stage = Stage::new(SESSIONS).await;
     let mut hits = Vec::new();

@@ -2,7 +2,7 @@
 //! the server starts again, and the database is whole.
 //!
 //! Needs root and loop devices, and fails by saying so without them. That the test can fail is a test of its
-//! own: with `synchronous=OFF` acknowledged events are lost. `LONGHAND_TEST_CUTS` sets the number of cuts.
+//! own: with `synchronous=OFF` acknowledged events are lost. `TESTKIT_CUTS` sets the number of cuts.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ struct Toll {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_power_cut_loses_nothing_that_was_acknowledged() {
-    let cuts = setting::number("LONGHAND_TEST_CUTS", 50);
+    let cuts = setting::number("TESTKIT_CUTS", 50);
     let toll = cut(&[], cuts).await;
     eprintln!(
         "{cuts} cuts, {} events acknowledged, {} lost",
@@ -59,7 +59,7 @@ async fn without_synchronous_commits_a_power_cut_is_seen_to_lose_acknowledged_ev
 
 /// Cuts so many times; stops at the first loss.
 async fn cut(database_options: &[&str], cuts: u64) -> Toll {
-    let seed = setting::number("LONGHAND_TEST_SEED", 1);
+    let seed = setting::number("TESTKIT_SEED", 1);
     let mut seeded = Seed::new(seed);
     let disk =
         Disk::new().expect("this test needs root, loop devices, e2fsprogs, util-linux and python3");
@@ -79,7 +79,7 @@ async fn cut(database_options: &[&str], cuts: u64) -> Toll {
     for round in 0..cuts {
         one_cut(&mut stage, &disk, round, &mut seeded, &mut toll).await;
         if !toll.lost.is_empty() || !toll.faults.is_empty() {
-            eprintln!("LONGHAND_TEST_SEED={seed}, cut {round}: {toll:?}");
+            eprintln!("TESTKIT_SEED={seed}, cut {round}: {toll:?}");
             break;
         }
     }

@@ -112,6 +112,17 @@ impl AgentDefinition {
             .map_err(|bad| bad.under("agent"))
     }
 
+    fn system_under(&self, system: Patch<String>) -> Result<Option<String>, Invalid> {
+        Ok(match system {
+            Patch::Absent => self.system.clone(),
+            Patch::Null => None,
+            Patch::Value(text) => {
+                check::length("system", &text, 0, SYSTEM)?;
+                (!text.is_empty()).then_some(text)
+            }
+        })
+    }
+
     fn snapshot(
         &self,
         id: AgentId,
@@ -139,14 +150,7 @@ impl AgentDefinition {
                 ..ModelConfig::resolve(model, None)?
             },
         };
-        let system = match system {
-            Patch::Absent => self.system.clone(),
-            Patch::Null => None,
-            Patch::Value(text) => {
-                check::length("system", &text, 0, SYSTEM)?;
-                (!text.is_empty()).then_some(text)
-            }
-        };
+        let system = self.system_under(system)?;
         let cleared = matches!(&tools, Patch::Null)
             || matches!(&tools, Patch::Value(tools) if tools.is_empty());
         let tools = match list(tools) {

@@ -339,21 +339,18 @@ pub(crate) fn create(
     now: Micros,
     entropy: u128,
 ) -> Told<SessionRow> {
-    let version = Some(new.agent_version);
     let (workspace, environment) = (new.workspace, new.environment_id);
+    let agent = (new.agent_id, Some(new.agent_version));
     resolve(
         cx.conn,
         workspace,
-        new.agent_id,
-        version,
+        agent.0,
+        agent.1,
         environment,
         &new.vault_ids,
     )?;
-    let around = Around {
-        now,
-        entropy,
-        ..Around::default()
-    };
+    let mut around = Around::default();
+    (around.now, around.entropy) = (now, entropy);
     let decision = session::open(new.opening, &around);
     let state = decision.state.clone();
     let sql = "INSERT INTO sessions (id, workspace, agent, agent_version, environment, created_at,

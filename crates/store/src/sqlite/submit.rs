@@ -340,12 +340,12 @@ pub(crate) fn create(
     entropy: u128,
 ) -> Told<SessionRow> {
     let (workspace, environment) = (new.workspace, new.environment_id);
-    let agent = (new.agent_id, Some(new.agent_version));
+    let version = Some(new.agent_version);
     resolve(
         cx.conn,
         workspace,
-        agent.0,
-        agent.1,
+        new.agent_id,
+        version,
         environment,
         &new.vault_ids,
     )?;

@@ -1,19 +1,22 @@
 //! One run: claim, brief, harness, end. Whatever goes wrong ends in a fact the session shows, or leaves
 //! the run to the next claim; never in silence.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use contract::event::{ModelUsage, SessionErrorKind};
 use contract::ids::SessionId;
+use futures_util::FutureExt as _;
 use harness::{Fact, Plane as _, PlaneError, Step};
+use session::Generation;
 use store::SubmitError;
 use store::sessions::{Committed, Scope};
 use tokio_util::sync::CancellationToken;
 
 use crate::Inner;
-use crate::plane::SessionPlane;
+use crate::plane::{SessionPlane, chain};
 
 /// How long a run that could not go on waits before somebody takes it again.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -57,12 +60,19 @@ pub(crate) async fn turn(inner: &Arc<Inner>, session: SessionId, active: Active)
         // Somebody else was first, or there is nothing left to do.
         Err(SubmitError::Held { .. } | SubmitError::NotFound | SubmitError::Refused(_)) => return,
         Err(error) => {
-            tracing::error!(session_id = %session, error = %error, "run not claimed");
+            // The run stays due. Whoever looks next comes no sooner than this.
+            tracing::error!(session_id = %session, error = %chain(&error), "run not claimed");
+            pause(inner).await;
             return;
         }
     };
     let generation = claimed.state.generation;
-    let Err(error) = work(inner, claimed, active).await else {
+    // A defect ends its run, not the process.
+    let worked = AssertUnwindSafe(work(inner, claimed, active))
+        .catch_unwind()
+        .await;
+    let Err(error) = worked.unwrap_or_else(|_| Err(PlaneError::Bug("the run panicked".to_owned())))
+    else {
         return;
     };
     match &error {
@@ -71,21 +81,35 @@ pub(crate) async fn turn(inner: &Arc<Inner>, session: SessionId, active: Active)
             return;
         }
         PlaneError::Unavailable(_) | PlaneError::Bug(_) => {
-            tracing::error!(session_id = %session, error = %crate::plane::chain(&error), "run failed");
+            tracing::error!(session_id = %session, error = %chain(&error), "run failed");
         }
     }
-    // Whoever claims it next settles what was in flight; the core bounds how often.
-    let again = store::clock::now();
-    let due = contract::time::Micros(again.0 + i64::try_from(AGAIN_AFTER.as_micros()).unwrap_or(0));
-    match inner.store.release(session, generation, due).await {
-        Ok(_) => {
-            inner
-                .stopping
-                .run_until_cancelled(tokio::time::sleep(AGAIN_AFTER))
-                .await;
+    give_back(inner, session, generation).await;
+}
+
+/// Makes the run due again, for whoever claims it next to settle; the core bounds how often. A store
+/// that cannot take it is asked again: a run nobody gives back would stand still until a restart.
+async fn give_back(inner: &Inner, session: SessionId, generation: Generation) {
+    while !inner.stopping.is_cancelled() {
+        pause(inner).await;
+        match inner
+            .store
+            .release(session, generation, store::clock::now())
+            .await
+        {
+            Ok(_) => return,
+            Err(error) => {
+                tracing::error!(session_id = %session, error = %chain(&error), "run not released");
+            }
         }
-        Err(error) => tracing::error!(session_id = %session, error = %error, "run not released"),
     }
+}
+
+async fn pause(inner: &Inner) {
+    let _ = inner
+        .stopping
+        .run_until_cancelled(tokio::time::sleep(AGAIN_AFTER))
+        .await;
 }
 
 async fn work(inner: &Arc<Inner>, claimed: Committed, active: Active) -> Result<(), PlaneError> {

@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{mpsc, oneshot};
 
@@ -174,6 +175,8 @@ fn connect(path: &Path, options: Options) -> rusqlite::Result<Connection> {
     conn.pragma_update(None, "mmap_size", limits::MMAP_BYTES)?;
     // The writer checkpoints itself, after it has answered.
     conn.pragma_update(None, "wal_autocheckpoint", 0)?;
+    // Plans depend on the statement alone: no statement is prepared again for the values it is given.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.set_prepared_statement_cache_capacity(limits::STATEMENTS);
     Ok(conn)
 }

@@ -329,3 +329,58 @@ fn run_one(cx: &mut Cx<'_>, job: &mut dyn Job) -> rusqlite::Result<bool> {
     execute("RELEASE job")?;
     Ok(keep)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::{Sqlite, meta};
+    use super::*;
+    use crate::error::Error;
+    use crate::store::{Options, Synchronous};
+
+    fn open(dir: &Path) -> Sqlite {
+        let options = Options {
+            synchronous: Synchronous::Off,
+            readers: 1,
+        };
+        Sqlite::open(&dir.join("t.db"), options, Arc::default()).expect("a database")
+    }
+
+    #[tokio::test]
+    async fn a_write_that_panics_stores_nothing_and_the_next_one_works() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let db = open(dir.path());
+        let broken = db
+            .write::<(), Error, _>(|cx| {
+                meta::set(cx, "a", b"1")?;
+                panic!("an invariant");
+            })
+            .await;
+        assert!(matches!(broken, Err(Error::Bug(cause)) if cause.to_string() == "an invariant"));
+        let found = db.read::<_, Error, _>(|c| meta::get(c, "a")).await;
+        assert_eq!(found.expect("read"), None);
+        let fine = db.write::<_, Error, _>(|cx| meta::set(cx, "a", b"2")).await;
+        assert!(fine.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_refuses_and_passes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let db = open(dir.path());
+        let limit = |pages: u32| {
+            db.write::<(), Error, _>(move |cx| {
+                let sql = format!("PRAGMA max_page_count = {pages}");
+                cx.conn.query_row(&sql, [], |_| Ok(()))?;
+                Ok(())
+            })
+        };
+        limit(1).await.expect("no room beyond what is used");
+        let big = || db.write::<(), Error, _>(|cx| meta::set(cx, "big", &[1; 1 << 20]));
+        assert!(matches!(big().await, Err(Error::Unavailable(_))));
+        limit(1_000_000).await.expect("room again");
+        big().await.expect("stored");
+        let found = db.read::<_, Error, _>(|c| meta::get(c, "big")).await;
+        assert_eq!(found.expect("read").map(|b| b.len()), Some(1 << 20));
+    }
+}

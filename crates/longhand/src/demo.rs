@@ -5,11 +5,12 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use sandbox::Provider as _;
 use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::data_dir::DataDir;
-use crate::{cli, provider, serve, view};
+use crate::{cli, doctor, provider, serve, view};
 
 /// What the scripted model does when it gets the demo's message.
 fn script() -> Value {
@@ -37,6 +38,7 @@ pub async fn run(demo: &cli::Demo, mut config: Config) -> anyhow::Result<()> {
         .prefix("longhand-demo-")
         .tempdir()?;
     let data_dir = DataDir::open(Some(home.path()))?;
+    doctor::require(&serve::local_provider(&data_dir)?.probe().await)?;
     let scripted = scripted::Scripted::start(([127, 0, 0, 1], 0).into())
         .await
         .context("cannot start the scripted model")?;

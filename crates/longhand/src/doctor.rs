@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
-use sandbox::{Finding, Provider as _};
+use sandbox::{Finding, Provider as _, Report};
 use serde_json::json;
 
 use crate::cli::Output;
@@ -38,18 +38,27 @@ pub async fn run(output: Output, config: &Config, data_dir: Option<&Path>) -> an
     } else {
         findings.iter().for_each(print);
     }
+    require(&report)
+}
+
+/// Fails, with each mend, if sandboxes cannot run here.
+///
+/// # Errors
+/// [`Unable`] (exit code 3).
+pub fn require(report: &Report) -> anyhow::Result<()> {
     if report.can_run() {
         return Ok(());
     }
     let lacking = report.findings.iter().filter(|f| f.required && !f.ok);
-    let lacking = lacking
-        .map(|f| format!("{}: {}; {}", f.what, f.detail, f.mend))
-        .collect::<Vec<_>>();
-    Err(Unable(format!(
-        "this machine cannot run sandboxes: {}",
-        lacking.join("; ")
-    ))
-    .into())
+    let lacking = lacking.map(|f| format!("\n  {}: {}\n    → {}", f.what, f.detail, f.mend));
+    let lacking = lacking.collect::<String>();
+    let command = std::env::args().collect::<Vec<_>>().join(" ");
+    let hint = if rustix::process::geteuid().is_root() {
+        String::new()
+    } else {
+        format!("\nhint: this version makes sandboxes as root; try\n  sudo {command}")
+    };
+    Err(Unable(format!("this machine cannot run sandboxes:{lacking}{hint}")).into())
 }
 
 fn as_json(finding: &Finding) -> serde_json::Value {

@@ -16,7 +16,7 @@ use testkit::seed::Seed;
 use testkit::{database, script, setting, wait};
 use tokio::task::JoinSet;
 
-use crate::stage::Stage;
+use crate::stage::{Seen, Stage, Watch};
 
 /// Sessions that are hit by each kill.
 const SESSIONS: usize = 4;
@@ -146,8 +146,8 @@ async fn kill_once(stage: &mut Stage, window: Window, round: usize, seed: &mut S
         approach(stage, &mut watch, window, round, seed, &mut idle).await;
         stage.kill().await;
     }
-    for (subject, event) in watch.rest().await {
-        note(stage, subject, &event, &mut idle);
+    for seen in watch.rest().await {
+        note(stage, &seen, &mut idle);
     }
     stage.restart().await;
     for subject in 0..SESSIONS {
@@ -199,7 +199,7 @@ async fn sends(stage: &mut Stage, round: usize, seed: &mut Seed) -> usize {
 /// Brings all sessions to the window, and the time to where the kill shall fall.
 async fn approach(
     stage: &mut Stage,
-    watch: &mut crate::stage::Watch,
+    watch: &mut Watch,
     window: Window,
     round: usize,
     seed: &mut Seed,
@@ -230,10 +230,10 @@ async fn approach(
             };
             while called.len() < enough {
                 let next = wait::within("the calls to start", watch.next()).await;
-                let (subject, event) = next.expect("the server runs");
-                note(stage, subject, &event, idle);
-                if event["type"] == "agent.tool_use" {
-                    called.insert(subject);
+                let seen = next.expect("the server runs");
+                note(stage, &seen, idle);
+                if seen.event["type"] == "agent.tool_use" {
+                    called.insert(seen.subject);
                 }
             }
             wait::pass(seed.moment(Duration::from_millis(150))).await;
@@ -241,10 +241,10 @@ async fn approach(
     }
 }
 
-fn note(stage: &mut Stage, subject: usize, event: &Value, idle: &mut BTreeSet<usize>) {
-    stage.subjects[subject].ledger.seen(event);
-    if event["type"] == "session.status_idle" {
-        idle.insert(subject);
+fn note(stage: &mut Stage, seen: &Seen, idle: &mut BTreeSet<usize>) {
+    stage.subjects[seen.subject].ledger.seen(&seen.event);
+    if seen.event["type"] == "session.status_idle" {
+        idle.insert(seen.subject);
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the tests of this folder stand on: the real server, a scripted model, and sessions with a ledger each.
 
+use std::time::Instant;
+
 use serde_json::{Value, json};
 use testkit::api::{Api, Ground, texts};
 use testkit::ledger::Ledger;
@@ -31,7 +33,14 @@ pub struct Stage {
 /// The streams of all subjects, read side by side.
 pub struct Watch {
     tasks: JoinSet<()>,
-    events: mpsc::Receiver<(usize, Value)>,
+    events: mpsc::Receiver<Seen>,
+}
+
+/// An event on a stream.
+pub struct Seen {
+    pub at: Instant,
+    pub subject: usize,
+    pub event: Value,
 }
 
 /// The server on a new directory, and its model.
@@ -128,7 +137,12 @@ impl Stage {
             let seen = seen.clone();
             tasks.spawn(async move {
                 while let Ok(Some(event)) = stream.next().await {
-                    if seen.send((index, event)).await.is_err() {
+                    let event = Seen {
+                        at: Instant::now(),
+                        subject: index,
+                        event,
+                    };
+                    if seen.send(event).await.is_err() {
                         return;
                     }
                 }
@@ -165,12 +179,12 @@ impl Stage {
 
 impl Watch {
     /// The next event of any subject; `None` when all streams have ended.
-    pub async fn next(&mut self) -> Option<(usize, Value)> {
+    pub async fn next(&mut self) -> Option<Seen> {
         self.events.recv().await
     }
 
     /// What else was seen until the streams ended.
-    pub async fn rest(mut self) -> Vec<(usize, Value)> {
+    pub async fn rest(mut self) -> Vec<Seen> {
         let mut rest = Vec::new();
         while let Some(seen) =
             testkit::wait::within("streams of a dead server to end", self.events.recv()).await

@@ -55,7 +55,7 @@ impl Signals {
         self.deleted.notify_one();
     }
 
-    fn take_stops(&self) -> BTreeSet<SessionId> {
+    pub(crate) fn take_stops(&self) -> BTreeSet<SessionId> {
         std::mem::take(
             &mut *self
                 .stops

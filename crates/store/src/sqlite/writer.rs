@@ -365,6 +365,48 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_a_failing_write_did_is_undone_between_its_neighbours() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let shared = Arc::<Shared>::default();
+        let path = dir.path().join("t.db");
+        let db = Sqlite::open(&path, Options::default(), Arc::clone(&shared)).expect("a database");
+        let commits = || shared.counters.commits.load(Ordering::Relaxed);
+        let before = commits();
+        let (begun, seen) = oneshot::channel();
+        let (go, wait) = std::sync::mpsc::channel();
+        let first = db.write::<(), Error, _>(move |cx| {
+            let _ = begun.send(());
+            wait.recv().expect("the others are queued");
+            meta::set(cx, "a", b"1")
+        });
+        let failing = db.write::<(), Error, _>(|cx| {
+            meta::set(cx, "b", b"1")?;
+            cx.tell(Note::Stop(SessionId::from_bits(1)));
+            Err(Error::NotFound(crate::error::Thing::Agent).into())
+        });
+        let last = db.write::<(), Error, _>(|cx| meta::set(cx, "c", b"1"));
+        let release = async {
+            seen.await.expect("the first runs");
+            while db.queue_depth() < 2 {
+                tokio::task::yield_now().await;
+            }
+            go.send(()).expect("it waits");
+        };
+        let (first, failing, last, ()) = tokio::join!(first, failing, last, release);
+        assert!(first.is_ok() && last.is_ok());
+        assert!(matches!(failing, Err(Error::NotFound(_))));
+        assert_eq!(commits(), before + 1, "they shared a commit");
+        assert!(
+            shared.signals.take_stops().is_empty(),
+            "what was undone is not told"
+        );
+        for (key, there) in [("a", true), ("b", false), ("c", true)] {
+            let found = db.read::<_, Error, _>(move |c| meta::get(c, key)).await;
+            assert_eq!(found.expect("read").is_some(), there, "{key}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_full_disk_refuses_and_passes() {
         let dir = tempfile::tempdir().expect("a directory");
         let db = open(dir.path());

@@ -276,3 +276,35 @@ async fn a_running_session_is_neither_archived_nor_deleted() {
         404
     );
 }
+
+#[tokio::test]
+async fn a_thread_is_found_in_its_own_session_only() {
+    let server = Server::start().await;
+    let (mine, other) = (server.session().await, server.session().await);
+    let foreign = server.thread(&other).await;
+    for thread in [
+        foreign.to_string(),
+        "sthr_1111111111111111111111".to_owned(),
+    ] {
+        let path = format!("/v1/sessions/{mine}/threads/{thread}");
+        for path in [
+            path.clone(),
+            format!("{path}/events"),
+            format!("{path}/stream"),
+        ] {
+            let answer = server.get(&path).await;
+            assert_eq!(
+                (answer.status, answer.message()),
+                (404, "Thread not found."),
+                "{path}"
+            );
+        }
+        assert_eq!(
+            server
+                .post(&format!("{path}/archive"), json!({}))
+                .await
+                .status,
+            404
+        );
+    }
+}

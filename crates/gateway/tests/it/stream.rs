@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Method;
-use contract::ids::EventId;
+use contract::ids::{EventId, ThreadId};
 use gateway::Config;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -29,6 +29,8 @@ struct Reader {
     body: Body,
     text: String,
     frames: VecDeque<Frame>,
+    /// The data of all frames that were returned, pings left out.
+    seen: Vec<Value>,
 }
 
 impl Reader {
@@ -45,6 +47,7 @@ impl Reader {
             body: response.into_body(),
             text: String::new(),
             frames: VecDeque::new(),
+            seen: Vec::new(),
         }
     }
 
@@ -66,7 +69,23 @@ impl Reader {
         }
     }
 
-    /// The data of the next frames up to one of this type, pings left out.
+    /// Everything that was shown so far and is still on its way, as data.
+    async fn rest(&mut self, server: &Server, session: &str) -> Vec<Value> {
+        let title = format!("the end {}", clock::entropy());
+        server
+            .post(&format!("/v1/sessions/{session}"), json!({"title": title}))
+            .await;
+        while self
+            .seen
+            .last()
+            .is_none_or(|data| data["title"] != json!(title))
+        {
+            self.until("session.updated").await;
+        }
+        self.seen.clone()
+    }
+
+    /// The next frames up to one of this type, pings left out.
     async fn until(&mut self, kind: &str) -> Vec<Frame> {
         let mut seen = Vec::new();
         loop {
@@ -77,6 +96,7 @@ impl Reader {
             if frame.event.as_deref() == Some("ping") {
                 continue;
             }
+            self.seen.extend(frame.data.clone());
             let found = frame.kind() == kind;
             seen.push(frame);
             if found {
@@ -168,22 +188,19 @@ async fn a_resumed_stream_has_no_gap_and_no_repeat() {
     for at in [0, 4, log.len() - 1] {
         let last = log[at]["id"].as_str().unwrap();
         let mut reader = Reader::open(&server, &path(&id), Some(last)).await;
-        // The feed holds these already while the log is still being read.
-        let (title, before) = (
-            json!({"title": format!("t{at}")}),
-            server.log(&id).await.len(),
+        // Nothing is read yet: the feed collects what the replay will show as well.
+        server
+            .post(
+                &format!("/v1/sessions/{id}"),
+                json!({"title": format!("t{at}")}),
+            )
+            .await;
+        reader.until("session.updated").await;
+        assert_eq!(
+            reader.rest(&server, &id).await,
+            server.log(&id).await[at + 1..],
+            "from {at}"
         );
-        server.post(&format!("/v1/sessions/{id}"), title).await;
-        let frames = reader.until("session.updated").await;
-        let mut expected = server.log(&id).await[at + 1..].to_vec();
-        let mut seen = frames;
-        while seen.len() < expected.len() {
-            seen.extend(reader.until("session.updated").await);
-        }
-        assert_eq!(seen.len(), before - at, "from {at}");
-        for frame in seen {
-            assert_eq!(frame.data.unwrap(), expected.remove(0), "from {at}");
-        }
     }
     for bad in ["nonsense", "sevt_1111111111111111111111"] {
         let ask = server
@@ -285,6 +302,18 @@ async fn preview(
             "type": "content_delta", "index": 0, "content": {"type": "text", "text": "h"}}}),
     };
     let thread = server.thread(session).await;
+    preview_on(server, session, thread, event, of, kind, json);
+}
+
+fn preview_on(
+    server: &Server,
+    session: &str,
+    thread: ThreadId,
+    event: EventId,
+    of: &'static str,
+    kind: PreviewKind,
+    json: Value,
+) {
     let json = Arc::from(json.to_string());
     let preview = Preview {
         thread,
@@ -310,6 +339,10 @@ async fn previews_come_only_where_they_were_asked_for() {
     preview(&server, &id, thinking, "agent.thinking", PreviewKind::Start).await;
     preview(&server, &id, message, "agent.message", PreviewKind::Start).await;
     preview(&server, &id, message, "agent.message", PreviewKind::Delta).await;
+    let start = json!({"type": "event_start", "event": {"type": "agent.message", "id": thinking}});
+    let other = ThreadId::from_bits(1);
+    let kind = PreviewKind::Start;
+    preview_on(&server, &id, other, thinking, "agent.message", kind, start);
     let mut late = Reader::open(&server, &asked, None).await;
     preview(&server, &id, message, "agent.message", PreviewKind::Delta).await;
     server

@@ -10,10 +10,10 @@ use rusqlite::Connection;
 #[derive(Debug, thiserror::Error)]
 pub enum Unreadable {
     /// The files cannot be copied.
-    #[error("copy the database")]
+    #[error("copy the database: {0}")]
     Copy(#[from] io::Error),
     /// The copy cannot be read.
-    #[error("read the database")]
+    #[error("read the database: {0}")]
     Read(#[from] rusqlite::Error),
 }
 

@@ -21,13 +21,11 @@ use crate::{setting, wait};
 pub const KEY: &str = "lh_testkit0000000000000000000000000000000000";
 
 /// Variables of the host that would change what a test sees.
-const FOREIGN: [&str; 10] = [
+const FOREIGN: [&str; 8] = [
     "ANTHROPIC_API_KEY",
     "ANTHROPIC_BASE_URL",
     "OPENAI_API_KEY",
     "OPENAI_BASE_URL",
-    "LONGHAND_DATA_DIR",
-    "LONGHAND_CONFIG",
     "HTTP_PROXY",
     "http_proxy",
     "ALL_PROXY",
@@ -151,7 +149,11 @@ impl Launch {
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(&self.data_dir);
         command.args(&self.arguments);
-        for name in FOREIGN {
+        for name in FOREIGN
+            .map(OsString::from)
+            .into_iter()
+            .chain(setting::of_servers())
+        {
             command.env_remove(name);
         }
         command

@@ -34,3 +34,16 @@ pub fn binary() -> Option<PathBuf> {
 pub fn patience() -> u32 {
     if read("CI").is_some() { 4 } else { 1 }
 }
+
+/// Settings of a server that happen to be in this environment: a server under test must not see them.
+#[must_use]
+pub fn of_servers() -> Vec<std::ffi::OsString> {
+    let names = std::env::vars_os().map(|(name, _)| name);
+    names
+        .filter(|name| {
+            let name = name.to_string_lossy();
+            // Where the static helper lies is a property of the build, not a setting.
+            name.starts_with("LONGHAND_") && name != "LONGHAND_HAND_BIN"
+        })
+        .collect()
+}

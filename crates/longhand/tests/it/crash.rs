@@ -221,22 +221,34 @@ async fn approach(
             stage.model.reached(&gates).await;
             wait::pass(seed.moment(Duration::from_millis(6))).await;
         }
-        Window::Running | Window::Uncommitted => {
-            let mut called = BTreeSet::new();
-            let enough = if window == Window::Running {
-                SESSIONS
-            } else {
-                1
-            };
-            while called.len() < enough {
-                let next = wait::within("the calls to start", watch.next()).await;
-                let seen = next.expect("the server runs");
-                note(stage, &seen, idle);
-                if seen.event["type"] == "agent.tool_use" {
-                    called.insert(seen.subject);
-                }
-            }
-            wait::pass(seed.moment(Duration::from_millis(150))).await;
+        Window::Running => {
+            seen_by(stage, watch, "agent.tool_use", SESSIONS, idle).await;
+            // Long enough that some commands have begun: the first needs a new sandbox.
+            wait::pass(seed.moment(Duration::from_millis(400))).await;
+        }
+        Window::Uncommitted => {
+            // From the first result on, one call follows the other.
+            seen_by(stage, watch, "agent.tool_result", 1, idle).await;
+            wait::pass(seed.moment(Duration::from_millis(40))).await;
+        }
+    }
+}
+
+/// Waits until so many subjects have shown an event of that type.
+async fn seen_by(
+    stage: &mut Stage,
+    watch: &mut Watch,
+    kind: &str,
+    enough: usize,
+    idle: &mut BTreeSet<usize>,
+) {
+    let mut subjects = BTreeSet::new();
+    while subjects.len() < enough {
+        let seen = wait::within(kind, watch.next()).await;
+        let seen = seen.expect("the server runs");
+        note(stage, &seen, idle);
+        if seen.event["type"] == kind {
+            subjects.insert(seen.subject);
         }
     }
 }

@@ -19,7 +19,7 @@ const CONNECTIONS: usize = 64;
 /// Time of one slice; ours and the floor's take turns.
 const SLICE: Duration = Duration::from_secs(1);
 
-/// Pairs of slices, unless `LONGHAND_BENCH_PAIRS` says otherwise.
+/// Pairs of slices, unless `TESTKIT_BENCH_PAIRS` says otherwise.
 const PAIRS: u64 = 7;
 
 /// Sends to one session before the next one is taken: no client has a thousand messages waiting.
@@ -144,7 +144,7 @@ impl Bench {
 
     async fn create(&self) -> Result<Value, Wrong> {
         let mut pairs = Pairs::default();
-        for _ in 0..setting::number("LONGHAND_BENCH_PAIRS", PAIRS) {
+        for _ in 0..setting::number("TESTKIT_BENCH_PAIRS", PAIRS) {
             self.ours(self.creators(false).await?, &mut pairs).await?;
             pairs
                 .floor
@@ -218,7 +218,7 @@ impl Bench {
         let request = self
             .api
             .request("POST", path, Some(&json!({"events": [message()]})));
-        for pair in 0..setting::number("LONGHAND_BENCH_PAIRS", PAIRS) {
+        for pair in 0..setting::number("TESTKIT_BENCH_PAIRS", PAIRS) {
             let gate = format!("send{pair}");
             let clients = self.senders(&gate, CONNECTIONS).await?;
             self.ours(clients, &mut pairs).await?;

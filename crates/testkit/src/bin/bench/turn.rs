@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use crate::numbers::{median, millis, percentile, rounded};
 use crate::{Wrong, syncs};
 
-/// Rounds, unless `LONGHAND_BENCH_ROUNDS` says otherwise.
+/// Rounds, unless `TESTKIT_BENCH_ROUNDS` says otherwise.
 const ROUNDS: u64 = 40;
 
 /// Calls of the long turn, whose further calls say what a call costs.
@@ -60,7 +60,7 @@ pub(crate) async fn run() -> Result<Value, Wrong> {
     bench.turn(&session, 1).await?;
     let bytes = bench.bytes_of_a_commit(&session).await?;
     let mut times = Times::default();
-    for _ in 0..setting::number("LONGHAND_BENCH_ROUNDS", ROUNDS) {
+    for _ in 0..setting::number("TESTKIT_BENCH_ROUNDS", ROUNDS) {
         bench.round(&session, bytes, &mut times).await?;
     }
     let counted = bench.counted(&session).await?;

@@ -103,6 +103,27 @@ pub(crate) fn get(
     }
 }
 
+/// That a new session may be made from this version, without reading it.
+pub(super) fn check(
+    conn: &Connection,
+    workspace: WorkspaceId,
+    id: AgentId,
+    version: u32,
+) -> Told<()> {
+    let sql = "SELECT t.archived_at IS NOT NULL,
+                 EXISTS (SELECT 1 FROM agent_versions v WHERE v.agent = t.id AND v.version = ?3)
+               FROM agents t WHERE t.id = ?1 AND t.workspace = ?2";
+    let mut statement = conn.prepare_cached(sql)?;
+    let key = (id.to_string(), workspace.to_string(), version);
+    let found = statement.query_row(key, |row| Ok((row.get(0)?, row.get(1)?)));
+    match found.optional()? {
+        None => Err(Thing::Agent.into()),
+        Some((_, false)) => Err(Thing::AgentVersion(version).into()),
+        Some((true, true)) => Err(Error::Archived(Thing::Agent).into()),
+        Some((false, true)) => Ok(()),
+    }
+}
+
 pub(crate) fn update(
     cx: &mut Cx<'_>,
     workspace: WorkspaceId,

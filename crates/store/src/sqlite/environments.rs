@@ -70,6 +70,18 @@ pub(crate) fn get(
     row.ok_or_else(|| Thing::Environment(id).into())
 }
 
+/// That a new session may be made in it, without reading it.
+pub(super) fn check(conn: &Connection, workspace: WorkspaceId, id: EnvironmentId) -> Told<()> {
+    let sql = "SELECT archived_at IS NOT NULL FROM environments WHERE id = ?1 AND workspace = ?2";
+    let mut statement = conn.prepare_cached(sql)?;
+    let key = (id.to_string(), workspace.to_string());
+    match statement.query_row(key, |row| row.get(0)).optional()? {
+        None => Err(Thing::Environment(id).into()),
+        Some(true) => Err(Error::Archived(Thing::Environment(id)).into()),
+        Some(false) => Ok(()),
+    }
+}
+
 pub(crate) fn update(
     cx: &mut Cx<'_>,
     workspace: WorkspaceId,

@@ -14,8 +14,8 @@ use session::{Decision, Input, Intent, Placed, Record, State, Step};
 
 use super::fault::is_taken;
 use super::row::{int, json, map_text, text};
-use super::sessions::{resolve, status_name, within};
-use super::{Cx, Fault, Note, Told, runs};
+use super::sessions::{status_name, within};
+use super::{Cx, Fault, Note, Told, agents, environments, runs, vaults};
 use crate::error::{Conflict, SubmitError};
 use crate::events::Stored;
 use crate::feed::Item;
@@ -339,67 +339,70 @@ pub(crate) fn create(
     now: Micros,
     entropy: u128,
 ) -> Told<SessionRow> {
-    let (workspace, environment) = (new.workspace, new.environment_id);
-    let version = Some(new.agent_version);
-    resolve(
-        cx.conn,
-        workspace,
-        new.agent_id,
-        version,
-        environment,
-        &new.vault_ids,
-    )?;
-    let mut around = Around::default();
-    (around.now, around.entropy) = (now, entropy);
+    agents::check(cx.conn, new.workspace, new.agent_id, new.agent_version)?;
+    environments::check(cx.conn, new.workspace, new.environment_id)?;
+    for vault in &new.vault_ids {
+        vaults::active(cx.conn, new.workspace, *vault)?;
+    }
+    let around = Around {
+        now,
+        entropy,
+        ..Around::default()
+    };
     let decision = session::open(new.opening, &around);
-    let state = decision.state.clone();
+    let row = SessionRow {
+        id: decision.state.session,
+        workspace: new.workspace,
+        agent_id: new.agent_id,
+        agent_version: new.agent_version,
+        agent: new.agent,
+        environment_id: new.environment_id,
+        environment: new.environment,
+        vault_ids: new.vault_ids,
+        profile: new.profile,
+        state: decision.state.clone(),
+        created_at: now,
+        updated_at: now,
+        archived_at: None,
+    };
+    let num = insert_session(cx.conn, &row)?;
+    move_run(cx, num, false, &decision, &By::Client, now)?;
+    append::<crate::error::Error>(cx, num, decision)?;
+    Ok(row)
+}
+
+fn insert_session(conn: &Connection, row: &SessionRow) -> Told<i64> {
     let sql = "INSERT INTO sessions (id, workspace, agent, agent_version, environment, created_at,
                  title, metadata, vaults, agent_body, environment_body)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
-    let done = cx.conn.prepare_cached(sql)?.execute((
-        state.session.to_string(),
-        workspace.to_string(),
-        new.agent_id.to_string(),
-        new.agent_version,
-        environment.to_string(),
-        now.0,
-        &new.profile.title,
-        map_text(&new.profile.metadata)?,
-        serde_json::to_string(&new.vault_ids)?,
-        new.agent.get(),
-        new.environment.get(),
+    let done = conn.prepare_cached(sql)?.execute((
+        row.id.to_string(),
+        row.workspace.to_string(),
+        row.agent_id.to_string(),
+        row.agent_version,
+        row.environment_id.to_string(),
+        row.created_at.0,
+        &row.profile.title,
+        map_text(&row.profile.metadata)?,
+        serde_json::to_string(&row.vault_ids)?,
+        row.agent.get(),
+        row.environment.get(),
     ));
     match done {
         Err(error) if is_taken(&error) => return Err(Conflict::Exists.into()),
         done => done?,
     };
-    let num = cx.conn.last_insert_rowid();
+    let num = conn.last_insert_rowid();
     let sql = "INSERT INTO session_states (num, generation, status, updated_at, state)
                VALUES (?1, ?2, ?3, ?4, ?5)";
-    cx.conn.prepare_cached(sql)?.execute((
+    conn.prepare_cached(sql)?.execute((
         num,
-        int(state.generation.0),
-        status_name(state.status()),
-        now.0,
-        serde_json::to_string(&state)?,
+        int(row.state.generation.0),
+        status_name(row.state.status()),
+        row.updated_at.0,
+        serde_json::to_string(&row.state)?,
     ))?;
-    move_run(cx, num, false, &decision, &By::Client, now)?;
-    append::<crate::error::Error>(cx, num, decision)?;
-    Ok(SessionRow {
-        id: state.session,
-        workspace,
-        agent_id: new.agent_id,
-        agent_version: new.agent_version,
-        agent: new.agent,
-        environment_id: environment,
-        environment: new.environment,
-        vault_ids: new.vault_ids,
-        profile: new.profile,
-        state,
-        created_at: now,
-        updated_at: now,
-        archived_at: None,
-    })
+    Ok(num)
 }
 
 /// Removes the session at once; its events go in bounded steps, so that a long history stalls nobody.

@@ -191,6 +191,13 @@ async fn creation_checks_what_it_is_made_from_in_its_own_transaction() {
         .await
         .expect("all there");
     f.store
+        .archive_environment(WS, environment, at(2))
+        .await
+        .expect("archived");
+    let new = new_session(1, agent, environment, Vec::new());
+    let refused = f.store.create_session(new, at(3), 1).await;
+    assert!(matches!(refused, Err(Error::Archived(Thing::Environment(e))) if e == environment));
+    f.store
         .archive_agent(WS, agent, at(2))
         .await
         .expect("archived");

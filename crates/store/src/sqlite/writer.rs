@@ -136,6 +136,8 @@ pub(super) struct Writer {
     commits: u64,
     /// Pages in the write-ahead log after the last commit.
     wal_pages: Arc<AtomicI32>,
+    /// Pages it had at the last checkpoint; 0 once it has started over.
+    checkpointed: i32,
 }
 
 impl Writer {
@@ -158,6 +160,7 @@ impl Writer {
             trash,
             commits: 0,
             wal_pages,
+            checkpointed: 0,
         })
     }
 
@@ -178,9 +181,7 @@ impl Writer {
                 Some(Message::Close) => self.queue.close(),
                 None => break,
             }
-            if self.wal_pages.load(Ordering::Relaxed) >= limits::WAL_PAGES {
-                self.checkpoint("PASSIVE");
-            }
+            self.checkpoint_if_long();
         }
         self.checkpoint("TRUNCATE");
     }
@@ -290,6 +291,19 @@ impl Writer {
         }
     }
 
+    /// Checkpoints each time the log has grown by its bound. A reader may keep the log from starting
+    /// over; it then grows on, and is not copied again for every commit.
+    fn checkpoint_if_long(&mut self) {
+        let pages = self.wal_pages.load(Ordering::Relaxed);
+        if pages < self.checkpointed {
+            self.checkpointed = 0;
+        }
+        if pages - self.checkpointed >= limits::WAL_PAGES {
+            self.checkpoint("PASSIVE");
+            self.checkpointed = pages;
+        }
+    }
+
     fn checkpoint(&self, mode: &'static str) {
         let sql = match mode {
             "TRUNCATE" => "PRAGMA wal_checkpoint(TRUNCATE)",
@@ -306,7 +320,6 @@ impl Writer {
                 0
             }
         };
-        self.wal_pages.store(0, Ordering::Relaxed);
     }
 
     fn execute(&self, sql: &str) -> rusqlite::Result<()> {

@@ -189,7 +189,7 @@ impl Api {
             let settled = events.iter().all(|event| !event["processed_at"].is_null());
             let rests = events
                 .last()
-                .is_some_and(|event| event["type"] == "session.status_idle");
+                .is_none_or(|event| event["type"] == "session.status_idle");
             (settled && rests).then_some(events)
         })
         .await

@@ -22,11 +22,11 @@ pub struct Subject {
 
 /// The server with its sessions.
 pub struct Stage {
+    /// The server, unless it was killed just now. First, so that its log is still there when it is dropped.
+    pub server: Option<Server>,
     pub launch: Launch,
     pub model: Model,
     pub subjects: Vec<Subject>,
-    /// The server, unless it was killed just now.
-    pub server: Option<Server>,
     ground: Ground,
 }
 

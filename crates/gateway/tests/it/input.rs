@@ -407,3 +407,36 @@ async fn events_that_are_not_built_name_their_place() {
         answer.message()
     );
 }
+
+#[tokio::test]
+async fn a_refusal_reads_a_little_of_the_body_so_that_its_client_sees_it() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tower::ServiceExt;
+
+    const PIECE: usize = 64 * 1024;
+    let server = Server::start().await;
+    for (path, key, status) in [
+        ("/v1/agents", "wrong", 401),
+        ("/v1/files", &*server.key, 501),
+    ] {
+        for (pieces, least, most) in [(16, 16, 16), (1_000, 32, 200)] {
+            let read = Arc::new(AtomicUsize::new(0));
+            let count = Arc::clone(&read);
+            let stream = futures_util::stream::iter((0..pieces).map(move |_| {
+                count.fetch_add(1, Ordering::Relaxed);
+                Ok::<_, std::convert::Infallible>(vec![b' '; PIECE])
+            }));
+            let request = axum::http::Request::post(path)
+                .header("authorization", format!("Bearer {key}"))
+                .header("anthropic-version", "2026-10-21")
+                .header("anthropic-beta", "managed-agents-2026-04-01")
+                .body(axum::body::Body::from_stream(stream))
+                .unwrap();
+            let response = server.router.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), status);
+            let read = read.load(Ordering::Relaxed);
+            assert!((least..=most).contains(&read), "{path}: {read} of {pieces}");
+        }
+    }
+}

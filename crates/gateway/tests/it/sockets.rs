@@ -190,32 +190,6 @@ async fn a_body_over_the_limit_is_answered_before_the_connection_ends() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_read_by_a_client_that_is_still_sending() {
-    let server = Server::start().await;
-    let mut tasks = JoinSet::new();
-    let address = listen(&server, Limits::default(), &mut tasks).await;
-    let length = 3 * 1024 * 1024;
-    let body = format!("\r\ncontent-length: {length}\r\n\r\n");
-    for (path, key, status) in [
-        ("/v1/agents", "wrong", "401"),
-        ("/v1/files", server.key.as_str(), "501"),
-    ] {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let head = get(path, key)
-            .replacen("GET", "POST", 1)
-            .replace("\r\n\r\n", &body);
-        stream.write_all(head.as_bytes()).await.unwrap();
-        stream.write_all(&vec![b' '; length]).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        assert!(
-            answer.starts_with(&format!("HTTP/1.1 {status}")),
-            "{answer}"
-        );
-    }
-}
-
-#[tokio::test]
 async fn a_body_that_stops_coming_is_a_400() {
     let limits = Limits {
         body_idle: Duration::from_millis(100),

@@ -262,12 +262,9 @@ async fn a_message_that_the_replay_shows_in_its_place_is_not_announced_after_it(
         .await;
     let message = EventId::from_bits(clock::id_bits(clock::now()));
     server.reply(&next, Some((message, "y")), Vec::new()).await;
-    let frames = reader.until("session.status_idle").await;
-    let data = frames
-        .into_iter()
-        .map(|frame| frame.data.unwrap())
-        .collect::<Vec<_>>();
-    assert_eq!(data, server.log(&id).await[1..]);
+    reader.until("session.status_idle").await;
+    let seen = reader.rest(&server, &id).await;
+    assert_eq!(seen, server.log(&id).await[1..]);
 }
 
 #[tokio::test]

@@ -1,12 +1,14 @@
 //! The official SDKs against the real server: Python in a virtual environment, TypeScript from npm, both
 //! pinned and installed on first use.
 
+use std::path::Path;
+
 use crate::run::{cargo, command, root, run};
 
 /// Both languages.
 pub(crate) fn all() -> anyhow::Result<()> {
     run(cargo(&[
-        "build", "--locked", "--bin", "longhand", "--bin", "scripted",
+        "build", "--locked", "-p", "longhand", "-p", "scripted", "--bins",
     ]))?;
     python()?;
     typescript()
@@ -32,11 +34,23 @@ fn python() -> anyhow::Result<()> {
 
 fn typescript() -> anyhow::Result<()> {
     let home = "sdk-tests/typescript";
-    if !root().join(home).join("node_modules").exists() {
+    if !installed(&root().join(home)) {
         run(command(
             "npm",
             &["--prefix", home, "ci", "--no-audit", "--no-fund"],
         ))?;
     }
     run(command("npm", &["--prefix", home, "test", "--silent"]))
+}
+
+/// Whether npm's record of what it installed is younger than what the lock file asks for.
+fn installed(home: &Path) -> bool {
+    let modified = |path: &str| home.join(path).metadata().and_then(|it| it.modified()).ok();
+    match (
+        modified("node_modules/.package-lock.json"),
+        modified("package-lock.json"),
+    ) {
+        (Some(done), Some(asked)) => done >= asked,
+        _ => false,
+    }
 }

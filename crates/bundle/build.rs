@@ -151,5 +151,8 @@ fn fnv(bytes: &[u8]) -> u64 {
 }
 
 fn variable(name: &str) -> Result<String> {
-    env::var(name).map_err(|error| format!("{name}: {error}"))
+    let value = env::var_os(name).ok_or_else(|| format!("{name} is not set"))?;
+    value
+        .into_string()
+        .map_err(|_| format!("{name} is not UTF-8"))
 }

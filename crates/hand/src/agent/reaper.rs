@@ -10,7 +10,7 @@ use std::thread;
 
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, PidfdFlags, WaitId, WaitIdOptions, WaitOptions, pidfd_open, waitid, waitpid,
+    Pid, PidfdFlags, WaitId, WaitIdOptions, WaitOptions, pidfd_open, wait, waitid,
 };
 
 /// How a process ended.
@@ -111,7 +111,7 @@ fn take_ended(shared: &Shared) {
         .waiting
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
-    while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
+    while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
         if let Some(tx) = waiting.remove(&pid) {
             let exit = Exit {
                 code: status.exit_status(),

@@ -11,7 +11,6 @@ use rustix::io::Errno;
 use tokio::time::{Instant, sleep};
 
 use crate::error::{Doing, Error};
-use crate::limits::HANDOVER;
 use crate::provider::SandboxId;
 
 /// What a sandbox's directory holds; each is owned by the sandbox's root.
@@ -27,23 +26,26 @@ const LAYOUT: [&str; 6] = [
 /// How long to wait before asking again for a lock that a dying sandbox still holds.
 const LOCK_RETRY: Duration = Duration::from_millis(5);
 
-pub(super) struct Dirs(PathBuf);
+pub(super) struct Dirs {
+    root: PathBuf,
+    handover: Duration,
+}
 
 impl Dirs {
-    pub(super) fn open(root: PathBuf) -> Result<Self, Error> {
+    pub(super) fn open(root: PathBuf, handover: Duration) -> Result<Self, Error> {
         private_dir(&root)?;
-        Ok(Self(root))
+        Ok(Self { root, handover })
     }
 
     pub(super) fn path(&self, id: &SandboxId) -> PathBuf {
-        self.0.join(id.as_str())
+        self.root.join(id.as_str())
     }
 
     /// The sandboxes that have a directory; what is not named like one is left out.
     pub(super) fn list(&self) -> Result<Vec<SandboxId>, Error> {
-        let doing = || format!("list {}", self.0.display());
+        let doing = || format!("list {}", self.root.display());
         let mut ids = Vec::new();
-        for entry in fs::read_dir(&self.0).doing(doing)? {
+        for entry in fs::read_dir(&self.root).doing(doing)? {
             let name = entry.doing(doing)?.file_name();
             ids.extend(name.to_str().and_then(|name| SandboxId::new(name).ok()));
         }
@@ -58,7 +60,7 @@ impl Dirs {
         loop {
             let doing = || format!("make the directory of sandbox {id}");
             directory(&path, 0o700).doing(doing)?;
-            let lock = take_lock(&path, id).await?;
+            let lock = take_lock(&path, id, self.handover).await?;
             // A delete may have renamed the directory between the two lines above.
             if same_file(&lock, &path.join("lock")) {
                 for name in LAYOUT {
@@ -75,7 +77,7 @@ impl Dirs {
         match fs::symlink_metadata(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).doing(|| format!("look at {}", path.display())),
-            Ok(_) => take_lock(&path, id).await.map(Some),
+            Ok(_) => take_lock(&path, id, self.handover).await.map(Some),
         }
     }
 }
@@ -101,7 +103,7 @@ fn directory(path: &Path, mode: u32) -> io::Result<()> {
 
 /// Waits for a former owner whose sandbox is just dying. The kernel cannot tell when a lock is
 /// free without a thread that blocks, so this asks again, and only while somebody holds it.
-async fn take_lock(path: &Path, id: &SandboxId) -> Result<File, Error> {
+async fn take_lock(path: &Path, id: &SandboxId, handover: Duration) -> Result<File, Error> {
     let doing = || format!("lock sandbox {id}");
     let mut options = OpenOptions::new();
     options
@@ -111,7 +113,7 @@ async fn take_lock(path: &Path, id: &SandboxId) -> Result<File, Error> {
         .truncate(false)
         .mode(0o600);
     let lock = options.open(path.join("lock")).doing(doing)?;
-    let deadline = Instant::now() + HANDOVER;
+    let deadline = Instant::now() + handover;
     loop {
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(lock),

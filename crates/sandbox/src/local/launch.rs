@@ -1,9 +1,10 @@
 //! Owns starting one sandbox: the helper's image, its supervisor, the first words with both.
 //! On any failure nothing of it is left running.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::sync::Arc;
 
@@ -125,6 +126,9 @@ fn image() -> io::Result<OwnedFd> {
         memfd_create("hand", flags | MemfdFlags::EXEC).or_else(|_| memfd_create("hand", flags))?;
     let mut file = File::from(file);
     file.write_all(bundle::HELPER)?;
+    // Executable but not readable for the sandbox's root: so the kernel itself keeps the hand, which
+    // is made from it, closed to everybody inside, from its first instruction.
+    file.set_permissions(Permissions::from_mode(0o711))?;
     let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
     fcntl_add_seals(&file, seals)?;
     Ok(file.into())

@@ -15,12 +15,13 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio_util::task::TaskTracker;
 
 use crate::error::{Doing, Error};
-use crate::limits::ENV_VARS;
+use crate::limits::{ENV_VARS, HANDOVER};
 use crate::provider::{Provider, Report, Sandbox, SandboxId, Spec};
 use dirs::Dirs;
 use ranges::Ranges;
@@ -38,6 +39,9 @@ pub struct Config {
     pub templates: PathBuf,
     /// What sandboxes see as `/usr`, read-only.
     pub usr: PathBuf,
+    /// How long attach and delete wait while another process has the sandbox: long enough for one
+    /// that was just killed to finish dying.
+    pub handover: Duration,
 }
 
 impl Config {
@@ -49,6 +53,7 @@ impl Config {
             trash: parent.join("trash"),
             templates: parent.join("templates"),
             usr: PathBuf::from("/usr"),
+            handover: HANDOVER,
         }
     }
 }
@@ -105,7 +110,7 @@ impl Local {
         };
         let (trash, templates) = (absolute(config.trash)?, absolute(config.templates)?);
         Ok(Self(Arc::new(Shared {
-            dirs: Dirs::open(absolute(dir)?)?,
+            dirs: Dirs::open(absolute(dir)?, config.handover)?,
             templates: Templates::open(templates, config.usr)?,
             trash: Trash::open(trash)?,
             ranges: Arc::default(),

@@ -1,3 +1,33 @@
 //! One binary for all integration tests of the crate: each file is one subject.
+//!
+//! They need what a sandbox needs (root, user namespaces, overlayfs); without it each fails with
+//! the provider's own words about what is missing.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests, and the fixtures that only they use"
+)]
+
+mod attack;
+mod attack_network;
+mod attack_syscalls;
+mod bash;
 mod basics;
+mod files;
+mod life;
+mod process;
+mod search;
 mod support;
+
+#[test]
+fn every_file_here_is_compiled() {
+    let listed = include_str!("main.rs");
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let module = name.trim_end_matches(".rs");
+        assert!(
+            module == "main" || listed.contains(&format!("mod {module};")),
+            "{name}"
+        );
+    }
+}

@@ -1,6 +1,9 @@
 //! Fixtures: a provider in a directory of its own, and short words for tool calls.
 
+use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sandbox::{
     Config, Content, Local, Provider, Sandbox, SandboxId, Spec, Tool, ToolCall, ToolOutput,
@@ -12,27 +15,49 @@ use tokio_util::sync::CancellationToken;
 /// A provider whose directory goes with it.
 pub struct Host {
     pub local: Local,
-    pub dir: TempDir,
+    dir: TempDir,
 }
 
 pub fn host() -> Host {
     let dir = tempfile::tempdir().unwrap();
-    let sandboxes = dir.path().join("sandboxes");
+    let local = local_in(dir.path().to_owned());
+    Host { local, dir }
+}
+
+pub fn local_in(dir: PathBuf) -> Local {
+    let sandboxes = dir.join("sandboxes");
     let config = Config::beside(&sandboxes);
-    Host {
-        local: Local::new(sandboxes, config).unwrap(),
-        dir,
-    }
+    Local::new(sandboxes, config).unwrap()
+}
+
+/// A provider that does not wait for another owner.
+pub fn impatient_in(dir: PathBuf) -> Local {
+    let sandboxes = dir.join("sandboxes");
+    let mut config = Config::beside(&sandboxes);
+    config.handover = Duration::ZERO;
+    Local::new(sandboxes, config).unwrap()
+}
+
+pub fn id(name: &str) -> SandboxId {
+    SandboxId::new(name).unwrap()
 }
 
 impl Host {
     /// Attaches, or fails with the provider's own words.
     pub async fn attach(&self, name: &str) -> Arc<dyn Sandbox> {
-        let spec = Spec::new(SandboxId::new(name).unwrap());
-        match self.local.attach(spec).await {
-            Ok(sandbox) => sandbox,
-            Err(error) => panic!("no sandbox on this host: {error}: {error:?}"),
-        }
+        attach(&self.local, name).await
+    }
+
+    /// A path on the host below the provider's directory.
+    pub fn path(&self, below: &str) -> PathBuf {
+        self.dir.path().join(below)
+    }
+}
+
+pub async fn attach(local: &Local, name: &str) -> Arc<dyn Sandbox> {
+    match local.attach(Spec::new(id(name))).await {
+        Ok(sandbox) => sandbox,
+        Err(error) => panic!("no sandbox on this host: {error}: {error:?}"),
     }
 }
 
@@ -52,9 +77,38 @@ pub async fn ok(sandbox: &Arc<dyn Sandbox>, command: &str) -> String {
     text(&output)
 }
 
+/// What a Python program in the sandbox prints. It has `call(number, *arguments)`, which gives the
+/// name of the errno of a raw system call, or its result.
+pub async fn python(sandbox: &Arc<dyn Sandbox>, program: &str) -> String {
+    const PRELUDE: &str = "import ctypes, errno, os, signal, socket, struct, sys\n\
+        libc = ctypes.CDLL(None, use_errno=True)\n\
+        def call(number, *arguments):\n    \
+            result = libc.syscall(ctypes.c_long(number), *[ctypes.c_long(a) if isinstance(a, int) else a for a in arguments])\n    \
+            return errno.errorcode[ctypes.get_errno()] if result == -1 else result\n\
+        def tried(action):\n    \
+            try: return action()\n    \
+            except OSError as e: return errno.errorcode[e.errno]\n";
+    let input = json!({ "file_path": "/tmp/attack.py", "content": format!("{PRELUDE}{program}") });
+    let written = call(sandbox, Tool::Write, input).await;
+    assert!(!written.is_error, "{}", text(&written));
+    ok(sandbox, "/usr/bin/python3 /tmp/attack.py").await
+}
+
 pub fn text(output: &ToolOutput) -> String {
     match output.content.as_slice() {
         [Content::Text { text }] => text.clone(),
         other => panic!("not one text: {other:?}"),
+    }
+}
+
+/// Waits for a condition; the deadline only ends a test that has failed.
+pub async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while !condition().await {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "never happened: {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

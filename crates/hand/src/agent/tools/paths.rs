@@ -166,7 +166,7 @@ impl Target {
 pub(super) fn real_path(file: &impl AsFd) -> Result<PathBuf, String> {
     let link = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
     let path = rustix::fs::readlinkat(CWD, link, Vec::new());
-    let path = path.map_err(|errno| explain(errno).to_owned())?;
+    let path = path.map_err(explain)?;
     Ok(PathBuf::from(
         String::from_utf8_lossy(path.to_bytes()).into_owned(),
     ))

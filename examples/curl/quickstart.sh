@@ -13,12 +13,12 @@ api() { # METHOD PATH [BODY]
     --header 'anthropic-version: 2026-10-21' --header 'anthropic-beta: managed-agents-2026-04-01' \
     ${3:+--data "$3"}
 }
-id() { grep --only-matching "\"id\":\"$1_[^\"]*" | head --lines 1 | cut --delimiter '"' --fields 4; }
+id() { grep -o "\"id\":\"$1_[^\"]*" | head -n 1 | cut -d '"' -f 4; }
 
 agent=$(api POST /v1/agents '{"name":"Quickstart","model":"claude-sonnet-5-5","tools":[{"type":"agent_toolset_20260401"}]}' | id agent)
 environment=$(api POST /v1/environments "{\"name\":\"quickstart $agent\"}" | id env)
 message="{\"type\":\"user.message\",\"content\":[{\"type\":\"text\",\"text\":\"$task\"}]}"
 session=$(api POST /v1/sessions "{\"agent\":\"$agent\",\"environment_id\":\"$environment\",\"initial_events\":[$message]}" | id sesn)
-until api GET "/v1/sessions/$session" | grep --quiet '"status":"idle"'; do sleep 1; done
+until api GET "/v1/sessions/$session" | grep -q '"status":"idle"'; do sleep 1; done
 api GET "/v1/sessions/$session/events?types[]=agent.tool_use&types[]=agent.tool_result&types[]=agent.message&types[]=session.error"
 echo

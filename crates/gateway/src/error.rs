@@ -169,6 +169,7 @@ fn refusal(refused: &Refused, meta: Meta) -> ApiError {
         Refused::Archived => ApiError::conflict(message),
         Refused::Running { .. }
         | Refused::WaitingOn { .. }
+        | Refused::TooManyPairs { .. }
         | Refused::UnknownCall { .. }
         | Refused::UnknownThread { .. } => ApiError::invalid(message),
         Refused::InboxFull { .. } => ApiError::new(ErrorKind::RateLimit, message).retry_after(1),

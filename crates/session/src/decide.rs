@@ -263,6 +263,12 @@ fn update(
             None => profile.metadata.remove(&key),
         };
     }
+    // The edge checked against what it had read; two updates at once are checked here.
+    if profile.metadata.len() > limits::METADATA_PAIRS {
+        return Err(Refused::TooManyPairs {
+            limit: limits::METADATA_PAIRS,
+        });
+    }
     if profile != around.profile {
         let title = (profile.title != around.profile.title).then(|| profile.title.clone());
         let metadata = (profile.metadata != around.profile.metadata

@@ -157,6 +157,12 @@ pub enum Refused {
         /// How many may wait.
         limit: u32,
     },
+    /// The update would leave too many metadata pairs.
+    #[error("metadata: at most {limit} pairs may remain after an update")]
+    TooManyPairs {
+        /// How many may remain.
+        limit: usize,
+    },
     /// A fact of a generation that no longer holds the session.
     #[error("generation {} no longer holds the session: {} does", given.0, held.0)]
     Stale {

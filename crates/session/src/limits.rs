@@ -13,4 +13,7 @@ pub const TOOL_ROUNDS: u32 = 500;
 /// Times a turn may be taken up again after its runner was lost without the turn getting any further.
 pub const RECOVERIES: u32 = 5;
 
+/// Metadata pairs of a session after an update (api.md §1.5).
+pub const METADATA_PAIRS: usize = 16;
+
 const _: () = assert!(SEND <= INBOX as usize);

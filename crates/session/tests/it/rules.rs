@@ -440,3 +440,26 @@ fn the_inbox_is_bounded() {
         }
     );
 }
+
+#[test]
+fn two_updates_cannot_add_up_to_more_metadata_than_one_may_have() {
+    let mut world = World::new(5, Vec::new());
+    let update = |from: usize, to: usize| {
+        let metadata = (from..to)
+            .map(|n| (format!("k{n}"), Some("v".to_owned())))
+            .collect();
+        Input::Command(Command::Update {
+            title: contract::patch::Patch::Absent,
+            metadata,
+        })
+    };
+    world.submit(update(0, 10)).unwrap();
+    let refused = world.submit(update(10, 20)).unwrap_err();
+    assert_eq!(
+        refused,
+        Refused::TooManyPairs {
+            limit: session::limits::METADATA_PAIRS
+        }
+    );
+    assert_eq!(world.profile.metadata.len(), 10);
+}

@@ -313,6 +313,7 @@ fn read(cx: &Cx<'_>, session: SessionId, thread: ThreadId, agent: AgentId) {
     ok(events::seq_of(cx.conn, session, EventId::from_bits(7)));
     ok(events::transcript(cx.conn, session, thread, 0, 10));
     ok(sessions::get(cx.conn, WS.into(), session));
+    ok(sessions::existing(cx.conn, &[session]));
     for list in lists(session) {
         for agent_id in [None, Some(agent)] {
             let filter = SessionFilter {

@@ -352,3 +352,25 @@ async fn a_contradiction_stores_nothing_and_leaves_the_store_up() {
     assert!(fine.is_ok());
     let _ = clock::now();
 }
+
+#[tokio::test]
+async fn a_deletion_wakes_the_waiter_and_the_session_no_longer_exists() {
+    let f = Fixture::new();
+    let (kept, gone) = (idle(&f.store).await, idle(&f.store).await);
+    let stranger = SessionId::from_bits(99);
+    let delete = session::Input::Command(Command::Delete);
+    let deleted = f
+        .store
+        .submit(WS, gone.id, delete, at(3), clock::entropy())
+        .await;
+    deleted.expect("deleted");
+    let woken = tokio::time::timeout(
+        std::time::Duration::from_secs(30),
+        f.store.session_deleted(),
+    );
+    woken
+        .await
+        .expect("a wake-up that came before its waiter is kept");
+    let asked = vec![kept.id, gone.id, stranger];
+    assert_eq!(f.store.existing(asked).await.expect("a read"), [kept.id]);
+}

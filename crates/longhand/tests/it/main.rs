@@ -1,5 +1,7 @@
 //! The binary from outside: what survives a kill and a power cut, and how it stops when asked to.
 
+#![allow(clippy::panic, clippy::unwrap_used, missing_docs)]
+
 mod crash;
 mod drain;
 mod power;

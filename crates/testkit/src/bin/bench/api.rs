@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::floor::{self, Floor};
 use crate::load::{Client, slice};
-use crate::numbers::{Sample, median, rounded};
+use crate::numbers::{Sample, median, millis, percentile, rounded};
 use crate::{Wrong, syncs};
 
 const CONNECTIONS: usize = 64;
@@ -22,11 +22,20 @@ const SLICE: Duration = Duration::from_secs(1);
 /// Pairs of slices, unless `TESTKIT_BENCH_PAIRS` says otherwise.
 const PAIRS: u64 = 7;
 
-/// Sends to one session before the next one is taken: no client has a thousand messages waiting.
-const SENDS: usize = 200;
+/// Sends to one session before the next one is taken: few clients have more messages waiting than that.
+const SENDS: usize = 25;
 
-/// Turns that run beside the paced sends.
-const TURNS: usize = 8;
+/// Sessions of each connection.
+const SESSIONS: usize = 8;
+
+/// Sends to one session, in turn, for what a message costs that finds many waiting (at most 1,000 may).
+const DEEP: usize = 900;
+
+/// Sessions whose turns run beside the paced sends, each with a new turn this often.
+const TURNS: (usize, Duration) = (8, Duration::from_millis(100));
+
+/// Turns of one session before the next one is taken: the history that each request repeats stays short.
+const HISTORY: usize = 20;
 
 /// Paced sends a second, over this many connections.
 const PACED: (u32, usize) = (500, 16);
@@ -62,10 +71,13 @@ pub(crate) async fn run() -> Result<Value, Wrong> {
     };
     let create = bench.create().await?;
     let send = bench.send().await?;
+    let deep = bench.deep().await?;
+    let edge = bench.edge().await?;
     let beside = bench.beside_turns().await?;
     Ok(json!({
         "bench": "api", "connections": CONNECTIONS, "slice_seconds": SLICE.as_secs_f64(),
         "create": create, "send": send, "send_while_turns_run": beside,
+        "send_by_depth": deep, "edge_without_store": edge,
     }))
 }
 
@@ -159,13 +171,9 @@ impl Bench {
     async fn senders(&self, gate: &str, connections: usize) -> Result<Vec<Client>, Wrong> {
         let mut clients = Vec::new();
         for sessions in self.waiting(gate, connections).await? {
-            let requests = sessions.iter().flat_map(|session| {
-                let path = format!("/v1/sessions/{session}/events");
-                let request =
-                    self.api
-                        .request("POST", &path, Some(&json!({"events": [message()]})));
-                std::iter::repeat_n(request, SENDS)
-            });
+            let requests = sessions
+                .iter()
+                .flat_map(|session| std::iter::repeat_n(self.sending(session), SENDS));
             let requests = requests.collect::<Vec<_>>();
             let most = requests.len();
             clients.push(Client::new(self.server.address(), requests, most).await?);
@@ -173,7 +181,7 @@ impl Bench {
         Ok(clients)
     }
 
-    /// Two sessions for each connection.
+    /// [`SESSIONS`] for each connection.
     async fn waiting(&self, gate: &str, connections: usize) -> Result<Vec<Vec<String>>, Wrong> {
         let mut tasks = JoinSet::new();
         for _ in 0..connections {
@@ -181,7 +189,7 @@ impl Bench {
             let steps = json!([{"text": "in two pieces", "chunks": 2, "wait_mid": gate}]);
             tasks.spawn(async move {
                 let mut sessions = Vec::new();
-                for _ in 0..2 {
+                for _ in 0..SESSIONS {
                     let session = api.session(&ground).await?;
                     api.send(&session, &[script::message("bench", &steps)])
                         .await?;
@@ -238,6 +246,46 @@ impl Bench {
         Ok(pairs.shown(synced))
     }
 
+    /// What a send costs when nothing waits in its session, and when much does.
+    async fn deep(&self) -> Result<Value, Wrong> {
+        let sessions = self.waiting("deep", 1).await?;
+        let session = sessions
+            .first()
+            .and_then(|s| s.first())
+            .ok_or("no session")?;
+        let request = self.sending(session);
+        let mut latencies = Vec::new();
+        for _ in 0..DEEP {
+            let client = Client::new(self.server.address(), vec![request.clone()], 1).await?;
+            latencies.extend(slice(vec![client], SLICE, None).await?.latencies);
+        }
+        self.settle("deep").await;
+        let middle = |part: &[Duration]| millis(percentile(part, 50));
+        let (first, last) = (latencies.get(..100), latencies.get(DEEP - 100..));
+        Ok(json!({
+            "p50_ms_of_the_first_100": first.map(middle), "p50_ms_of_the_last_100": last.map(middle),
+        }))
+    }
+
+    /// The whole edge with a route that asks no store: what is left of the floor before anything is kept.
+    async fn edge(&self) -> Result<Value, Wrong> {
+        let request = self
+            .api
+            .request("GET", "/v1/models/claude-sonnet-5-5", None);
+        let mut clients = Vec::new();
+        for _ in 0..CONNECTIONS {
+            clients
+                .push(Client::new(self.server.address(), vec![request.clone()], usize::MAX).await?);
+        }
+        Ok(slice(clients, SLICE, None).await?.shown())
+    }
+
+    fn sending(&self, session: &str) -> Vec<u8> {
+        let path = format!("/v1/sessions/{session}/events");
+        self.api
+            .request("POST", &path, Some(&json!({"events": [message()]})))
+    }
+
     /// Sends at a steady pace while whole turns run in other sessions.
     async fn beside_turns(&self) -> Result<Value, Wrong> {
         let (rate, connections) = PACED;
@@ -245,7 +293,7 @@ impl Bench {
         let clients = self.senders("beside", connections).await?;
         let mut turns = JoinSet::new();
         let end = Instant::now() + time;
-        for _ in 0..TURNS {
+        for _ in 0..TURNS.0 {
             turns.spawn(turns_until(self.api.clone(), self.ground.clone(), end));
         }
         let pace = Duration::from_secs(1) * u32::try_from(connections)? / rate;
@@ -262,19 +310,27 @@ impl Bench {
     }
 }
 
-/// One session that runs turn after turn; how many.
+/// Turn after turn at a steady pace, in one session after the other; how many.
 async fn turns_until(api: Api, ground: Ground, end: Instant) -> Result<u32, Wrong> {
-    let session = api.session(&ground).await?;
-    let mut stream = api.stream(&session, false).await?;
     let mut done = 0;
-    while Instant::now() < end {
-        api.send(&session, &[message()]).await?;
-        while let Some(event) = stream.next().await? {
-            if event["type"] == "session.status_idle" {
+    let mut due = Instant::now();
+    while due < end {
+        let session = api.session(&ground).await?;
+        let mut stream = api.stream(&session, false).await?;
+        for _ in 0..HISTORY {
+            tokio::time::sleep_until(due.into()).await;
+            due = Instant::now().max(due + TURNS.1);
+            api.send(&session, &[message()]).await?;
+            while let Some(event) = stream.next().await? {
+                if event["type"] == "session.status_idle" {
+                    break;
+                }
+            }
+            done += 1;
+            if due >= end {
                 break;
             }
         }
-        done += 1;
     }
     Ok(done)
 }

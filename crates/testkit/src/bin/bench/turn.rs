@@ -11,6 +11,7 @@ use testkit::model::Model;
 use testkit::process::{Launch, Server};
 use testkit::{script, setting};
 use tokio::net::TcpStream;
+use tokio::sync::Mutex;
 
 use crate::numbers::{median, millis, percentile, rounded};
 use crate::{Wrong, syncs};
@@ -24,9 +25,11 @@ const CALLS: usize = 5;
 struct Bench {
     launch: Launch,
     server: Server,
-    model: Model,
+    /// Kept: the server asks it.
+    _model: Model,
     api: Api,
     ground: Ground,
+    to_model: Mutex<Conn<TcpStream>>,
 }
 
 /// Times of one round.
@@ -48,16 +51,19 @@ pub(crate) async fn run() -> Result<Value, Wrong> {
     let server = launch.start().await;
     let api = server.api();
     let ground = api.ground().await?;
+    let to_model = Mutex::new(Conn::new(TcpStream::connect(model.address()).await?));
     let bench = Bench {
+        to_model,
         launch,
         server,
-        model,
+        _model: model,
         api,
         ground,
     };
     let session = bench.api.session(&bench.ground).await?;
-    // The first turn makes the sandbox; it is not counted.
+    // The first turn makes the sandbox, the first request the connection; they are not counted.
     bench.turn(&session, 1).await?;
+    bench.ask_model().await?;
     let bytes = bench.bytes_of_a_commit(&session).await?;
     let mut times = Times::default();
     for _ in 0..setting::number("TESTKIT_BENCH_ROUNDS", ROUNDS) {
@@ -169,8 +175,9 @@ impl Bench {
             headers,
             Some(body.to_string().as_bytes()),
         );
+        // On a connection that was used before, as the server's are.
+        let mut conn = self.to_model.lock().await;
         let begun = Instant::now();
-        let mut conn = Conn::new(TcpStream::connect(self.model.address()).await?);
         conn.send(&bytes).await?;
         let mut head = conn.head().await?;
         let (mut first, mut text) = (None, String::new());

@@ -10,6 +10,9 @@ pub const BODY_BYTES: usize = 32 * 1024 * 1024;
 pub const CALLS: usize = 32;
 /// Processes started by `spawn` that run at once; one more is refused.
 pub const PROCESSES: usize = 32;
+/// Processes and threads that the hand may have beyond what its children may: enough for one more
+/// round of calls.
+pub const PROCESS_RESERVE: u64 = 64;
 /// Bytes of one chunk of a process's stream.
 pub const CHUNK_BYTES: usize = 32 * 1024;
 /// Chunks of one stream that may be on their way unacknowledged: 1 MiB a stream.
@@ -47,5 +50,6 @@ pub const PREVIEW_CHARS: usize = 2_000;
 
 const _: () = assert!(PDF_BYTES as usize * 4 / 3 + 64 * 1024 < BODY_BYTES);
 const _: () = assert!(WRITE_BYTES < BODY_BYTES && BASH_COMMAND_BYTES < BODY_BYTES);
+const _: () = assert!(PROCESS_RESERVE as usize > CALLS);
 const _: () = assert!(2 * PREVIEW_CHARS < SPILL_CHARS);
 const _: () = assert!(BASH_OUTPUT_BYTES < BODY_BYTES && CHUNK_BYTES < BODY_BYTES);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
@@ -35,6 +35,8 @@ struct Process {
     stdout: Window,
     stderr: Window,
     open: AtomicUsize,
+    /// Its number may belong to another process by now.
+    reaped: AtomicBool,
 }
 
 /// Chunks that may still be sent; a killed process's output is read and dropped instead.
@@ -105,6 +107,7 @@ impl Processes {
             stdout: Window::new(),
             stderr: Window::new(),
             open: AtomicUsize::new(PARTS),
+            reaped: AtomicBool::new(false),
         });
         self.lock().insert(id, Arc::clone(&process));
         self.sender.send(&FromHand::Spawned { id }, &[]);
@@ -124,6 +127,7 @@ impl Processes {
                 code: None,
                 signal: None,
             });
+            process.reaped.store(true, Ordering::SeqCst);
             sender.send(&FromHand::Exited { id, code, signal }, &[]);
             process.part_ended(id, &table);
         })?;
@@ -173,7 +177,18 @@ impl Processes {
 
     pub(crate) fn kill(&self, id: Id) {
         let Some(process) = self.get(id) else { return };
-        tree::kill(process.pid);
+        let (pid, reaped) = (process.pid, process.reaped.load(Ordering::SeqCst));
+        // Killing waits for the dead, and this thread reads what the server says next.
+        let kill = move || {
+            if reaped {
+                tree::kill_group(pid)
+            } else {
+                tree::kill(pid)
+            }
+        };
+        if named("kill").spawn(kill).is_err() {
+            kill();
+        }
         process
             .stdin
             .lock()

@@ -10,8 +10,11 @@ use std::thread;
 
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, PidfdFlags, WaitId, WaitIdOptions, WaitOptions, pidfd_open, wait, waitid,
+    Pid, PidfdFlags, Resource, Rlimit, WaitId, WaitIdOptions, WaitOptions, getrlimit, pidfd_open,
+    prlimit, wait, waitid,
 };
+
+use crate::limits::PROCESS_RESERVE;
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +72,7 @@ impl Reaper {
         prepare()?;
         let child = command.spawn()?;
         let pid = Pid::from_child(&child);
+        keep_a_reserve(pid);
         let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
         let (tx, exit) = sync_channel(1);
         waiting.insert(pid, tx);
@@ -80,6 +84,20 @@ impl Reaper {
             exit,
         })
     }
+}
+
+/// Lets a child and its descendants make a few processes fewer than the hand, so that a fork bomb
+/// does not take from the hand the threads that answer the next call.
+fn keep_a_reserve(child: Pid) {
+    let own = getrlimit(Resource::Nproc);
+    let Some(most) = own.maximum else { return };
+    let most = Some(most.saturating_sub(PROCESS_RESERVE));
+    let limit = Rlimit {
+        current: most,
+        maximum: most,
+    };
+    // It may have ended already; without the limit it is only less well bounded.
+    let _ = prlimit(Some(child), Resource::Nproc, limit);
 }
 
 fn reap(shared: &Shared) {

@@ -40,6 +40,9 @@ pub(crate) enum Ended {
     Cancelled,
 }
 
+/// From where to look for the status pipe's number in bash: out of the way of what scripts use.
+const STATUS_NUMBER: i32 = 231;
+
 pub(crate) struct Shell {
     pid: Pid,
     pidfd: OwnedFd,
@@ -76,6 +79,7 @@ impl Shell {
             .stdin(stdin_rx)
             .stdout(output_tx.try_clone()?)
             .stderr(Stdio::from(output_tx));
+        let status_tx = rustix::io::fcntl_dupfd_cloexec(&status_tx, STATUS_NUMBER)?;
         let status_number = status_tx.as_raw_fd();
         let started = reaper.spawn(&mut command, || {
             Ok(rustix::io::fcntl_setfd(

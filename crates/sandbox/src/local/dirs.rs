@@ -52,23 +52,29 @@ impl Dirs {
         Ok(ids)
     }
 
-    /// Makes what is missing of the sandbox's directory and takes its lock.
+    /// Makes the sandbox's directory if it is missing and takes its lock.
     ///
     /// Cancel safe: yes.
     pub(super) async fn lock(&self, id: &SandboxId) -> Result<File, Error> {
         let path = self.path(id);
         loop {
-            let doing = || format!("make the directory of sandbox {id}");
-            directory(&path, 0o700).doing(doing)?;
+            directory(&path, 0o700).doing(|| format!("make the directory of sandbox {id}"))?;
             let lock = take_lock(&path, id, self.handover).await?;
             // A delete may have renamed the directory between the two lines above.
             if same_file(&lock, &path.join("lock")) {
-                for name in LAYOUT {
-                    directory(&path.join(name), 0o755).doing(doing)?;
-                }
                 return Ok(lock);
             }
         }
+    }
+
+    /// Makes what is missing in a locked sandbox's directory. Blocks: on a busy disk a new directory
+    /// takes milliseconds.
+    pub(super) fn fill(&self, id: &SandboxId) -> Result<(), Error> {
+        let path = self.path(id);
+        LAYOUT.iter().try_for_each(|name| {
+            let made = directory(&path.join(name), 0o755);
+            made.doing(|| format!("make `{name}` of sandbox {id}"))
+        })
     }
 
     /// The lock of a sandbox that has a directory.

@@ -49,8 +49,9 @@ pub(super) struct Supervisor {
 
 pub(super) async fn launch(shared: &Arc<Shared>, spec: Spec) -> Result<Running, Error> {
     let lock = shared.dirs.lock(&spec.id).await?;
-    let prepared = Arc::clone(shared);
+    let (prepared, id) = (Arc::clone(shared), spec.id.clone());
     let blocking = tokio::task::spawn_blocking(move || {
+        prepared.dirs.fill(&id)?;
         Ok::<_, Error>((prepared.templates.host()?, prepared.helper()?))
     });
     let (template, helper) = match blocking.await {
@@ -86,7 +87,7 @@ pub(super) async fn launch(shared: &Arc<Shared>, spec: Spec) -> Result<Running, 
             });
         }
     };
-    Ok(Running::new(client, supervisor, range, &shared.tasks))
+    Ok(Running::new(client, supervisor, range, shared, spec.id))
 }
 
 fn volume((source, target, read_only): &(&str, &str, bool)) -> Volume {

@@ -1,11 +1,16 @@
 //! Owns finding out what this host can do, by doing it with a sandbox that is thrown away.
 
+use std::sync::Arc;
+
 use tokio_util::sync::CancellationToken;
 
 use super::Local;
 use crate::error::Error;
-use crate::provider::{Finding, Provider, Report, SandboxId, Spec, ToolCall};
+use crate::provider::{Finding, Provider, Report, Sandbox, SandboxId, Spec, ToolCall};
 use hand::wire::Tool;
+
+/// What agents use most; none is needed to run a sandbox.
+const EXPECTED: &[&str] = &["git", "python3", "node"];
 
 pub(super) async fn probe(local: &Local) -> Report {
     let mut findings = vec![Finding {
@@ -15,8 +20,12 @@ pub(super) async fn probe(local: &Local) -> Report {
         detail: format!("{}, {} bytes", bundle::HELPER_TARGET, bundle::HELPER.len()),
         mend: String::new(),
     }];
-    findings.push(match whole(local).await {
-        Ok(()) => Finding {
+    let tried = whole(local).await;
+    if let Ok(programs) = &tried {
+        findings.extend(programs.iter().map(|(name, there)| program(name, *there)));
+    }
+    findings.push(match tried {
+        Ok(_) => Finding {
             what: "a whole sandbox that runs a command".to_owned(),
             ok: true,
             required: true,
@@ -41,23 +50,51 @@ pub(super) async fn probe(local: &Local) -> Report {
     Report { findings }
 }
 
-async fn whole(local: &Local) -> Result<(), Error> {
+fn program(name: &str, there: bool) -> Finding {
+    let (detail, mend) = if there {
+        ("found in the sandbox".to_owned(), String::new())
+    } else {
+        let mend =
+            format!("install {name} under /usr: sandboxes see the host's /usr and nothing else");
+        ("not found in the sandbox".to_owned(), mend)
+    };
+    Finding {
+        what: format!("{name} for agents"),
+        ok: there,
+        required: false,
+        detail,
+        mend,
+    }
+}
+
+/// Runs a sandbox, and says for each of [`EXPECTED`] whether it is there.
+async fn whole(local: &Local) -> Result<Vec<(&'static str, bool)>, Error> {
     let id = SandboxId::new(format!("probe-{}", std::process::id()))?;
     let sandbox = local.attach(Spec::new(id.clone())).await?;
-    let input = serde_json::json!({ "command": "test -w /workspace && test $(id -u) = 0" });
+    let runs = run(&sandbox, "test -w /workspace && test \"$(id -u)\" = 0").await;
+    let mut found = Vec::with_capacity(EXPECTED.len());
+    for name in EXPECTED {
+        let there = run(&sandbox, &format!("command -v {name}")).await;
+        found.push((*name, there.unwrap_or(false)));
+    }
+    drop(sandbox);
+    local.delete(&id).await?;
+    if runs? {
+        return Ok(found);
+    }
+    Err(Error::Unsupported {
+        step: "run a command in a sandbox".to_owned(),
+        errno: 0,
+        hint: "it started, but /bin/bash does not work there: is bash under /usr?".to_owned(),
+    })
+}
+
+async fn run(sandbox: &Arc<dyn Sandbox>, command: &str) -> Result<bool, Error> {
+    let input = serde_json::json!({ "command": command });
     let call = ToolCall {
         name: Tool::Bash,
         input,
     };
     let ran = sandbox.tool(call, CancellationToken::new()).await;
-    drop(sandbox);
-    local.delete(&id).await?;
-    if ran?.is_error {
-        return Err(Error::Unsupported {
-            step: "run a command in a sandbox".to_owned(),
-            errno: 0,
-            hint: "it started, but /bin/bash does not work there: is bash under /usr?".to_owned(),
-        });
-    }
-    Ok(())
+    ran.map(|output| !output.is_error)
 }

@@ -1,18 +1,20 @@
 //! Owns one running sandbox: its supervisor, its end, and what callers do with it in between.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tokio_util::task::TaskTracker;
 
 use super::client::Client;
 use super::launch::Supervisor;
 use super::ranges::Range;
+use super::{Live, Shared, Slot};
 use crate::error::Error;
 use crate::limits::STOP;
 use crate::process::{Command, Process};
-use crate::provider::{Sandbox, ToolCall};
+use crate::provider::{Sandbox, SandboxId, ToolCall};
 use hand::wire::Output;
 
 pub(super) struct Running {
@@ -28,17 +30,19 @@ impl Running {
         client: Client,
         supervisor: Supervisor,
         range: Range,
-        tasks: &TaskTracker,
+        shared: &Shared,
+        id: SandboxId,
     ) -> Self {
         let stop = CancellationToken::new();
         let (ended_tx, ended) = watch::channel(false);
-        tasks.spawn(watch_over(
-            supervisor,
-            range,
-            stop.clone(),
-            client.clone(),
-            ended_tx,
-        ));
+        let live = Arc::clone(&shared.live);
+        let watched = watch_over(supervisor, range, stop.clone(), client.clone());
+        shared.tasks.spawn(async move {
+            watched.await;
+            forget(&live, &id);
+            // Nobody may be waiting for it.
+            let _ = ended_tx.send(true);
+        });
         Self {
             client,
             ended,
@@ -60,7 +64,6 @@ async fn watch_over(
     range: Range,
     stop: CancellationToken,
     client: Client,
-    ended: watch::Sender<bool>,
 ) {
     let report = stop
         .run_until_cancelled(supervisor.report())
@@ -77,8 +80,16 @@ async fn watch_over(
         tracing::warn!(?killed, "a supervisor did not end and was killed");
     }
     drop(range);
-    // Nobody may be waiting for it.
-    let _ = ended.send(true);
+}
+
+/// An ended sandbox leaves nothing behind in memory. One that was attached meanwhile stays.
+fn forget(live: &Mutex<Live>, id: &SandboxId) {
+    let mut live = live.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(Slot::Running(running)) = live.get(id)
+        && running.upgrade().is_none_or(|running| !running.is_alive())
+    {
+        live.remove(id);
+    }
 }
 
 #[async_trait]

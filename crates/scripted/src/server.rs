@@ -8,6 +8,7 @@ use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State as Shared};
 use axum::response::Response;
 use axum::routing::{get, post};
+use axum::serve::ListenerExt as _;
 use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::{Value, json};
@@ -48,6 +49,12 @@ impl Scripted {
         let stop = state.stop.clone();
         state.tasks.spawn(async move {
             let drained = stop.clone();
+            // Answers are small and wait for nothing more.
+            let listener = listener.tap_io(|stream| {
+                if let Err(error) = stream.set_nodelay(true) {
+                    eprintln!("scripted: TCP_NODELAY: {error}");
+                }
+            });
             let serve = axum::serve(
                 listener,
                 app.into_make_service_with_connect_info::<SocketAddr>(),

@@ -128,7 +128,7 @@ fn admit(state: &State, events: &[UserEvent], around: &Around) -> Result<(), Ref
         .iter()
         .any(|e| matches!(e, UserEvent::Interrupt { .. }))
         || blocked.iter().all(|id| answers(events, *id));
-    let mut queued = 0u32;
+    let (mut queued, mut interrupts) = (0u32, 0u32);
     for (index, event) in events.iter().enumerate() {
         match event {
             UserEvent::Message { .. } if !blocked.is_empty() && !freed => {
@@ -147,7 +147,7 @@ fn admit(state: &State, events: &[UserEvent], around: &Around) -> Result<(), Ref
                     thread: *thread,
                 });
             }
-            UserEvent::Interrupt { .. } => queued += 1,
+            UserEvent::Interrupt { .. } => interrupts += 1,
             UserEvent::CustomToolResult { call, .. } => {
                 if !around.custom_calls.contains(call) {
                     return Err(Refused::UnknownCall { index, id: *call });
@@ -155,10 +155,15 @@ fn admit(state: &State, events: &[UserEvent], around: &Around) -> Result<(), Ref
             }
         }
     }
-    if state.is_running() && state.waiting + queued > limits::INBOX {
-        return Err(Refused::InboxFull {
-            limit: limits::INBOX,
-        });
+    // A full inbox must not keep its client from stopping the session: interrupts have room of their own.
+    let limit = if queued > 0 {
+        limits::INBOX
+    } else {
+        limits::INBOX + limits::INTERRUPTS
+    };
+    if state.is_running() && queued + interrupts > 0 && state.waiting + queued + interrupts > limit
+    {
+        return Err(Refused::InboxFull { limit });
     }
     Ok(())
 }

@@ -243,10 +243,8 @@ fn harness(view: &VaultView) -> Result<(Harness, Api), LlmVaultError> {
         }
         // The seed product's default.
         None if is_alias => Ok((Harness::Claude, Api::Anthropic)),
-        None => Err(LlmVaultError::Missing {
-            vault: view.vault.id,
-            key: HARNESS,
-        }),
+        // Ours, unless the vault asks for another.
+        None => Ok((Harness::Native, Api::Anthropic)),
     }
 }
 

@@ -2,9 +2,10 @@
 //! allows; a session that needs such an effect is refused here, naming the field. Nothing is accepted
 //! and ignored.
 
-use crate::agent::SessionAgent;
+use crate::agent::{ExecutionIdentity, SessionAgent};
 use crate::environment::{Config, EnvironmentDefinition};
 use crate::error::ApiError;
+use crate::event::Speed;
 use crate::session::CreateSession;
 use crate::tools::{AgentToolset, Policy, Tool, ToolName};
 
@@ -73,6 +74,19 @@ fn in_agent(agent: &SessionAgent) -> Option<Unbuilt> {
     }
     if agent.multiagent.is_some() {
         return Some(Unbuilt::new("agent.multiagent", "running a team of agents"));
+    }
+    if agent.execution_identity != ExecutionIdentity::ServiceAccount {
+        let what = "running under an identity of a cloud";
+        return Some(Unbuilt::new("agent.execution_identity", what));
+    }
+    if agent.model.inference_geo.is_some() {
+        return Some(Unbuilt::new(
+            "agent.model.inference_geo",
+            "pinning where inference runs",
+        ));
+    }
+    if agent.model.speed != Speed::Standard {
+        return Some(Unbuilt::new("agent.model.speed", "choosing a speed tier"));
     }
     for (index, tool) in agent.tools.iter().enumerate() {
         let path = format!("agent.tools[{index}]");

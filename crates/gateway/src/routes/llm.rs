@@ -1,16 +1,29 @@
-//! Which model provider a new session's vaults choose, as far as it can be known before the first turn:
-//! a session that could never run is not made. It opens no secret.
+//! What a new session's vaults ask for, as far as it can be known before the first turn: a session that
+//! could never run, or that would not get what it was promised, is not made. It opens no secret.
 
 use contract::error::ApiError;
-use store::vaults::VaultView;
+use store::vaults::{CredentialKind, VaultView};
 use vault::llm::{self, Api, Harness, LlmVault};
 
-/// Checks the LLM vault among a session's vaults, if there is one.
+/// Checks a session's vaults: the LLM vault, if there is one, and that no credential needs injection.
 ///
 /// # Errors
-/// 400 naming the vaults and the metadata key: two of them, an incomplete one, or one that needs what
-/// this build does not have.
+/// 400 naming the vaults and the metadata key: two LLM vaults, an incomplete one, or one that needs what
+/// this build does not have; 400 naming the vault whose environment variables nobody would inject.
 pub(super) fn check(vaults: &[VaultView]) -> Result<(), ApiError> {
+    for (index, view) in vaults.iter().enumerate() {
+        if view
+            .credentials
+            .iter()
+            .any(|c| c.kind == CredentialKind::EnvironmentVariable)
+        {
+            let what = format!(
+                "injecting the environment variables of vault {} is not supported by this build",
+                view.vault.id
+            );
+            return Err(ApiError::unbuilt(&format!("vault_ids[{index}]"), &what));
+        }
+    }
     let chosen = llm::resolve(vaults).map_err(|error| ApiError::invalid(error.to_string()))?;
     match chosen {
         Some(chosen) => built(&chosen),

@@ -442,6 +442,37 @@ fn the_inbox_is_bounded() {
 }
 
 #[test]
+fn a_full_inbox_does_not_keep_its_client_from_stopping_the_session() {
+    let mut world = running_on("go");
+    for _ in 0..session::limits::INBOX / 100 {
+        world
+            .send((0..100).map(|_| message("x")).collect())
+            .unwrap();
+    }
+    world
+        .send(vec![UserEvent::Interrupt { thread: None }])
+        .unwrap();
+    assert_eq!(
+        world.report(Fact::Interrupted {
+            usage: ModelUsage::default()
+        }),
+        Step::Rest
+    );
+    let stop = UserEvent::Interrupt { thread: None };
+    let too_many = vec![stop; session::limits::INTERRUPTS as usize + 1];
+    let mut world = running_on("go");
+    for _ in 0..session::limits::INBOX / 100 {
+        world
+            .send((0..100).map(|_| message("x")).collect())
+            .unwrap();
+    }
+    assert!(matches!(
+        world.send(too_many),
+        Err(Refused::InboxFull { .. })
+    ));
+}
+
+#[test]
 fn two_updates_cannot_add_up_to_more_metadata_than_one_may_have() {
     let mut world = World::new(5, Vec::new());
     let update = |from: usize, to: usize| {

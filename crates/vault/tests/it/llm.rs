@@ -137,8 +137,16 @@ fn models_and_headers_are_read_from_their_json() {
 
 #[test]
 fn what_is_missing_is_named() {
-    assert!(refused(&[ROLE, URL]).contains("`longhand.harness` is missing"));
     assert!(refused(&[ROLE, NATIVE]).contains("`longhand.llm_base_url` is missing"));
+}
+
+#[test]
+fn a_vault_that_names_no_harness_gets_ours() {
+    let vault = chosen(&[ROLE, URL]);
+    assert_eq!(
+        (vault.harness, vault.api),
+        (Harness::Native, Api::Anthropic)
+    );
 }
 
 #[test]

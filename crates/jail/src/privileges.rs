@@ -28,6 +28,9 @@ const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::SYS_CHROOT)
     .union(CapabilitySet::SETFCAP);
 
+/// Bytes of a core dump. One, not none: less than any dump, so no file is written, and the only value
+/// that also keeps the kernel from piping a dump to a handler on the host.
+const CORE_BYTES: u64 = 1;
 /// Processes and threads of one sandbox, so that a fork bomb stays below the host's `pid_max`.
 const MAX_PROCESSES: u64 = 4096;
 /// Open files a process.
@@ -61,7 +64,7 @@ pub(crate) fn as_mapped_root<T>(base: u32, action: impl FnOnce() -> Result<T>) -
 pub(crate) fn limit_resources() -> Result<()> {
     const STEP: &str = "set the resource limits";
     for (resource, wanted) in [
-        (Resource::Core, 0),
+        (Resource::Core, CORE_BYTES),
         (Resource::Nproc, MAX_PROCESSES),
         (Resource::Nofile, MAX_FILES),
     ] {

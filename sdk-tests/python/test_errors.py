@@ -127,6 +127,7 @@ OUTCOME = {
     "rubric": {"type": "text", "content": "It is done."},
 }
 MCP = [{"type": "url", "name": "docs", "url": "https://mcp.example.com"}]
+ROLE = {"type": "aws_role", "role_arn": "arn:aws:iam::123456789012:role/agent"}
 ASK = {"enabled": True, "permission_policy": {"type": "always_ask"}}
 
 
@@ -162,6 +163,9 @@ ASK = {"enabled": True, "permission_policy": {"type": "always_ask"}}
             "agent.tools[0].configs[0]",
         ),
         ({"multiagent": {"type": "coordinator", "agents": [{"type": "self"}]}}, {}, {}, "agent.multiagent"),
+        ({"execution_identity": ROLE}, {}, {}, "agent.execution_identity"),
+        ({"model": {"id": "claude-sonnet-5-5", "speed": "fast"}}, {}, {}, "agent.model.speed"),
+        ({"model": {"id": "claude-sonnet-5-5", "inference_geo": "us"}}, {}, {}, "agent.model.inference_geo"),
         ({}, {"config": {"type": "self_hosted"}}, {}, "environment_id"),
         (
             {},
@@ -196,3 +200,20 @@ def test_events_that_are_not_built_are_refused_naming_the_type(client, event):
     with pytest.raises(anthropic.BadRequestError, match=r"events\[1\].type"):
         client.beta.sessions.events.send(made.id, events=[kit.message("x"), event])
     assert kit.log(client, made.id) == []
+
+
+def test_a_vault_whose_variables_nobody_would_inject_is_refused(client):
+    vault = client.beta.vaults.create(display_name="keys")
+    auth = {
+        "type": "environment_variable",
+        "secret_name": "TOKEN",
+        "secret_value": "s3cret",
+        "networking": {"type": "unrestricted"},
+    }
+    client.beta.vaults.credentials.create(vault.id, auth=auth)
+    made, home = kit.agent(client), kit.environment(client)
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        client.beta.sessions.create(agent=made.id, environment_id=home.id, vault_ids=[vault.id])
+    error = caught.value.body["error"]
+    assert "`vault_ids[0]`" in error["message"] and vault.id in error["message"]
+    assert error["details"]["error_code"] == "not_implemented"

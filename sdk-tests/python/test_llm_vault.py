@@ -90,7 +90,7 @@ def test_two_llm_vaults_are_one_too_many(client, model):
 
 def test_an_incomplete_llm_vault_is_refused_naming_the_key(client, model):
     whole = {"longhand.role": "llm", "longhand.harness": "native", "longhand.llm_base_url": model.url}
-    for missing in ("longhand.harness", "longhand.llm_base_url"):
+    for missing in ("longhand.llm_base_url",):
         half = {key: value for key, value in whole.items() if key != missing}
         made = client.beta.vaults.create(display_name="half", metadata=half)
         with pytest.raises(anthropic.BadRequestError, match=missing):

@@ -118,6 +118,8 @@ pub enum FromHand {
     Refused {
         /// Of the request.
         id: Id,
+        /// What the caller can do.
+        why: Refusal,
         /// Why, for a person.
         problem: String,
     },
@@ -159,6 +161,16 @@ pub enum FromHand {
         /// The signal that ended it.
         signal: Option<i32>,
     },
+}
+
+/// Why something was not started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// Too much runs: later it may work.
+    Busy,
+    /// It cannot work as asked.
+    Invalid,
 }
 
 /// An output stream of a process.

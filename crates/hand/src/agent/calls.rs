@@ -13,7 +13,7 @@ use super::Sender;
 use super::reaper::Reaper;
 use super::tools::{Outcome, Tools};
 use crate::limits::CALLS;
-use crate::wire::{FromHand, Id, Output, Tool};
+use crate::wire::{FromHand, Id, Output, Refusal, Tool};
 
 /// A wish that a call ends, as a flag to look at and a descriptor to wait for.
 pub(crate) struct Cancel {
@@ -69,9 +69,14 @@ impl Calls {
 
     pub(crate) fn start(&self, id: Id, tool: Tool, input: Vec<u8>) {
         if let Err(problem) = self.try_start(id, tool, input) {
-            self.shared
-                .sender
-                .send(&FromHand::Refused { id, problem }, &[]);
+            self.shared.sender.send(
+                &FromHand::Refused {
+                    id,
+                    why: Refusal::Busy,
+                    problem,
+                },
+                &[],
+            );
         }
     }
 
@@ -127,7 +132,14 @@ impl Shared {
             Ok(body) => self.sender.send(&message, &body),
             Err(error) => {
                 let problem = error.to_string();
-                self.sender.send(&FromHand::Refused { id, problem }, &[]);
+                self.sender.send(
+                    &FromHand::Refused {
+                        id,
+                        why: Refusal::Invalid,
+                        problem,
+                    },
+                    &[],
+                );
             }
         }
     }

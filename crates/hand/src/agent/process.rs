@@ -14,7 +14,7 @@ use rustix::process::Pid;
 use super::reaper::{Exit, Reaper, Started};
 use super::{Sender, tree};
 use crate::limits::{CHUNK_BYTES, PROCESSES, WINDOW_CHUNKS};
-use crate::wire::{FromHand, Id, Spawn, Stream};
+use crate::wire::{FromHand, Id, Refusal, Spawn, Stream};
 
 /// Stack of a thread that only copies.
 const STACK: usize = 128 * 1024;
@@ -61,17 +61,22 @@ impl Processes {
     }
 
     pub(crate) fn start(&self, id: Id, body: &[u8]) {
-        if let Err(problem) = self.try_start(id, body) {
-            self.sender.send(&FromHand::Refused { id, problem }, &[]);
+        let started = if self.lock().len() >= PROCESSES {
+            let problem = format!("more than {PROCESSES} processes at once");
+            Err((Refusal::Busy, problem))
+        } else {
+            let started = self.try_start(id, body);
+            started.map_err(|problem| (Refusal::Invalid, problem))
+        };
+        if let Err((why, problem)) = started {
+            let refused = FromHand::Refused { id, why, problem };
+            self.sender.send(&refused, &[]);
         }
     }
 
     fn try_start(&self, id: Id, body: &[u8]) -> Result<(), String> {
         let spawn: Spawn = serde_json::from_slice(body).map_err(|error| error.to_string())?;
         let (program, arguments) = spawn.argv.split_first().ok_or("no program named")?;
-        if self.lock().len() >= PROCESSES {
-            return Err(format!("more than {PROCESSES} processes at once"));
-        }
         let mut command = Command::new(program);
         command
             .args(arguments)

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use hand::wire::{FromHand, Id, Output, PREFIX_BYTES, Spawn, ToHand, VERSION, head, lengths};
+use hand::wire::{
+    FromHand, Id, Output, PREFIX_BYTES, Refusal, Spawn, ToHand, VERSION, head, lengths,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -47,7 +49,7 @@ struct Table {
 enum Answer {
     Done(Vec<u8>),
     Cancelled,
-    Refused(String),
+    Refused(Error),
     Pong,
     Spawned,
 }
@@ -165,7 +167,7 @@ impl Client {
         let answer = (&mut request.answer).await;
         match request.answered(answer)? {
             Answer::Spawned => Ok(process),
-            Answer::Refused(problem) => Err(Error::Invalid { problem }),
+            Answer::Refused(refused) => Err(refused),
             _ => Err(self.0.broken()),
         }
     }
@@ -175,7 +177,7 @@ fn output(answer: Answer) -> Result<Output, Error> {
     match answer {
         Answer::Done(body) => serde_json::from_slice(&body).map_err(|_| Error::Lost),
         Answer::Cancelled => Err(Error::Cancelled),
-        Answer::Refused(problem) => Err(Error::Busy { problem }),
+        Answer::Refused(refused) => Err(refused),
         Answer::Pong | Answer::Spawned => Err(Error::Lost),
     }
 }
@@ -291,9 +293,13 @@ impl Inner {
             FromHand::Hello { .. } => return Err(Broken),
             FromHand::Done { id } => (id, Answer::Done(body)),
             FromHand::Cancelled { id } => (id, Answer::Cancelled),
-            FromHand::Refused { id, problem } => {
+            FromHand::Refused { id, why, problem } => {
                 self.forget_process(id);
-                (id, Answer::Refused(problem))
+                let refused = match why {
+                    Refusal::Busy => Error::Busy { problem },
+                    Refusal::Invalid => Error::Invalid { problem },
+                };
+                (id, Answer::Refused(refused))
             }
             FromHand::Pong { id } => (id, Answer::Pong),
             FromHand::Spawned { id } => (id, Answer::Spawned),

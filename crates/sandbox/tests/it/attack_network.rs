@@ -86,3 +86,18 @@ async fn its_own_loopback_serves_also_low_ports() {
             .contains("nameserver")
     );
 }
+
+#[tokio::test]
+async fn abstract_sockets_of_the_host_are_not_there() {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+    let host = host();
+    let name = format!("sandbox-test-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let _listener = UnixListener::bind_addr(&address).unwrap();
+    assert!(UnixStream::connect_addr(&address).is_ok());
+    let sandbox = host.attach("abstract").await;
+    let program =
+        format!("print(errno.errorcode[socket.socket(socket.AF_UNIX).connect_ex('\\0{name}')])");
+    assert_eq!(python(&sandbox, &program).await, "ECONNREFUSED");
+}

@@ -6,7 +6,9 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sandbox::{Error, Provider, Sandbox, Spec, Tool, ToolCall};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use sandbox::{Command, Error, Provider, Sandbox, Spec, Tool, ToolCall};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -334,6 +336,49 @@ async fn two_sandboxes_see_nothing_of_each_other() {
         first != second && first >= 0x7000_0000 && second >= 0x7000_0000,
         "{first} {second}"
     );
+}
+
+#[tokio::test]
+async fn one_process_or_call_too_many_is_refused_and_room_comes_back() {
+    let host = host();
+    let sandbox = host.attach("bounded").await;
+    let mut processes = Vec::new();
+    let refused = loop {
+        match sandbox.spawn(Command::new(["/bin/cat"])).await {
+            Ok(process) => processes.push(process),
+            Err(refused) => break refused,
+        }
+    };
+    assert!(matches!(refused, Error::Busy { .. }), "{refused:?}");
+    assert_eq!(processes.len(), 32);
+    processes.clear();
+    until("there is room again", || async {
+        sandbox.spawn(Command::new(["/bin/cat"])).await.is_ok()
+    })
+    .await;
+    let slow = || {
+        let input = json!({"command": "sleep 1000"});
+        sandbox.tool(
+            ToolCall {
+                name: Tool::Bash,
+                input,
+            },
+            CancellationToken::new(),
+        )
+    };
+    let calls = FuturesUnordered::from_iter((0..33).map(|_| slow()));
+    // The first that ends is the one that is refused; dropping the others cancels them.
+    let first = calls.into_future().await.0.unwrap();
+    assert!(matches!(first, Err(Error::Busy { .. })), "{first:?}");
+    until("there is room again", || async {
+        let input = json!({"command": "echo room"});
+        let call = ToolCall {
+            name: Tool::Bash,
+            input,
+        };
+        sandbox.tool(call, CancellationToken::new()).await.is_ok()
+    })
+    .await;
 }
 
 #[tokio::test]

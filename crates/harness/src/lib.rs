@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod brief;
+pub mod causes;
 pub mod native;
 pub mod plane;
 

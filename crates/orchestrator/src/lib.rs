@@ -6,6 +6,7 @@
 //! after a crash stands in the store, and the next claim settles it.
 #![forbid(unsafe_code)]
 
+mod active;
 mod brief;
 mod endpoint;
 mod plane;
@@ -27,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vault::Vault;
 
-use crate::run::Active;
+use crate::active::Active;
 use crate::sandboxes::Sandboxes;
 
 /// Due runs read at once; more are read when these are claimed.

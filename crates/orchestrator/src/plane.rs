@@ -21,7 +21,7 @@ use store::sessions::{Committed, Scope, SessionRow};
 use tokio_util::sync::CancellationToken;
 
 use crate::Inner;
-use crate::run::Active;
+use crate::active::Active;
 
 /// One run's view of its session.
 pub(crate) struct SessionPlane {
@@ -251,15 +251,4 @@ fn refused(error: SubmitError) -> PlaneError {
         SubmitError::Unavailable(cause) => PlaneError::Unavailable(cause),
         SubmitError::Bug(cause) => PlaneError::Bug(cause.to_string()),
     }
-}
-
-/// An error with its causes, once each.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text = format!("{text}: {source}");
-        cause = source.source();
-    }
-    text
 }

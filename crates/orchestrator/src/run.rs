@@ -3,50 +3,23 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use contract::event::{ModelUsage, SessionErrorKind};
 use contract::ids::SessionId;
 use futures_util::FutureExt as _;
+use harness::causes::chain;
 use harness::{Fact, Plane as _, PlaneError, Step};
 use session::Generation;
 use store::SubmitError;
 use store::sessions::{Committed, Scope};
-use tokio_util::sync::CancellationToken;
 
 use crate::Inner;
-use crate::plane::{SessionPlane, chain};
+use crate::active::Active;
+use crate::plane::SessionPlane;
 
 /// How long a run that could not go on waits before somebody takes it again.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
-
-/// The handle on a running turn.
-#[derive(Clone)]
-pub(crate) struct Active {
-    /// Cancelled when what is in flight must end.
-    pub(crate) cancel: CancellationToken,
-    interrupted: Arc<AtomicBool>,
-}
-
-impl Active {
-    pub(crate) fn new(stopping: &CancellationToken) -> Self {
-        Self {
-            cancel: stopping.child_token(),
-            interrupted: Arc::default(),
-        }
-    }
-
-    pub(crate) fn interrupt(&self) {
-        // The flag stands before anyone can see the cancellation.
-        self.interrupted.store(true, Ordering::Release);
-        self.cancel.cancel();
-    }
-
-    pub(crate) fn interrupted(&self) -> bool {
-        self.interrupted.load(Ordering::Acquire)
-    }
-}
 
 /// Runs one turn to its end.
 pub(crate) async fn turn(inner: &Arc<Inner>, session: SessionId, active: Active) {

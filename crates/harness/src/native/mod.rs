@@ -14,6 +14,7 @@ use model::{Client, Error as ModelError, Failure, Request, Thinking};
 use session::{Fact, Step};
 
 use crate::Harness;
+use crate::causes::chain;
 use crate::native::conversation::{Conversation, Wanted};
 use crate::native::reply::Previewer;
 use crate::plane::{Plane, PlaneError};
@@ -170,15 +171,4 @@ async fn run(plane: &dyn Plane, wanted: &Wanted) -> Result<(Vec<Block>, bool), s
         Err(sandbox::Error::Gone) => once().await,
         outcome => outcome,
     }
-}
-
-/// An error with its causes, once each.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text = format!("{text}: {source}");
-        cause = source.source();
-    }
-    text
 }

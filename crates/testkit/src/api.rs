@@ -118,18 +118,25 @@ impl Api {
     /// # Errors
     /// [`Failed`].
     pub async fn send(&self, session: &str, events: &[Value]) -> Result<Vec<String>, Failed> {
-        let answer = self
-            .post(
-                &format!("/v1/sessions/{session}/events"),
-                &json!({"events": events}),
-            )
-            .await?;
-        Ok(answer["data"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(id)
-            .collect())
+        self.send_on(&mut self.connect().await?, session, events)
+            .await
+    }
+
+    /// Sends events on a connection that is open.
+    ///
+    /// # Errors
+    /// [`Failed`].
+    pub async fn send_on(
+        &self,
+        conn: &mut Conn<TcpStream>,
+        session: &str,
+        events: &[Value],
+    ) -> Result<Vec<String>, Failed> {
+        let path = format!("/v1/sessions/{session}/events");
+        let request = self.request("POST", &path, Some(&json!({"events": events})));
+        let answer = judge(&conn.exchange(&request).await?)?;
+        let data = answer["data"].as_array().into_iter().flatten();
+        Ok(data.map(id).collect())
     }
 
     /// The whole log, page by page.

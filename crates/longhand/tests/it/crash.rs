@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testkit::api::Failed;
+use testkit::api::{Api, Failed};
 use testkit::ledger::{self, Outcome};
 use testkit::seed::Seed;
 use testkit::{database, script, setting, wait};
@@ -21,8 +21,12 @@ use crate::stage::{Seen, Stage, Watch};
 /// Sessions that are hit by each kill.
 const SESSIONS: usize = 4;
 
-/// Sends in flight for each session, in the window of the unanswered send.
-const SENDS: usize = 4;
+/// Clients of each session that send one message after the other, in the window of the unanswered send.
+const SENDERS: usize = 2;
+
+/// How long after the last gate a kill falls at most. It adapts to the machine: a kill that came too late
+/// shortens it.
+const REACH: Duration = Duration::from_millis(6);
 
 /// Calls of one reply, in the window of the uncommitted result: more chances for one kill.
 const CALLS: usize = 8;
@@ -89,11 +93,18 @@ async fn survives(window: Window) {
     let mut stage = Stage::new(SESSIONS).await;
     let mut hits = Vec::new();
     let mut landed = 0;
+    let mut reach = REACH;
     for batch in 0..6 {
         let missing = wanted - landed;
         for _ in 0..missing {
             let round = hits.len();
-            hits.push(kill_once(&mut stage, window, round, &mut seeded).await);
+            let hit = kill_once(&mut stage, window, round, seeded.moment(reach), &mut seeded).await;
+            reach = if hit.is_empty() {
+                reach * 3 / 4
+            } else {
+                REACH.min(reach * 5 / 4)
+            };
+            hits.push(hit);
         }
         let ran = judge_calls(&mut stage, batch).await;
         landed = hits
@@ -127,12 +138,18 @@ fn counts(hit: &Hit, ran: &BTreeSet<String>) -> bool {
 }
 
 /// One kill with everything before and after it.
-async fn kill_once(stage: &mut Stage, window: Window, round: usize, seed: &mut Seed) -> Vec<Hit> {
+async fn kill_once(
+    stage: &mut Stage,
+    window: Window,
+    round: usize,
+    after: Duration,
+    seed: &mut Seed,
+) -> Vec<Hit> {
     let mut watch = stage.watch().await;
     let mut unanswered = 0;
     let mut idle = BTreeSet::new();
     if window == Window::Send {
-        unanswered = sends(stage, round, seed).await;
+        unanswered = sends(stage, round, after).await;
     } else {
         for subject in 0..SESSIONS {
             stage
@@ -143,7 +160,7 @@ async fn kill_once(stage: &mut Stage, window: Window, round: usize, seed: &mut S
                 )
                 .await;
         }
-        approach(stage, &mut watch, window, round, seed, &mut idle).await;
+        approach(stage, &mut watch, window, round, after, seed, &mut idle).await;
         stage.kill().await;
     }
     for seen in watch.rest().await {
@@ -171,29 +188,47 @@ async fn kill_once(stage: &mut Stage, window: Window, round: usize, seed: &mut S
     hits
 }
 
-/// Several sends a session at once, and a kill among them; how many of them got no answer.
-async fn sends(stage: &mut Stage, round: usize, seed: &mut Seed) -> usize {
+/// Clients that send as fast as they are answered, and a kill among them; how many got no answer.
+async fn sends(stage: &mut Stage, round: usize, after: Duration) -> usize {
     let mut tasks = JoinSet::new();
     for subject in 0..SESSIONS {
-        for n in 0..SENDS {
+        for n in 0..SENDERS {
             let token = format!("{}n{n}", token(round, subject));
-            stage.subjects[subject].ledger.sent(&token);
             let (api, session) = (stage.api(), stage.subjects[subject].session.clone());
-            let message = script::message(&token, &json!([{"text": "heard"}]));
-            tasks.spawn(async move { (subject, api.send(&session, &[message]).await) });
+            tasks.spawn(async move { (subject, send_until_lost(&api, &session, &token).await) });
         }
     }
-    wait::pass(seed.moment(Duration::from_millis(25))).await;
+    wait::pass(after).await;
     stage.kill().await;
     let mut unanswered = 0;
     while let Some(sent) = tasks.join_next().await {
-        match sent.expect("a client does not panic") {
-            (subject, Ok(ids)) => stage.subjects[subject].ledger.acknowledged(ids),
-            (_, Err(Failed::Lost(_))) => unanswered += 1,
-            (_, Err(refused)) => panic!("a send was refused: {refused}"),
-        }
+        let (subject, (tokens, ids)) = sent.expect("a client does not panic");
+        unanswered += tokens.len() - ids.len();
+        let ledger = &mut stage.subjects[subject].ledger;
+        tokens.iter().for_each(|token| ledger.sent(token));
+        ledger.acknowledged(ids);
     }
     unanswered
+}
+
+/// What was sent, and what of it was acknowledged.
+async fn send_until_lost(api: &Api, session: &str, token: &str) -> (Vec<String>, Vec<String>) {
+    let (mut tokens, mut ids) = (Vec::new(), Vec::new());
+    loop {
+        let token = format!("{token}k{}", tokens.len());
+        let message = script::message(&token, &json!([{"text": "heard"}]));
+        let mut conn = match api.connect().await {
+            Ok(conn) => conn,
+            // Nothing was sent: this one cannot have been kept.
+            Err(_) => return (tokens, ids),
+        };
+        tokens.push(token);
+        match api.send_on(&mut conn, session, &[message]).await {
+            Ok(accepted) => ids.extend(accepted),
+            Err(Failed::Lost(_)) => return (tokens, ids),
+            Err(refused) => panic!("a send was refused: {refused}"),
+        }
+    }
 }
 
 /// Brings all sessions to the window, and the time to where the kill shall fall.
@@ -202,6 +237,7 @@ async fn approach(
     watch: &mut Watch,
     window: Window,
     round: usize,
+    after: Duration,
     seed: &mut Seed,
     idle: &mut BTreeSet<usize>,
 ) {
@@ -215,11 +251,11 @@ async fn approach(
             for gate in &gates {
                 stage.model.release(gate);
             }
-            wait::pass(seed.moment(Duration::from_millis(6))).await;
+            wait::pass(after).await;
         }
         Window::Streaming => {
             stage.model.reached(&gates).await;
-            wait::pass(seed.moment(Duration::from_millis(6))).await;
+            wait::pass(after).await;
         }
         Window::Running => {
             seen_by(stage, watch, "agent.tool_use", SESSIONS, idle).await;

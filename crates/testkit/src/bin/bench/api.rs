@@ -28,7 +28,7 @@ const SENDS: usize = 25;
 /// Sessions of each connection.
 const SESSIONS: usize = 8;
 
-/// Sends to one session, in turn, for what a message costs that finds many waiting (at most 1,000 may).
+/// Messages that wait where many do (at most 1,000 may).
 const DEEP: usize = 900;
 
 /// Sessions whose turns run beside the paced sends, each with a new turn this often.
@@ -246,25 +246,32 @@ impl Bench {
         Ok(pairs.shown(synced))
     }
 
-    /// What a send costs when nothing waits in its session, and when much does.
+    /// What a send costs when little waits in its session, and when much does, one after the other by turns.
     async fn deep(&self) -> Result<Value, Wrong> {
         let sessions = self.waiting("deep", 1).await?;
-        let session = sessions
-            .first()
-            .and_then(|s| s.first())
-            .ok_or("no session")?;
-        let request = self.sending(session);
-        let mut latencies = Vec::new();
+        let [deep, shallow @ ..] = sessions.first().ok_or("no session")?.as_slice() else {
+            return Err("no session".into());
+        };
         for _ in 0..DEEP {
-            let client = Client::new(self.server.address(), vec![request.clone()], 1).await?;
-            latencies.extend(slice(vec![client], SLICE, None).await?.latencies);
+            self.one(deep).await?;
+        }
+        let (mut with, mut without) = (Vec::new(), Vec::new());
+        for session in shallow.iter().cycle().take(98) {
+            with.push(self.one(deep).await?);
+            without.push(self.one(session).await?);
         }
         self.settle("deep").await;
-        let middle = |part: &[Duration]| millis(percentile(part, 50));
-        let (first, last) = (latencies.get(..100), latencies.get(DEEP - 100..));
+        let (with, without) = (percentile(&with, 50), percentile(&without, 50));
         Ok(json!({
-            "p50_ms_of_the_first_100": first.map(middle), "p50_ms_of_the_last_100": last.map(middle),
+            "p50_ms_few_waiting": millis(without), "p50_ms_900_waiting": millis(with),
+            "ratio": rounded(with.as_secs_f64() / without.as_secs_f64().max(1e-9)),
         }))
+    }
+
+    async fn one(&self, session: &str) -> Result<Duration, Wrong> {
+        let client = Client::new(self.server.address(), vec![self.sending(session)], 1).await?;
+        let sample = slice(vec![client], SLICE, None).await?;
+        Ok(sample.percentile(50))
     }
 
     /// The whole edge with a route that asks no store: what is left of the floor before anything is kept.

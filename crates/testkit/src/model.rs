@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use scripted::{Running, Scripted};
+use serde_json::Value;
 
 use crate::wait;
 
@@ -35,6 +36,18 @@ impl Model {
     /// Opens a gate, for those who wait and those who will.
     pub fn release(&self, gate: &str) {
         self.0.release(gate);
+    }
+
+    /// The bodies of the last `count` requests, oldest first.
+    #[must_use]
+    pub fn last(&self, count: usize) -> Vec<Value> {
+        let requests = self.0.requests();
+        let skipped = requests.len().saturating_sub(count);
+        requests
+            .into_iter()
+            .skip(skipped)
+            .map(|request| request.body)
+            .collect()
     }
 
     /// Waits until a model request stands at each of these gates.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::policy::ToolRules;
-use crate::state::{Generation, State};
+use crate::state::{Generation, Phase, State};
 
 /// What a new session starts from.
 #[derive(Debug, Clone)]
@@ -243,11 +243,27 @@ pub struct Around {
 }
 
 impl Input {
+    /// Whether this input can give waiting events their place. A message to a running session cannot: it
+    /// costs the same however many wait before it.
+    fn may_drain(&self, state: &State) -> bool {
+        match self {
+            Self::Command(Command::Send(events)) => match state.phase {
+                Phase::Requesting { .. } | Phase::Acting { .. } => false,
+                Phase::Due => events
+                    .iter()
+                    .any(|e| matches!(e, UserEvent::Interrupt { .. })),
+                Phase::Idle { .. } => true,
+            },
+            Self::Command(Command::Update { .. } | Command::Delete) => false,
+            Self::Command(Command::Archive) | Self::Claim | Self::Fact { .. } => true,
+        }
+    }
+
     /// What must be looked up for this input on this state.
     #[must_use]
     pub fn needs(&self, state: &State) -> Needs {
         let mut needs = Needs {
-            inbox: state.waiting > 0,
+            inbox: state.waiting > 0 && self.may_drain(state),
             ..Needs::default()
         };
         match self {

@@ -323,12 +323,13 @@ fn policy(lifted: &[String]) -> anyhow::Result<dial::Policy> {
     Ok(dial::Policy { allow_private })
 }
 
-/// A process that holds secrets leaves no core and lets nobody trace it.
+/// A process that holds secrets leaves no core and lets nobody trace it. The limit is one byte, not none:
+/// zero still pipes a dump to a handler, of this process's children too (core(5)).
 fn guard_memory() -> anyhow::Result<()> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
+        current: Some(1),
+        maximum: Some(1),
     };
     rustix::process::setrlimit(Resource::Core, none)?;
     Ok(())

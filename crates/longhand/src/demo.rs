@@ -56,7 +56,7 @@ pub async fn run(demo: &cli::Demo, mut config: Config) -> anyhow::Result<()> {
             server.url(),
             key.expose()
         );
-        serve::terminated().await;
+        serve::Signals::take()?.next().await;
     }
     server.stop(Duration::from_secs(5)).await?;
     scripted.shutdown().await;

@@ -18,10 +18,11 @@ use harness::native::Native;
 use model::{Catalog, Endpoint};
 use orchestrator::Orchestrator;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
+use sandbox::Provider as _;
 use store::keys::KeyRole;
 use store::{Options, Store, Synchronous};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vault::{KeySource, Vault};
@@ -41,6 +42,7 @@ pub async fn run(config: &Config, data_dir: DataDir) -> anyhow::Result<()> {
             "no default model: sessions need an LLM vault, or start with ANTHROPIC_API_KEY or OPENAI_API_KEY set"
         );
     }
+    let mut signals = Signals::take()?;
     let server = Server::start(config, data_dir, model).await?;
     server.first_key().await?;
     println!(
@@ -48,25 +50,39 @@ pub async fn run(config: &Config, data_dir: DataDir) -> anyhow::Result<()> {
         serde_json::json!({"listening": server.url(), "data_dir": server.data_dir})
     );
     tracing::info!(url = server.url(), "listening");
-    terminated().await;
+    signals.next().await;
     tracing::info!("draining; a second signal ends at once");
     tokio::select! {
         done = server.stop(Duration::from_secs(config.server.drain_seconds)) => done,
-        () = terminated() => bail!("ended by a second signal; turns in flight are settled at the next start"),
+        () = signals.next() => bail!("ended by a second signal; turns in flight are settled at the next start"),
     }
 }
 
-/// Waits for SIGINT or SIGTERM.
-pub async fn terminated() {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) else {
-        return;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// SIGINT and SIGTERM. Made once and before anything starts, so that none is lost between two waits.
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// Takes the two signals over from their default.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn take() -> anyhow::Result<Self> {
+        let taken = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self {
+            interrupt: taken(SignalKind::interrupt())?,
+            terminate: taken(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for the next of either. Cancel safe.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }
 
@@ -104,13 +120,13 @@ impl Server {
             ..Default::default()
         })
         .context("the TLS roots of this system cannot be loaded")?;
-        let provider = local_provider(&data_dir)?;
+        let provider = Arc::new(local_provider(&data_dir)?);
         let orchestrator = Orchestrator::new(
             orchestrator::Parts {
                 store: core.store.clone(),
                 vault: core.vault.clone(),
                 harness: Arc::new(Native::new(client)),
-                provider: Arc::new(provider),
+                provider: provider.clone(),
                 catalog: core.catalog.clone(),
                 endpoint: model,
             },
@@ -136,6 +152,7 @@ impl Server {
             _lock: lock,
         };
         server.spawn(config, &core, listener, control);
+        server.tasks.spawn(try_sandboxes(provider));
         Ok(server)
     }
 
@@ -303,6 +320,20 @@ fn database(url: Option<&str>, data_dir: &DataDir) -> anyhow::Result<(PathBuf, O
         other => bail!("`server.database_url`: unknown option {other:?}"),
     }
     Ok((Path::new(path).to_owned(), options))
+}
+
+/// Tries the sandboxes once, beside everything else: a host that cannot run them is told of before the
+/// first tool call, and that call need not wait for the template.
+async fn try_sandboxes(provider: Arc<sandbox::Local>) {
+    let report = provider.probe().await;
+    for lacking in report.findings.iter().filter(|f| f.required && !f.ok) {
+        tracing::error!(
+            what = lacking.what,
+            detail = lacking.detail,
+            mend = lacking.mend,
+            "sandboxes cannot run here"
+        );
+    }
 }
 
 /// The sandboxes of this machine.

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::chdir;
+use rustix::process::{chdir, setsid};
 use rustix::system::{setdomainname, sethostname};
 
 use crate::error::{During, Result};
@@ -35,6 +35,8 @@ pub(crate) struct Inherited<'a> {
 /// Order matters: everything that needs the real root first, the user namespace last, so that the
 /// sandbox's root owns none of what was built; seccomp after the last call it forbids.
 pub(crate) fn become_hand(plan: &Plan, from: &Inherited<'_>) -> Result<Infallible> {
+    // In the server's session `/dev/tty` would be the terminal the server was started from.
+    setsid().during("leave the server's session")?;
     sethostname(b"sandbox").during("set the host name")?;
     setdomainname(b"").during("set the host name")?;
     sys::loopback_up().during("bring up the loopback interface")?;

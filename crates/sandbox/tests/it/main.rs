@@ -18,6 +18,7 @@ mod life;
 mod process;
 mod search;
 mod support;
+mod terminal;
 
 #[test]
 fn every_file_here_is_compiled() {

@@ -61,8 +61,14 @@ impl Target {
         path.to_string_lossy().into_owned()
     }
 
-    /// Opens it; whatever symlinks do, the result lies below one of the roots.
+    /// Opens it; whatever symlinks do, the result lies below one of the roots, and no terminal
+    /// found there becomes the hand's own: it leads its session.
     pub(super) fn open(&self, flags: OFlags) -> Result<OwnedFd, String> {
+        let flags = if flags.contains(OFlags::PATH) {
+            flags
+        } else {
+            flags | OFlags::NOCTTY
+        };
         let mode = if flags.contains(OFlags::CREATE) {
             Mode::from_raw_mode(0o644)
         } else {

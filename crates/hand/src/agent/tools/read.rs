@@ -74,7 +74,7 @@ pub(super) fn not_text(shown: &str) -> String {
 
 /// Opens without waiting for a FIFO's other end; only regular files pass.
 pub(super) fn open_regular(target: &Target, flags: OFlags) -> Result<(File, u64), String> {
-    let fd = target.open(flags | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+    let fd = target.open(flags | OFlags::NONBLOCK)?;
     let file = File::from(fd);
     let metadata = file
         .metadata()

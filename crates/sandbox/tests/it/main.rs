@@ -15,6 +15,7 @@ mod bash;
 mod basics;
 mod files;
 mod life;
+mod planted;
 mod process;
 mod search;
 mod support;

@@ -31,6 +31,7 @@ pub(super) fn run(input: &Input, cancel: &Cancel) -> Result<Output, Stop> {
     let mut found = Vec::new();
     each(
         WalkBuilder::new(&base).standard_filters(false),
+        |_| true,
         cancel,
         |entry| {
             let path = entry.path();

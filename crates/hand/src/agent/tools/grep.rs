@@ -8,7 +8,8 @@ use std::io;
 use super::super::calls::Cancel;
 use super::Stop;
 use super::input::Input;
-use super::walk::{base, each, modified, newest_first};
+use super::paths::open_found;
+use super::walk::{base, each, modified, newest_first, obeys_only_files};
 use crate::limits::{GREP_CHARS, GREP_FILE_BYTES};
 use crate::wire::Output;
 
@@ -23,16 +24,23 @@ pub(super) fn run(input: &Input, cancel: &Cancel) -> Result<Output, Stop> {
         .binary_detection(BinaryDetection::quit(0))
         .line_number(false)
         .build();
+    if let Some(above) = base.ancestors().find(|above| !obeys_only_files(above)) {
+        let problem = format!("an ignore file in {} is not a file", above.display());
+        return Err(problem.into());
+    }
     let mut found = Vec::new();
-    each(&mut WalkBuilder::new(&base), cancel, |entry| {
+    // The walk would read files that git's own directory names, whatever they are.
+    let mut walk = WalkBuilder::new(&base);
+    walk.git_exclude(false);
+    each(&mut walk, obeys_only_files, cancel, |entry| {
         let searched = entry
             .metadata()
             .is_ok_and(|metadata| metadata.is_file() && metadata.len() <= GREP_FILE_BYTES);
         let mut hit = Hit(false);
         // A file that cannot be read is passed over, as ripgrep does after a message.
         if searched
-            && searcher
-                .search_path(&matcher, entry.path(), &mut hit)
+            && open_found(entry.path())
+                .and_then(|file| searcher.search_file(&matcher, &file, &mut hit))
                 .is_ok()
             && hit.0
         {

@@ -1,6 +1,7 @@
 //! Owns which paths the file tools may touch, and opening them safely against symlinks.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
@@ -165,6 +166,19 @@ impl Target {
 
     pub(super) fn problem(&self, errno: Errno) -> String {
         format!("{}: {}", self.shown(), explain(errno))
+    }
+}
+
+/// Opens a regular file that a walk found at an absolute path without links, unless it was changed
+/// meanwhile for something else. Waits for no FIFO and takes no terminal.
+pub(super) fn open_found(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let strict = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let file = File::from(openat2(CWD, path, flags, Mode::empty(), strict)?);
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::ErrorKind::InvalidInput.into())
     }
 }
 

@@ -1,13 +1,18 @@
 //! Owns what happens to output too long for the model: a file in the sandbox and a preview.
 
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
+use rustix::io::Errno;
+use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::name;
 use crate::limits::{PREVIEW_CHARS, SPILL_CHARS};
 use crate::wire::{Content, Id, Output, Tool};
 
-const DIRECTORY: &str = "/tmp/tool-outputs";
+/// Below /tmp.
+const DIRECTORY: &str = "tool-outputs";
 
 pub(super) fn spill(tool: Tool, id: Id, mut output: Output) -> Output {
     for part in &mut output.content {
@@ -24,9 +29,8 @@ pub(super) fn spill(tool: Tool, id: Id, mut output: Output) -> Output {
 fn shortened(tool: Tool, id: Id, text: &str) -> String {
     let count = text.chars().count();
     let (head, tail) = (at(text, PREVIEW_CHARS), at(text, count - PREVIEW_CHARS));
-    let path = format!("{DIRECTORY}/{}-{id}.txt", name(tool));
-    let place = match store(&path, text) {
-        Ok(()) => format!("all of it is in {path}; read it in parts with view_range"),
+    let place = match store(tool, id, text) {
+        Ok(path) => format!("all of it is in {path}; read it in parts with view_range"),
         Err(error) => format!("it could not be kept in a file: {error}"),
     };
     format!(
@@ -37,9 +41,35 @@ fn shortened(tool: Tool, id: Id, text: &str) -> String {
     )
 }
 
-fn store(path: &str, text: &str) -> io::Result<()> {
-    fs::create_dir_all(DIRECTORY)?;
-    fs::write(path, text)
+/// Keeps `text` in a new file and gives its path.
+///
+/// Everybody in the sandbox may write to /tmp: nothing that lies there already is followed, opened or
+/// waited for, and the name cannot be foreseen.
+fn store(tool: Tool, id: Id, text: &str) -> io::Result<String> {
+    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let tmp = openat(CWD, "/tmp", directory, Mode::empty())?;
+    match mkdirat(&tmp, DIRECTORY, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let strict = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let kept = openat2(&tmp, DIRECTORY, directory, Mode::empty(), strict)?;
+    let mut random = [0; 8];
+    if getrandom(&mut random, GetRandomFlags::empty())? != random.len() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let random = u64::from_ne_bytes(random);
+    let file = format!("{}-{id}-{random:016x}.txt", name(tool));
+    let new = OFlags::WRONLY
+        | OFlags::CREATE
+        | OFlags::EXCL
+        | OFlags::NOFOLLOW
+        | OFlags::NONBLOCK
+        | OFlags::NOCTTY
+        | OFlags::CLOEXEC;
+    let created = openat(&kept, file.as_str(), new, Mode::from_raw_mode(0o644))?;
+    File::from(created).write_all(text.as_bytes())?;
+    Ok(format!("/tmp/{DIRECTORY}/{file}"))
 }
 
 /// The byte at which character `number` starts.

@@ -1,6 +1,6 @@
 //! Owns the bounds of a walk over files: entries, time, cancellation. It opens no file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 use ignore::{DirEntry, WalkBuilder};
@@ -20,15 +20,19 @@ pub(super) fn base(input: &Input) -> Result<PathBuf, String> {
 
 /// Calls `visit` for each entry that is a file or a link, until it says that it has enough.
 ///
-/// Links are not followed and `.git` is not entered. Ends quietly after [`WALK_ENTRIES`] entries.
+/// Links are not followed; `.git`, and directories that `enters` declines, are not entered. Ends quietly after [`WALK_ENTRIES`] entries.
 pub(super) fn each(
     walk: &mut WalkBuilder,
+    enters: fn(&Path) -> bool,
     cancel: &Cancel,
     mut visit: impl FnMut(&DirEntry),
 ) -> Result<(), Stop> {
     let deadline = Instant::now() + SEARCH_TIME;
     walk.follow_links(false).hidden(false).git_global(false);
-    walk.filter_entry(|entry| entry.depth() == 0 || entry.file_name() != ".git");
+    walk.filter_entry(move |entry| {
+        let directory = entry.file_type().is_some_and(|kind| kind.is_dir());
+        (entry.depth() == 0 || entry.file_name() != ".git") && (!directory || enters(entry.path()))
+    });
     for entry in walk.build().take(WALK_ENTRIES) {
         if cancel.is_wanted() {
             return Err(Stop::Cancelled);
@@ -48,6 +52,15 @@ pub(super) fn each(
         }
     }
     Ok(())
+}
+
+/// Whether what the walk would read for rules in `directory` are regular files, if they are there:
+/// it opens them without a look, and a FIFO would hold it for ever.
+pub(super) fn obeys_only_files(directory: &Path) -> bool {
+    [".ignore", ".gitignore"].into_iter().all(|name| {
+        let rules = directory.join(name).metadata();
+        rules.map_or(true, |rules| rules.is_file())
+    })
 }
 
 /// Paths, newest first, then by name; one a line.

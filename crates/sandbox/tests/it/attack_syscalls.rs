@@ -78,6 +78,21 @@ async fn nobody_types_into_a_terminal() {
 }
 
 #[tokio::test]
+async fn line_disciplines_and_pairs_beyond_unix_are_refused() {
+    let host = host();
+    let sandbox = host.attach("pairs").await;
+    let program = "import fcntl, pty\n\
+        m, t = pty.openpty()\n\
+        print(tried(lambda: fcntl.ioctl(t, 0x5423, struct.pack('i', 0))))\n\
+        b = (ctypes.c_int * 2)()\n\
+        print([call(53, family, 1, 0, b) for family in [1, 2, 16, 30, 40]])\n";
+    assert_eq!(
+        python(&sandbox, program).await,
+        "EPERM\n[0, 'EPERM', 'EPERM', 'EPERM', 'EPERM']"
+    );
+}
+
+#[tokio::test]
 async fn the_filter_holds_for_every_descendant() {
     let host = host();
     let sandbox = host.attach("descendants").await;

@@ -85,13 +85,16 @@ fn refused() -> io::Result<Rules> {
         clone.push(rule(vec![word(0, MaskedEq(flag), flag)?])?);
     }
     rules.insert(libc::SYS_clone, clone);
-    // Pushing characters into a terminal, and the console's variant of it.
-    let injections = [0x5412, 0x541C].map(|request| rule(vec![word(1, Eq, request)?]));
+    // Pushing characters into a terminal, the console's variant of it, and line disciplines, each
+    // of which is a driver of its own.
+    let injections = [0x5412, 0x541C, 0x5423].map(|request| rule(vec![word(1, Eq, request)?]));
     rules.insert(
         libc::SYS_ioctl,
         injections.into_iter().collect::<io::Result<_>>()?,
     );
     rules.insert(libc::SYS_socket, sockets()?);
+    let not_unix = word(0, Ne, u64::from(libc::AF_UNIX.cast_unsigned()))?;
+    rules.insert(libc::SYS_socketpair, vec![rule(vec![not_unix])?]);
     let mut not_known = Vec::new();
     for persona in [0, 0x8, 0x2_0000, 0x4_0000, 0xffff_ffff] {
         not_known.push(word(0, Ne, persona)?);

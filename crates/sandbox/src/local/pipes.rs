@@ -56,6 +56,10 @@ impl Pipes {
     pub(super) fn take(&mut self, message: &FromHand, body: Vec<u8>) -> Result<(), Broken> {
         match message {
             FromHand::Chunk { stream, .. } => {
+                // A hand that has been taken over must not fill our memory with what it may queue.
+                if body.len() > CHUNK_BYTES {
+                    return Err(Broken);
+                }
                 // Full means that the hand ignored its window.
                 let sender = self.sender(*stream).as_ref().ok_or(Broken)?;
                 match sender.try_send(body) {

@@ -31,7 +31,8 @@ const KEPT: CapabilitySet = CapabilitySet::CHOWN
 /// Bytes of a core dump. One, not none: less than any dump, so no file is written, and the only value
 /// that also keeps the kernel from piping a dump to a handler on the host.
 const CORE_BYTES: u64 = 1;
-/// Processes and threads of one sandbox, so that a fork bomb stays below the host's `pid_max`.
+/// Processes and threads of each user id in a sandbox. The kernel counts them per id, so this stops a plain
+/// fork bomb and no more: one that spreads over several ids is bounded only by a group of the whole sandbox.
 const MAX_PROCESSES: u64 = 4096;
 /// Open files a process.
 const MAX_FILES: u64 = 65_536;

@@ -74,7 +74,7 @@ fn worker(dir: &Path, leftovers: Vec<PathBuf>, work: &Receiver<PathBuf>) {
 
 /// Removes one entry of the trash. What a sandbox left may be deeper than any stack and any limit
 /// of descriptors, so each directory found is moved up into the trash itself and waits its turn:
-/// two descriptors and no recursion, whatever the depth. No link is followed.
+/// three descriptors and no recursion, whatever the depth. No link is followed.
 fn remove(dir: &Path, place: &Path, next: &mut u64) -> io::Result<()> {
     let trash = open_dir(CWD, dir)?;
     let Some(name) = place.file_name() else {

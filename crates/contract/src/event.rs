@@ -4,8 +4,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::client_event::Confirmation;
 use crate::content::Block;
 use crate::ids::{EventId, ThreadId};
+use crate::session::{Budget, Money};
 use crate::time::Micros;
 
 /// An event with its envelope, in the key order of the wire. It is only ever written: `RawValue` does
@@ -73,6 +75,62 @@ pub enum Evaluation {
     AlwaysAllow {},
     /// The tool's policy is `always_ask`.
     AlwaysAsk {},
+    /// The tool's policy is `auto`: a judge decided.
+    Auto {
+        /// What it decided.
+        evaluated_permission: Judgement,
+    },
+}
+
+/// What a judge says of a call whose policy is `auto`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Judgement {
+    /// It may run.
+    Allow {},
+    /// The client decides.
+    Ask {
+        /// Why the judge did not.
+        reason_code: AskReason,
+    },
+    /// It does not run.
+    Deny {
+        /// Why not.
+        reason_code: DenyReason,
+    },
+}
+
+impl Judgement {
+    /// Without a judgement the client is asked.
+    pub const UNKNOWN: Self = Self::Ask {
+        reason_code: AskReason::Indeterminate,
+    };
+
+    /// The permission that follows.
+    #[must_use]
+    pub const fn permission(self) -> Permission {
+        match self {
+            Self::Allow {} => Permission::Allow,
+            Self::Ask { .. } => Permission::Ask,
+            Self::Deny { .. } => Permission::Deny,
+        }
+    }
+}
+
+/// Why a judge leaves a call to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AskReason {
+    /// It could not tell.
+    Indeterminate,
+}
+
+/// Why a judge refuses a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DenyReason {
+    /// What it does may not be undone, or is not what the user wants.
+    HighRisk,
 }
 
 /// Tokens of one model request (span) as the contract spells them.
@@ -120,6 +178,9 @@ pub struct SessionUsage {
     pub cache_read_input_tokens: u64,
     /// Tokens read that no cache held.
     pub input_tokens: u64,
+    /// At list prices, in whole cents; absent until something with a price was used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list_cost: Option<Money>,
     /// Tokens written.
     pub output_tokens: u64,
 }
@@ -152,6 +213,8 @@ pub enum SessionErrorKind {
     BillingError,
     /// Too many rounds of tool calls in one turn.
     ToolUseLimitReachedError,
+    /// Compacted again and again without getting on.
+    CompactionLimitReachedError,
 }
 
 /// What the server does after an error.
@@ -178,6 +241,15 @@ pub enum Body {
         #[serde(skip_serializing_if = "Option::is_none")]
         session_thread_id: Option<ThreadId>,
     },
+    #[serde(rename = "user.tool_confirmation")]
+    UserToolConfirmation {
+        tool_use_id: EventId,
+        result: Confirmation,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        deny_message: Option<String>,
+    },
+    #[serde(rename = "system.message")]
+    SystemMessage { content: Vec<Block> },
     #[serde(rename = "user.custom_tool_result")]
     UserCustomToolResult {
         custom_tool_use_id: EventId,
@@ -206,6 +278,8 @@ pub enum Body {
     },
     #[serde(rename = "agent.custom_tool_use")]
     AgentCustomToolUse { name: String, input: Box<RawValue> },
+    #[serde(rename = "agent.thread_context_compacted")]
+    ThreadContextCompacted {},
     #[serde(rename = "session.status_running")]
     StatusRunning {},
     #[serde(rename = "session.status_rescheduled")]
@@ -224,6 +298,10 @@ pub enum Body {
     #[serde(rename = "session.updated")]
     SessionUpdated {
         #[serde(skip_serializing_if = "Option::is_none")]
+        agent: Option<Box<RawValue>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        budget: Option<Option<Budget>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         title: Option<Option<String>>,
         #[serde(skip_serializing_if = "Option::is_none")]
         metadata: Option<std::collections::BTreeMap<String, String>>,
@@ -231,7 +309,7 @@ pub enum Body {
     #[serde(rename = "session.usage")]
     SessionUsage {
         usage: SessionUsage,
-        budget: Option<()>,
+        budget: Option<Budget>,
     },
     #[serde(rename = "session.thread_status_running")]
     ThreadStatusRunning {
@@ -272,12 +350,15 @@ impl Body {
         match self {
             Self::UserMessage { .. } => "user.message",
             Self::UserInterrupt { .. } => "user.interrupt",
+            Self::UserToolConfirmation { .. } => "user.tool_confirmation",
+            Self::SystemMessage { .. } => "system.message",
             Self::UserCustomToolResult { .. } => "user.custom_tool_result",
             Self::AgentMessage { .. } => "agent.message",
             Self::AgentThinking {} => "agent.thinking",
             Self::AgentToolUse { .. } => "agent.tool_use",
             Self::AgentToolResult { .. } => "agent.tool_result",
             Self::AgentCustomToolUse { .. } => "agent.custom_tool_use",
+            Self::ThreadContextCompacted {} => "agent.thread_context_compacted",
             Self::StatusRunning {} => "session.status_running",
             Self::StatusRescheduled {} => "session.status_rescheduled",
             Self::StatusIdle { .. } => "session.status_idle",

@@ -27,6 +27,9 @@ pub enum RecordKind {
     Reply,
     /// A call was started, at the place of its tool-use event.
     CallStarted,
+    /// What stands in place of the transcript so far, at the place of its
+    /// `agent.thread_context_compacted`.
+    Summary,
 }
 
 impl RecordKind {
@@ -36,6 +39,7 @@ impl RecordKind {
         match self {
             Self::Reply => "reply",
             Self::CallStarted => "call_started",
+            Self::Summary => "summary",
         }
     }
 }
@@ -60,11 +64,51 @@ pub enum Intent {
     Stop,
 }
 
+/// What an endpoint may be told of by a webhook (behaviours §21), as far as it has a cause in a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Webhook {
+    /// A turn began.
+    StatusRunStarted,
+    /// The session went idle.
+    StatusIdled,
+    /// The budget was reached; once for each value of it.
+    BudgetReached,
+    /// A turn waits for its next try.
+    StatusRescheduled,
+    /// The session is over.
+    StatusTerminated,
+    /// Title, metadata, agent or budget changed.
+    Updated,
+    /// The session is gone.
+    Deleted,
+}
+
+impl Webhook {
+    /// Its type on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::StatusRunStarted => "session.status_run_started",
+            Self::StatusIdled => "session.status_idled",
+            Self::BudgetReached => "session.budget_reached",
+            Self::StatusRescheduled => "session.status_rescheduled",
+            Self::StatusTerminated => "session.status_terminated",
+            Self::Updated => "session.updated",
+            Self::Deleted => "session.deleted",
+        }
+    }
+}
+
 /// What the runner does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Make (or, for a foreign loop, allow) the model request of this span.
     Request {
+        /// Its `span.model_request_start`.
+        span: EventId,
+    },
+    /// Make the model request of this span that condenses the transcript.
+    Compact {
         /// Its `span.model_request_start`.
         span: EventId,
     },
@@ -96,6 +140,10 @@ pub struct Decision {
     pub echo: Vec<Event>,
     /// The profile, if it changed.
     pub profile: Option<Profile>,
+    /// The agent as the session shows it, if it changed.
+    pub agent: Option<Box<RawValue>>,
+    /// What endpoints may be told, in order.
+    pub webhooks: Vec<Webhook>,
     /// The session is to be removed; streams get `events` and end.
     pub deleted: bool,
     /// For the runner.
@@ -113,7 +161,7 @@ pub enum Refused {
         "Cannot {what} session while it is running. Send an interrupt event or wait for the session to complete."
     )]
     Running {
-        /// `archive` or `delete`.
+        /// `archive`, `delete` or `update`.
         what: &'static str,
     },
     /// The session waits for answers and this event is none.
@@ -129,14 +177,46 @@ pub enum Refused {
         /// What the session waits for.
         waiting_on: Vec<EventId>,
     },
+    /// The budget is spent and this event would have the model asked.
+    #[error(
+        "Invalid {kind} event at events[{index}]: the session has reached its budget; only `user.tool_confirmation`, `user.tool_result`, `user.custom_tool_result`, or `user.interrupt` may be sent until `budget` is raised or removed"
+    )]
+    BudgetReached {
+        /// The offending event's place in the request.
+        index: usize,
+        /// Its type.
+        kind: &'static str,
+    },
     /// An answer to no call of this session.
     #[error(
-        "events[{index}].custom_tool_use_id: `custom_tool_use_id` \"{id}\" does not match any `agent.custom_tool_use` event in this session"
+        "events[{index}].{field}: `{field}` \"{id}\" does not match any `{wanted}` event in this session"
     )]
     UnknownCall {
         /// The offending event's place in the request.
         index: usize,
+        /// The field that names the call.
+        field: &'static str,
+        /// The type of event it should name.
+        wanted: &'static str,
         /// The id it names.
+        id: EventId,
+    },
+    /// A confirmation of a call that needs none.
+    #[error(
+        "events[{index}].tool_use_id: `tool_use_id` \"{id}\" does not wait for a confirmation: its `evaluated_permission` is not `ask`"
+    )]
+    NotAsked {
+        /// The offending event's place in the request.
+        index: usize,
+        /// The call.
+        id: EventId,
+    },
+    /// A second confirmation, or one of a call that an interrupt has closed.
+    #[error("events[{index}].tool_use_id: `tool_use_id` \"{id}\" has already been resolved")]
+    Resolved {
+        /// The offending event's place in the request.
+        index: usize,
+        /// The call.
         id: EventId,
     },
     /// An interrupt for a thread the session does not have.
@@ -163,6 +243,14 @@ pub enum Refused {
         /// How many may remain.
         limit: usize,
     },
+    /// A budget for a session that was made without one, or whose budget was removed.
+    #[error("budget: cannot be added to a session that has none (budget_create_only)")]
+    BudgetCreateOnly,
+    /// A cap that is spent already.
+    #[error(
+        "`budget.max_list_cost` must be greater than the session's consumed list cost (budget_not_raised)"
+    )]
+    BudgetNotRaised,
     /// A fact of a generation that no longer holds the session.
     #[error("generation {} no longer holds the session: {} does", given.0, held.0)]
     Stale {

@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use contract::client_event::Confirmation;
 use contract::content::Block;
-use contract::event::{Body, ModelUsage, RefusalDetails, SessionErrorKind};
+use contract::event::{Body, Judgement, Permission, RefusalDetails, SessionErrorKind};
 use contract::ids::{EventId, SessionId, ThreadId};
 use contract::patch::Patch;
 use contract::time::Micros;
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::policy::ToolRules;
-use crate::state::{Generation, Phase, State};
+use crate::state::{Generation, Phase, State, Used};
 
 /// What a new session starts from.
 #[derive(Debug, Clone)]
@@ -25,6 +26,8 @@ pub struct Opening {
     pub agent_name: String,
     /// Its tools.
     pub rules: ToolRules,
+    /// The cap on its list cost, in cents.
+    pub budget: Option<u64>,
     /// Messages to start on, in order; none leaves it idle.
     pub initial: Vec<UserEvent>,
 }
@@ -38,10 +41,24 @@ pub enum UserEvent {
         /// What was said.
         content: Vec<Block>,
     },
+    /// `system.message`: said to the model by the application, not by its user.
+    System {
+        /// Texts.
+        content: Vec<Block>,
+    },
     /// `user.interrupt`.
     Interrupt {
         /// The thread it is for, if not all.
         thread: Option<ThreadId>,
+    },
+    /// `user.tool_confirmation`.
+    ToolConfirmation {
+        /// The call it decides.
+        call: EventId,
+        /// What is decided.
+        result: Confirmation,
+        /// Why not.
+        deny_message: Option<String>,
     },
     /// `user.custom_tool_result`.
     CustomToolResult {
@@ -55,11 +72,24 @@ pub enum UserEvent {
 }
 
 impl UserEvent {
+    /// The call it answers, if it answers one.
+    #[must_use]
+    pub const fn answers(&self) -> Option<EventId> {
+        match self {
+            Self::CustomToolResult { call, .. } | Self::ToolConfirmation { call, .. } => {
+                Some(*call)
+            }
+            Self::Message { .. } | Self::System { .. } | Self::Interrupt { .. } => None,
+        }
+    }
+
     /// The event's type on the wire.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Message { .. } => "user.message",
+            Self::System { .. } => "system.message",
+            Self::ToolConfirmation { .. } => "user.tool_confirmation",
             Self::Interrupt { .. } => "user.interrupt",
             Self::CustomToolResult { .. } => "user.custom_tool_result",
         }
@@ -70,6 +100,16 @@ impl UserEvent {
     pub fn body(self) -> Body {
         match self {
             Self::Message { content } => Body::UserMessage { content },
+            Self::System { content } => Body::SystemMessage { content },
+            Self::ToolConfirmation {
+                call,
+                result,
+                deny_message,
+            } => Body::UserToolConfirmation {
+                tool_use_id: call,
+                result,
+                deny_message,
+            },
             Self::Interrupt { thread } => Body::UserInterrupt {
                 session_thread_id: thread,
             },
@@ -100,17 +140,34 @@ pub struct Waiting {
 pub enum Command {
     /// Send these events: all or none.
     Send(Vec<UserEvent>),
-    /// Change title or metadata.
-    Update {
-        /// The title; null clears.
-        title: Patch<String>,
-        /// Metadata keys to set (value) or remove (`None`).
-        metadata: BTreeMap<String, Option<String>>,
-    },
+    /// Change what may change of a session.
+    Update(Box<Update>),
     /// End it for good, keep the history.
     Archive,
     /// Remove it and its history.
     Delete,
+}
+
+/// Changes of a session.
+#[derive(Debug, Clone, Default)]
+pub struct Update {
+    /// The title; null clears.
+    pub title: Patch<String>,
+    /// Metadata keys to set (value) or remove (`None`).
+    pub metadata: BTreeMap<String, Option<String>>,
+    /// The agent with other tools, if they differ.
+    pub agent: Option<AgentChange>,
+    /// The cap in cents; null removes it for good.
+    pub budget: Patch<u64>,
+}
+
+/// The agent of a session with other tools or MCP servers; they hold from the next turn on.
+#[derive(Debug, Clone)]
+pub struct AgentChange {
+    /// The whole agent, as the session shows it.
+    pub snapshot: Box<RawValue>,
+    /// What its tools' policies say.
+    pub rules: ToolRules,
 }
 
 /// A tool call as the model asked for it.
@@ -122,6 +179,22 @@ pub struct ProposedCall {
     pub name: String,
     /// Its input, as the model wrote it.
     pub input: Box<RawValue>,
+    /// What the judge said of it, if its policy is `auto` and there was a judge to ask.
+    pub judgement: Option<Judgement>,
+}
+
+/// What may help after a failed model request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// Nothing: the same request would fail again.
+    None,
+    /// Time; at least this many microseconds if the provider said so.
+    Wait {
+        /// The provider's `retry-after`.
+        at_least: Option<i64>,
+    },
+    /// A shorter transcript.
+    Compact,
 }
 
 /// How a model reply ended.
@@ -146,21 +219,30 @@ pub enum Fact {
         calls: Vec<ProposedCall>,
         /// The exact reply for the transcript; opaque here, private.
         record: Box<RawValue>,
-        /// What it cost.
-        usage: ModelUsage,
-        /// Of the cache creation, tokens kept for an hour.
-        cache_1h: u64,
+        /// What it used.
+        used: Used,
         /// How it ended.
         end: ReplyEnd,
+        /// The transcript should be compacted before the next request.
+        crowded: bool,
     },
-    /// The model request failed and is not tried again.
+    /// The transcript was condensed.
+    Compacted {
+        /// What stands in its place; opaque here, private.
+        record: Box<RawValue>,
+        /// What it used.
+        used: Used,
+    },
+    /// The model request failed.
     RequestFailed {
         /// Which error.
         kind: SessionErrorKind,
         /// What happened and what to do.
         message: String,
-        /// What it cost all the same.
-        usage: ModelUsage,
+        /// What it used all the same.
+        used: Used,
+        /// What may help.
+        remedy: Remedy,
     },
     /// A started call has its result.
     Finished {
@@ -173,8 +255,8 @@ pub enum Fact {
     },
     /// The runner has stopped what it did because an interrupt waits.
     Interrupted {
-        /// What an open request had cost.
-        usage: ModelUsage,
+        /// What an open request had used.
+        used: Used,
     },
 }
 
@@ -200,6 +282,8 @@ pub enum Input {
     Fact {
         /// The generation it was made under.
         generation: Generation,
+        /// The thread it happened in.
+        thread: ThreadId,
         /// What happened.
         fact: Box<Fact>,
         /// Whether to open the next step.
@@ -214,8 +298,20 @@ pub struct Needs {
     pub inbox: bool,
     /// Title and metadata.
     pub profile: bool,
-    /// For these ids: whether an `agent.custom_tool_use` event of this session has it.
-    pub custom_calls: BTreeSet<EventId>,
+    /// For these ids: the tool-use event of this session that has it, if one does.
+    pub calls: BTreeSet<EventId>,
+}
+
+/// A tool-use event of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Called {
+    /// `agent.custom_tool_use`.
+    Custom,
+    /// `agent.tool_use`.
+    Tool {
+        /// Its `evaluated_permission`.
+        permission: Permission,
+    },
 }
 
 /// Title and metadata of a session.
@@ -238,8 +334,8 @@ pub struct Around {
     pub inbox: Vec<Waiting>,
     /// Title and metadata, if [`Needs::profile`].
     pub profile: Profile,
-    /// Those of [`Needs::custom_calls`] that exist.
-    pub custom_calls: BTreeSet<EventId>,
+    /// Those of [`Needs::calls`] that exist.
+    pub calls: BTreeMap<EventId, Called>,
 }
 
 impl Input {
@@ -247,15 +343,17 @@ impl Input {
     /// costs the same however many wait before it.
     fn may_drain(&self, state: &State) -> bool {
         match self {
-            Self::Command(Command::Send(events)) => match state.phase {
-                Phase::Requesting { .. } | Phase::Acting { .. } => false,
-                Phase::Due => events
+            Self::Command(Command::Send(events)) => match state.primary.phase {
+                Phase::Requesting { .. } | Phase::Compacting { .. } | Phase::Acting { .. } => false,
+                Phase::Due | Phase::Retrying { .. } => events
                     .iter()
                     .any(|e| matches!(e, UserEvent::Interrupt { .. })),
-                Phase::Idle { .. } => true,
+                Phase::Idle | Phase::Blocked { .. } | Phase::Paused => true,
             },
-            Self::Command(Command::Update { .. } | Command::Delete) => false,
-            Self::Command(Command::Archive) | Self::Claim | Self::Fact { .. } => true,
+            Self::Command(Command::Delete) => false,
+            Self::Command(Command::Update(_) | Command::Archive)
+            | Self::Claim
+            | Self::Fact { .. } => true,
         }
     }
 
@@ -268,15 +366,9 @@ impl Input {
         };
         match self {
             Self::Command(Command::Send(events)) => {
-                needs.custom_calls = events
-                    .iter()
-                    .filter_map(|e| match e {
-                        UserEvent::CustomToolResult { call, .. } => Some(*call),
-                        UserEvent::Message { .. } | UserEvent::Interrupt { .. } => None,
-                    })
-                    .collect();
+                needs.calls = events.iter().filter_map(UserEvent::answers).collect();
             }
-            Self::Command(Command::Update { .. }) => needs.profile = true,
+            Self::Command(Command::Update(_)) => needs.profile = true,
             Self::Command(Command::Archive | Command::Delete) | Self::Claim | Self::Fact { .. } => {
             }
         }

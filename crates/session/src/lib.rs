@@ -2,7 +2,8 @@
 //! never does IO, reads a clock or draws a random number.
 //!
 //! Read in this order: [`state`] (what a session is between two inputs), [`input`] (what may happen to
-//! it), [`decision`] (what then becomes true, in one transaction), [`decide`] (the rules).
+//! it), [`decision`] (what then becomes true, in one transaction), [`decide()`] (the rules); then `send`
+//! (what clients may send), `turn` (how a turn opens, goes on and ends), `report` (what runners report).
 //!
 //! Invariants, checked by [`state::State::check`] before a state is stored and after it is loaded:
 //! the log is gapless and its `processed_at` strictly grows; a call is recorded as started before
@@ -10,19 +11,26 @@
 //! except those that wait for its client.
 #![forbid(unsafe_code)]
 
-pub mod decide;
+mod decide;
 pub mod decision;
 pub mod input;
 pub mod limits;
 mod mint;
+pub mod money;
 pub mod policy;
 mod recover;
+mod report;
+mod send;
 pub mod state;
 mod turn;
 
 pub use decide::{decide, open};
-pub use decision::{Decision, Intent, Placed, Record, RecordKind, Refused, Step};
+pub use decision::{Decision, Intent, Placed, Record, RecordKind, Refused, Step, Webhook};
 pub use input::{
-    Around, Command, Fact, Input, Needs, Opening, Pace, ProposedCall, UserEvent, Waiting,
+    AgentChange, Around, Called, Command, Fact, Input, Needs, Opening, Pace, ProposedCall, Remedy,
+    Update, UserEvent, Waiting,
 };
-pub use state::{Call, CallKind, Generation, Phase, Stage, State, Status};
+pub use money::{Budget, Cost};
+pub use state::{
+    Call, CallKind, Effort, Generation, Phase, Stage, State, Status, Thread, Totals, Used,
+};

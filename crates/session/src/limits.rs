@@ -16,6 +16,26 @@ pub const TOOL_ROUNDS: u32 = 500;
 /// Times a turn may be taken up again after its runner was lost without the turn getting any further.
 pub const RECOVERIES: u32 = 5;
 
+/// Tries of one model request, the first included (design.md §6).
+pub const TRIES: u32 = 8;
+
+/// Microseconds from the first failure after which nothing is tried again.
+pub const TRYING: i64 = 600_000_000;
+
+/// Microseconds: the bound of the first pause between two tries. It doubles with each failure; the pause
+/// itself is drawn from zero to the bound (full jitter).
+pub const PAUSE: i64 = 1_000_000;
+
+/// Microseconds: the bound never grows beyond this.
+pub const LONGEST_PAUSE: i64 = 30_000_000;
+
+/// Microseconds: a provider's `retry-after` is honoured up to this.
+pub const LONGEST_RETRY_AFTER: i64 = 300_000_000;
+
+/// Compactions in a row without a word from the model before the turn ends with
+/// `compaction_limit_reached_error`.
+pub const COMPACTIONS: u32 = 3;
+
 /// Metadata pairs of a session after an update (api.md §1.5).
 pub const METADATA_PAIRS: usize = 16;
 

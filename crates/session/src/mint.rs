@@ -6,8 +6,8 @@ use contract::ids::{EventId, compose};
 use contract::time::Micros;
 use serde_json::value::RawValue;
 
-use crate::decision::{Decision, Intent, Placed, Record, RecordKind, Step};
-use crate::state::State;
+use crate::decision::{Decision, Intent, Placed, Record, RecordKind, Step, Webhook};
+use crate::state::{State, Thread};
 
 /// The decision while it is being made.
 pub(crate) struct Scribe {
@@ -28,6 +28,8 @@ impl Scribe {
             intents: Vec::new(),
             echo: Vec::new(),
             profile: None,
+            agent: None,
+            webhooks: Vec::new(),
             deleted: false,
             step: Step::Rest,
         };
@@ -41,6 +43,22 @@ impl Scribe {
 
     pub(crate) fn state(&mut self) -> &mut State {
         &mut self.out.state
+    }
+
+    /// The thread this decision is about.
+    pub(crate) fn thread(&mut self) -> &mut Thread {
+        &mut self.out.state.primary
+    }
+
+    pub(crate) fn hook(&mut self, webhook: Webhook) {
+        self.out.webhooks.push(webhook);
+    }
+
+    /// A number from zero to `most`, of the entropy that the caller brought.
+    pub(crate) fn draw(&mut self, most: i64) -> i64 {
+        self.minted += 1;
+        let drawn = scramble(self.entropy, self.minted) % (u128::from(most.unsigned_abs()) + 1);
+        i64::try_from(drawn).unwrap_or(most)
     }
 
     pub(crate) fn id(&mut self) -> EventId {
@@ -65,7 +83,7 @@ impl Scribe {
         let seq = state.next_seq;
         state.last_at = at;
         state.next_seq += 1;
-        let thread = state.thread;
+        let thread = state.primary.id;
         let event = Event {
             id,
             processed_at: Some(at),

@@ -3,11 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use contract::event::{Evaluation, Permission};
+use contract::event::{Evaluation, Judgement, Permission};
 use contract::tools::{Policy, Tool, ToolName};
 use serde::{Deserialize, Serialize};
-
-use crate::state::CallKind;
 
 /// The tools of a session by the name the model uses.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -20,6 +18,10 @@ pub struct ToolRules(pub BTreeMap<String, ToolRule>);
 pub enum ToolRule {
     /// Runs in the sandbox, `always_allow`.
     Allow,
+    /// Runs in the sandbox once the client has confirmed it, `always_ask`.
+    Ask,
+    /// Runs in the sandbox if a judge lets it, `auto`.
+    Auto,
     /// Answered by the client: no policy applies.
     Custom,
 }
@@ -27,18 +29,30 @@ pub enum ToolRule {
 /// What becomes of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It runs.
-    Run(CallKind, Permission, Evaluation),
+    /// A policy applies to it.
+    Policy(Evaluation),
     /// The client answers it.
     Client,
     /// The session has no such tool, or it is disabled: refused before any policy.
     Unknown,
 }
 
+/// What an evaluation permits.
+#[must_use]
+pub const fn permission(evaluation: Evaluation) -> Permission {
+    match evaluation {
+        Evaluation::AlwaysAllow {} => Permission::Allow,
+        Evaluation::AlwaysAsk {} => Permission::Ask,
+        Evaluation::Auto {
+            evaluated_permission,
+        } => evaluated_permission.permission(),
+    }
+}
+
 impl ToolRules {
     /// The rules of an agent's tools. What this build does not run is left out, and so refused when a
-    /// model asks for it all the same: web tools, MCP tools, and policies other than `always_allow`
-    /// (session create has refused those that were asked for by name).
+    /// model asks for it all the same: web tools and MCP tools (session create has refused those that
+    /// were asked for by name).
     #[must_use]
     pub fn of(tools: &[Tool]) -> Self {
         let mut rules = BTreeMap::new();
@@ -47,8 +61,13 @@ impl ToolRules {
                 Tool::AgentToolset(toolset) => {
                     for name in ToolName::ALL.into_iter().filter(|name| !name.is_web()) {
                         let config = toolset.effective(name);
-                        if config.enabled && config.permission_policy == Policy::AlwaysAllow {
-                            rules.insert(name.name().to_owned(), ToolRule::Allow);
+                        if config.enabled {
+                            let rule = match config.permission_policy {
+                                Policy::AlwaysAllow => ToolRule::Allow,
+                                Policy::AlwaysAsk => ToolRule::Ask,
+                                Policy::Auto => ToolRule::Auto,
+                            };
+                            rules.insert(name.name().to_owned(), rule);
                         }
                     }
                 }
@@ -61,17 +80,24 @@ impl ToolRules {
         Self(rules)
     }
 
-    /// What becomes of a call of `name`. Constant in the length of the history.
+    /// Whether calls of `name` are put before a judge.
     #[must_use]
-    pub fn judge(&self, name: &str) -> Verdict {
-        match self.0.get(name) {
-            Some(ToolRule::Allow) => Verdict::Run(
-                CallKind::Sandbox,
-                Permission::Allow,
-                Evaluation::AlwaysAllow {},
-            ),
-            Some(ToolRule::Custom) => Verdict::Client,
-            None => Verdict::Unknown,
-        }
+    pub fn wants_judge(&self, name: &str) -> bool {
+        self.0.get(name) == Some(&ToolRule::Auto)
+    }
+
+    /// What becomes of a call of `name`, given what a judge said of it. Constant in the length of the
+    /// history. A judge's word counts only where the policy asks for it.
+    #[must_use]
+    pub fn judge(&self, name: &str, judgement: Option<Judgement>) -> Verdict {
+        Verdict::Policy(match self.0.get(name) {
+            Some(ToolRule::Allow) => Evaluation::AlwaysAllow {},
+            Some(ToolRule::Ask) => Evaluation::AlwaysAsk {},
+            Some(ToolRule::Auto) => Evaluation::Auto {
+                evaluated_permission: judgement.unwrap_or(Judgement::UNKNOWN),
+            },
+            Some(ToolRule::Custom) => return Verdict::Client,
+            None => return Verdict::Unknown,
+        })
     }
 }

@@ -1,11 +1,12 @@
 //! What a session is between two inputs: small, independent of the length of its history, stored as
 //! one row. It holds no content: what was said stands in the log.
 
-use contract::event::{CacheCreation, ModelUsage, SessionUsage, StopReason};
+use contract::event::{CacheCreation, ModelUsage, SessionUsage};
 use contract::ids::{EventId, SessionId, ThreadId};
 use contract::time::Micros;
 use serde::{Deserialize, Serialize};
 
+use crate::money::{Budget, Cost, ListCost};
 use crate::policy::ToolRules;
 
 /// Counts how often the right to run a session was taken. A fact carries the generation it was made
@@ -19,14 +20,8 @@ pub struct Generation(pub u64);
 pub struct State {
     /// Which session.
     pub session: SessionId,
-    /// Its primary thread.
-    pub thread: ThreadId,
-    /// The agent's name, repeated on every thread event.
-    pub agent_name: String,
-    /// Which tools there are and what each policy says.
-    pub rules: ToolRules,
-    /// Where the turn stands.
-    pub phase: Phase,
+    /// Its primary thread. What is true of one line of work stands there, what is true of all of them here.
+    pub primary: Thread,
     /// Archived: accepts nothing any more.
     pub archived: bool,
     /// The current right to write.
@@ -37,29 +32,70 @@ pub struct State {
     pub last_at: Micros,
     /// User events in the inbox.
     pub waiting: u32,
-    /// An interrupt waits in the inbox.
-    pub interrupting: bool,
-    /// Rounds of tool calls in the open turn.
-    pub rounds: u32,
-    /// Times the open turn was taken up after a loss, since its last progress.
-    pub recoveries: u32,
-    /// What the session has used.
+    /// What it may cost.
+    pub budget: Budget,
+    /// What it has used.
     pub totals: Totals,
 }
 
-/// Where the turn stands.
+/// One line of work: an agent with a transcript of its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Thread {
+    /// Which.
+    pub id: ThreadId,
+    /// The agent's name, repeated on every thread event.
+    pub agent_name: String,
+    /// Which tools there are and what each policy says.
+    pub rules: ToolRules,
+    /// Where the turn stands.
+    pub phase: Phase,
+    /// An interrupt waits in the inbox.
+    pub interrupting: bool,
+    /// What keeps the open turn from going on for ever.
+    pub effort: Effort,
+    /// The transcript has outgrown the model's comfort: it is compacted before the next request.
+    pub crowded: bool,
+    /// The last compaction's place in the log: the model is shown nothing before it. 0: everything.
+    pub history_from: u64,
+}
+
+/// What the open turn has tried, so that nothing is tried for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Effort {
+    /// Rounds of tool calls.
+    pub rounds: u32,
+    /// Times the turn was taken up after a loss, since its last progress.
+    pub recoveries: u32,
+    /// Model requests that failed in a row.
+    pub failures: u32,
+    /// When the first of them failed.
+    pub failing_since: Option<Micros>,
+    /// Compactions in a row without a word from the model.
+    pub compactions: u32,
+}
+
+/// Where the turn of a thread stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "at", rename_all = "snake_case")]
 pub enum Phase {
-    /// No turn is open. `blocked` are the calls whose answers the client owes.
-    Idle {
-        /// Calls that wait for the client; empty unless the last stop was `requires_action`.
-        blocked: Vec<Call>,
+    /// No turn is open.
+    Idle,
+    /// The turn waits for answers that the client owes.
+    Blocked {
+        /// The calls of the reply that are not done.
+        calls: Vec<Call>,
     },
+    /// The budget ran out in the middle of the turn; the next step would be a model request.
+    Paused,
     /// A turn is open; the next step is a model request that has not begun.
     Due,
     /// A model request is in flight.
     Requesting {
+        /// Its `span.model_request_start`.
+        span: EventId,
+    },
+    /// A model request that condenses the transcript is in flight.
+    Compacting {
         /// Its `span.model_request_start`.
         span: EventId,
     },
@@ -68,6 +104,28 @@ pub enum Phase {
         /// The calls of the reply, done ones included.
         calls: Vec<Call>,
     },
+    /// A model request failed and is tried again.
+    Retrying {
+        /// Not before.
+        due_at: Micros,
+    },
+}
+
+impl Phase {
+    /// Its name, for messages and for the state table of `docs/session.md`.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Blocked { .. } => "blocked",
+            Self::Paused => "paused",
+            Self::Due => "due",
+            Self::Requesting { .. } => "requesting",
+            Self::Compacting { .. } => "compacting",
+            Self::Acting { .. } => "acting",
+            Self::Retrying { .. } => "retrying",
+        }
+    }
 }
 
 /// One tool call of the current reply.
@@ -77,6 +135,8 @@ pub struct Call {
     pub id: EventId,
     /// The place of that event in the log.
     pub seq: u64,
+    /// The tool, as the model wrote it.
+    pub name: String,
     /// Who runs it.
     pub kind: CallKind,
     /// How far it is.
@@ -94,11 +154,18 @@ pub enum CallKind {
 }
 
 /// How far a call is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// Nobody has started it (or, for a custom call, answered it).
-    Waiting,
+    /// The client owes its result or its confirmation.
+    Asked,
+    /// It may run, and nobody has started it.
+    Ready,
+    /// The client said no; the model is not told yet.
+    Denied {
+        /// The client's words.
+        message: Option<String>,
+    },
     /// Recorded as started: from here on its effects may exist.
     Started,
     /// Its result stands in the log.
@@ -106,7 +173,7 @@ pub enum Stage {
 }
 
 /// The status the contract shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Waiting for input.
@@ -132,28 +199,66 @@ pub struct Totals {
     pub cache_5m: u64,
     /// Tokens cached for an hour.
     pub cache_1h: u64,
+    /// The list price of the requests that had one.
+    pub cost: Cost,
+    /// Some request had a price.
+    pub priced: bool,
+    /// Some request had none: what all of them cost is not known.
+    pub unpriced: bool,
     /// Microseconds of closed turns.
     pub active: i64,
-    /// When the open turn began.
+    /// When the open turn began to run.
     pub running_since: Option<Micros>,
 }
 
+/// What one model request used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Used {
+    /// Its tokens, as the span shows them.
+    pub usage: ModelUsage,
+    /// Of the cache creation, tokens kept for an hour.
+    pub cache_1h: u64,
+    /// Its list price; none if its model has none.
+    pub cost: Option<Cost>,
+}
+
 impl Totals {
-    pub(crate) fn add(&mut self, used: &ModelUsage, cache_1h: u64) {
-        self.input += used.input_tokens;
-        self.output += used.output_tokens;
-        self.cache_read += used.cache_read_input_tokens;
-        self.cache_1h += cache_1h;
-        self.cache_5m += used.cache_creation_input_tokens.saturating_sub(cache_1h);
+    pub(crate) fn add(&mut self, used: &Used) {
+        let tokens = &used.usage;
+        self.input += tokens.input_tokens;
+        self.output += tokens.output_tokens;
+        self.cache_read += tokens.cache_read_input_tokens;
+        self.cache_1h += used.cache_1h;
+        self.cache_5m += tokens
+            .cache_creation_input_tokens
+            .saturating_sub(used.cache_1h);
+        match used.cost {
+            Some(cost) => {
+                self.cost = self.cost.plus(cost);
+                self.priced = true;
+            }
+            // A request that never reached its model costs nothing at any price.
+            None => self.unpriced |= *tokens != ModelUsage::default(),
+        }
+    }
+
+    fn active(&self, now: Micros) -> i64 {
+        let open = self
+            .running_since
+            .map_or(0, |since| (now.0 - since.0).max(0));
+        self.active + open
     }
 
     /// Seconds with a running thread, the open turn included.
     #[must_use]
     pub fn active_seconds(&self, now: Micros) -> f64 {
-        let open = self
-            .running_since
-            .map_or(0, |since| (now.0 - since.0).max(0));
-        Micros(self.active + open).seconds_since(Micros(0))
+        Micros(self.active(now)).seconds_since(Micros(0))
+    }
+
+    /// What it costs at list prices, running time included.
+    #[must_use]
+    pub fn list_cost(&self, now: Micros) -> ListCost {
+        ListCost::of(self.cost, self.active(now))
     }
 
     /// As the contract spells it.
@@ -168,7 +273,49 @@ impl Totals {
             cache_creation: (created != CacheCreation::default()).then_some(created),
             cache_read_input_tokens: self.cache_read,
             input_tokens: self.input,
+            list_cost: (self.priced && !self.unpriced).then(|| self.list_cost(now).shown()),
             output_tokens: self.output,
+        }
+    }
+}
+
+impl Thread {
+    /// The calls of the current reply that are not all done.
+    #[must_use]
+    pub fn calls(&self) -> &[Call] {
+        match &self.phase {
+            Phase::Blocked { calls } | Phase::Acting { calls } => calls,
+            Phase::Idle
+            | Phase::Paused
+            | Phase::Due
+            | Phase::Requesting { .. }
+            | Phase::Compacting { .. }
+            | Phase::Retrying { .. } => &[],
+        }
+    }
+
+    pub(crate) fn calls_mut(&mut self) -> &mut [Call] {
+        match &mut self.phase {
+            Phase::Blocked { calls } | Phase::Acting { calls } => calls,
+            Phase::Idle
+            | Phase::Paused
+            | Phase::Due
+            | Phase::Requesting { .. }
+            | Phase::Compacting { .. }
+            | Phase::Retrying { .. } => &mut [],
+        }
+    }
+
+    /// Its status, were it alone.
+    #[must_use]
+    pub const fn status(&self) -> Status {
+        match self.phase {
+            Phase::Idle | Phase::Blocked { .. } | Phase::Paused => Status::Idle,
+            Phase::Due
+            | Phase::Requesting { .. }
+            | Phase::Compacting { .. }
+            | Phase::Acting { .. } => Status::Running,
+            Phase::Retrying { .. } => Status::Rescheduling,
         }
     }
 }
@@ -177,75 +324,95 @@ impl State {
     /// The status the contract shows. It is committed with, or before, the event that announces it.
     #[must_use]
     pub const fn status(&self) -> Status {
-        match (&self.phase, self.archived) {
-            (_, true) => Status::Terminated,
-            (Phase::Idle { .. }, false) => Status::Idle,
-            (Phase::Due | Phase::Requesting { .. } | Phase::Acting { .. }, false) => {
-                Status::Running
-            }
+        if self.archived {
+            Status::Terminated
+        } else {
+            self.primary.status()
         }
     }
 
     /// True while a turn is open: exactly then the session has a row among the runs.
     #[must_use]
-    pub const fn is_running(&self) -> bool {
-        matches!(self.status(), Status::Running)
+    pub const fn is_open(&self) -> bool {
+        matches!(self.status(), Status::Running | Status::Rescheduling)
+    }
+
+    /// When the open turn wants its runner, at the earliest: `now`, or after a pause between two tries.
+    #[must_use]
+    pub const fn due_at(&self, now: Micros) -> Micros {
+        match self.primary.phase {
+            Phase::Retrying { due_at } => due_at,
+            _ => now,
+        }
+    }
+
+    /// True once nothing more may be spent.
+    #[must_use]
+    pub fn is_spent(&self, now: Micros) -> bool {
+        match self.budget {
+            Budget::Limit { cents, .. } => {
+                self.totals.unpriced || self.totals.list_cost(now).reaches(cents)
+            }
+            Budget::None | Budget::Removed => false,
+        }
     }
 
     /// The events an idle session waits for, in the order of the calls.
     #[must_use]
     pub fn blocked_on(&self) -> Vec<EventId> {
-        match &self.phase {
-            Phase::Idle { blocked } => blocked
-                .iter()
-                .filter(|c| c.stage == Stage::Waiting)
-                .map(|c| c.id)
-                .collect(),
-            Phase::Due | Phase::Requesting { .. } | Phase::Acting { .. } => Vec::new(),
+        match &self.primary.phase {
+            Phase::Blocked { calls } => asked(calls),
+            _ => Vec::new(),
         }
+    }
+
+    /// The thread of that id.
+    #[must_use]
+    pub fn thread(&self, id: ThreadId) -> Option<&Thread> {
+        (self.primary.id == id).then_some(&self.primary)
     }
 
     /// Panics if the state contradicts itself: storing it would corrupt the session.
     pub fn check(&self) {
-        match &self.phase {
-            Phase::Idle { blocked } => {
+        let thread = &self.primary;
+        let started = thread.calls().iter().filter(|c| c.stage == Stage::Started);
+        assert!(started.count() <= 1, "two calls of one thread run at once");
+        assert!(
+            !self.archived || !matches!(thread.status(), Status::Running | Status::Rescheduling),
+            "an archived session has an open turn"
+        );
+        match &thread.phase {
+            Phase::Idle => assert!(
+                self.waiting == 0 || self.budget != Budget::None,
+                "an idle session leaves input waiting"
+            ),
+            Phase::Blocked { calls } => {
+                assert!(!asked(calls).is_empty(), "a session waits for no answer");
                 assert!(
-                    self.totals.running_since.is_none(),
-                    "an idle session accrues running time"
-                );
-                assert!(
-                    blocked.iter().all(|c| c.kind == CallKind::Custom),
-                    "an idle session holds a call that nobody runs"
-                );
-                assert!(
-                    self.waiting == 0 || !blocked.is_empty(),
-                    "an idle session leaves input waiting"
-                );
-                assert!(
-                    !self.interrupting,
-                    "an idle session leaves an interrupt waiting"
+                    calls.iter().all(|c| matches!(
+                        c.stage,
+                        Stage::Asked | Stage::Ready | Stage::Denied { .. }
+                    )),
+                    "a session that waits holds a call that runs or is done"
                 );
             }
-            Phase::Acting { calls } => {
-                let started = calls.iter().filter(|c| c.stage == Stage::Started).count();
-                assert!(started <= 1, "two calls of one thread run at once");
-                assert!(!self.archived, "an archived session acts");
-            }
-            Phase::Due | Phase::Requesting { .. } => {
-                assert!(!self.archived, "an archived session runs");
-            }
+            Phase::Paused => assert!(self.budget != Budget::None, "paused without a budget"),
+            _ => {}
         }
-        if self.is_running() {
-            assert!(
-                self.totals.running_since.is_some(),
-                "a running session accrues no time"
-            );
-        }
+        assert!(
+            thread.status() != Status::Idle || !thread.interrupting,
+            "an idle session leaves an interrupt waiting"
+        );
+        assert_eq!(
+            self.status() == Status::Running,
+            self.totals.running_since.is_some(),
+            "the clock of running time is not in step with the status"
+        );
     }
 }
 
-/// The last stop reason of an idle session that waits for its client, if it does.
-#[must_use]
-pub fn requires_action(event_ids: Vec<EventId>) -> StopReason {
-    StopReason::RequiresAction { event_ids }
+/// The calls that wait for the client.
+pub(crate) fn asked(calls: &[Call]) -> Vec<EventId> {
+    let asked = calls.iter().filter(|c| c.stage == Stage::Asked);
+    asked.map(|c| c.id).collect()
 }

@@ -5,7 +5,7 @@ mod blocks;
 
 use std::num::NonZeroU32;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::check;
 use crate::ids::{EventId, ThreadId};
@@ -77,7 +77,7 @@ pub struct UserToolConfirmation {
 }
 
 /// Whether a call may run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
 pub enum Confirmation {

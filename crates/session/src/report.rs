@@ -1,0 +1,341 @@
+//! What a runner's fact makes of the turn: a reply, a failure, a result, the end of an interrupted step.
+
+use contract::content::Block;
+use contract::event::{Body, Permission, RetryStatus, SessionErrorKind, StopReason};
+use contract::ids::EventId;
+use contract::time::Micros;
+use serde_json::value::RawValue;
+
+use crate::decision::{Decision, RecordKind, Refused};
+use crate::input::{Fact, Pace, ProposedCall, Remedy, ReplyEnd, Waiting};
+use crate::limits;
+use crate::mint::Scribe;
+use crate::policy::{Verdict, permission};
+use crate::state::{Call, CallKind, Effort, Phase, Stage, Used};
+use crate::turn;
+
+const ROUNDS_SPENT: &str = "The call was not run: this turn reached its limit of tool rounds.";
+
+pub(crate) fn report(
+    s: Scribe,
+    fact: Fact,
+    inbox: &[Waiting],
+    pace: Pace,
+) -> Result<Decision, Refused> {
+    match fact {
+        Fact::Replied {
+            thinking,
+            message,
+            calls,
+            record,
+            used,
+            end,
+            crowded,
+        } => {
+            let reply = Reply {
+                thinking,
+                message,
+                calls,
+                record,
+                used,
+                end,
+                crowded,
+            };
+            replied(s, reply, inbox, pace)
+        }
+        Fact::Compacted { record, used } => compacted(s, record, &used, inbox, pace),
+        Fact::RequestFailed {
+            kind,
+            message,
+            used,
+            remedy,
+        } => {
+            let failure = Failure {
+                kind,
+                message,
+                remedy,
+            };
+            request_failed(s, failure, &used, inbox, pace)
+        }
+        Fact::Finished {
+            call,
+            content,
+            is_error,
+        } => finished(s, call, content, is_error, inbox, pace),
+        Fact::Interrupted { used } => interrupted(s, &used, inbox),
+    }
+}
+
+/// A model reply, as reported.
+struct Reply {
+    thinking: Vec<EventId>,
+    message: Option<(EventId, Vec<String>)>,
+    calls: Vec<ProposedCall>,
+    record: Box<RawValue>,
+    used: Used,
+    end: ReplyEnd,
+    crowded: bool,
+}
+
+struct Failure {
+    kind: SessionErrorKind,
+    message: String,
+    remedy: Remedy,
+}
+
+fn out_of_place(s: &Scribe, fact: &'static str) -> Refused {
+    let phase = s.out.state.primary.phase.name();
+    Refused::OutOfPlace { fact, phase }
+}
+
+fn replied(
+    mut s: Scribe,
+    reply: Reply,
+    inbox: &[Waiting],
+    pace: Pace,
+) -> Result<Decision, Refused> {
+    let Phase::Requesting { span } = s.thread().phase else {
+        return Err(out_of_place(&s, "a model reply"));
+    };
+    for id in reply.thinking {
+        s.place(id, Body::AgentThinking {});
+    }
+    if let Some((id, texts)) = reply.message {
+        let content = texts.into_iter().map(Block::text).collect();
+        s.place(id, Body::AgentMessage { content });
+    }
+    let (calls, refused) = place_calls(&mut s, reply.calls);
+    let seq = turn::end_span(&mut s, span, false, &reply.used);
+    s.record(seq, RecordKind::Reply, reply.record);
+    s.thread().crowded = reply.crowded;
+    s.thread().effort = Effort {
+        rounds: s.thread().effort.rounds,
+        ..Effort::default()
+    };
+    for (id, text) in refused {
+        turn::result(&mut s, id, text);
+    }
+    if calls.is_empty() {
+        answered(&mut s, reply.end, inbox, pace);
+    } else {
+        act(&mut s, calls, inbox, pace);
+    }
+    Ok(s.done())
+}
+
+/// The model wants its calls answered.
+fn act(s: &mut Scribe, calls: Vec<Call>, inbox: &[Waiting], pace: Pace) {
+    s.thread().effort.rounds += 1;
+    if s.thread().effort.rounds > limits::TOOL_ROUNDS {
+        turn::close(s, &calls, ROUNDS_SPENT);
+        let message = format!(
+            "This turn used {} rounds of tool calls. Send a message to go on.",
+            limits::TOOL_ROUNDS
+        );
+        turn::fail(
+            s,
+            SessionErrorKind::ToolUseLimitReachedError,
+            message,
+            inbox,
+        );
+        return;
+    }
+    s.thread().phase = Phase::Acting { calls };
+    turn::proceed(s, inbox, pace);
+}
+
+/// The model has said what it had to say.
+fn answered(s: &mut Scribe, end: ReplyEnd, inbox: &[Waiting], pace: Pace) {
+    s.thread().phase = Phase::Due;
+    if s.thread().interrupting {
+        turn::halt(s, inbox);
+    } else if let ReplyEnd::Refused(details) = end {
+        turn::stop(s, StopReason::Refusal {}, details, inbox);
+    } else if s.out.state.waiting > 0 && !s.out.state.is_spent(s.now) {
+        // A message that came while the model spoke is answered in the same turn.
+        turn::request(s, inbox, pace);
+    } else {
+        turn::stop(s, StopReason::EndTurn {}, None, inbox);
+    }
+}
+
+/// Writes the tool-use events of a reply, each judged by its policy. Returns the calls, and what the
+/// model is told of those that do not run.
+fn place_calls(s: &mut Scribe, proposed: Vec<ProposedCall>) -> (Vec<Call>, Vec<(EventId, String)>) {
+    let mut calls = Vec::with_capacity(proposed.len());
+    let mut refused = Vec::new();
+    for call in proposed {
+        let ProposedCall {
+            id,
+            name,
+            input,
+            judgement,
+        } = call;
+        let verdict = s.thread().rules.judge(&name, judgement);
+        let (evaluated_permission, evaluation) = match verdict {
+            Verdict::Client => {
+                let body = Body::AgentCustomToolUse {
+                    name: name.clone(),
+                    input,
+                };
+                let seq = s.place(id, body);
+                calls.push(Call {
+                    id,
+                    seq,
+                    name,
+                    kind: CallKind::Custom,
+                    stage: Stage::Asked,
+                });
+                continue;
+            }
+            Verdict::Policy(evaluation) => (permission(evaluation), Some(evaluation)),
+            Verdict::Unknown => (Permission::Deny, None),
+        };
+        let stage = match (evaluated_permission, evaluation) {
+            (Permission::Allow, _) => Stage::Ready,
+            (Permission::Ask, _) => Stage::Asked,
+            (Permission::Deny, Some(_)) => {
+                refused.push((id, format!("Permission to use {name} has been denied.")));
+                Stage::Done
+            }
+            (Permission::Deny, None) => {
+                refused.push((
+                    id,
+                    format!("There is no tool named `{name}` in this session."),
+                ));
+                Stage::Done
+            }
+        };
+        let body = Body::AgentToolUse {
+            name: name.clone(),
+            input,
+            evaluated_permission,
+            evaluation,
+        };
+        let seq = s.place(id, body);
+        calls.push(Call {
+            id,
+            seq,
+            name,
+            kind: CallKind::Sandbox,
+            stage,
+        });
+    }
+    (calls, refused)
+}
+
+fn compacted(
+    mut s: Scribe,
+    record: Box<RawValue>,
+    used: &Used,
+    inbox: &[Waiting],
+    pace: Pace,
+) -> Result<Decision, Refused> {
+    let Phase::Compacting { span } = s.thread().phase else {
+        return Err(out_of_place(&s, "a compaction"));
+    };
+    turn::end_span(&mut s, span, false, used);
+    let id = s.id();
+    let seq = s.place(id, Body::ThreadContextCompacted {});
+    s.record(seq, RecordKind::Summary, record);
+    let thread = s.thread();
+    thread.phase = Phase::Due;
+    thread.history_from = seq;
+    thread.crowded = false;
+    thread.effort.compactions += 1;
+    thread.effort.failures = 0;
+    thread.effort.failing_since = None;
+    turn::proceed(&mut s, inbox, pace);
+    Ok(s.done())
+}
+
+fn request_failed(
+    mut s: Scribe,
+    failure: Failure,
+    used: &Used,
+    inbox: &[Waiting],
+    pace: Pace,
+) -> Result<Decision, Refused> {
+    let (Phase::Requesting { span } | Phase::Compacting { span }) = s.thread().phase else {
+        return Err(out_of_place(&s, "a failed model request"));
+    };
+    let compacting = matches!(s.thread().phase, Phase::Compacting { .. });
+    turn::end_span(&mut s, span, true, used);
+    s.thread().phase = Phase::Due;
+    if s.thread().interrupting {
+        turn::halt(&mut s, inbox);
+        return Ok(s.done());
+    }
+    match failure.remedy {
+        Remedy::None => turn::fail(&mut s, failure.kind, failure.message, inbox),
+        Remedy::Wait { at_least } => try_again(&mut s, failure, at_least, inbox),
+        Remedy::Compact if compacting || s.thread().effort.compactions >= limits::COMPACTIONS => {
+            let kind = SessionErrorKind::CompactionLimitReachedError;
+            turn::fail(&mut s, kind, failure.message, inbox);
+        }
+        Remedy::Compact => {
+            s.thread().crowded = true;
+            turn::request(&mut s, inbox, pace);
+        }
+    }
+    Ok(s.done())
+}
+
+/// Puts the turn down until its next try, or ends it if there were enough.
+fn try_again(s: &mut Scribe, failure: Failure, at_least: Option<i64>, inbox: &[Waiting]) {
+    let now = s.now;
+    let effort = &mut s.thread().effort;
+    effort.failures += 1;
+    let since = *effort.failing_since.get_or_insert(now);
+    let failures = effort.failures;
+    if failures >= limits::TRIES || now.0 - since.0 >= limits::TRYING {
+        let message = format!("{} (tried {failures} times)", failure.message);
+        turn::fail(s, failure.kind, message, inbox);
+        return;
+    }
+    let bound = (limits::PAUSE << (failures - 1)).min(limits::LONGEST_PAUSE);
+    let pause = s
+        .draw(bound)
+        .max(at_least.unwrap_or(0).min(limits::LONGEST_RETRY_AFTER));
+    turn::error(s, failure.kind, failure.message, RetryStatus::Retrying {});
+    turn::rest(s);
+    turn::announce_rescheduled(s);
+    s.thread().phase = Phase::Retrying {
+        due_at: Micros(now.0 + pause),
+    };
+}
+
+fn finished(
+    mut s: Scribe,
+    call: EventId,
+    content: Vec<Block>,
+    is_error: bool,
+    inbox: &[Waiting],
+    pace: Pace,
+) -> Result<Decision, Refused> {
+    let mut calls = s.thread().calls_mut().iter_mut();
+    let Some(open) = calls.find(|c| c.id == call && c.stage == Stage::Started) else {
+        return Err(out_of_place(&s, "a result for a call that is not running"));
+    };
+    open.stage = Stage::Done;
+    s.write(Body::AgentToolResult {
+        tool_use_id: call,
+        content,
+        is_error,
+    });
+    s.thread().effort.recoveries = 0;
+    turn::proceed(&mut s, inbox, pace);
+    Ok(s.done())
+}
+
+fn interrupted(mut s: Scribe, used: &Used, inbox: &[Waiting]) -> Result<Decision, Refused> {
+    if !s.thread().interrupting {
+        return Err(out_of_place(&s, "an interrupt that nobody sent"));
+    }
+    if let Phase::Requesting { span } | Phase::Compacting { span } = s.thread().phase {
+        turn::end_span(&mut s, span, true, used);
+        s.thread().phase = Phase::Due;
+    }
+    turn::halt(&mut s, inbox);
+    Ok(s.done())
+}

@@ -170,6 +170,11 @@ fn refusal(refused: &Refused, meta: Meta) -> ApiError {
         Refused::Running { .. }
         | Refused::WaitingOn { .. }
         | Refused::TooManyPairs { .. }
+        | Refused::BudgetReached { .. }
+        | Refused::BudgetCreateOnly
+        | Refused::BudgetNotRaised
+        | Refused::NotAsked { .. }
+        | Refused::Resolved { .. }
         | Refused::UnknownCall { .. }
         | Refused::UnknownThread { .. } => ApiError::invalid(message),
         Refused::InboxFull { .. } => ApiError::new(ErrorKind::RateLimit, message).retry_after(1),

@@ -30,6 +30,16 @@ pub enum EntryBody {
         /// What was said.
         content: Vec<Block>,
     },
+    /// `system.message`.
+    System {
+        /// What the application says.
+        content: Vec<Block>,
+    },
+    /// What stands in place of everything before it, as the harness recorded it.
+    Summary {
+        /// The harness's own record.
+        record: Box<RawValue>,
+    },
     /// A model reply, as the harness recorded it.
     Reply {
         /// The harness's own record.

@@ -250,7 +250,7 @@ impl Orchestrator {
             .session(store::sessions::Scope::Any, session)
             .await
         {
-            Ok(row) if row.state.interrupting => active.interrupt(),
+            Ok(row) if row.state.primary.interrupting => active.interrupt(),
             Ok(_) => {}
             Err(error) => {
                 tracing::warn!(session_id = %session, error = %error, "interrupt not read")

@@ -29,6 +29,8 @@ pub(crate) struct SessionPlane {
     session: contract::ids::SessionId,
     thread: ThreadId,
     generation: Generation,
+    /// Where the transcript starts: the last compaction.
+    history_from: u64,
     brief: Brief,
     endpoint: Option<Endpoint>,
     active: Active,
@@ -65,7 +67,8 @@ impl SessionPlane {
         );
         Ok(Self {
             session: row.id,
-            thread: claimed.state.thread,
+            thread: claimed.state.primary.id,
+            history_from: claimed.state.primary.history_from,
             generation: claimed.state.generation,
             inner,
             brief,
@@ -92,21 +95,26 @@ impl Plane for SessionPlane {
     }
 
     async fn transcript(&self) -> Result<Vec<Entry>, PlaneError> {
-        let rows = self.inner.store.transcript(self.session, self.thread).await;
+        let rows = self
+            .inner
+            .store
+            .transcript(self.session, self.thread, self.history_from)
+            .await;
         let rows = rows.map_err(|e| PlaneError::Unavailable(Box::new(e)))?;
         let entries = rows.into_iter().map(|row| match row.record {
-            Some(record) => Ok(Some(Entry {
-                seq: row.seq,
-                body: EntryBody::Reply { record },
-            })),
+            Some(record) => Ok(Some(recorded(row.seq, &row.kind, record))),
             None => entry(row.seq, &row.kind, &row.json),
         });
         entries.filter_map(Result::transpose).collect()
     }
 
     async fn report(&self, fact: Fact) -> Result<Taken, PlaneError> {
-        let record = match &fact {
-            Fact::Replied { record, .. } => Some(record.clone()),
+        // The record, and the event whose place it takes in the transcript.
+        let mut record = match &fact {
+            Fact::Replied { record, .. } => Some((record.clone(), "span.model_request_end")),
+            Fact::Compacted { record, .. } => {
+                Some((record.clone(), "agent.thread_context_compacted"))
+            }
             Fact::RequestFailed { .. } | Fact::Finished { .. } | Fact::Interrupted { .. } => None,
         };
         let pace = if self.inner.draining.is_cancelled() {
@@ -116,6 +124,7 @@ impl Plane for SessionPlane {
         };
         let input = Input::Fact {
             generation: self.generation,
+            thread: self.thread,
             fact: Box::new(fact),
             pace,
         };
@@ -127,14 +136,10 @@ impl Plane for SessionPlane {
             .await;
         let committed = stored.map_err(refused)?;
         let mut entries = Vec::new();
-        let mut record = record;
         for event in &committed.events {
             let Some(seq) = event.seq else { continue };
-            if event.kind == "span.model_request_end" {
-                entries.extend(record.take().map(|record| Entry {
-                    seq,
-                    body: EntryBody::Reply { record },
-                }));
+            if let Some((record, kind)) = record.take_if(|(_, kind)| *kind == event.kind) {
+                entries.push(recorded(seq, kind, record));
             } else {
                 entries.extend(entry(seq, &event.kind, &event.json)?);
             }
@@ -201,6 +206,16 @@ fn start(id: EventId, kind: &str) -> serde_json::Value {
     json!({"type": "event_start", "event": {"type": kind, "id": id}})
 }
 
+/// A recorded event as a transcript entry.
+fn recorded(seq: u64, kind: &str, record: Box<RawValue>) -> Entry {
+    let body = if kind == "agent.thread_context_compacted" {
+        EntryBody::Summary { record }
+    } else {
+        EntryBody::Reply { record }
+    };
+    Entry { seq, body }
+}
+
 /// A stored event as a transcript entry, if the model is shown its kind.
 fn entry(seq: u64, kind: &str, json: &str) -> Result<Option<Entry>, PlaneError> {
     #[derive(Deserialize)]
@@ -213,13 +228,16 @@ fn entry(seq: u64, kind: &str, json: &str) -> Result<Option<Entry>, PlaneError> 
     }
     if !matches!(
         kind,
-        "user.message" | "user.custom_tool_result" | "agent.tool_result"
+        "user.message" | "system.message" | "user.custom_tool_result" | "agent.tool_result"
     ) {
         return Ok(None);
     }
     let shown: Shown = serde_json::from_str(json)
         .map_err(|e| PlaneError::Bug(format!("stored event at {seq}: {e}")))?;
     let body = match shown.tool_use_id {
+        None if kind == "system.message" => EntryBody::System {
+            content: shown.content,
+        },
         None => EntryBody::User {
             content: shown.content,
         },

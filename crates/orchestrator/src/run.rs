@@ -5,12 +5,12 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::event::{ModelUsage, SessionErrorKind};
+use contract::event::SessionErrorKind;
 use contract::ids::SessionId;
 use futures_util::FutureExt as _;
 use harness::causes::chain;
 use harness::{Fact, Plane as _, PlaneError, Step};
-use session::Generation;
+use session::{Generation, Remedy, Used};
 use store::SubmitError;
 use store::sessions::{Committed, Scope};
 
@@ -116,10 +116,11 @@ async fn unreachable_model(
     loop {
         let fact = match step {
             Step::Rest => return Ok(()),
-            Step::Request { .. } => Fact::RequestFailed {
+            Step::Request { .. } | Step::Compact { .. } => Fact::RequestFailed {
                 kind: SessionErrorKind::ModelRequestFailedError,
                 message: message.clone(),
-                usage: ModelUsage::default(),
+                used: Used::default(),
+                remedy: Remedy::None,
             },
             Step::Execute { call } => Fact::Finished {
                 call,

@@ -168,7 +168,8 @@ impl Store {
         }
     }
 
-    /// All that the model is shown of a thread, read in chunks so that no reader is held for long.
+    /// All that the model is shown of a thread from the place `from` on, read in chunks so that no reader
+    /// is held for long.
     ///
     /// # Errors
     /// [`Error::NotFound`] of the session.
@@ -176,10 +177,11 @@ impl Store {
         &self,
         session: SessionId,
         thread: ThreadId,
+        from: u64,
     ) -> Result<Vec<TranscriptRow>, Error> {
         const CHUNK: u32 = 1_000;
         let mut all = Vec::new();
-        let mut seq = 0;
+        let mut seq = from.saturating_sub(1);
         loop {
             let rows = self.transcript_after(session, thread, seq, CHUNK).await?;
             let more = rows.len() == CHUNK as usize;

@@ -173,7 +173,36 @@ impl SendEvents {
                 )));
             }
         }
+        self.check_system()?;
         check_files("events", &self.events)
+    }
+
+    /// A `system.message` is the last event, alone of its kind, and goes with what it follows
+    /// (api.md §8.1).
+    fn check_system(&self) -> Result<(), Invalid> {
+        let is_system = |event: &ClientEvent| matches!(event, ClientEvent::SystemMessage(_));
+        let Some(index) = self.events.iter().position(is_system) else {
+            return Ok(());
+        };
+        let at = |problem| Err(Invalid::at(format!("events[{index}]"), problem));
+        if index + 1 != self.events.len() {
+            return at(
+                "a `system.message` must be the last event, and there can be one in a request",
+            );
+        }
+        match index
+            .checked_sub(1)
+            .and_then(|before| self.events.get(before))
+        {
+            Some(
+                ClientEvent::UserMessage(_)
+                | ClientEvent::UserToolResult(_)
+                | ClientEvent::UserCustomToolResult(_),
+            ) => Ok(()),
+            _ => at(
+                "a `system.message` must directly follow the `user.message`, `user.tool_result` or `user.custom_tool_result` it goes with",
+            ),
+        }
     }
 }
 
@@ -209,11 +238,12 @@ impl ClientEvent {
     #[must_use]
     pub const fn served(&self) -> bool {
         match self {
-            Self::UserMessage(_) | Self::UserInterrupt(_) | Self::UserCustomToolResult(_) => true,
-            Self::UserToolConfirmation(_)
-            | Self::UserToolResult(_)
-            | Self::UserDefineOutcome(_)
-            | Self::SystemMessage(_) => false,
+            Self::UserMessage(_)
+            | Self::UserInterrupt(_)
+            | Self::UserToolConfirmation(_)
+            | Self::UserCustomToolResult(_)
+            | Self::SystemMessage(_) => true,
+            Self::UserToolResult(_) | Self::UserDefineOutcome(_) => false,
         }
     }
 

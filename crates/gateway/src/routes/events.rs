@@ -62,10 +62,15 @@ pub(super) fn accept(events: Vec<ClientEvent>, field: &str) -> Result<Vec<UserEv
                 content: blocks(result.content),
                 is_error: result.is_error,
             }),
-            other @ (ClientEvent::UserToolConfirmation(_)
-            | ClientEvent::UserToolResult(_)
-            | ClientEvent::UserDefineOutcome(_)
-            | ClientEvent::SystemMessage(_)) => {
+            ClientEvent::UserToolConfirmation(answer) => Ok(UserEvent::ToolConfirmation {
+                call: answer.tool_use_id,
+                result: answer.result,
+                deny_message: answer.deny_message,
+            }),
+            ClientEvent::SystemMessage(message) => Ok(UserEvent::System {
+                content: blocks(message.content),
+            }),
+            other @ (ClientEvent::UserToolResult(_) | ClientEvent::UserDefineOutcome(_)) => {
                 let path = format!("{field}[{index}].type");
                 let what = format!("`{}` is not supported by this build", other.kind());
                 Err(Failure::Api(ApiError::unbuilt(&path, &what)))
@@ -175,7 +180,7 @@ pub(super) async fn watch(
             Some(seq.ok_or_else(unknown)?)
         }
     };
-    let thread = row.state.thread;
+    let thread = row.state.primary.id;
     Ok(sse::respond(Watch {
         gateway,
         meta: call.meta,

@@ -60,6 +60,7 @@ pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
         thread: ThreadId::from_bits(gateway.id_bits()),
         agent_name: agent.name.clone(),
         rules: ToolRules::of(&agent.tools),
+        budget: None,
         initial,
     };
     let new = NewSession {
@@ -121,10 +122,11 @@ pub(crate) async fn update(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
         &gateway,
         &call,
         id,
-        Command::Update {
+        Command::Update(Box::new(session::Update {
             title: update.title,
             metadata,
-        },
+            ..session::Update::default()
+        })),
     )
     .await?;
     let row = gateway.store.session(call.workspace(), id).await?;
@@ -265,7 +267,7 @@ fn object(gateway: &Gateway, row: SessionRow) -> Result<Session, Failure> {
         environment_id: row.environment_id,
         resources: Vec::new(),
         outcome_evaluations: Vec::new(),
-        budget: None,
+        budget: row.state.budget.shown(),
         stats: SessionStats {
             active_seconds: totals.active_seconds(now),
             duration_seconds: duration(&row, now),

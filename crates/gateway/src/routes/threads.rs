@@ -86,7 +86,7 @@ pub(crate) async fn stream(gateway: Arc<Gateway>, call: Call) -> Result<Response
 /// The thread that the path names, which must be of this session.
 fn thread(call: &Call, row: &SessionRow) -> Result<ThreadId, Failure> {
     let id = call.id("thread_id", "Thread")?;
-    if id == row.state.thread {
+    if id == row.state.primary.id {
         Ok(id)
     } else {
         Err(missing("Thread").into())
@@ -104,7 +104,7 @@ fn object(gateway: &Gateway, row: &SessionRow) -> Result<SessionThread, Failure>
         startup_seconds: None,
     };
     Ok(SessionThread {
-        id: row.state.thread,
+        id: row.state.primary.id,
         kind: ThreadTag::SessionThread,
         session_id: row.id,
         agent: sessions::agent(row)?.into(),

@@ -43,6 +43,11 @@ impl Conversation {
                     let blocks = content.into_iter().filter_map(said).collect();
                     self.messages.push(Message::User(blocks));
                 }
+                EntryBody::System { content } => {
+                    let blocks = content.into_iter().filter_map(said).collect();
+                    self.messages.push(Message::User(blocks));
+                }
+                EntryBody::Summary { .. } => {}
                 EntryBody::Reply { record } => self.reply(entry.seq, &record)?,
                 EntryBody::Result {
                     call,

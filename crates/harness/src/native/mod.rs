@@ -8,10 +8,10 @@ mod tools;
 
 use async_trait::async_trait;
 use contract::content::Block;
-use contract::event::{ModelUsage, SessionErrorKind};
+use contract::event::SessionErrorKind;
 use contract::ids::EventId;
 use model::{Client, Error as ModelError, Failure, Request, Thinking};
-use session::{Fact, Step};
+use session::{Fact, Remedy, Step, Used};
 
 use crate::Harness;
 use crate::causes::chain;
@@ -48,6 +48,7 @@ impl Harness for Native {
             let fact = match step {
                 Step::Rest => return Ok(()),
                 Step::Request { .. } => self.request(plane, &conversation).await?,
+                Step::Compact { .. } => return Err(PlaneError::Bug("compaction".to_owned())),
                 Step::Execute { call } => execute(plane, &conversation, call).await?,
             };
             let taken = plane.report(fact).await?;
@@ -92,7 +93,7 @@ impl Native {
 fn gave_up(plane: &dyn Plane, failure: Failure) -> Result<Fact, PlaneError> {
     if plane.interrupted() {
         Ok(Fact::Interrupted {
-            usage: reply::span_usage(&failure.partial_usage),
+            used: reply::used(&failure.partial_usage),
         })
     } else {
         Err(PlaneError::Stopping)
@@ -110,7 +111,8 @@ fn failed(failure: Failure) -> Fact {
     Fact::RequestFailed {
         kind,
         message,
-        usage: reply::span_usage(&failure.partial_usage),
+        used: reply::used(&failure.partial_usage),
+        remedy: Remedy::None,
     }
 }
 
@@ -138,7 +140,7 @@ async fn execute(
             is_error,
         }),
         Err(sandbox::Error::Cancelled) if plane.interrupted() => Ok(Fact::Interrupted {
-            usage: ModelUsage::default(),
+            used: Used::default(),
         }),
         Err(sandbox::Error::Cancelled) => Err(PlaneError::Stopping),
         Err(error @ sandbox::Error::Lost) => {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 use session::input::ReplyEnd;
-use session::{Fact, ProposedCall};
+use session::{Fact, ProposedCall, Used};
 
 use crate::plane::{Plane, PlaneError, Preview};
 
@@ -99,6 +99,7 @@ impl<'a> Previewer<'a> {
                         id,
                         name: name.clone(),
                         input: shown(input)?,
+                        judgement: None,
                     });
                 }
                 Block::Text { .. } | Block::Opaque { .. } => {}
@@ -122,9 +123,9 @@ impl<'a> Previewer<'a> {
             message,
             calls,
             record: to_raw_value(&record).map_err(|e| PlaneError::Bug(e.to_string()))?,
-            usage: span_usage(&reply.usage),
-            cache_1h: reply.usage.cache_creation_1h,
+            used: used(&reply.usage),
             end: end(reply.stop),
+            crowded: false,
         })
     }
 }
@@ -159,8 +160,17 @@ fn end(stop: Stop) -> ReplyEnd {
     }
 }
 
+/// What one request used.
+pub(crate) fn used(usage: &Usage) -> Used {
+    Used {
+        usage: span_usage(usage),
+        cache_1h: usage.cache_creation_1h,
+        cost: None,
+    }
+}
+
 /// Usage of one request in the words of the span events.
-pub(crate) fn span_usage(usage: &Usage) -> ModelUsage {
+fn span_usage(usage: &Usage) -> ModelUsage {
     ModelUsage {
         input_tokens: usage.input,
         output_tokens: usage.output,

@@ -135,7 +135,8 @@ CREATE UNIQUE INDEX events_seq ON events (session, seq);
 CREATE UNIQUE INDEX events_id ON events (session, id);
 -- What the model is shown: a turn reads this and skips everything else.
 CREATE INDEX events_transcript ON events (session, thread, seq) WHERE kind IN
-  ('user.message', 'user.custom_tool_result', 'agent.tool_result', 'span.model_request_end');
+  ('user.message', 'system.message', 'user.custom_tool_result', 'agent.tool_result',
+   'agent.thread_context_compacted', 'span.model_request_end');
 
 CREATE TABLE records (
   session INTEGER NOT NULL,

@@ -186,10 +186,11 @@ pub(crate) fn transcript(
     // The condition on `kind` is the index's own, word for word.
     let sql = "SELECT e.seq, e.kind, e.body, r.body
                FROM events e INDEXED BY events_transcript
-               LEFT JOIN records r ON r.session = e.session AND r.seq = e.seq AND r.kind = 'reply'
+               LEFT JOIN records r ON r.session = e.session AND r.seq = e.seq
+                 AND r.kind IN ('reply', 'summary')
                WHERE e.session = ?1 AND e.thread = ?2 AND e.seq > ?3 AND e.kind IN
-                 ('user.message', 'user.custom_tool_result', 'agent.tool_result',
-                  'span.model_request_end')
+                 ('user.message', 'system.message', 'user.custom_tool_result', 'agent.tool_result',
+                  'agent.thread_context_compacted', 'span.model_request_end')
                ORDER BY e.seq LIMIT ?4";
     let mut statement = conn.prepare_cached(sql)?;
     let key = (num, thread.bits().to_be_bytes(), int(seq), limit);

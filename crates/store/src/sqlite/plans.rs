@@ -17,7 +17,9 @@ use rusqlite::trace::{TraceEvent, TraceEventCodes};
 use serde_json::value::RawValue;
 use session::input::{Profile, ReplyEnd};
 use session::policy::{ToolRule, ToolRules};
-use session::{Command, Fact, Generation, Input, Opening, Pace, ProposedCall, Status, UserEvent};
+use session::{
+    Command, Fact, Generation, Input, Opening, Pace, ProposedCall, Status, Update, Used, UserEvent,
+};
 
 use super::{
     Cx, Fault, agents, credentials, environments, events, keys, meta, migrate, runs, sessions,
@@ -250,15 +252,16 @@ fn turn(cx: &mut Cx<'_>, session: SessionId) {
         id: EventId::from_bits(id),
         name: name.to_owned(),
         input: json(),
+        judgement: None,
     });
     let replied = Fact::Replied {
         thinking: Vec::new(),
         message: None,
         calls: calls.into(),
         record: json(),
-        usage: ModelUsage::default(),
-        cache_1h: 0,
+        used: Used::default(),
         end: ReplyEnd::Complete,
+        crowded: false,
     };
     let finished = Fact::Finished {
         call: EventId::from_bits(8),
@@ -268,6 +271,7 @@ fn turn(cx: &mut Cx<'_>, session: SessionId) {
     for fact in [replied, finished] {
         let input = Input::Fact {
             generation,
+            thread,
             fact: Box::new(fact),
             pace: Pace::Go,
         };
@@ -281,11 +285,11 @@ fn turn(cx: &mut Cx<'_>, session: SessionId) {
         Input::Command(Command::Send(vec![UserEvent::Interrupt { thread: None }])),
     )
     .expect("stopped");
-    let change = Command::Update {
+    let change = Update {
         title: Patch::Value("t".to_owned()),
-        metadata: [].into(),
+        ..Update::default()
     };
-    submit(cx, Input::Command(change)).expect("updated");
+    submit(cx, Input::Command(Command::Update(Box::new(change)))).expect("updated");
 }
 
 fn read(cx: &Cx<'_>, session: SessionId, thread: ThreadId, agent: AgentId) {

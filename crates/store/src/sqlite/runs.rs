@@ -30,7 +30,8 @@ pub(super) fn put_due(
                ON CONFLICT (session) DO UPDATE SET held = 0, generation = excluded.generation,
                  holder = NULL, due_at = excluded.due_at, lease_expires_at = NULL";
     let generation = int(state.generation.0);
-    let row = (num, state.session.to_string(), generation, now.0);
+    let due_at = state.due_at(now).0;
+    let row = (num, state.session.to_string(), generation, due_at);
     cx.conn.prepare_cached(sql)?.execute(row)?;
     cx.tell(Note::Wake);
     Ok(())

@@ -1,16 +1,16 @@
 //! A decision becomes a transaction: state, events, records, inbox and run, or none of them.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::event::Event;
+use contract::event::{Event, Permission};
 use contract::ids::{EventId, SessionId};
 use contract::time::Micros;
 use rusqlite::{Connection, OptionalExtension};
 use session::input::{Around, Profile, Waiting};
-use session::{Decision, Input, Intent, Placed, Record, State, Step};
+use session::{Called, Decision, Input, Intent, Placed, Record, State, Step};
 
 use super::fault::is_taken;
 use super::row::{int, json, map_text, text};
@@ -114,7 +114,7 @@ fn decide(
         } else {
             Profile::default()
         },
-        custom_calls: custom_calls(cx.conn, before.num, &needs.custom_calls)?,
+        calls: calls(cx.conn, before.num, &needs.calls)?,
     };
     let decision = session::decide(&before.state, input, around)
         .map_err(|refused| Fault::Told(SubmitError::Refused(refused)))?;
@@ -136,6 +136,12 @@ fn decide(
         state.archived && !was_archived,
     ))?;
     assert!(updated == 1, "the state's generation and its column differ");
+    if let Some(agent) = &decision.agent {
+        let sql = "UPDATE sessions SET agent_body = ?2 WHERE num = ?1";
+        cx.conn
+            .prepare_cached(sql)?
+            .execute((before.num, agent.get()))?;
+    }
     if let Some(profile) = &decision.profile {
         let sql = "UPDATE sessions SET title = ?2, metadata = ?3 WHERE num = ?1";
         let metadata = map_text(&profile.metadata)?;
@@ -143,8 +149,8 @@ fn decide(
             .prepare_cached(sql)?
             .execute((before.num, &profile.title, metadata))?;
     }
-    let was_running = before.state.is_running();
-    move_run(cx, before.num, was_running, &decision, by, now)?;
+    let was_open = before.state.is_open();
+    move_run(cx, before.num, was_open, &decision, by, now)?;
     append(cx, before.num, decision)
 }
 
@@ -152,14 +158,14 @@ fn decide(
 fn move_run(
     cx: &mut Cx<'_>,
     num: i64,
-    was_running: bool,
+    was_open: bool,
     decision: &Decision,
     by: &By<'_>,
     now: Micros,
 ) -> rusqlite::Result<()> {
     let state = &decision.state;
-    if !state.is_running() {
-        return if was_running {
+    if !state.is_open() {
+        return if was_open {
             runs::remove(cx, num)
         } else {
             Ok(())
@@ -167,7 +173,7 @@ fn move_run(
     }
     // A turn that this very decision opened belongs to nobody yet, whoever's input it was; a runner
     // that was told to rest has put the turn down.
-    let anew = !was_running || decision.intents.contains(&Intent::Run);
+    let anew = !was_open || decision.intents.contains(&Intent::Run);
     match by {
         By::Client if anew => runs::put_due(cx, num, state, now),
         By::Client => Ok(()),
@@ -275,7 +281,7 @@ fn queue<E>(cx: &mut Cx<'_>, num: i64, state: &State, waiting: Waiting) -> Told<
         body,
     };
     let json: Arc<str> = Arc::from(serde_json::to_string(&event)?);
-    let thread = state.thread;
+    let thread = state.primary.id;
     let sql = "INSERT INTO inbox (session, id, thread, kind, event, body)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     let (id, of) = (waiting.id.bits().to_be_bytes(), thread.bits().to_be_bytes());
@@ -316,19 +322,36 @@ fn profile(conn: &Connection, num: i64) -> rusqlite::Result<Profile> {
     })
 }
 
-fn custom_calls(
+/// The tool-use events among `wanted`, by their id. What a confirmation needs of one stands in its body.
+fn calls(
     conn: &Connection,
     num: i64,
     wanted: &BTreeSet<EventId>,
-) -> rusqlite::Result<BTreeSet<EventId>> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM events
-               WHERE session = ?1 AND id = ?2 AND kind = 'agent.custom_tool_use')";
-    let mut found = BTreeSet::new();
+) -> Told<BTreeMap<EventId, Called>, SubmitError> {
+    #[derive(serde::Deserialize)]
+    struct ToolUse {
+        evaluated_permission: Permission,
+    }
+    let sql = "SELECT kind, body FROM events WHERE session = ?1 AND id = ?2
+               AND kind IN ('agent.custom_tool_use', 'agent.tool_use')";
+    let mut found = BTreeMap::new();
     for id in wanted {
         let key = (num, id.bits().to_be_bytes());
-        if conn.prepare_cached(sql)?.query_row(key, |row| row.get(0))? {
-            found.insert(*id);
-        }
+        let row = conn.prepare_cached(sql)?.query_row(key, |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+        });
+        let Some((kind, body)) = row.optional()? else {
+            continue;
+        };
+        let called = if kind == "agent.tool_use" {
+            let ToolUse {
+                evaluated_permission: permission,
+            } = serde_json::from_str(&body)?;
+            Called::Tool { permission }
+        } else {
+            Called::Custom
+        };
+        found.insert(*id, called);
     }
     Ok(found)
 }

@@ -26,6 +26,7 @@ pub fn open(opening: Opening, around: &Around) -> Decision {
             agent_name: opening.agent_name,
             rules: opening.rules,
             phase: Phase::Idle,
+            turn: 0,
             interrupting: false,
             effort: Effort::default(),
             crowded: false,

@@ -49,6 +49,8 @@ pub struct Thread {
     pub rules: ToolRules,
     /// Where the turn stands.
     pub phase: Phase,
+    /// The place of the event that opened the last turn; it names the turn. 0: there was none.
+    pub turn: u64,
     /// An interrupt waits in the inbox.
     pub interrupting: bool,
     /// What keeps the open turn from going on for ever.

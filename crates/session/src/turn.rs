@@ -29,8 +29,11 @@ pub(crate) fn opened_here(s: &Scribe) -> bool {
 
 /// Opens a turn.
 pub(crate) fn start(s: &mut Scribe) {
-    s.thread().phase = Phase::Due;
-    s.thread().effort = Effort::default();
+    let turn = s.out.state.next_seq;
+    let thread = s.thread();
+    thread.phase = Phase::Due;
+    thread.turn = turn;
+    thread.effort = Effort::default();
     run(s);
     s.hook(Webhook::StatusRunStarted);
     s.intend(Intent::Run);

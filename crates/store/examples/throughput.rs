@@ -33,6 +33,7 @@ fn new_session(n: u128) -> NewSession {
             thread: ThreadId::from_bits(n),
             agent_name: "bench".to_owned(),
             rules: ToolRules(rules.into()),
+            budget: None,
             initial: Vec::new(),
         },
     }

@@ -157,6 +157,15 @@ pub enum OpenError {
         /// Which migration.
         version: u32,
     },
+    /// The copy that is made before a migration could not be made; nothing was migrated.
+    #[error("keep a copy of the database before migrating it, at {path}")]
+    Backup {
+        /// Where it should be.
+        path: std::path::PathBuf,
+        /// Why it is not.
+        #[source]
+        source: Cause,
+    },
     /// A migration failed and was rolled back.
     #[error("database {path}: migration {version} failed")]
     Migration {

@@ -24,6 +24,8 @@ pub mod sessions;
 mod sqlite;
 pub mod stats;
 mod store;
+pub mod timeline;
+pub mod usage;
 pub mod vaults;
 
 pub use error::{Conflict, Error, OpenError, SubmitError, Thing};

@@ -38,3 +38,6 @@ pub const KEY_CACHE: usize = 4_096;
 
 const _: () = assert!(SUBSCRIBER_LAG > session::limits::SEND);
 const _: () = assert!(BATCH_JOBS <= WRITE_QUEUE);
+
+/// Entries that the timeline of one session keeps; the oldest go first.
+pub const TIMELINE: u32 = 10_000;

@@ -17,8 +17,9 @@ use crate::error::{Error, SubmitError};
 use crate::events::Stored;
 use crate::page::{List, Slice};
 use crate::runs::Holder;
-use crate::sqlite;
+use crate::sqlite::{self, submit};
 use crate::store::{Back, Store};
+use crate::timeline::Beside;
 use crate::vaults::VaultView;
 
 /// Whose sessions an operation may touch.
@@ -185,12 +186,35 @@ impl Store {
         now: Micros,
         entropy: u128,
     ) -> Result<Committed, SubmitError> {
+        self.submit_beside(scope, session, input, now, entropy, Beside::default())
+            .await
+    }
+
+    /// As [`Store::submit`], with what a runner has stored along.
+    ///
+    /// # Errors
+    /// [`SubmitError`]; nothing changed then.
+    pub async fn submit_beside(
+        &self,
+        scope: impl Into<Scope>,
+        session: SessionId,
+        input: Input,
+        now: Micros,
+        entropy: u128,
+        beside: Beside,
+    ) -> Result<Committed, SubmitError> {
         let scope = scope.into();
         match self.back() {
             Back::Sqlite(db) => {
                 let done = db
                     .write_numbered(move |cx| {
-                        sqlite::submit::submit(cx, scope, session, input, now, entropy)
+                        let input = submit::Given {
+                            input,
+                            now,
+                            entropy,
+                            beside,
+                        };
+                        submit::submit(cx, scope, session, input)
                     })
                     .await;
                 done.map(|(committed, commit)| Committed {
@@ -202,7 +226,7 @@ impl Store {
     }
 
     /// Takes the open turn of a session for `holder`: the generation goes up, what a lost runner had in
-    /// flight is settled, and the first step is opened. `ttl` bounds the lease; none holds it until
+    /// flight is settled, and the first step is opened; the timeline says how long the turn waited. `ttl` bounds the lease; none holds it until
     /// [`Store::release`] or [`Store::requeue_all`].
     ///
     /// # Errors

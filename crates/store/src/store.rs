@@ -1,10 +1,10 @@
 //! The handle everyone holds: which back end there is, the feed and the wake-ups beside it. Opening and
 //! closing; every other operation stands with its aggregate.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::error::OpenError;
+use crate::error::{Error, OpenError};
 use crate::feed::Feed;
 use crate::keys::KnownKeys;
 use crate::limits;
@@ -88,6 +88,19 @@ impl Store {
         self.0.shared.feed.close();
         match &self.0.back {
             Back::Sqlite(db) => db.close().await,
+        }
+    }
+
+    /// Writes a consistent copy of the database to the new file `to`, readable by its owner only, while
+    /// everything else goes on. It holds what was committed before it began, and it is durable when this
+    /// returns. Sealed secrets stay sealed in it: without the master key, which is never part of a copy,
+    /// they cannot be opened. Not cancel safe: a copy that nobody waits for is finished all the same.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]: the file exists, or cannot be written.
+    pub async fn backup(&self, to: PathBuf) -> Result<(), Error> {
+        match &self.0.back {
+            Back::Sqlite(db) => Ok(db.copy(to).await?),
         }
     }
 

@@ -6,11 +6,15 @@ use std::path::Path;
 use aws_lc_rs::digest::{SHA256, digest};
 use rusqlite::Connection;
 
+use super::copy;
 use crate::clock;
 use crate::error::OpenError;
 
 /// The migrations this build knows, in order; the first is number 1.
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/sqlite/V1__first.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/sqlite/V1__first.sql"),
+    include_str!("../../migrations/sqlite/V2__plane.sql"),
+];
 
 pub(super) fn migrate(conn: &mut Connection, path: &Path) -> Result<(), OpenError> {
     apply(conn, path, MIGRATIONS)
@@ -38,6 +42,9 @@ fn apply(conn: &mut Connection, path: &Path, migrations: &[&str]) -> Result<(), 
             known,
         });
     }
+    if let Some((held, _)) = applied.last().filter(|(held, _)| *held < known) {
+        save(path, *held)?;
+    }
     for (version, sql) in (1u32..).zip(migrations) {
         let checksum = digest(&SHA256, sql.as_bytes());
         match applied.iter().find(|(v, _)| *v == version) {
@@ -58,6 +65,19 @@ fn apply(conn: &mut Connection, path: &Path, migrations: &[&str]) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// Keeps the database as it was before the next migration, beside it. A copy that is there already is
+/// of an attempt that was cut short: the database has not changed since.
+fn save(path: &Path, held: u32) -> Result<(), OpenError> {
+    let to = path.with_extension(format!("before-v{}.db", held + 1));
+    if to.exists() {
+        return Ok(());
+    }
+    copy::copy(path, &to).map_err(|source| OpenError::Backup {
+        path: to,
+        source: source.into(),
+    })
 }
 
 fn applied(conn: &Connection) -> rusqlite::Result<Vec<(u32, Vec<u8>)>> {
@@ -84,27 +104,49 @@ mod tests {
     const A: &str = "CREATE TABLE a (x INTEGER) STRICT;";
     const B: &str = "CREATE TABLE b (x INTEGER) STRICT;";
 
-    fn open() -> Connection {
-        Connection::open_in_memory().expect("memory is there")
+    fn open(dir: &tempfile::TempDir) -> (Connection, std::path::PathBuf) {
+        let path = dir.path().join("x.db");
+        (Connection::open(&path).expect("a database"), path)
+    }
+
+    fn dir() -> tempfile::TempDir {
+        tempfile::tempdir().expect("a directory")
     }
 
     #[test]
     fn migrations_are_applied_once_and_in_order() {
-        let mut conn = open();
-        let path = Path::new("x.db");
-        apply(&mut conn, path, &[A]).expect("first");
-        apply(&mut conn, path, &[A, B]).expect("second");
-        apply(&mut conn, path, &[A, B]).expect("again");
+        let dir = dir();
+        let (mut conn, path) = open(&dir);
+        apply(&mut conn, &path, &[A]).expect("first");
+        apply(&mut conn, &path, &[A, B]).expect("second");
+        apply(&mut conn, &path, &[A, B]).expect("again");
         let versions = applied(&conn).expect("rows");
         assert_eq!(versions.iter().map(|(v, _)| *v).collect::<Vec<_>>(), [1, 2]);
     }
 
     #[test]
+    fn the_database_is_kept_as_it_was_before_a_migration_and_only_then() {
+        let dir = dir();
+        let (mut conn, path) = open(&dir);
+        apply(&mut conn, &path, &[A]).expect("first");
+        conn.execute_batch("INSERT INTO a (x) VALUES (7)")
+            .expect("a row");
+        let kept = dir.path().join("x.before-v2.db");
+        assert!(!kept.exists(), "nothing to keep before the first");
+        apply(&mut conn, &path, &[A, B]).expect("second");
+        let mut before = Connection::open(&kept).expect("the copy");
+        let x = before.query_row("SELECT x FROM a", [], |row| row.get::<_, i64>(0));
+        assert_eq!(x.expect("the row"), 7);
+        assert!(before.prepare("SELECT x FROM b").is_err());
+        apply(&mut before, &kept, &[A]).expect("the older build opens it");
+    }
+
+    #[test]
     fn a_newer_schema_is_refused() {
-        let mut conn = open();
-        let path = Path::new("x.db");
-        apply(&mut conn, path, &[A, B]).expect("both");
-        let refused = apply(&mut conn, path, &[A]);
+        let dir = dir();
+        let (mut conn, path) = open(&dir);
+        apply(&mut conn, &path, &[A, B]).expect("both");
+        let refused = apply(&mut conn, &path, &[A]);
         assert!(matches!(
             refused,
             Err(OpenError::Newer {
@@ -117,10 +159,10 @@ mod tests {
 
     #[test]
     fn an_altered_migration_is_refused() {
-        let mut conn = open();
-        let path = Path::new("x.db");
-        apply(&mut conn, path, &[A]).expect("first");
-        let refused = apply(&mut conn, path, &[B]);
+        let dir = dir();
+        let (mut conn, path) = open(&dir);
+        apply(&mut conn, &path, &[A]).expect("first");
+        let refused = apply(&mut conn, &path, &[B]);
         assert!(matches!(
             refused,
             Err(OpenError::Altered { version: 1, .. })
@@ -129,10 +171,10 @@ mod tests {
 
     #[test]
     fn a_failing_migration_leaves_nothing_behind() {
-        let mut conn = open();
-        let path = Path::new("x.db");
+        let dir = dir();
+        let (mut conn, path) = open(&dir);
         let broken = "CREATE TABLE c (x INTEGER) STRICT; CREATE TABLE c (x INTEGER) STRICT;";
-        let failed = apply(&mut conn, path, &[A, broken]);
+        let failed = apply(&mut conn, &path, &[A, broken]);
         assert!(matches!(
             failed,
             Err(OpenError::Migration { version: 2, .. })

@@ -2,6 +2,7 @@
 //! aggregate. Nothing outside this directory sees a connection or a statement.
 
 pub(crate) mod agents;
+mod copy;
 pub(crate) mod credentials;
 pub(crate) mod environments;
 pub(crate) mod events;
@@ -13,10 +14,13 @@ mod paging;
 #[cfg(test)]
 mod plans;
 mod reader;
+mod remove;
 mod row;
 pub(crate) mod runs;
 pub(crate) mod sessions;
 pub(crate) mod submit;
+pub(crate) mod timeline;
+pub(crate) mod usage;
 pub(crate) mod vaults;
 mod writer;
 
@@ -38,6 +42,7 @@ use crate::store::{Options, Shared, Synchronous};
 /// The database.
 #[derive(Debug)]
 pub(crate) struct Sqlite {
+    path: PathBuf,
     writes: mpsc::Sender<writer::Message>,
     reads: mpsc::Sender<reader::Message>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -72,6 +77,7 @@ impl Sqlite {
         let writer = writer::Writer::new(conn, queue, shared).map_err(failed)?;
         threads.push(spawn("store-write", path, move || writer.run())?);
         Ok(Self {
+            path: path.to_owned(),
             writes,
             reads,
             threads: Mutex::new(threads),
@@ -120,6 +126,17 @@ impl Sqlite {
         answer
             .await
             .unwrap_or_else(|_| Err(Trouble::closed().into()))
+    }
+
+    /// Copies the database to the new file `to`, while it is being used. Not cancel safe: a copy that
+    /// nobody waits for is finished all the same.
+    pub(crate) async fn copy(&self, to: PathBuf) -> Result<(), Trouble> {
+        let from = self.path.clone();
+        let done = tokio::task::spawn_blocking(move || copy::copy(&from, &to)).await;
+        match done {
+            Ok(done) => done.map_err(|error| Trouble::Unavailable(error.into())),
+            Err(panic) => Err(Trouble::Unavailable(panic.into())),
+        }
     }
 
     pub(crate) fn queue_depth(&self) -> u64 {

@@ -5,7 +5,6 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use contract::event::ModelUsage;
 use contract::ids::{
     AgentId, ApiKeyId, CredentialId, EnvironmentId, EventId, SessionId, ThreadId, VaultId,
     WorkspaceId,
@@ -22,8 +21,8 @@ use session::{
 };
 
 use super::{
-    Cx, Fault, agents, credentials, environments, events, keys, meta, migrate, runs, sessions,
-    submit, vaults,
+    Cx, Fault, agents, credentials, environments, events, keys, meta, migrate, remove, runs,
+    sessions, submit, timeline, usage, vaults,
 };
 use crate::agents::VersionList;
 use crate::clock;
@@ -33,9 +32,13 @@ use crate::keys::{ApiKeyRow, KeyHash, KeyRole};
 use crate::page::{List, Order, TimeRange};
 use crate::runs::Holder;
 use crate::sessions::{NewSession, Scope, SessionFilter};
+use crate::timeline::{Beside, Binding, Mark, Spent};
 use crate::vaults::{CredentialChange, CredentialKind, NewCredential, Sealed, Slot, VaultRow};
 
-const GROWING: [&str; 10] = [
+const GROWING: [&str; 13] = [
+    "bindings",
+    "timeline",
+    "usage_days",
     "agents",
     "agent_versions",
     "environments",
@@ -220,7 +223,22 @@ fn administer(cx: &mut Cx<'_>) {
 
 fn turn(cx: &mut Cx<'_>, session: SessionId) {
     let submit = |cx: &mut Cx<'_>, input| {
-        let done = submit::submit(cx, Scope::Any, session, input, NOW, clock::entropy());
+        let mark = Mark {
+            spent: Spent::Tool,
+            at: NOW,
+            took: 1,
+            detail: json(),
+        };
+        let given = submit::Given {
+            input,
+            now: NOW,
+            entropy: clock::entropy(),
+            beside: Beside {
+                marks: vec![mark],
+                binding: Some(Binding { body: json() }),
+            },
+        };
+        let done = submit::submit(cx, Scope::Any, session, given);
         done.map_err(Fault::settle)
             .map_err(|e: SubmitError| e.to_string())
     };
@@ -271,7 +289,7 @@ fn turn(cx: &mut Cx<'_>, session: SessionId) {
     for fact in [replied, finished] {
         let input = Input::Fact {
             generation,
-            thread,
+            thread: ThreadId::from_bits(1),
             fact: Box::new(fact),
             pace: Pace::Go,
         };
@@ -316,6 +334,9 @@ fn read(cx: &Cx<'_>, session: SessionId, thread: ThreadId, agent: AgentId) {
     ok(events::after(cx.conn, session, 1, 1));
     ok(events::seq_of(cx.conn, session, EventId::from_bits(7)));
     ok(events::transcript(cx.conn, session, thread, 0, 10));
+    ok(timeline::list(cx.conn, WS.into(), session, 0, 10));
+    ok(timeline::binding(cx.conn, WS.into(), session));
+    ok(usage::days(cx.conn, Some(WS), (0, 1), 10));
     ok(sessions::get(cx.conn, WS.into(), session));
     ok(sessions::existing(cx.conn, &[session]));
     for list in lists(session) {
@@ -352,6 +373,7 @@ fn no_operation_scans_or_sorts_a_table_that_grows() {
             thread,
             agent_name: "a".to_owned(),
             rules: ToolRules(rules.map(|(n, r)| (n.to_owned(), r)).into()),
+            budget: Some(100),
             initial: vec![UserEvent::Message {
                 content: Vec::new(),
             }],
@@ -360,12 +382,16 @@ fn no_operation_scans_or_sorts_a_table_that_grows() {
     ok(submit::create(&mut cx, new, NOW, clock::entropy()));
     turn(&mut cx, id);
     read(&cx, id, thread, agent);
-    let gone = Input::Command(Command::Delete);
-    let gone =
-        submit::submit(&mut cx, Scope::Any, id, gone, NOW, clock::entropy()).map_err(Fault::settle);
+    let gone = submit::Given {
+        input: Input::Command(Command::Delete),
+        now: NOW,
+        entropy: clock::entropy(),
+        beside: Beside::default(),
+    };
+    let gone = submit::submit(&mut cx, Scope::Any, id, gone).map_err(Fault::settle);
     gone.map_err(|e: SubmitError| e.to_string())
         .expect("deleted");
-    while submit::sweep(&conn).expect("swept") {}
+    while remove::sweep(&conn).expect("swept") {}
     undefine(&mut cx, agent, environment, vault);
 
     let statements = SEEN.with(RefCell::take);

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use contract::ids::SessionId;
 use contract::time::Micros;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 use session::{Generation, State};
 
 use super::row::{int, micros, number, text};
 use super::{Cx, Note, Told};
 use crate::runs::{DueRun, Holder};
+use crate::timeline::{Mark, Spent};
 
 /// When a lease taken at `now` ends.
 pub(super) fn until(now: Micros, ttl: Option<Duration>) -> Option<i64> {
@@ -35,6 +36,21 @@ pub(super) fn put_due(
     cx.conn.prepare_cached(sql)?.execute(row)?;
     cx.tell(Note::Wake);
     Ok(())
+}
+
+/// How long the run has waited for somebody to take it; nothing if somebody had it.
+pub(super) fn queued(conn: &Connection, num: i64, now: Micros) -> rusqlite::Result<Option<Mark>> {
+    let sql = "SELECT due_at FROM runs WHERE session = ?1 AND held = 0";
+    let mut statement = conn.prepare_cached(sql)?;
+    let due_at = statement
+        .query_row([num], |row| micros(row, 0))
+        .optional()?;
+    Ok(due_at.map(|at| Mark {
+        spent: Spent::Queue,
+        at,
+        took: (now.0 - at.0).max(0),
+        detail: serde_json::value::RawValue::NULL.to_owned(),
+    }))
 }
 
 /// The run is held.

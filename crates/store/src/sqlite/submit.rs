@@ -15,17 +15,19 @@ use session::{Called, Decision, Input, Intent, Placed, Record, State, Step};
 use super::fault::is_taken;
 use super::row::{int, json, map_text, text};
 use super::sessions::{status_name, within};
-use super::{Cx, Fault, Note, Told, agents, environments, runs, vaults};
+use super::{Cx, Fault, Note, Told, agents, environments, remove, runs, timeline, usage, vaults};
 use crate::error::{Conflict, SubmitError};
 use crate::events::Stored;
 use crate::feed::Item;
-use crate::limits::SWEEP_EVENTS;
 use crate::runs::Holder;
 use crate::sessions::{Committed, NewSession, Scope, SessionRow};
+use crate::timeline::Beside;
 
 /// A session as it was before the input.
 struct Before {
     num: i64,
+    workspace: String,
+    agent: String,
     state: State,
 }
 
@@ -39,21 +41,27 @@ enum By<'a> {
     },
 }
 
+/// An input with everything around it that its caller brings.
+pub(crate) struct Given {
+    pub(crate) input: Input,
+    pub(crate) now: Micros,
+    pub(crate) entropy: u128,
+    pub(crate) beside: Beside,
+}
+
 pub(crate) fn submit(
     cx: &mut Cx<'_>,
     scope: Scope,
     session: SessionId,
-    input: Input,
-    now: Micros,
-    entropy: u128,
+    given: Given,
 ) -> Told<Committed, SubmitError> {
-    let by = match &input {
+    let by = match &given.input {
         Input::Command(_) => By::Client,
         Input::Fact { .. } => By::Runner,
         Input::Claim => return Err(Fault::Bad("a claim needs a holder".into())),
     };
     let before = load(cx.conn, scope, session)?;
-    decide(cx, &before, input, now, entropy, &by)
+    decide(cx, &before, given, &by)
 }
 
 pub(crate) fn claim(
@@ -72,18 +80,30 @@ pub(crate) fn claim(
         holder,
         lease_expires_at: runs::until(now, ttl),
     };
-    decide(cx, &before, Input::Claim, now, entropy, &by)
+    let mut beside = Beside::default();
+    beside.marks.extend(runs::queued(cx.conn, before.num, now)?);
+    let given = Given {
+        input: Input::Claim,
+        now,
+        entropy,
+        beside,
+    };
+    decide(cx, &before, given, &by)
 }
 
 fn load(conn: &Connection, scope: Scope, id: SessionId) -> Told<Before, SubmitError> {
-    let sql = "SELECT t.num, t.workspace, st.state FROM sessions t
+    let sql = "SELECT t.num, t.workspace, st.state, t.agent FROM sessions t
                CROSS JOIN session_states st ON st.num = t.num WHERE t.id = ?1";
     let mut statement = conn.prepare_cached(sql)?;
     let found = statement
         .query_row([id.to_string()], |row| {
-            let workspace = text(row, 1)?;
-            let (num, state) = (row.get(0)?, json(row, 2)?);
-            Ok((workspace, Before { num, state }))
+            let before = Before {
+                num: row.get(0)?,
+                workspace: row.get(1)?,
+                agent: row.get(3)?,
+                state: json(row, 2)?,
+            };
+            Ok((text(row, 1)?, before))
         })
         .optional()?;
     match found {
@@ -95,11 +115,15 @@ fn load(conn: &Connection, scope: Scope, id: SessionId) -> Told<Before, SubmitEr
 fn decide(
     cx: &mut Cx<'_>,
     before: &Before,
-    input: Input,
-    now: Micros,
-    entropy: u128,
+    given: Given,
     by: &By<'_>,
 ) -> Told<Committed, SubmitError> {
+    let Given {
+        input,
+        now,
+        entropy,
+        beside,
+    } = given;
     let needs = input.needs(&before.state);
     let around = Around {
         now,
@@ -119,7 +143,7 @@ fn decide(
     let decision = session::decide(&before.state, input, around)
         .map_err(|refused| Fault::Told(SubmitError::Refused(refused)))?;
     if decision.deleted {
-        return delete(cx, before.num, decision);
+        return remove::delete(cx, before.num, decision);
     }
     let was_archived = before.state.archived;
     let sql = "UPDATE session_states SET generation = ?3, status = ?4, updated_at = ?5, state = ?6,
@@ -151,6 +175,9 @@ fn decide(
     }
     let was_open = before.state.is_open();
     move_run(cx, before.num, was_open, &decision, by, now)?;
+    let owner = (before.workspace.as_str(), before.agent.as_str());
+    usage::add(cx.conn, owner, &before.state.totals, &state.totals, now)?;
+    timeline::put(cx.conn, before.num, state, now, &beside)?;
     append(cx, before.num, decision)
 }
 
@@ -233,7 +260,7 @@ fn append<E>(cx: &mut Cx<'_>, num: i64, decision: Decision) -> Told<Committed, E
     })
 }
 
-fn stored(placed: &Placed) -> Result<Stored, serde_json::Error> {
+pub(super) fn stored(placed: &Placed) -> Result<Stored, serde_json::Error> {
     Ok(Stored {
         seq: Some(placed.seq),
         thread: placed.thread,
@@ -426,69 +453,4 @@ fn insert_session(conn: &Connection, row: &SessionRow) -> Told<i64> {
         serde_json::to_string(&row.state)?,
     ))?;
     Ok(num)
-}
-
-/// Removes the session at once; its events go in bounded steps, so that a long history stalls nobody.
-fn delete(cx: &mut Cx<'_>, num: i64, decision: Decision) -> Told<Committed, SubmitError> {
-    for sql in [
-        "DELETE FROM sessions WHERE num = ?1",
-        "DELETE FROM session_states WHERE num = ?1",
-        "DELETE FROM inbox WHERE session = ?1",
-        "DELETE FROM runs WHERE session = ?1",
-        "INSERT INTO trash (session) VALUES (?1)",
-    ] {
-        cx.conn.prepare_cached(sql)?.execute([num])?;
-    }
-    let events = decision
-        .events
-        .iter()
-        .map(|placed| stored(placed).map(Arc::new));
-    let events = events.collect::<Result<Vec<_>, _>>()?;
-    let session = decision.state.session;
-    let items = events.iter().map(|e| Item::Event(Arc::clone(e))).collect();
-    cx.tell(Note::Items(session, items));
-    cx.tell(Note::End(session));
-    cx.tell(Note::Trash);
-    Ok(Committed {
-        session,
-        state: decision.state,
-        events,
-        echo: decision.echo,
-        step: decision.step,
-        commit: 0,
-    })
-}
-
-/// True if deleted sessions left events behind.
-pub(super) fn has_trash(conn: &Connection) -> rusqlite::Result<bool> {
-    conn.query_row("SELECT EXISTS (SELECT 1 FROM trash)", [], |row| row.get(0))
-}
-
-/// Removes some events of one deleted session; true if there is more to do.
-pub(super) fn sweep(conn: &Connection) -> rusqlite::Result<bool> {
-    let first = "SELECT session FROM trash ORDER BY session LIMIT 1";
-    let Some(num) = conn
-        .prepare_cached(first)?
-        .query_row([], |row| row.get::<_, i64>(0))
-        .optional()?
-    else {
-        return Ok(false);
-    };
-    let mut left = false;
-    for sql in [
-        "DELETE FROM events WHERE rowid IN
-           (SELECT rowid FROM events INDEXED BY events_seq WHERE session = ?1 LIMIT ?2)",
-        "DELETE FROM records WHERE rowid IN
-           (SELECT rowid FROM records WHERE session = ?1 LIMIT ?2)",
-    ] {
-        let gone = conn
-            .prepare_cached(sql)?
-            .execute((num, SWEEP_EVENTS as i64))?;
-        left |= gone == SWEEP_EVENTS;
-    }
-    if !left {
-        conn.prepare_cached("DELETE FROM trash WHERE session = ?1")?
-            .execute([num])?;
-    }
-    has_trash(conn)
 }

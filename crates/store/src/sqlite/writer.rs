@@ -11,7 +11,7 @@ use rusqlite::hooks::Wal;
 use tokio::sync::{mpsc, oneshot};
 
 use super::fault::{Fault, Trouble};
-use super::submit;
+use super::remove;
 use crate::feed::Item;
 use crate::limits;
 use crate::store::Shared;
@@ -152,7 +152,7 @@ impl Writer {
             seen.store(pages, Ordering::Relaxed);
             Ok(())
         }))?;
-        let trash = submit::has_trash(&conn)?;
+        let trash = remove::has_trash(&conn)?;
         Ok(Self {
             conn,
             queue,
@@ -271,7 +271,7 @@ impl Writer {
     /// Removes a bounded number of events of deleted sessions, in a commit of its own.
     fn sweep(&mut self) {
         let swept = self.execute("BEGIN IMMEDIATE").and_then(|()| {
-            let more = submit::sweep(&self.conn)?;
+            let more = remove::sweep(&self.conn)?;
             self.execute("COMMIT")?;
             Ok(more)
         });

@@ -10,7 +10,7 @@ use crate::support::*;
 
 fn preview(row: &store::sessions::SessionRow) -> Preview {
     Preview {
-        thread: row.state.thread,
+        thread: row.state.primary.id,
         event: EventId::from_bits(5),
         of: "agent.message",
         kind: PreviewKind::Delta,

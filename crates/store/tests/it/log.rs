@@ -134,7 +134,7 @@ async fn filters_by_type_and_thread_select_also_among_what_waits() {
     assert_eq!((messages.events.len(), messages.waiting.len()), (1, 1));
     let spans = list(&f.store, &row, only(&["span.model_request_start", "x"])).await;
     assert_eq!((spans.events.len(), spans.waiting.len()), (1, 0));
-    let thread = row.state.thread;
+    let thread = row.state.primary.id;
     let own = EventList {
         of: Of::Thread(thread),
         ..all(100, Order::Asc)
@@ -208,7 +208,7 @@ async fn an_event_of_another_session_has_no_place_here() {
             .is_none()
     );
     let gone = contract::ids::SessionId::from_bits(404);
-    let missing = f.store.transcript(gone, row.state.thread).await;
+    let missing = f.store.transcript(gone, row.state.primary.id, 0).await;
     assert!(matches!(missing, Err(Error::NotFound(Thing::Session(id))) if id == gone));
 }
 
@@ -242,7 +242,7 @@ async fn a_long_transcript_is_read_whole_in_chunks() {
     }
     let rows = f
         .store
-        .transcript(row.id, row.state.thread)
+        .transcript(row.id, row.state.primary.id, 0)
         .await
         .expect("read");
     assert_eq!(rows.len(), 2 + 2_700);

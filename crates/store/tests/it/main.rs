@@ -1,5 +1,6 @@
 //! The store's suite. It speaks to `Store` only, so that every back end can run it.
 
+mod beside;
 mod crash;
 mod definitions;
 mod feed;

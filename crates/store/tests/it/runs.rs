@@ -118,9 +118,10 @@ async fn a_restart_makes_every_held_run_due() {
 async fn a_turn_put_down_for_a_drain_is_due_again() {
     let f = Fixture::new();
     let id = running(&f.store).await;
-    let generation = claim(&f.store, id, at(20)).await.state.generation;
+    let state = claim(&f.store, id, at(20)).await.state;
     let input = Input::Fact {
-        generation,
+        generation: state.generation,
+        thread: state.primary.id,
         fact: Box::new(reply("x", &[(7, "bash")])),
         pace: Pace::Halt,
     };
@@ -130,7 +131,7 @@ async fn a_turn_put_down_for_a_drain_is_due_again() {
         .await;
     let done = done.expect("replied");
     assert_eq!(done.step, Step::Rest);
-    assert!(done.state.is_running());
+    assert!(done.state.is_open());
     assert_eq!(due(&f.store, at(30)).await, [id]);
     assert!(matches!(
         claim(&f.store, id, at(40)).await.step,

@@ -63,7 +63,7 @@ async fn a_turn_with_a_call_goes_from_message_to_idle() {
     assert_eq!(row.updated_at, at(8));
     let transcript = f
         .store
-        .transcript(row.id, row.state.thread)
+        .transcript(row.id, row.state.primary.id, 0)
         .await
         .expect("a transcript");
     let shown = transcript
@@ -230,10 +230,11 @@ async fn a_session_that_starts_on_messages_is_due_at_once() {
 async fn an_update_changes_title_and_metadata_and_says_so_once() {
     let f = Fixture::new();
     let row = idle(&f.store).await;
-    let change = Command::Update {
+    let change = Command::Update(Box::new(session::Update {
         title: Patch::Value("t".to_owned()),
         metadata: [("k".to_owned(), Some("v".to_owned()))].into(),
-    };
+        ..session::Update::default()
+    }));
     let done = command(&f.store, row.id, change.clone(), at(2))
         .await
         .expect("updated");

@@ -10,7 +10,9 @@ use contract::time::Micros;
 use serde_json::value::RawValue;
 use session::input::{Profile, ReplyEnd};
 use session::policy::{ToolRule, ToolRules};
-use session::{Command, Fact, Generation, Input, Opening, Pace, ProposedCall, UserEvent};
+use session::{
+    Command, Cost, Fact, Generation, Input, Opening, Pace, ProposedCall, Used, UserEvent,
+};
 use store::runs::Holder;
 use store::sessions::{Committed, NewSession, Scope, SessionRow};
 use store::{Options, Store, SubmitError, Synchronous, clock};
@@ -102,6 +104,7 @@ pub(crate) fn new_session(
             thread: ThreadId::from_bits(id),
             agent_name: "a".to_owned(),
             rules: ToolRules(rules.map(|(n, r)| (n.to_owned(), r)).into()),
+            budget: None,
             initial,
         },
     }
@@ -154,8 +157,10 @@ pub(crate) async fn fact(
     fact: Fact,
     now: Micros,
 ) -> Result<Committed, SubmitError> {
+    let row = store.session(Scope::Any, session).await;
     let input = Input::Fact {
         generation,
+        thread: row.map_or(ThreadId::from_bits(0), |row| row.state.primary.id),
         fact: Box::new(fact),
         pace: Pace::Go,
     };
@@ -171,19 +176,24 @@ pub(crate) fn reply(text: &str, calls: &[(u128, &str)]) -> Fact {
         id: EventId::from_bits(*id),
         name: (*name).to_owned(),
         input: raw(r#"{"x":1}"#),
+        judgement: None,
     };
     Fact::Replied {
         thinking: Vec::new(),
         message: Some(said),
         calls: calls.iter().map(call).collect(),
         record: raw(&format!(r#"{{"exact":"{text}"}}"#)),
-        usage: ModelUsage {
-            input_tokens: 10,
-            output_tokens: 5,
-            ..ModelUsage::default()
+        used: Used {
+            usage: ModelUsage {
+                input_tokens: 10,
+                output_tokens: 5,
+                ..ModelUsage::default()
+            },
+            cache_1h: 0,
+            cost: Some(Cost(7)),
         },
-        cache_1h: 0,
         end: ReplyEnd::Complete,
+        crowded: false,
     }
 }
 

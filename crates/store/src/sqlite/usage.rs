@@ -1,0 +1,89 @@
+//! SQL of `usage_days`.
+
+use contract::ids::WorkspaceId;
+use contract::time::Micros;
+use rusqlite::{Connection, Row};
+use session::{Cost, Totals};
+
+use super::Told;
+use super::row::{int, number, text};
+use crate::usage::UsageDay;
+
+const DAY: i64 = 86_400_000_000;
+
+/// Adds to a day what a session used between two states. Nothing is written when nothing was used.
+pub(super) fn add(
+    conn: &Connection,
+    owner: (&str, &str),
+    before: &Totals,
+    after: &Totals,
+    now: Micros,
+) -> rusqlite::Result<()> {
+    let grown = [
+        int(after.input - before.input),
+        int(after.output - before.output),
+        int(after.cache_read - before.cache_read),
+        int(after.cache_5m - before.cache_5m),
+        int(after.cache_1h - before.cache_1h),
+        int(after.cost.0 - before.cost.0),
+        after.active - before.active,
+    ];
+    if grown == [0; 7] {
+        return Ok(());
+    }
+    let [input, output, cache_read, cache_5m, cache_1h, cost, active] = grown;
+    let sql = "INSERT INTO usage_days
+                 (workspace, agent, day, input, output, cache_read, cache_5m, cache_1h, cost, active)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+               ON CONFLICT (day, workspace, agent) DO UPDATE SET
+                 input = input + excluded.input, output = output + excluded.output,
+                 cache_read = cache_read + excluded.cache_read,
+                 cache_5m = cache_5m + excluded.cache_5m, cache_1h = cache_1h + excluded.cache_1h,
+                 cost = cost + excluded.cost, active = active + excluded.active";
+    let (workspace, agent) = owner;
+    let row = rusqlite::params![
+        workspace,
+        agent,
+        now.0.div_euclid(DAY),
+        input,
+        output,
+        cache_read,
+        cache_5m,
+        cache_1h,
+        cost,
+        active
+    ];
+    conn.prepare_cached(sql)?.execute(row).map(|_| ())
+}
+
+fn day(row: &Row<'_>) -> rusqlite::Result<UsageDay> {
+    Ok(UsageDay {
+        workspace: text(row, 0)?,
+        agent: text(row, 1)?,
+        day: row.get(2)?,
+        input: number(row, 3)?,
+        output: number(row, 4)?,
+        cache_read: number(row, 5)?,
+        cache_5m: number(row, 6)?,
+        cache_1h: number(row, 7)?,
+        cost: Cost(number(row, 8)?),
+        active: number(row, 9)?,
+    })
+}
+
+pub(crate) fn days(
+    conn: &Connection,
+    workspace: Option<WorkspaceId>,
+    (from, to): (i64, i64),
+    limit: u32,
+) -> Told<Vec<UsageDay>> {
+    let sql =
+        "SELECT workspace, agent, day, input, output, cache_read, cache_5m, cache_1h, cost, active
+               FROM usage_days
+               WHERE day BETWEEN ?2 AND ?3 AND (?1 IS NULL OR workspace = ?1)
+               ORDER BY day, workspace, agent LIMIT ?4";
+    let workspace = workspace.map(|w| w.to_string());
+    let mut statement = conn.prepare_cached(sql)?;
+    let rows = statement.query_map((workspace, from, to, limit), day)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}

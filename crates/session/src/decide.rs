@@ -5,6 +5,7 @@ use contract::event::Body;
 use contract::patch::Patch;
 
 use crate::decision::{Decision, Refused, Webhook};
+use crate::faults::{self, Fault};
 use crate::input::{Around, Command, Input, Opening, Profile, Update};
 use crate::limits;
 use crate::mint::Scribe;
@@ -65,7 +66,7 @@ pub fn decide(state: &State, input: Input, around: Around) -> Result<Decision, R
             fact,
             pace,
         } => {
-            if generation != state.generation {
+            if generation != state.generation && !faults::on(Fault::FenceDropped) {
                 return Err(Refused::Stale {
                     given: generation,
                     held: state.generation,

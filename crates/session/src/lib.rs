@@ -13,6 +13,7 @@
 
 mod decide;
 pub mod decision;
+pub mod faults;
 pub mod input;
 pub mod limits;
 mod mint;
@@ -32,5 +33,5 @@ pub use input::{
 };
 pub use money::{Budget, Cost};
 pub use state::{
-    Call, CallKind, Effort, Generation, Phase, Stage, State, Status, Thread, Totals, Used,
+    Call, CallKind, Effort, Generation, Phase, Stage, State, Status, Thread, Totals, Used, trace,
 };

@@ -7,6 +7,7 @@ use contract::time::Micros;
 use serde_json::value::RawValue;
 
 use crate::decision::{Decision, Intent, Placed, Record, RecordKind, Step, Webhook};
+use crate::faults::{self, Fault};
 use crate::state::{State, Thread};
 
 /// The decision while it is being made.
@@ -108,7 +109,10 @@ impl Scribe {
         }
     }
 
-    pub(crate) fn done(self) -> Decision {
+    pub(crate) fn done(mut self) -> Decision {
+        if faults::on(Fault::LostIntent) {
+            self.out.intents.retain(|intent| *intent != Intent::Run);
+        }
         self.out.state.check();
         self.out
     }

@@ -4,6 +4,7 @@
 use contract::event::SessionErrorKind;
 
 use crate::decision::{Decision, Refused};
+use crate::faults::{self, Fault};
 use crate::input::{Pace, Waiting};
 use crate::limits;
 use crate::mint::Scribe;
@@ -33,8 +34,12 @@ pub(crate) fn claim(mut s: Scribe, inbox: &[Waiting]) -> Result<Decision, Refuse
         Phase::Acting { mut calls } => {
             let mut lost = false;
             for call in calls.iter_mut().filter(|c| c.stage == Stage::Started) {
-                result(&mut s, call.id, OUTCOME_UNKNOWN.to_owned());
-                call.stage = Stage::Done;
+                if faults::on(Fault::DoubleStart) {
+                    call.stage = Stage::Ready;
+                } else {
+                    result(&mut s, call.id, OUTCOME_UNKNOWN.to_owned());
+                    call.stage = Stage::Done;
+                }
                 lost = true;
             }
             s.thread().phase = Phase::Acting { calls };

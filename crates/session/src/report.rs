@@ -7,6 +7,7 @@ use contract::time::Micros;
 use serde_json::value::RawValue;
 
 use crate::decision::{Decision, RecordKind, Refused};
+use crate::faults::{self, Fault};
 use crate::input::{Fact, Pace, ProposedCall, Remedy, ReplyEnd, Waiting};
 use crate::limits;
 use crate::mint::Scribe;
@@ -305,6 +306,10 @@ fn try_again(s: &mut Scribe, failure: Failure, at_least: Option<i64>, inbox: &[W
     };
 }
 
+fn may_end(call: &Call) -> bool {
+    call.stage == Stage::Started || (call.stage == Stage::Done && faults::on(Fault::ClosedCall))
+}
+
 fn finished(
     mut s: Scribe,
     call: EventId,
@@ -314,7 +319,7 @@ fn finished(
     pace: Pace,
 ) -> Result<Decision, Refused> {
     let mut calls = s.thread().calls_mut().iter_mut();
-    let Some(open) = calls.find(|c| c.id == call && c.stage == Stage::Started) else {
+    let Some(open) = calls.find(|c| c.id == call && may_end(c)) else {
         return Err(out_of_place(&s, "a result for a call that is not running"));
     };
     open.stage = Stage::Done;

@@ -9,6 +9,7 @@ use contract::ids::EventId;
 
 use crate::decide::scribe;
 use crate::decision::{Decision, Intent, Refused};
+use crate::faults::{self, Fault};
 use crate::input::{Around, Called, UserEvent, Waiting};
 use crate::limits;
 use crate::mint::Scribe;
@@ -205,8 +206,11 @@ fn say(s: &mut Scribe, id: EventId, event: UserEvent, inbox: &[Waiting]) {
 }
 
 fn queue(s: &mut Scribe, id: EventId, event: UserEvent) {
-    s.state().waiting += 1;
     echo(s, id, event.clone().body());
+    if faults::on(Fault::LateAck) {
+        return;
+    }
+    s.state().waiting += 1;
     s.out.queued.push(Waiting { id, event });
 }
 
@@ -261,7 +265,12 @@ fn settle(s: &mut Scribe, before: &State, inbox: &[Waiting]) {
     let left = s.out.state.blocked_on();
     if !left.is_empty() {
         if left.len() < before.blocked_on().len() {
-            turn::announce_idle(s, StopReason::RequiresAction { event_ids: left }, None);
+            let event_ids = if faults::on(Fault::IdleBeforeState) {
+                before.blocked_on()
+            } else {
+                left
+            };
+            turn::announce_idle(s, StopReason::RequiresAction { event_ids }, None);
         }
         return;
     }

@@ -413,6 +413,13 @@ impl State {
     }
 }
 
+/// Names a turn wherever it leaves a trace: timeline, logs, audit. Distinct as far as session ids are.
+#[must_use]
+pub const fn trace(session: SessionId, turn: u64) -> u128 {
+    // A session's id is never zero, and no turn reaches its upper half.
+    session.bits() ^ turn as u128
+}
+
 /// The calls that wait for the client.
 pub(crate) fn asked(calls: &[Call]) -> Vec<EventId> {
     let asked = calls.iter().filter(|c| c.stage == Stage::Asked);

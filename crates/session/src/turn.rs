@@ -9,6 +9,7 @@ use contract::ids::{EventId, ThreadId};
 use serde_json::value::RawValue;
 
 use crate::decision::{Intent, RecordKind, Step, Webhook};
+use crate::faults::{self, Fault};
 use crate::input::{Pace, UserEvent, Waiting};
 use crate::mint::Scribe;
 use crate::money::Budget;
@@ -296,7 +297,7 @@ pub(crate) fn request(s: &mut Scribe, inbox: &[Waiting], pace: Pace) {
         return;
     }
     let crowded = s.thread().crowded;
-    if !crowded {
+    if !crowded && !faults::on(Fault::ForgottenDrain) {
         drain(s, inbox);
     }
     s.thread().phase = Phase::Due;
@@ -313,6 +314,9 @@ pub(crate) fn request(s: &mut Scribe, inbox: &[Waiting], pace: Pace) {
 /// Ends the span of a model request; returns its place.
 pub(crate) fn end_span(s: &mut Scribe, span: EventId, is_error: bool, used: &Used) -> u64 {
     s.state().totals.add(used);
+    if is_error && faults::on(Fault::UsageTwice) {
+        s.state().totals.add(used);
+    }
     let id = s.id();
     s.place(
         id,

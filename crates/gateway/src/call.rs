@@ -14,6 +14,7 @@ use contract::ids::WorkspaceId;
 use contract::parse;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use store::sessions::Scope;
 
 use crate::auth::Principal;
 use crate::body;
@@ -65,6 +66,20 @@ impl Call {
     /// The workspace that the caller acts in.
     pub(crate) fn workspace(&self) -> WorkspaceId {
         self.who.workspace
+    }
+
+    /// Whether an operator asks, who may see every workspace under `/v1/x`.
+    pub(crate) fn is_operator(&self) -> bool {
+        self.who.operator
+    }
+
+    /// What the caller may see under `/v1/x`.
+    pub(crate) fn scope(&self) -> Scope {
+        if self.who.operator {
+            Scope::Any
+        } else {
+            Scope::Workspace(self.who.workspace)
+        }
     }
 
     /// A parameter of the path as text.

@@ -1,5 +1,6 @@
 //! What the edge is made of and what every handler may use. It holds no state of any resource.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub struct Config {
     pub limits: Limits,
     /// How often a stream says `ping` while it has nothing else to say.
     pub ping: Duration,
+    /// Where copies of the database go; none: nobody can ask for one.
+    pub backups: Option<PathBuf>,
     /// Events that a stream's reader may lag behind before it is cut.
     pub subscriber_lag: usize,
 }
@@ -30,6 +33,7 @@ impl Default for Config {
             lenient_headers: false,
             limits: Limits::default(),
             ping: PING,
+            backups: None,
             subscriber_lag: store::limits::SUBSCRIBER_LAG,
         }
     }

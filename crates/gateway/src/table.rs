@@ -11,7 +11,7 @@ use crate::call::Call;
 use crate::error::Failure;
 use crate::gateway::Gateway;
 use crate::routes::{
-    agents, credentials, environments, events, models, operate, sessions, threads, vaults,
+    agents, credentials, environments, events, models, operate, place, sessions, threads, vaults,
 };
 
 /// The `anthropic-beta` values of which a route needs one (api.md §1.4).
@@ -35,13 +35,15 @@ pub(crate) enum Beta {
     Telemetry,
     /// `/v1/x`: no beta, no version, but an operator.
     Operator,
+    /// `/v1/x`: no beta, no version; a key sees its own workspace, an operator all.
+    Own,
 }
 
 impl Beta {
     /// The values, the one to recommend first; empty if none is needed.
     pub(crate) const fn values(self) -> &'static [&'static str] {
         match self {
-            Self::Free | Self::Operator => &[],
+            Self::Free | Self::Operator | Self::Own => &[],
             Self::Managed => &["managed-agents-2026-04-01"],
             Self::Memory => &["agent-memory-2026-07-22", "managed-agents-2026-04-01"],
             Self::Dreams => &["dreaming-2026-04-21"],
@@ -229,6 +231,10 @@ routes! { PUBLIC:
 
 routes! { OPERATE:
     GET "/v1/x/status" Operator => operate::status;
+    POST "/v1/x/backup" Operator => place::backup;
+    GET "/v1/x/usage" Own => place::usage;
+    GET "/v1/x/sessions/{session_id}/binding" Own => place::binding;
+    GET "/v1/x/sessions/{session_id}/timeline" Own => place::timeline;
     GET "/v1/x/workspaces" Operator => operate::list_workspaces;
     POST "/v1/x/workspaces" Operator => operate::create_workspace;
     POST "/v1/x/workspaces/{workspace_id}/archive" Operator => operate::archive_workspace;

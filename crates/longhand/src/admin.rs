@@ -1,13 +1,16 @@
 //! `keys` and `workspaces`: the same handlers, over the control socket of a running server or, if none
 //! runs, in this process under the data directory's lock.
 
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
 use anyhow::{Context, bail};
 use axum::body::Body;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use crate::cli::{Keys, Workspaces};
+use crate::cli::{Backup, Keys, Workspaces};
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::{serve, view};
@@ -85,6 +88,48 @@ pub async fn workspaces(
     };
     view::objects(&objects, &WORKSPACE_COLUMNS, output.json)?;
     Ok(())
+}
+
+/// `longhand backup`
+///
+/// # Errors
+/// What the server answered, or that the copy cannot be put where it was wanted.
+pub async fn backup(command: Backup, config: &Config, data_dir: DataDir) -> anyhow::Result<()> {
+    if let Some(to) = command.to.as_deref().filter(|to| to.exists()) {
+        bail!(
+            "{} exists already; a backup never replaces a file",
+            to.display()
+        );
+    }
+    let mut made = call(config, data_dir, "POST", "/v1/x/backup", None).await?;
+    if let Some(to) = command.to {
+        let from = made["file"].as_str().unwrap_or_default().to_owned();
+        keep(Path::new(&from), &to)
+            .with_context(|| format!("the copy is in {from}, but not in {}", to.display()))?;
+        made["file"] = json!(to);
+    }
+    if view::is_terminal() && !command.output.json {
+        eprintln!("The master key is not in it: keep DIR/master.key somewhere else.");
+    }
+    view::objects(&[made], &["file", "seconds"], command.output.json)?;
+    Ok(())
+}
+
+/// Moves a copy to another place, over the border of a file system too; it is durable there before it is
+/// gone here.
+fn keep(from: &Path, to: &Path) -> std::io::Result<()> {
+    if std::fs::rename(from, to).is_ok() {
+        return Ok(());
+    }
+    let mut source = std::fs::File::open(from)?;
+    let mut target = std::fs::File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(to)?;
+    std::io::copy(&mut source, &mut target)?;
+    target.sync_all()?;
+    std::fs::remove_file(from)
 }
 
 fn data(listed: &Value) -> &[Value] {

@@ -61,6 +61,8 @@ pub enum Command {
     /// Create, list and archive workspaces.
     #[command(subcommand)]
     Workspaces(Workspaces),
+    /// Copy the database, whole and consistent, while the server runs (never the master key).
+    Backup(Backup),
     /// Show the settings in force.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -75,6 +77,17 @@ pub struct Serve {
     /// The database: sqlite:///path/to/longhand.db (PostgreSQL comes later).
     #[arg(long, value_name = "URL")]
     pub database_url: Option<String>,
+}
+
+/// `backup`
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// Where to put the copy (default: DIR/backups/longhand-TIME.db). It must not exist.
+    #[arg(long, value_name = "FILE")]
+    pub to: Option<PathBuf>,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// `demo`

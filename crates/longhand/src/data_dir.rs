@@ -57,6 +57,20 @@ impl DataDir {
         self.path.join(name)
     }
 
+    /// A directory in it, made if it is not there, for its owner only.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn directory(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let path = self.join(name);
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)
+            .with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(path)
+    }
+
     /// Takes the exclusive right to it; `None` if another process has it.
     ///
     /// # Errors

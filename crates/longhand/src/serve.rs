@@ -241,6 +241,7 @@ struct Core {
     store: Store,
     vault: Arc<Vault>,
     catalog: Arc<Catalog>,
+    backups: PathBuf,
 }
 
 impl Core {
@@ -262,6 +263,7 @@ impl Core {
             store,
             vault,
             catalog: Arc::new(catalog),
+            backups: data_dir.directory("backups")?,
         })
     }
 
@@ -274,6 +276,7 @@ impl Core {
             shutdown: leaving,
             config: gateway::Config {
                 lenient_headers: config.server.lenient_headers,
+                backups: Some(self.backups.clone()),
                 ..Default::default()
             },
         })

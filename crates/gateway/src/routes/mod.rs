@@ -8,6 +8,7 @@ pub(crate) mod events;
 mod llm;
 pub(crate) mod models;
 pub(crate) mod operate;
+pub(crate) mod place;
 pub(crate) mod sessions;
 mod stored;
 pub(crate) mod threads;

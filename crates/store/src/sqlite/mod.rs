@@ -24,6 +24,7 @@ pub(crate) mod usage;
 pub(crate) mod vaults;
 mod writer;
 
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -58,6 +59,10 @@ impl Sqlite {
             path: path.to_owned(),
             source: source.into(),
         };
+        private(path).map_err(|source| OpenError::Database {
+            path: path.to_owned(),
+            source: source.into(),
+        })?;
         let mut conn = connect(path, options).map_err(failed)?;
         migrate::migrate(&mut conn, path)?;
         keys::ensure_default(&conn, crate::clock::now()).map_err(failed)?;
@@ -172,6 +177,16 @@ fn spawn(
         path: PathBuf::from(path),
         source: source.into(),
     })
+}
+
+/// Makes the file, if it is not there, for its owner only; SQLite gives the same mode to what it puts
+/// beside it.
+fn private(path: &Path) -> std::io::Result<()> {
+    let mut options = std::fs::File::options();
+    match options.write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn connect(path: &Path, options: Options) -> rusqlite::Result<Connection> {

@@ -165,3 +165,15 @@ async fn a_copy_taken_under_load_has_everything_acknowledged_before_it() {
     let again = f.store.backup(to).await;
     assert!(again.is_err(), "a copy never replaces a file");
 }
+
+#[tokio::test]
+async fn only_its_owner_can_read_the_database_and_what_lies_beside_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = open(&dir.path().join("t.db"), store::Synchronous::Off);
+    idle(&store).await;
+    for name in ["t.db", "t.db-wal", "t.db-shm"] {
+        let file = std::fs::metadata(dir.path().join(name)).expect(name);
+        assert_eq!(file.permissions().mode() & 0o777, 0o600, "{name}");
+    }
+}

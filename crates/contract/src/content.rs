@@ -93,4 +93,39 @@ impl Block {
     pub fn text(text: impl Into<String>) -> Self {
         Self::Text { text: text.into() }
     }
+
+    /// Bytes of its contents, without names and quotes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let of = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        match self {
+            Self::Text { text } => text.len(),
+            Self::Image { source } => source.bytes(),
+            Self::Document {
+                source,
+                context,
+                title,
+            } => source.bytes() + of(context) + of(title),
+            Self::SearchResult {
+                source,
+                title,
+                content,
+                ..
+            } => {
+                let texts = content.iter().map(|block| block.text.len()).sum::<usize>();
+                source.len() + title.len() + texts
+            }
+            Self::Redacted {} => 0,
+        }
+    }
+}
+
+impl Source {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Base64 { data, .. } | Self::Text { data, .. } => data.len(),
+            Self::Url { url } => url.len(),
+            Self::File { file_id } => file_id.len(),
+        }
+    }
 }

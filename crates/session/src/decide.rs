@@ -38,6 +38,7 @@ pub fn open(opening: Opening, around: &Around) -> Decision {
         next_seq: 1,
         last_at: around.now,
         waiting: 0,
+        waiting_bytes: 0,
         budget,
         totals: Totals::default(),
     };

@@ -237,6 +237,14 @@ pub enum Refused {
         /// How many may wait.
         limit: u32,
     },
+    /// What waits already is too large.
+    #[error(
+        "The events that wait in this session are too large together (at most {limit} bytes). Wait for the turn to take them."
+    )]
+    InboxLarge {
+        /// How many bytes may wait.
+        limit: u64,
+    },
     /// The update would leave too many metadata pairs.
     #[error("metadata: at most {limit} pairs may remain after an update")]
     TooManyPairs {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::policy::ToolRules;
-use crate::state::{Generation, Phase, State, Used};
+use crate::state::{Generation, Phase, Stage, State, Used};
 
 /// What a new session starts from.
 #[derive(Debug, Clone)]
@@ -72,6 +72,18 @@ pub enum UserEvent {
 }
 
 impl UserEvent {
+    /// Bytes of its content, about: what it costs to keep.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let content = match self {
+            Self::Message { content }
+            | Self::System { content }
+            | Self::CustomToolResult { content, .. } => content,
+            Self::Interrupt { .. } | Self::ToolConfirmation { .. } => return 0,
+        };
+        content.iter().map(|block| block.bytes() as u64).sum()
+    }
+
     /// The call it answers, if it answers one.
     #[must_use]
     pub const fn answers(&self) -> Option<EventId> {
@@ -351,9 +363,15 @@ impl Input {
                 Phase::Idle | Phase::Blocked { .. } | Phase::Paused => true,
             },
             Self::Command(Command::Delete) => false,
-            Self::Command(Command::Update(_) | Command::Archive)
-            | Self::Claim
-            | Self::Fact { .. } => true,
+            // While calls are left to run, what waits goes on waiting, unless an interrupt does.
+            Self::Fact { fact, .. } => match &**fact {
+                Fact::Finished { .. } => {
+                    let mut calls = state.primary.calls().iter();
+                    state.primary.interrupting || !calls.any(|c| c.stage == Stage::Ready)
+                }
+                _ => true,
+            },
+            Self::Command(Command::Update(_) | Command::Archive) | Self::Claim => true,
         }
     }
 

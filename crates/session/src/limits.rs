@@ -6,6 +6,10 @@ pub const INBOX: u32 = 1_000;
 /// Interrupts that may wait beyond [`INBOX`]: one is enough to stop a turn, the rest are impatience.
 pub const INTERRUPTS: u32 = 100;
 
+/// Bytes of content that may wait in one session's inbox; beyond it a send is refused with 429. Two
+/// requests of the largest size fit.
+pub const INBOX_BYTES: u64 = 64 << 20;
+
 /// Events in one send. The contract states none; the list page has the same size.
 pub const SEND: usize = 1_000;
 

@@ -46,6 +46,16 @@ impl Scribe {
         &mut self.out.state
     }
 
+    /// Counts running time up to the last event, and again from now on.
+    pub(crate) fn restart_clock(&mut self) {
+        let (now, last_at) = (self.now, self.out.state.last_at);
+        let totals = &mut self.out.state.totals;
+        if let Some(since) = totals.running_since {
+            totals.active += (last_at.0.min(now.0) - since.0).max(0);
+            totals.running_since = Some(now);
+        }
+    }
+
     /// The thread this decision is about.
     pub(crate) fn thread(&mut self) -> &mut Thread {
         &mut self.out.state.primary

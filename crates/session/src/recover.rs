@@ -20,6 +20,8 @@ pub(crate) fn claim(mut s: Scribe, inbox: &[Waiting]) -> Result<Decision, Refuse
         return Err(Refused::NothingToRun);
     }
     s.state().generation.0 += 1;
+    // Nobody ran it since its last event: neither a queue nor a server that was down is running time.
+    s.restart_clock();
     let lost = match s.thread().phase.clone() {
         Phase::Retrying { .. } => {
             s.thread().phase = Phase::Due;

@@ -111,6 +111,7 @@ fn replied(
     s.thread().crowded = reply.crowded;
     s.thread().effort = Effort {
         rounds: s.thread().effort.rounds,
+        recoveries: s.thread().effort.recoveries,
         ..Effort::default()
     };
     for (id, text) in refused {

@@ -154,6 +154,12 @@ fn room(state: &State, events: &[UserEvent]) -> Result<(), Refused> {
     if waits > 0 && would_wait > u64::from(limit) {
         return Err(Refused::InboxFull { limit });
     }
+    let bytes = events.iter().map(UserEvent::bytes).sum::<u64>();
+    if queued > 0 && state.waiting > 0 && state.waiting_bytes + bytes > limits::INBOX_BYTES {
+        return Err(Refused::InboxLarge {
+            limit: limits::INBOX_BYTES,
+        });
+    }
     Ok(())
 }
 
@@ -211,6 +217,7 @@ fn queue(s: &mut Scribe, id: EventId, event: UserEvent) {
         return;
     }
     s.state().waiting += 1;
+    s.state().waiting_bytes += event.bytes();
     s.out.queued.push(Waiting { id, event });
 }
 

@@ -32,6 +32,8 @@ pub struct State {
     pub last_at: Micros,
     /// User events in the inbox.
     pub waiting: u32,
+    /// Bytes of their contents.
+    pub waiting_bytes: u64,
     /// What it may cost.
     pub budget: Budget,
     /// What it has used.

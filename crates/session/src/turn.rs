@@ -197,6 +197,7 @@ pub(crate) fn drain(s: &mut Scribe, inbox: &[Waiting]) {
         s.place(waiting.id, waiting.event.body());
     }
     s.state().waiting = 0;
+    s.state().waiting_bytes = 0;
     s.thread().interrupting = false;
 }
 

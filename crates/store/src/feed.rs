@@ -65,6 +65,24 @@ struct Seat {
     items: Sender<Item>,
     lagged: Arc<AtomicBool>,
     deleted: Arc<AtomicBool>,
+    /// The event of which this watcher gets no more previews: one was shed, and what follows a gap would
+    /// be no prefix of the event.
+    shed: Option<EventId>,
+}
+
+impl Seat {
+    /// Hands over one item; false if there is no room for it. Previews only ever fill half of the room: a
+    /// reader that is slow loses them long before it loses its stream.
+    fn offer(&mut self, item: &Item) -> bool {
+        if let Item::Preview(preview) = item {
+            let crowded = self.items.capacity() * 2 < self.items.max_capacity();
+            if self.shed == Some(preview.event) || crowded {
+                self.shed = Some(preview.event);
+                return true;
+            }
+        }
+        self.items.try_send(item.clone()).is_ok()
+    }
 }
 
 /// Who watches what.
@@ -85,8 +103,8 @@ impl Feed {
         let Some(watching) = seats.get_mut(&session) else {
             return;
         };
-        watching.retain(|seat| {
-            let fits = items.iter().all(|i| seat.items.try_send(i.clone()).is_ok());
+        watching.retain_mut(|seat| {
+            let fits = items.iter().all(|item| seat.offer(item));
             if !fits {
                 seat.lagged.store(true, Ordering::Release);
                 counters.cut.fetch_add(1, Ordering::Relaxed);
@@ -173,6 +191,7 @@ impl Store {
             items: sender,
             lagged: Arc::clone(&lagged),
             deleted: Arc::clone(&deleted),
+            shed: None,
         };
         self.feed().seats().entry(session).or_default().push(seat);
         Subscription {

@@ -41,3 +41,6 @@ const _: () = assert!(BATCH_JOBS <= WRITE_QUEUE);
 
 /// Entries that the timeline of one session keeps; the oldest go first.
 pub const TIMELINE: u32 = 10_000;
+
+/// Bytes of events after which a page of a list ends, whatever its limit says.
+pub const PAGE_BYTES: usize = 8 << 20;

@@ -10,6 +10,7 @@ use super::Told;
 use super::row::{event_id, int, micros, number, raw_opt, shared, thread_id};
 use super::sessions::num_of;
 use crate::events::{EventList, EventPage, Of, Stored, TranscriptRow};
+use crate::limits;
 use crate::page::{Order, TimeRange};
 use crate::sessions::Scope;
 
@@ -61,9 +62,17 @@ pub(crate) fn list(
     let limit = list.limit.max(1);
     let mut statement = conn.prepare_cached(&sql)?;
     let rows = statement.query_map((num, low, high, thread, kinds, limit + 1), stored)?;
-    let mut events = rows.collect::<Result<Vec<_>, _>>()?;
-    let more = events.len() > limit as usize;
-    events.truncate(limit as usize);
+    let (mut events, mut bytes, mut more) = (Vec::new(), 0, false);
+    for row in rows {
+        let event = row?;
+        bytes += event.json.len();
+        // A page has at least one event, however large.
+        if events.len() == limit as usize || (bytes > limits::PAGE_BYTES && !events.is_empty()) {
+            more = true;
+            break;
+        }
+        events.push(event);
+    }
     let next = if more {
         events.last().and_then(|e| e.seq)
     } else {

@@ -129,3 +129,26 @@ async fn closing_the_store_ends_every_watcher() {
     f.store.close().await;
     assert_eq!(watch.next().await.err(), Some(Ended::Closed));
 }
+
+#[tokio::test]
+async fn a_slow_watcher_loses_previews_from_a_gap_on_and_never_its_stream() {
+    let f = Fixture::new();
+    let row = idle(&f.store).await;
+    let mut slow = f.store.subscribe_with(row.id, 4);
+    for _ in 0..50 {
+        f.store.publish_preview(row.id, preview(&row));
+    }
+    let mut previews = 0;
+    while previews < 3 {
+        let item = slow.next().await.expect("still watching");
+        assert!(matches!(item, Item::Preview(_)));
+        previews += 1;
+    }
+    // There is room again, but what follows a gap is no prefix.
+    f.store.publish_preview(row.id, preview(&row));
+    send(&f.store, row.id, vec![message("x")], at(2))
+        .await
+        .expect("sent");
+    assert!(matches!(slow.next().await, Ok(Item::Event(_))));
+    assert_eq!(f.store.stats().cut, 0);
+}

@@ -248,3 +248,32 @@ async fn a_long_transcript_is_read_whole_in_chunks() {
     assert_eq!(rows.len(), 2 + 2_700);
     assert!(rows.is_sorted_by(|a, b| a.seq < b.seq));
 }
+
+#[tokio::test]
+async fn a_page_of_large_events_ends_early_and_the_next_one_goes_on() {
+    let f = Fixture::new();
+    let row = idle(&f.store).await;
+    let large = "x".repeat(5 << 20);
+    let sent = send(&f.store, row.id, vec![message(&large); 3], at(2)).await;
+    let last = sent.expect("sent").state.next_seq - 1;
+    let (mut seen, mut after, mut pages) = (0, None, 0);
+    loop {
+        let list = EventList {
+            limit: 1_000,
+            order: Order::Asc,
+            after,
+            kinds: Vec::new(),
+            processed: TimeRange::default(),
+            of: Of::Primary,
+        };
+        let page = f.store.events(WS, row.id, list).await.expect("a page");
+        let bytes = page.events.iter().map(|e| e.json.len()).sum::<usize>();
+        assert!(bytes <= 11 << 20, "{bytes} bytes in one page");
+        (seen, pages) = (seen + page.events.len() as u64, pages + 1);
+        match page.next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!((seen, pages), (last, 3));
+}

@@ -6,3 +6,4 @@ mod crash;
 mod drain;
 mod power;
 mod stage;
+mod trouble;

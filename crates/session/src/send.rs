@@ -8,7 +8,7 @@ use contract::event::{Body, Event, StopReason};
 use contract::ids::EventId;
 
 use crate::decide::scribe;
-use crate::decision::{Decision, Intent, Refused};
+use crate::decision::{Decision, Intent, Refused, Webhook};
 use crate::faults::{self, Fault};
 use crate::input::{Around, Called, UserEvent, Waiting};
 use crate::limits;
@@ -42,6 +42,7 @@ fn admit(state: &State, events: &[UserEvent], around: &Around) -> Result<(), Ref
             .all(|id| events.iter().any(|e| e.answers() == Some(*id)));
     let spent = state.is_spent(around.now);
     let mut confirmed = BTreeSet::new();
+    let mut stopped = false;
     for (index, event) in events.iter().enumerate() {
         let kind = event.kind();
         match event {
@@ -58,6 +59,7 @@ fn admit(state: &State, events: &[UserEvent], around: &Around) -> Result<(), Ref
             UserEvent::System { .. } => admit_system(state, events, index, freed, spent)?,
             UserEvent::Message { .. } => {}
             UserEvent::Interrupt { thread } => {
+                stopped = true;
                 if let Some(thread) = thread.filter(|id| state.thread(*id).is_none()) {
                     return Err(Refused::UnknownThread { index, thread });
                 }
@@ -74,7 +76,8 @@ fn admit(state: &State, events: &[UserEvent], around: &Around) -> Result<(), Ref
             }
             UserEvent::ToolConfirmation { call, .. } => {
                 admit_confirmation(state, around, index, *call)?;
-                if !confirmed.insert(*call) {
+                // An interrupt ahead of it in the same batch has closed the call.
+                if stopped || !confirmed.insert(*call) {
                     return Err(Refused::Resolved { index, id: *call });
                 }
             }
@@ -269,6 +272,9 @@ fn interrupt(s: &mut Scribe, id: EventId, event: UserEvent, inbox: &[Waiting]) {
 /// Settles a batch: answers may have freed a blocked session, in part or whole.
 fn settle(s: &mut Scribe, before: &State, inbox: &[Waiting]) {
     turn::resume_answered(s, inbox);
+    if let Phase::Blocked { calls } = &mut s.thread().phase {
+        calls.retain(|call| call.stage != Stage::Done);
+    }
     let left = s.out.state.blocked_on();
     if !left.is_empty() {
         if left.len() < before.blocked_on().len() {
@@ -287,6 +293,7 @@ fn settle(s: &mut Scribe, before: &State, inbox: &[Waiting]) {
         && s.out.echo.iter().any(late)
     {
         // Recorded: an answer after completion is accepted and makes an empty cycle.
+        s.hook(Webhook::StatusRunStarted);
         turn::announce_running(s);
         turn::announce_idle(s, StopReason::EndTurn {}, None);
     }

@@ -1,39 +1,14 @@
-//! The rules of a session, one example each. The orders of events are those of the recordings.
+//! The rules of a session, one example each: turns, answers, interrupts, losses, limits. The orders of
+//! events are those of the recordings.
 
 use contract::content::Block;
-use contract::event::{Body, ModelUsage, SessionErrorKind};
+use contract::event::Body;
 use contract::ids::EventId;
-use session::{Command, Fact, Input, Intent, Pace, Refused, Stage, Status, Step, UserEvent};
+use session::{Command, Input, Intent, Pace, Refused, Remedy, Stage, Status, Step, Update};
 
-use crate::world::{World, message};
-
-fn running_on(text: &str) -> World {
-    let mut world = World::new(5, vec![message(text)]);
-    assert!(matches!(world.claim(), Ok(Step::Request { .. })));
-    world
-}
-
-fn result(call: EventId, text: &str) -> Fact {
-    Fact::Finished {
-        call,
-        content: vec![Block::text(text)],
-        is_error: false,
-    }
-}
-
-fn executing(step: Step) -> EventId {
-    match step {
-        Step::Execute { call } => call,
-        other => panic!("expected a call to run, got {other:?}"),
-    }
-}
-
-const IDLE: [&str; 3] = [
-    "session.thread_status_idle",
-    "session.usage",
-    "session.status_idle",
-];
-const RUNNING: [&str; 2] = ["session.status_running", "session.thread_status_running"];
+use crate::world::{
+    IDLE, INTERRUPT, RUNNING, World, answer, executing, finished, interrupted, message, running_on,
+};
 
 #[test]
 fn a_plain_turn_has_the_recorded_order() {
@@ -74,11 +49,11 @@ fn a_call_is_recorded_as_started_before_it_runs_and_calls_run_in_order() {
     let reply = world.reply(None, &["bash", "read"]);
     let first = executing(world.report(reply));
     assert_eq!(world.records.len(), 2, "the reply, and the first call only");
-    let second = executing(world.report(result(first, "one")));
+    let second = executing(world.report(finished(first, "one")));
     assert_ne!(first, second);
     assert_eq!(world.records.len(), 3);
     assert!(matches!(
-        world.report(result(second, "two")),
+        world.report(finished(second, "two")),
         Step::Request { .. }
     ));
 }
@@ -91,7 +66,7 @@ fn a_message_sent_mid_turn_appears_after_the_tool_result_in_the_same_pair() {
     let sent = world.send(vec![message("also this")]).unwrap();
     assert_eq!(sent.queued.len(), 1);
     let from = world.log.len();
-    world.report(result(call, "out"));
+    world.report(finished(call, "out"));
     let reply = world.reply(Some("both done"), &[]);
     world.report(reply);
     let expected = [
@@ -138,15 +113,9 @@ fn a_custom_call_idles_the_session_and_its_answer_resumes_it() {
     let mut world = running_on("go");
     let reply = world.reply(None, &["ask", "bash", "ask"]);
     let call = executing(world.report(reply));
-    assert_eq!(world.report(result(call, "ran")), Step::Rest);
+    assert_eq!(world.report(finished(call, "ran")), Step::Rest);
     let blocked = world.blocked();
     assert_eq!(blocked.len(), 2);
-    let answer = |call| UserEvent::CustomToolResult {
-        call,
-        content: vec![],
-        is_error: None,
-    };
-
     let refused = world
         .send(vec![answer(blocked[0]), message("?")])
         .unwrap_err();
@@ -190,14 +159,10 @@ fn an_answer_that_came_early_spares_the_stop() {
         .rev()
         .find(|p| matches!(p.event.body, Body::AgentCustomToolUse { .. }));
     let custom = custom.unwrap().event.id;
-    let answer = UserEvent::CustomToolResult {
-        call: custom,
-        content: vec![],
-        is_error: None,
-    };
+    let answer = answer(custom);
     world.send(vec![answer]).unwrap();
     assert!(matches!(
-        world.report(result(call, "ran")),
+        world.report(finished(call, "ran")),
         Step::Request { .. }
     ));
 }
@@ -208,11 +173,7 @@ fn an_answer_after_completion_makes_an_empty_cycle() {
     let reply = world.reply(None, &["ask"]);
     world.report(reply);
     let call = world.blocked()[0];
-    let answer = UserEvent::CustomToolResult {
-        call,
-        content: vec![],
-        is_error: None,
-    };
+    let answer = answer(call);
     world.send(vec![answer.clone()]).unwrap();
     world.claim().unwrap();
     let reply = world.reply(Some("thanks"), &[]);
@@ -228,13 +189,17 @@ fn an_answer_after_completion_makes_an_empty_cycle() {
 fn an_answer_to_no_call_names_the_id() {
     let mut world = running_on("go");
     let call = EventId::from_bits(9);
-    let answer = UserEvent::CustomToolResult {
-        call,
-        content: vec![],
-        is_error: None,
-    };
+    let answer = answer(call);
     let refused = world.send(vec![message("m"), answer]).unwrap_err();
-    assert_eq!(refused, Refused::UnknownCall { index: 1, id: call });
+    assert_eq!(
+        refused,
+        Refused::UnknownCall {
+            index: 1,
+            field: "custom_tool_use_id",
+            wanted: "agent.custom_tool_use",
+            id: call
+        }
+    );
     assert!(world.inbox.is_empty(), "a batch is refused whole");
 }
 
@@ -244,20 +209,10 @@ fn an_interrupt_waits_for_the_runner_then_ends_the_turn_and_the_next_message_sta
     let reply = world.reply(None, &["bash", "ask"]);
     world.report(reply);
     let from = world.log.len();
-    let sent = world
-        .send(vec![
-            UserEvent::Interrupt { thread: None },
-            message("rather this"),
-        ])
-        .unwrap();
+    let sent = world.send(vec![INTERRUPT, message("rather this")]).unwrap();
     assert!(sent.intents.contains(&Intent::Stop));
     assert!(sent.echo.iter().all(|e| e.processed_at.is_none()));
-    assert_eq!(
-        world.report(Fact::Interrupted {
-            usage: ModelUsage::default()
-        }),
-        Step::Rest
-    );
+    assert_eq!(world.report(interrupted()), Step::Rest);
     let expected = [
         &["user.interrupt", "agent.tool_result", "agent.tool_result"][..],
         &IDLE[..],
@@ -274,9 +229,7 @@ fn an_interrupt_closes_calls_that_wait_for_the_client() {
     let reply = world.reply(None, &["ask"]);
     world.report(reply);
     let from = world.log.len();
-    world
-        .send(vec![UserEvent::Interrupt { thread: None }])
-        .unwrap();
+    world.send(vec![INTERRUPT]).unwrap();
     let expected = [&["user.interrupt", "agent.tool_result"][..], &IDLE[..]].concat();
     assert_eq!(world.kinds_from(from), expected);
     assert!(world.blocked().is_empty());
@@ -285,9 +238,7 @@ fn an_interrupt_closes_calls_that_wait_for_the_client() {
 #[test]
 fn an_interrupt_of_an_idle_session_changes_nothing_but_is_kept() {
     let mut world = World::new(5, Vec::new());
-    let sent = world
-        .send(vec![UserEvent::Interrupt { thread: None }])
-        .unwrap();
+    let sent = world.send(vec![INTERRUPT]).unwrap();
     assert!(sent.echo[0].processed_at.is_some());
     assert_eq!(world.kinds(), ["user.interrupt"]);
 }
@@ -297,13 +248,7 @@ fn a_failed_request_ends_the_turn_and_flushes_what_waited() {
     let mut world = running_on("go");
     world.send(vec![message("more")]).unwrap();
     let from = world.log.len();
-    let kind = SessionErrorKind::ModelRequestFailedError;
-    let message = "no route".to_owned();
-    world.report(Fact::RequestFailed {
-        kind,
-        message,
-        usage: ModelUsage::default(),
-    });
+    world.fail(Remedy::None);
     let expected = [
         &["span.model_request_end", "session.error", "user.message"][..],
         &IDLE[..],
@@ -370,10 +315,10 @@ fn a_draining_server_leaves_nothing_in_flight() {
     let reply = world.reply(None, &["bash"]);
     let generation = world.state.generation;
     assert_eq!(world.fact(generation, reply, Pace::Halt), Ok(Step::Rest));
-    let session::Phase::Acting { calls } = &world.state.phase else {
+    let session::Phase::Acting { calls } = &world.state.primary.phase else {
         panic!("a call waits")
     };
-    assert_eq!(calls[0].stage, Stage::Waiting);
+    assert_eq!(calls[0].stage, Stage::Ready);
     let from = world.log.len();
     executing(world.claim().unwrap());
     assert!(
@@ -449,16 +394,9 @@ fn a_full_inbox_does_not_keep_its_client_from_stopping_the_session() {
             .send((0..100).map(|_| message("x")).collect())
             .unwrap();
     }
-    world
-        .send(vec![UserEvent::Interrupt { thread: None }])
-        .unwrap();
-    assert_eq!(
-        world.report(Fact::Interrupted {
-            usage: ModelUsage::default()
-        }),
-        Step::Rest
-    );
-    let stop = UserEvent::Interrupt { thread: None };
+    world.send(vec![INTERRUPT]).unwrap();
+    assert_eq!(world.report(interrupted()), Step::Rest);
+    let stop = INTERRUPT;
     let too_many = vec![stop; session::limits::INTERRUPTS as usize + 1];
     let mut world = running_on("go");
     for _ in 0..session::limits::INBOX / 100 {
@@ -479,10 +417,10 @@ fn two_updates_cannot_add_up_to_more_metadata_than_one_may_have() {
         let metadata = (from..to)
             .map(|n| (format!("k{n}"), Some("v".to_owned())))
             .collect();
-        Input::Command(Command::Update {
-            title: contract::patch::Patch::Absent,
+        Input::Command(Command::Update(Box::new(Update {
             metadata,
-        })
+            ..Update::default()
+        })))
     };
     world.submit(update(0, 10)).unwrap();
     let refused = world.submit(update(10, 20)).unwrap_err();

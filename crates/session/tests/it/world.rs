@@ -1,20 +1,24 @@
-//! A stand-in for the store: applies decisions to a log, an inbox and records, and checks after each
-//! one what must always hold. It knows the rules only from outside.
+//! A stand-in for the store: applies decisions to a log, an inbox, records and a run, and has each one
+//! checked. It knows the rules only from outside.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use contract::content::Block;
-use contract::event::{Body, ModelUsage, StopReason};
+use contract::event::{Body, Judgement, ModelUsage};
 use contract::ids::{EventId, SessionId, ThreadId};
 use contract::time::Micros;
 use serde_json::value::RawValue;
-use session::input::{Profile, ReplyEnd};
+use session::input::{Called, Profile, ReplyEnd};
 use session::policy::{ToolRule, ToolRules};
 use session::{
-    Around, Command, Decision, Fact, Generation, Input, Opening, Pace, Placed, ProposedCall,
-    Record, RecordKind, Refused, State, Status, Step, UserEvent, Waiting, decide, open,
+    Around, Command, Cost, Decision, Fact, Generation, Input, Intent, Opening, Pace, Placed,
+    ProposedCall, Record, Refused, Remedy, State, Step, Used, UserEvent, Waiting, Webhook, decide,
+    open,
 };
 
+use crate::check::Checker;
+
+#[derive(Clone)]
 pub struct Rng(pub u64);
 
 impl Rng {
@@ -31,21 +35,41 @@ impl Rng {
     pub fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
+    pub fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+        &of[usize::try_from(self.below(of.len() as u64)).unwrap()]
+    }
     pub fn wide(&mut self) -> u128 {
         (u128::from(self.next()) << 64) | u128::from(self.next())
     }
 }
 
+/// The row that says that somebody must run the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// Not before.
+    pub due_at: i64,
+    /// Who holds it.
+    pub held: Option<Generation>,
+}
+
+#[derive(Clone)]
 pub struct World {
     pub state: State,
     pub log: Vec<Placed>,
     pub inbox: Vec<Waiting>,
     pub records: Vec<Record>,
     pub profile: Profile,
+    pub agent: Option<Box<RawValue>>,
+    pub run: Option<Run>,
+    pub webhooks: Vec<Webhook>,
+    pub deleted: bool,
     pub now: i64,
     pub rng: Rng,
     pub step: Step,
-    pub accepted: Vec<EventId>,
+    /// The tool-use events of the log, oldest first.
+    pub calls: Vec<EventId>,
+    pub called: BTreeMap<EventId, Called>,
+    pub checker: Checker,
 }
 
 pub fn raw(text: &str) -> Box<RawValue> {
@@ -58,28 +82,61 @@ pub fn message(text: &str) -> UserEvent {
     }
 }
 
+pub fn system(text: &str) -> UserEvent {
+    UserEvent::System {
+        content: vec![Block::text(text)],
+    }
+}
+
+pub const INTERRUPT: UserEvent = UserEvent::Interrupt { thread: None };
+
+/// Two tools that run, one that asks, one that is judged, one of the client.
+pub fn rules() -> ToolRules {
+    let rules = [
+        ("bash", ToolRule::Allow),
+        ("read", ToolRule::Allow),
+        ("write", ToolRule::Ask),
+        ("grep", ToolRule::Auto),
+        ("ask", ToolRule::Custom),
+    ];
+    ToolRules(rules.map(|(n, r)| (n.to_owned(), r)).into_iter().collect())
+}
+
+/// What a request of `cents` used.
+pub fn used(cents: u64) -> Used {
+    Used {
+        usage: ModelUsage {
+            input_tokens: 10,
+            output_tokens: 3,
+            ..ModelUsage::default()
+        },
+        cache_1h: 0,
+        cost: Some(Cost(cents * 10_000_000_000)),
+    }
+}
+
 impl World {
     pub fn new(seed: u64, initial: Vec<UserEvent>) -> Self {
+        Self::with_budget(seed, initial, None)
+    }
+
+    pub fn with_budget(seed: u64, initial: Vec<UserEvent>, budget: Option<u64>) -> Self {
         let mut rng = Rng(seed);
-        let rules = [
-            ("bash", ToolRule::Allow),
-            ("read", ToolRule::Allow),
-            ("ask", ToolRule::Custom),
-        ];
-        let rules = ToolRules(rules.map(|(n, r)| (n.to_owned(), r)).into_iter().collect());
         let opening = Opening {
             session: SessionId::from_bits(rng.wide()),
             thread: ThreadId::from_bits(rng.wide()),
             agent_name: "coder".to_owned(),
-            rules,
+            rules: rules(),
+            budget,
             initial,
         };
-        let now = 1_000_000;
+        let now = 1_000_000_000_000;
         let around = Around {
             now: Micros(now),
             entropy: rng.wide(),
             ..Around::default()
         };
+        let sent = opening.initial.clone();
         let first = open(opening, &around);
         let mut world = Self {
             state: first.state.clone(),
@@ -87,30 +144,31 @@ impl World {
             inbox: Vec::new(),
             records: Vec::new(),
             profile: Profile::default(),
+            agent: None,
+            run: None,
+            webhooks: Vec::new(),
+            deleted: false,
             now,
             rng,
             step: Step::Rest,
-            accepted: Vec::new(),
+            calls: Vec::new(),
+            called: BTreeMap::new(),
+            checker: Checker::new(budget, Micros(now)),
         };
-        world.apply(first);
+        let input = Input::Command(Command::Send(sent));
+        let mut before = world.state.clone();
+        (before.last_at, before.primary.turn) = (Micros(now), 0);
+        world.checker.observe(&before, &input, Micros(now), &first);
+        world.apply(&input, first);
         world
     }
 
-    pub fn submit(&mut self, input: Input) -> Result<Decision, Refused> {
-        // The clock may stand still or go back; the log must not.
-        self.now += i64::try_from(self.rng.below(1_000)).unwrap() - 200;
+    /// What the store looks up for `input`.
+    fn around(&mut self, input: &Input) -> Around {
         let needs = input.needs(&self.state);
-        let custom_calls = needs
-            .custom_calls
-            .iter()
-            .copied()
-            .filter(|id| {
-                let is_custom =
-                    |p: &&Placed| matches!(p.event.body, Body::AgentCustomToolUse { .. });
-                self.log.iter().filter(is_custom).any(|p| p.event.id == *id)
-            })
-            .collect::<BTreeSet<_>>();
-        let around = Around {
+        let called = |id: &EventId| Some((*id, *self.called.get(id)?));
+        let calls = needs.calls.iter().filter_map(called).collect();
+        Around {
             now: Micros(self.now),
             entropy: self.rng.wide(),
             inbox: if needs.inbox {
@@ -123,17 +181,86 @@ impl World {
             } else {
                 Profile::default()
             },
-            custom_calls,
-        };
-        let decision = decide(&self.state, input, around)?;
-        self.apply(decision.clone());
+            calls,
+        }
+    }
+
+    /// Decides `input` at the time it is and keeps what becomes true.
+    pub fn submit(&mut self, input: Input) -> Result<Decision, Refused> {
+        let now = Micros(self.now);
+        let around = self.around(&input);
+        let decided = decide(&self.state, input.clone(), around);
+        self.checker
+            .admission(&self.state, &input, now, decided.as_ref().err());
+        let decision = decided?;
+        self.checker.observe(&self.state, &input, now, &decision);
+        self.apply(&input, decision.clone());
         Ok(decision)
     }
 
+    fn apply(&mut self, input: &Input, decision: Decision) {
+        self.keep_run(input, &decision);
+        self.inbox.retain(|w| !decision.drained.contains(&w.id));
+        self.inbox.extend(decision.queued);
+        for placed in &decision.events {
+            let called = match placed.event.body {
+                Body::AgentCustomToolUse { .. } => Called::Custom,
+                Body::AgentToolUse {
+                    evaluated_permission: permission,
+                    ..
+                } => Called::Tool { permission },
+                _ => continue,
+            };
+            self.calls.push(placed.event.id);
+            self.called.insert(placed.event.id, called);
+        }
+        self.log.extend(decision.events);
+        self.records.extend(decision.records);
+        self.webhooks.extend(decision.webhooks);
+        self.deleted |= decision.deleted;
+        if let Some(profile) = decision.profile {
+            self.profile = profile;
+        }
+        self.agent = decision.agent.or(self.agent.take());
+        self.state = decision.state;
+        if self.state.next_seq.is_multiple_of(8) {
+            let stored = serde_json::to_string(&self.state).unwrap();
+            let back = serde_json::from_str::<State>(&stored).unwrap();
+            assert_eq!(back, self.state, "a state reads back as it was stored");
+        }
+        assert_eq!(
+            self.run.is_some(),
+            self.state.is_open(),
+            "an open turn and its run go together"
+        );
+        self.checker
+            .settled(&self.state, &self.inbox, Micros(self.now));
+    }
+
+    /// Keeps the run as the store does: only intents and what its runner is told move it.
+    fn keep_run(&mut self, input: &Input, decision: &Decision) {
+        let state = &decision.state;
+        let due = Run {
+            due_at: state.due_at(Micros(self.now)).0,
+            held: None,
+        };
+        let held = Run {
+            due_at: self.now,
+            held: Some(state.generation),
+        };
+        let anew = decision.intents.contains(&Intent::Run);
+        let rests = decision.step == Step::Rest;
+        self.run = match input {
+            _ if !state.is_open() => None,
+            Input::Command(_) if anew => Some(due),
+            Input::Fact { .. } | Input::Claim if anew || rests => Some(due),
+            Input::Claim => Some(held),
+            Input::Command(_) | Input::Fact { .. } => self.run,
+        };
+    }
+
     pub fn send(&mut self, events: Vec<UserEvent>) -> Result<Decision, Refused> {
-        let decision = self.submit(Input::Command(Command::Send(events)))?;
-        self.accepted.extend(decision.echo.iter().map(|e| e.id));
-        Ok(decision)
+        self.submit(Input::Command(Command::Send(events)))
     }
 
     pub fn claim(&mut self) -> Result<Step, Refused> {
@@ -147,199 +274,145 @@ impl World {
         fact: Fact,
         pace: Pace,
     ) -> Result<Step, Refused> {
-        let step = self
-            .submit(Input::Fact {
-                generation,
-                fact: Box::new(fact),
-                pace,
-            })?
-            .step;
-        self.step = step;
-        Ok(step)
+        let input = Input::Fact {
+            generation,
+            thread: self.state.primary.id,
+            fact: Box::new(fact),
+            pace,
+        };
+        self.step = self.submit(input)?.step;
+        Ok(self.step)
     }
 
     pub fn report(&mut self, fact: Fact) -> Step {
         self.fact(self.state.generation, fact, Pace::Go).unwrap()
     }
 
+    /// A reply that says `text` and wants `calls`. It costs a cent.
     pub fn reply(&mut self, text: Option<&str>, calls: &[&str]) -> Fact {
+        let calls = calls.iter().map(|name| (*name, None)).collect::<Vec<_>>();
+        self.judged_reply(text, &calls)
+    }
+
+    pub fn judged_reply(
+        &mut self,
+        text: Option<&str>,
+        calls: &[(&str, Option<Judgement>)],
+    ) -> Fact {
         let mut id = || EventId::from_bits(self.rng.wide());
         Fact::Replied {
             thinking: Vec::new(),
             message: text.map(|t| (id(), vec![t.to_owned()])),
             calls: calls
                 .iter()
-                .map(|name| ProposedCall {
+                .map(|(name, judgement)| ProposedCall {
                     id: id(),
                     name: (*name).to_owned(),
                     input: raw("{}"),
+                    judgement: *judgement,
                 })
                 .collect(),
             record: raw("[]"),
-            usage: ModelUsage {
-                input_tokens: 10,
-                output_tokens: 3,
-                ..ModelUsage::default()
-            },
-            cache_1h: 0,
+            used: used(1),
             end: ReplyEnd::Complete,
+            crowded: false,
         }
     }
 
-    pub fn kinds(&self) -> Vec<&'static str> {
-        self.log.iter().map(|p| p.event.body.kind()).collect()
+    pub fn fail(&mut self, remedy: Remedy) -> Step {
+        self.report(failure(remedy))
     }
 
-    /// The types of the events from `from` on, short: without the `session.` of most.
+    pub fn kinds(&self) -> Vec<&'static str> {
+        self.kinds_from(0)
+    }
+
+    /// The types of the events from `from` on.
     pub fn kinds_from(&self, from: usize) -> Vec<&'static str> {
-        self.kinds()[from..].to_vec()
+        let from = self.log[from..].iter();
+        from.map(|p| p.event.body.kind()).collect()
+    }
+
+    pub fn count(&self, kind: &str) -> usize {
+        self.kinds().iter().filter(|k| **k == kind).count()
     }
 
     pub fn blocked(&self) -> Vec<EventId> {
         self.state.blocked_on()
     }
+}
 
-    fn apply(&mut self, decision: Decision) {
-        self.inbox.retain(|w| !decision.drained.contains(&w.id));
-        self.inbox.extend(decision.queued);
-        self.log.extend(decision.events);
-        self.records.extend(decision.records);
-        if let Some(profile) = decision.profile {
-            self.profile = profile;
-        }
-        let stored = serde_json::to_string(&decision.state).unwrap();
-        self.state = serde_json::from_str(&stored).unwrap();
-        assert_eq!(
-            self.state, decision.state,
-            "a state reads back as it was stored"
-        );
-        self.check();
+pub fn failure(remedy: Remedy) -> Fact {
+    Fact::RequestFailed {
+        kind: contract::event::SessionErrorKind::ModelOverloadedError,
+        message: "overloaded".to_owned(),
+        used: Used::default(),
+        remedy,
     }
+}
 
-    fn check(&self) {
-        self.state.check();
-        self.log_is_gapless_and_grows();
-        self.status_is_the_fold_of_the_log();
-        self.calls_run_and_end_once();
-        self.spans_are_paired();
-        assert_eq!(
-            usize::try_from(self.state.waiting).unwrap(),
-            self.inbox.len(),
-            "inbox count"
-        );
-        let placed = self.log.iter().map(|p| p.event.id);
-        let all = placed
-            .chain(self.inbox.iter().map(|w| w.id))
-            .collect::<Vec<_>>();
-        let distinct = all.iter().collect::<BTreeSet<_>>();
-        assert_eq!(all.len(), distinct.len(), "an event stands in two places");
-        for id in &self.accepted {
-            assert!(distinct.contains(id), "an accepted event is gone");
-        }
+pub fn compacted() -> Fact {
+    Fact::Compacted {
+        record: raw("\"summary\""),
+        used: used(1),
     }
+}
 
-    fn log_is_gapless_and_grows(&self) {
-        for (index, placed) in self.log.iter().enumerate() {
-            assert_eq!(
-                placed.seq,
-                u64::try_from(index).unwrap() + 1,
-                "gap in the log"
-            );
-        }
-        for pair in self.log.windows(2) {
-            assert!(
-                pair[0].event.processed_at < pair[1].event.processed_at,
-                "time went back"
-            );
-        }
+pub fn interrupted() -> Fact {
+    Fact::Interrupted {
+        used: Used::default(),
     }
+}
 
-    fn status_is_the_fold_of_the_log(&self) {
-        let mut status = Status::Idle;
-        let mut blocked = Vec::new();
-        for placed in &self.log {
-            match &placed.event.body {
-                Body::StatusRunning {} => status = Status::Running,
-                Body::StatusRescheduled {} => {
-                    assert_eq!(status, Status::Running, "an idle session was rescheduled");
-                    status = Status::Rescheduling;
-                }
-                Body::StatusTerminated {} => status = Status::Terminated,
-                Body::StatusIdle { stop_reason, .. } => {
-                    status = Status::Idle;
-                    blocked = match stop_reason {
-                        StopReason::RequiresAction { event_ids } => event_ids.clone(),
-                        _ => Vec::new(),
-                    };
-                }
-                _ => {}
-            }
-        }
-        assert_eq!(
-            status,
-            self.state.status(),
-            "status is not the fold of the log"
-        );
-        if status == Status::Idle {
-            assert_eq!(
-                blocked,
-                self.state.blocked_on(),
-                "the announced wait is not the real one"
-            );
-        }
+pub fn finished(call: EventId, text: &str) -> Fact {
+    Fact::Finished {
+        call,
+        content: vec![Block::text(text)],
+        is_error: false,
     }
+}
 
-    fn calls_run_and_end_once(&self) {
-        let mut results: BTreeMap<EventId, usize> = BTreeMap::new();
-        for placed in &self.log {
-            if let Body::AgentToolResult { tool_use_id, .. } = &placed.event.body {
-                *results.entry(*tool_use_id).or_default() += 1;
-            }
-        }
-        assert!(results.values().all(|n| *n == 1), "a call has two results");
-        let mut started = BTreeSet::new();
-        for record in self
-            .records
-            .iter()
-            .filter(|r| r.kind == RecordKind::CallStarted)
-        {
-            assert!(started.insert(record.seq), "a call was started twice");
-        }
-        if !self.state.is_running() && self.blocked().is_empty() {
-            for placed in &self.log {
-                if matches!(placed.event.body, Body::AgentToolUse { .. }) {
-                    assert!(
-                        results.contains_key(&placed.event.id),
-                        "a call was left open"
-                    );
-                }
-            }
-        }
+pub fn answer(call: EventId) -> UserEvent {
+    UserEvent::CustomToolResult {
+        call,
+        content: vec![],
+        is_error: None,
     }
+}
 
-    fn spans_are_paired(&self) {
-        let mut open = None;
-        for placed in &self.log {
-            match &placed.event.body {
-                Body::SpanModelRequestStart {} => {
-                    assert!(
-                        open.replace(placed.event.id).is_none(),
-                        "two spans are open"
-                    );
-                }
-                Body::SpanModelRequestEnd {
-                    model_request_start_id,
-                    ..
-                } => {
-                    assert_eq!(
-                        open.take(),
-                        Some(*model_request_start_id),
-                        "a span ended twice"
-                    );
-                }
-                Body::StatusIdle { .. } => assert!(open.is_none(), "idle within a span"),
-                _ => {}
-            }
-        }
+pub fn allow(call: EventId) -> UserEvent {
+    UserEvent::ToolConfirmation {
+        call,
+        result: contract::client_event::Confirmation::Allow,
+        deny_message: None,
+    }
+}
+
+pub fn deny(call: EventId, why: Option<&str>) -> UserEvent {
+    UserEvent::ToolConfirmation {
+        call,
+        result: contract::client_event::Confirmation::Deny,
+        deny_message: why.map(str::to_owned),
+    }
+}
+
+pub const IDLE: [&str; 3] = [
+    "session.thread_status_idle",
+    "session.usage",
+    "session.status_idle",
+];
+pub const RUNNING: [&str; 2] = ["session.status_running", "session.thread_status_running"];
+
+/// A session whose model is being asked about `text`.
+pub fn running_on(text: &str) -> World {
+    let mut world = World::new(5, vec![message(text)]);
+    assert!(matches!(world.claim(), Ok(Step::Request { .. })));
+    world
+}
+
+pub fn executing(step: Step) -> EventId {
+    match step {
+        Step::Execute { call } => call,
+        other => panic!("expected a call to run, got {other:?}"),
     }
 }

@@ -1,0 +1,95 @@
+//! The simulation of the session core over any number of seeds: `cargo xtask sim` builds and runs it. It
+//! shares its world and its checker with the tests.
+#![allow(missing_docs, dead_code, clippy::unwrap_used, clippy::panic)]
+
+#[path = "../tests/it/check.rs"]
+mod check;
+#[path = "../tests/it/client.rs"]
+mod client;
+#[path = "../tests/it/coverage.rs"]
+mod coverage;
+#[path = "../tests/it/fold.rs"]
+mod fold;
+#[path = "../tests/it/oracle.rs"]
+mod oracle;
+#[path = "../tests/it/sim.rs"]
+mod sim;
+#[path = "../tests/it/world.rs"]
+mod world;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use coverage::Coverage;
+
+/// Hits of each cell that a run of [`CI`] seeds must reach.
+const WANTED: u64 = 1_000;
+const CI: u64 = 20_000;
+
+fn main() {
+    let args = std::env::args().skip(1).collect::<Vec<_>>();
+    let number = |name: &str| {
+        let at = args.iter().position(|a| a == name)?;
+        args.get(at + 1)?.parse::<u64>().ok()
+    };
+    let seeds = number("--seeds").unwrap_or(CI);
+    let from = number("--from").unwrap_or(0);
+    let began = Instant::now();
+    let next = AtomicU64::new(from);
+    let failed = AtomicBool::new(false);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let parts = std::thread::scope(|scope| {
+        let work = || worker(&next, from + seeds, &failed);
+        let workers = (0..threads).map(|_| scope.spawn(work)).collect::<Vec<_>>();
+        workers
+            .into_iter()
+            .map(|w| w.join().unwrap())
+            .collect::<Vec<_>>()
+    });
+    let mut coverage = Coverage::default();
+    let mut steps = 0;
+    for (part, its_steps) in &parts {
+        coverage.add(part);
+        steps += its_steps;
+    }
+    print!("{}", coverage.table());
+    let seconds = began.elapsed().as_secs_f64();
+    let mean = steps / seeds.max(1);
+    println!(
+        "seeds {from}..{}, {steps} steps, {mean} a seed, {seconds:.1} s",
+        from + seeds
+    );
+    let failed = failed.load(Ordering::Relaxed);
+    let wrong = if seeds < 200 || failed {
+        Vec::new()
+    } else {
+        coverage.wrong(WANTED * seeds.min(CI) / CI)
+    };
+    for cell in &wrong {
+        println!("cell {cell}");
+    }
+    if failed || !wrong.is_empty() || (seeds >= 200 && mean < 150) {
+        std::process::exit(1);
+    }
+    println!("ok");
+}
+
+fn worker(next: &AtomicU64, end: u64, failed: &AtomicBool) -> (Coverage, u64) {
+    let mut coverage = Coverage::default();
+    let mut steps = 0;
+    while !failed.load(Ordering::Relaxed) {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        if seed >= end {
+            break;
+        }
+        let run = std::panic::AssertUnwindSafe(|| sim::history(seed, &mut coverage));
+        match std::panic::catch_unwind(run) {
+            Ok(more) => steps += more,
+            Err(_) => {
+                failed.store(true, Ordering::Relaxed);
+                println!("seed {seed} failed: cargo xtask sim --seeds 1 --from {seed}");
+            }
+        }
+    }
+    (coverage, steps)
+}

@@ -19,7 +19,7 @@ cargo xtask <chore>
   lint            fmt, clippy, deny, tidy
   tidy            house rules: arrows, module docs, lengths
   sdk             the official SDKs against the real server
-  bench NAME      api | turn: figure, floor and ratio as JSON
+  bench NAME      api | session | turn: figure, floor and ratio as JSON
 ";
 
 fn main() -> anyhow::Result<()> {

@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::Dialect;
+use crate::catalog::Quirks;
 use crate::request::{Request, Thinking};
 use crate::transcript::{Block, Message, ResultBlock, Source, UserBlock};
 
@@ -31,7 +32,11 @@ struct Turn {
 }
 
 /// The body of `POST /v1/messages`.
-pub(crate) fn body(request: &Request, model: &str) -> Result<Vec<u8>, serde_json::Error> {
+pub(crate) fn body(
+    request: &Request,
+    model: &str,
+    quirks: Quirks,
+) -> Result<Vec<u8>, serde_json::Error> {
     let mut tools: Vec<_> = request.tools.iter().collect();
     tools.sort_by(|a, b| a.name.cmp(&b.name));
     let mut tools: Vec<Value> = tools
@@ -58,7 +63,10 @@ pub(crate) fn body(request: &Request, model: &str) -> Result<Vec<u8>, serde_json
             Thinking::Unset => None,
             Thinking::Adaptive => Some(json!({"type": "adaptive"})),
         },
-        output_config: request.effort.map(|e| json!({"effort": e.name()})),
+        output_config: request
+            .effort
+            .filter(|_| quirks.effort)
+            .map(|e| json!({"effort": e.name()})),
         tools,
         system,
         messages,

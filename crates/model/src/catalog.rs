@@ -29,6 +29,9 @@ pub struct Quirks {
     pub max_tokens_field: MaxTokensField,
     /// Whether `reasoning_effort` is understood (OpenAI Chat only).
     pub reasoning_effort: bool,
+    /// Whether `output_config.effort` is understood (Anthropic Messages only). Every agent has an effort,
+    /// and models that know none refuse it, so it is sent only to those that are known to take it.
+    pub effort: bool,
 }
 
 /// Where a model is in its life.

@@ -167,12 +167,10 @@ impl Client {
                 what: "its first message is not the user's".to_owned(),
             });
         }
+        let quirks = self.config.catalog.quirks(context.model);
         let body = match endpoint.dialect {
-            Dialect::AnthropicMessages => anthropic_request::body(request, context.model),
-            Dialect::OpenAiChat => {
-                let quirks = self.config.catalog.quirks(context.model);
-                openai_chat_request::body(request, context.model, quirks)
-            }
+            Dialect::AnthropicMessages => anthropic_request::body(request, context.model, quirks),
+            Dialect::OpenAiChat => openai_chat_request::body(request, context.model, quirks),
         };
         let body = body.map_err(|e| Error::Malformed {
             what: format!("it cannot be written as JSON: {e}"),

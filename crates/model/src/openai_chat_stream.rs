@@ -19,11 +19,22 @@ pub(crate) struct Chat {
     blocks: Blocks,
     /// The text or thinking block that is open; a new kind closes it.
     open: Option<(Kind, usize)>,
-    /// The provider's call index → our block.
-    calls: BTreeMap<u64, usize>,
+    /// The provider's call index → the call that its pieces go to.
+    calls: BTreeMap<u64, Open>,
     refusal: String,
     stop: Option<Stop>,
     usage: Usage,
+}
+
+/// A call of which more may come.
+#[derive(Debug)]
+struct Open {
+    /// Our block.
+    index: usize,
+    /// The provider's id for it.
+    id: String,
+    /// Its end was shown; pieces may follow all the same.
+    shown: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,10 +120,14 @@ impl Chat {
         {
             self.call(call, sink)?;
         }
-        if let Some(reason) = choice.get("finish_reason").and_then(Value::as_str) {
+        // Some servers send an empty reason along with every chunk: it is none.
+        let reason = str_of(choice, "finish_reason");
+        if !reason.is_empty() {
             self.close(sink);
-            for index in std::mem::take(&mut self.calls).into_values() {
-                sink(Delta::BlockEnd { index });
+            for call in self.calls.values_mut() {
+                if !std::mem::replace(&mut call.shown, true) {
+                    sink(Delta::BlockEnd { index: call.index });
+                }
             }
             self.stop = Some(stop(reason));
         }
@@ -165,8 +180,10 @@ impl Chat {
                 Some(last) => last.saturating_add(1),
                 None => 0,
             });
-        let index = match self.calls.get(&number) {
-            Some(index) => *index,
+        // Another name under another id is another call, even under the same index.
+        let other = |open: &&Open| !name.is_empty() && !id.is_empty() && open.id != id;
+        let index = match self.calls.get(&number).filter(|open| !other(open)) {
+            Some(open) => open.index,
             None if name.is_empty() => {
                 return Err(Trouble::Garbage(
                     "a tool call that begins without a name".to_owned(),
@@ -179,6 +196,7 @@ impl Chat {
                 } else {
                     id.to_owned()
                 };
+                let known = id.clone();
                 let block = Building::Tool {
                     id,
                     name: name.to_owned(),
@@ -186,7 +204,16 @@ impl Chat {
                     initial: Value::Null,
                 };
                 let index = self.blocks.start(block, sink)?;
-                self.calls.insert(number, index);
+                let open = Open {
+                    index,
+                    id: known,
+                    shown: false,
+                };
+                if let Some(before) = self.calls.insert(number, open).filter(|o| !o.shown) {
+                    sink(Delta::BlockEnd {
+                        index: before.index,
+                    });
+                }
                 index
             }
         };

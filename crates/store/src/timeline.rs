@@ -100,7 +100,26 @@ pub struct Beside {
     pub binding: Option<Binding>,
 }
 
+/// The turns that are open now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OpenTurns {
+    /// Somebody runs them.
+    pub running: u64,
+    /// They wait for somebody, or for their next try.
+    pub waiting: u64,
+}
+
 impl Store {
+    /// How many turns are open. Costs as much as there are.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn open_turns(&self) -> Result<OpenTurns, Error> {
+        match self.back() {
+            Back::Sqlite(db) => db.read(sqlite::timeline::open_turns).await,
+        }
+    }
+
     /// The timeline of a session above `after`, in order, at most `limit` entries.
     ///
     /// # Errors

@@ -75,7 +75,14 @@ struct Status {
     now: Micros,
     ready: bool,
     draining: bool,
+    turns: Turns,
     store: StoreStatus,
+}
+
+#[derive(Serialize)]
+struct Turns {
+    running: u64,
+    waiting: u64,
 }
 
 #[derive(Serialize)]
@@ -94,6 +101,7 @@ struct StoreStatus {
 pub(crate) async fn status(gateway: Arc<Gateway>, call: Call) -> Result<Response, Failure> {
     query::none(call.query())?;
     let stats = gateway.store.stats();
+    let turns = gateway.store.open_turns().await?;
     reply::json(&Status {
         kind: "status",
         version: env!("CARGO_PKG_VERSION"),
@@ -101,6 +109,10 @@ pub(crate) async fn status(gateway: Arc<Gateway>, call: Call) -> Result<Response
         now: gateway.now(),
         ready: gateway.ready().await.is_ok(),
         draining: gateway.shutdown.is_cancelled(),
+        turns: Turns {
+            running: turns.running,
+            waiting: turns.waiting,
+        },
         store: StoreStatus {
             commits: stats.commits,
             jobs: stats.jobs,

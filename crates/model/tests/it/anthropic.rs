@@ -86,7 +86,7 @@ async fn wire_shape_is_that_of_the_dialect() {
         &format!("{}/", server.base_url()),
     );
     ep.model_map
-        .insert("claude-opus-5".to_owned(), "provider/opus".to_owned());
+        .insert("claude-opus-5".to_owned(), "claude-house-opus".to_owned());
     ep.headers.push(("x-team".to_owned(), "blue".to_owned()));
     let mut asked = request(vec![text("one"), text(""), text("two")]);
     asked.effort = Some(Effort::High);
@@ -96,7 +96,7 @@ async fn wire_shape_is_that_of_the_dialect() {
     assert_eq!(seen.headers["x-team"], "blue");
     assert_eq!(seen.headers["anthropic-version"], "2023-06-01");
     let mark = json!({"type": "ephemeral"});
-    assert_eq!(seen.body["model"], "provider/opus");
+    assert_eq!(seen.body["model"], "claude-house-opus");
     assert_eq!(seen.body["output_config"], json!({"effort": "high"}));
     assert_eq!(seen.body["thinking"], json!({"type": "adaptive"}));
     assert_eq!(seen.body["system"][0]["cache_control"], mark);
@@ -280,4 +280,23 @@ async fn requests_in_a_row_use_one_connection() {
     let peers: std::collections::BTreeSet<String> =
         server.requests().into_iter().map(|r| r.peer).collect();
     assert_eq!(peers.len(), 1, "{peers:?}");
+}
+
+#[tokio::test]
+async fn effort_goes_only_to_models_that_are_known_to_take_it() {
+    let server = scripted().await;
+    let mut ep = endpoint(Dialect::AnthropicMessages, &server.base_url());
+    for (model, taken) in [
+        ("claude-opus-5", true),
+        ("claude-haiku-4-5-20251001", false),
+        ("house-model", false),
+    ] {
+        ep.model_map
+            .insert("claude-opus-5".to_owned(), model.to_owned());
+        let mut asked = request(vec![text("hi")]);
+        asked.effort = Some(Effort::High);
+        ask(&ep, &asked).await.unwrap();
+        let body = server.requests().pop().unwrap().body;
+        assert_eq!(body.get("output_config").is_some(), taken, "{model}");
+    }
 }

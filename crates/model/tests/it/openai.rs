@@ -196,3 +196,48 @@ async fn a_refusal_keeps_its_words() {
         }
     );
 }
+
+fn call(index: u64, id: &str, name: &str, arguments: &str) -> Value {
+    json!({"tool_calls": [{"index": index, "id": id, "function": {"name": name, "arguments": arguments}}]})
+}
+
+#[tokio::test]
+async fn an_empty_finish_reason_is_none() {
+    let body = chunk(json!({"content": "He"}), "".into())
+        + &chunk(json!({"content": "llo"}), "".into())
+        + &chunk(call(0, "a", "bash", "{\"x\":"), "".into())
+        + &chunk(call(0, "", "", "1}"), "".into())
+        + &chunk(json!({}), "tool_calls".into());
+    let reply = read(body).await;
+    let input = json!({"x": 1});
+    assert!(
+        matches!(&reply.blocks[..], [Block::Text { text }, Block::ToolUse { input: i, .. }]
+            if text == "Hello" && *i == input),
+        "{:?}",
+        reply.blocks
+    );
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_between_chunks_with_empty_reasons_is_no_answer() {
+    let body =
+        chunk(json!({"content": "He"}), "".into()) + &chunk(json!({"content": "llo"}), "".into());
+    let server = Raw::events(&body).await;
+    let ep = endpoint(Dialect::OpenAiChat, &server.url());
+    assert!(ask(&ep, &request(vec![text("hi")])).await.is_err());
+}
+
+#[tokio::test]
+async fn two_calls_under_one_index_are_two_calls_and_late_pieces_find_theirs() {
+    let body = chunk(call(0, "a", "bash", "{\"x\":1}"), Value::Null)
+        + &chunk(call(0, "b", "read", "{\"y\":"), "tool_calls".into())
+        + &chunk(call(0, "b", "", "2}"), Value::Null);
+    let reply = read(body).await;
+    let inputs = reply.blocks.iter().map(|block| match block {
+        Block::ToolUse { id, input, .. } => (id.clone(), input.clone()),
+        other => panic!("{other:?}"),
+    });
+    let expected = [("a", json!({"x": 1})), ("b", json!({"y": 2}))];
+    let expected = expected.map(|(id, input)| (id.to_owned(), input));
+    assert_eq!(inputs.collect::<Vec<_>>(), expected);
+}

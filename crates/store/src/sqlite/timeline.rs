@@ -10,7 +10,7 @@ use super::row::{int, micros, number, raw};
 use super::sessions::num_of;
 use crate::limits;
 use crate::sessions::Scope;
-use crate::timeline::{Beside, Binding, Bound, Entry, Mark};
+use crate::timeline::{Beside, Binding, Bound, Entry, Mark, OpenTurns};
 
 /// Writes what a runner reports beside an input.
 pub(super) fn put(
@@ -65,6 +65,17 @@ fn bind(
                  body = excluded.body";
     let row = (num, int(generation.0), now.0, binding.body.get());
     conn.prepare_cached(sql)?.execute(row).map(|_| ())
+}
+
+pub(crate) fn open_turns(conn: &Connection) -> Told<OpenTurns> {
+    let sql = "SELECT count(*) FILTER (WHERE held = 1), count(*) FILTER (WHERE held = 0) FROM runs";
+    let found = conn.prepare_cached(sql)?.query_row([], |row| {
+        Ok(OpenTurns {
+            running: number(row, 0)?,
+            waiting: number(row, 1)?,
+        })
+    })?;
+    Ok(found)
 }
 
 pub(crate) fn list(

@@ -1,4 +1,4 @@
-//! `bench api|turn`: measures the real server and, in the same run and interleaved with it, a floor that no
+//! `bench api|session|turn`: measures the real server and, in the same run and interleaved with it, a floor that no
 //! server could beat. Prints figure, floor and ratio as JSON on stdout, talk on stderr. Changes nothing but
 //! its own temporary directory.
 #![forbid(unsafe_code)]
@@ -7,6 +7,7 @@ mod api;
 mod floor;
 mod load;
 mod numbers;
+mod session;
 mod syncs;
 mod turn;
 
@@ -34,8 +35,11 @@ fn main() -> ExitCode {
         match name.as_str() {
             "api" => api::run().await.map(Some),
             "turn" => turn::run().await.map(Some),
+            "session" => session::run().await.map(Some),
             "floor" => floor::serve().await.map(|()| None),
-            other => Err(format!("no such benchmark: {other:?}; there are: api, turn").into()),
+            other => {
+                Err(format!("no such benchmark: {other:?}; there are: api, session, turn").into())
+            }
         }
     });
     match printed {

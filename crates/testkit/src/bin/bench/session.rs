@@ -1,0 +1,258 @@
+//! What a long history, many sessions and a crash cost: sends and turns on a session of 100,000 events, 1,000
+//! turns at once, 1,000 turns taken up after a kill, and how long an interrupt takes.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use testkit::api::{Api, Ground};
+use testkit::model::Model;
+use testkit::process::{Launch, Server};
+use testkit::{script, setting, wait};
+use tokio::task::JoinSet;
+
+use crate::Wrong;
+use crate::numbers::{millis, percentile, rounded};
+
+/// Events of the long session and of the short one.
+const LONG: usize = 100_000;
+const SHORT: usize = 10;
+
+/// Pairs of sends and of turns, long and short by turns.
+const PAIRS: usize = 60;
+
+/// Sessions at once, unless `TESTKIT_BENCH_SESSIONS` says otherwise.
+const SESSIONS: u64 = 1_000;
+
+/// Interrupts of each kind.
+const INTERRUPTS: usize = 40;
+
+struct Bench {
+    launch: Launch,
+    server: Option<Server>,
+    model: Model,
+    ground: Ground,
+}
+
+/// Runs the benchmark.
+pub(crate) async fn run() -> Result<Value, Wrong> {
+    let model = Model::start().await?;
+    let launch = Launch::new("target/release/longhand")?.model(&model.base_url());
+    let server = launch.start().await;
+    let ground = server.api().ground().await?;
+    let mut bench = Bench {
+        launch,
+        server: Some(server),
+        model,
+        ground,
+    };
+    let history = bench.history().await?;
+    eprintln!("history: {history}");
+    let at_once = bench.at_once().await?;
+    eprintln!("at once: {at_once}");
+    let interrupts = bench.interrupts().await?;
+    eprintln!("interrupts: {interrupts}");
+    let crash = bench.crash().await?;
+    eprintln!("crash: {crash}");
+    Ok(json!({
+        "bench": "session", "history": history, "turns_at_once": at_once,
+        "interrupt_to_idle": interrupts, "taken_up_after_a_kill": crash,
+    }))
+}
+
+fn plain() -> Value {
+    json!([{"text": "heard"}])
+}
+
+impl Bench {
+    fn api(&self) -> Result<Api, Wrong> {
+        Ok(self.server.as_ref().ok_or("no server")?.api())
+    }
+
+    /// A session with so many events in its log: interrupts of an idle session, which cost no model.
+    async fn with_events(&self, events: usize) -> Result<String, Wrong> {
+        let api = self.api()?;
+        let session = api.session(&self.ground).await?;
+        let mut left = events;
+        while left > 0 {
+            let batch = left.min(1_000);
+            let interrupts = vec![json!({"type": "user.interrupt"}); batch];
+            api.send(&session, &interrupts).await?;
+            left -= batch;
+        }
+        Ok(session)
+    }
+
+    /// A whole turn, from the send to idle on the stream.
+    async fn turn(&self, session: &str) -> Result<(Duration, Duration), Wrong> {
+        let api = self.api()?;
+        let mut stream = api.stream(session, false).await?;
+        let begun = Instant::now();
+        api.send(session, &[script::message("m", &plain())]).await?;
+        let sent = begun.elapsed();
+        while let Some(event) = stream.next().await? {
+            if event["type"] == "session.status_idle" {
+                return Ok((sent, begun.elapsed()));
+            }
+        }
+        Err("the stream ended within a turn".into())
+    }
+
+    async fn history(&self) -> Result<Value, Wrong> {
+        let (long, short) = (
+            self.with_events(LONG).await?,
+            self.with_events(SHORT).await?,
+        );
+        let mut times = [const { Vec::new() }; 4];
+        for _ in 0..PAIRS {
+            for (at, session) in [(0, &long), (2, &short)] {
+                let (sent, done) = self.turn(session).await?;
+                times[at].push(sent);
+                times[at + 1].push(done);
+            }
+        }
+        let p50 = times.each_ref().map(|times| percentile(times, 50));
+        let ratio = |a: Duration, b: Duration| rounded(a.as_secs_f64() / b.as_secs_f64().max(1e-9));
+        let (send, turn) = (ratio(p50[0], p50[2]), ratio(p50[1], p50[3]));
+        Ok(json!({
+            "events": [LONG, SHORT],
+            "send_ms": {"figure": millis(p50[0]), "floor": millis(p50[2]), "ratio": send},
+            "turn_ms": {"figure": millis(p50[1]), "floor": millis(p50[3]), "ratio": turn},
+            "target": {"send_ratio": 1.2}, "met": send <= 1.2,
+        }))
+    }
+
+    /// One turn in each of so many sessions, all sent at once; how long each took and all together.
+    async fn burst(&self, sessions: usize) -> Result<(Vec<Duration>, Duration), Wrong> {
+        let api = self.api()?;
+        let mut made = Vec::new();
+        for _ in 0..sessions {
+            made.push(api.session(&self.ground).await?);
+        }
+        let begun = Instant::now();
+        let mut tasks = JoinSet::new();
+        for session in made {
+            let api = api.clone();
+            tasks.spawn(async move {
+                let mut stream = api.stream(&session, false).await?;
+                let sent = Instant::now();
+                api.send(&session, &[script::message("m", &plain())])
+                    .await?;
+                while let Some(event) = stream.next().await? {
+                    if event["type"] == "session.status_idle" {
+                        return Result::<_, Wrong>::Ok(sent.elapsed());
+                    }
+                }
+                Err("the stream ended within a turn".into())
+            });
+        }
+        let mut times = Vec::new();
+        while let Some(done) = tasks.join_next().await {
+            times.push(done??);
+        }
+        Ok((times, begun.elapsed()))
+    }
+
+    async fn at_once(&self) -> Result<Value, Wrong> {
+        let many = usize::try_from(setting::number("TESTKIT_BENCH_SESSIONS", SESSIONS))?;
+        let mut best = 0.0_f64;
+        for sessions in [16, 64, 256] {
+            let (times, took) = self.burst(sessions).await?;
+            best = best.max(times.len() as f64 / took.as_secs_f64());
+        }
+        let (times, took) = self.burst(many).await?;
+        let rate = times.len() as f64 / took.as_secs_f64();
+        let longest = times.iter().max().copied().unwrap_or_default();
+        let middle = percentile(&times, 50);
+        let spread = longest.as_secs_f64() / middle.as_secs_f64().max(1e-9);
+        Ok(json!({
+            "sessions": many,
+            "turns_per_second": {"figure": rounded(rate), "best": rounded(best), "ratio": rounded(rate / best.max(1e-9))},
+            "median_ms": millis(middle), "longest_ms": millis(longest), "longest_to_median": rounded(spread),
+            "target": {"ratio": 0.7, "longest_to_median": 3},
+            "met": rate >= 0.7 * best && spread <= 3.0,
+        }))
+    }
+
+    /// From the send of an interrupt to idle on the stream, in each phase.
+    async fn interrupts(&self) -> Result<Value, Wrong> {
+        let streaming = self.interrupt(
+            "streaming",
+            &|gate| json!([{"text": "in two pieces", "chunks": 2, "wait_mid": gate}]),
+        );
+        let streaming = streaming.await?;
+        let tool = self.interrupt(
+            "tool",
+            &|gate| json!([{"tool": "bash", "input": {"command": format!("sleep 1000 # {gate}")}}]),
+        );
+        let tool = tool.await?;
+        Ok(json!({"model_streaming": streaming, "tool_running": tool, "target": {"p99_ms": 250}}))
+    }
+
+    async fn interrupt(
+        &self,
+        phase: &str,
+        steps: &(dyn Fn(&str) -> Value + Sync),
+    ) -> Result<Value, Wrong> {
+        let api = self.api()?;
+        let session = api.session(&self.ground).await?;
+        let mut stream = api.stream(&session, true).await?;
+        let mut times = Vec::new();
+        for n in 0..INTERRUPTS {
+            let gate = format!("{phase}{n}");
+            api.send(&session, &[script::message("m", &steps(&gate))])
+                .await?;
+            let wanted = if phase == "tool" {
+                "agent.tool_use"
+            } else {
+                "event_delta"
+            };
+            while stream.next().await?.ok_or("the stream ended")?["type"] != wanted {}
+            let begun = Instant::now();
+            api.send(&session, &[json!({"type": "user.interrupt"})])
+                .await?;
+            while stream.next().await?.ok_or("the stream ended")?["type"] != "session.status_idle" {
+            }
+            times.push(begun.elapsed());
+            self.model.release(&gate);
+        }
+        let p99 = percentile(&times, 99);
+        Ok(json!({
+            "p50_ms": millis(percentile(&times, 50)), "p99_ms": millis(p99),
+            "met": p99 <= Duration::from_millis(250),
+        }))
+    }
+
+    /// Kills the server in the middle of so many turns; how long until each is taken up again.
+    async fn crash(&mut self) -> Result<Value, Wrong> {
+        let many = usize::try_from(setting::number("TESTKIT_BENCH_SESSIONS", SESSIONS))?;
+        let api = self.api()?;
+        let steps = json!([{"text": "in two pieces", "chunks": 2, "wait_mid": "crash"}]);
+        for _ in 0..many {
+            let session = api.session(&self.ground).await?;
+            api.send(&session, &[script::message("m", &steps)]).await?;
+        }
+        self.all_running(many).await?;
+        let server = self.server.take().ok_or("no server")?;
+        server.kill();
+        server.ended().await;
+        let begun = Instant::now();
+        self.server = Some(self.launch.start().await);
+        let listening = begun.elapsed();
+        self.all_running(many).await?;
+        let taken = begun.elapsed().as_secs_f64();
+        self.model.release("crash");
+        Ok(json!({
+            "sessions": many, "listening_ms": millis(listening), "seconds": rounded(taken),
+            "target": {"seconds": 5}, "met": taken <= 5.0,
+        }))
+    }
+
+    async fn all_running(&self, many: usize) -> Result<(), Wrong> {
+        let server = self.server.as_ref().ok_or("no server")?;
+        wait::until("every turn to run", || async {
+            (server.status().await.ok()?["turns"]["running"].as_u64()? >= many as u64).then_some(())
+        })
+        .await;
+        Ok(())
+    }
+}

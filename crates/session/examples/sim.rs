@@ -12,6 +12,8 @@ mod coverage;
 mod fold;
 #[path = "../tests/it/oracle.rs"]
 mod oracle;
+#[path = "../tests/it/reports.rs"]
+mod reports;
 #[path = "../tests/it/sim.rs"]
 mod sim;
 #[path = "../tests/it/world.rs"]

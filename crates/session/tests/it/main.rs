@@ -1,6 +1,8 @@
 //! The session core as its users meet it: rules by example, and a seeded simulation.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
+mod asks;
+mod budgets;
 mod check;
 mod client;
 mod coverage;
@@ -8,7 +10,10 @@ mod coverage;
 mod faulty;
 mod fold;
 mod oracle;
+mod reports;
+mod retries;
 mod rules;
 mod sim;
 mod simulation;
+mod updates;
 mod world;

@@ -2,9 +2,9 @@
 //! events are those of the recordings.
 
 use contract::content::Block;
-use contract::event::Body;
+use contract::event::{Body, StopReason};
 use contract::ids::EventId;
-use session::{Command, Input, Intent, Pace, Refused, Remedy, Stage, Status, Step, Update};
+use session::{Command, Fact, Input, Intent, Pace, Refused, Remedy, Stage, Status, Step, Update};
 
 use crate::world::{
     IDLE, INTERRUPT, RUNNING, World, answer, executing, finished, interrupted, message, running_on,
@@ -431,4 +431,27 @@ fn two_updates_cannot_add_up_to_more_metadata_than_one_may_have() {
         }
     );
     assert_eq!(world.profile.metadata.len(), 10);
+}
+
+#[test]
+fn a_refusal_of_the_model_ends_the_turn_and_says_so() {
+    let mut world = running_on("go");
+    let mut reply = world.reply(None, &[]);
+    let details = contract::event::RefusalDetails {
+        kind: "refusal".to_owned(),
+        category: None,
+        explanation: Some("no".to_owned()),
+    };
+    if let Fact::Replied { end, .. } = &mut reply {
+        *end = session::input::ReplyEnd::Refused(Some(details.clone()));
+    }
+    assert_eq!(world.report(reply), Step::Rest);
+    let shown = world.log.iter().rev().find_map(|p| match &p.event.body {
+        Body::StatusIdle {
+            stop_reason: StopReason::Refusal {},
+            stop_details,
+        } => stop_details.clone(),
+        _ => None,
+    });
+    assert_eq!(shown, Some(details));
 }

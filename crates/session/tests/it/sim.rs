@@ -1,29 +1,24 @@
 //! Random clients and random, crashing, stale and repeating runners against the core, on a clock that
 //! jumps. One seed, one history.
 
-use contract::event::{AskReason, DenyReason, Judgement, ModelUsage};
-use contract::ids::{EventId, ThreadId};
+use contract::ids::ThreadId;
 use contract::patch::Patch;
-use session::input::ReplyEnd;
-use session::{
-    Command, Cost, Fact, Generation, Input, Intent, Pace, Refused, Remedy, Step, Update, Used,
-    UserEvent,
-};
+use session::{Command, Fact, Generation, Input, Intent, Pace, Refused, Step, Update, UserEvent};
 
 use crate::client;
 use crate::coverage::{Coverage, kind_of, phase_of};
-use crate::world::{INTERRUPT, World, failure, finished, message};
+use crate::world::{INTERRUPT, World, finished, message};
 
 /// How rough a history is: percentages.
-struct Temper {
-    crash: u64,
-    steal: u64,
-    fail: u64,
-    crowd: u64,
-    halt: u64,
-    unpriced: u64,
+pub struct Temper {
+    pub crash: u64,
+    pub steal: u64,
+    pub fail: u64,
+    pub crowd: u64,
+    pub halt: u64,
+    pub unpriced: u64,
     /// Of a request, in tenths of a cent.
-    price: u64,
+    pub price: u64,
 }
 
 /// A process that holds the session, or believes so.
@@ -38,7 +33,7 @@ pub struct Sim<'a> {
     runners: Vec<Runner>,
     /// What was reported lately, to be said again.
     said: Vec<(Generation, Fact)>,
-    temper: Temper,
+    pub temper: Temper,
     coverage: &'a mut Coverage,
     pub steps: u64,
 }
@@ -78,7 +73,7 @@ impl<'a> Sim<'a> {
         }
     }
 
-    fn chance(&mut self, percent: u64) -> bool {
+    pub fn chance(&mut self, percent: u64) -> bool {
         self.world.rng.chance(percent)
     }
 
@@ -226,127 +221,6 @@ impl<'a> Sim<'a> {
         Ok(self.submit(input)?.step)
     }
 
-    /// How a step goes.
-    fn outcome(&mut self, step: Step) -> Fact {
-        match step {
-            Step::Request { .. } => {
-                if self.world.rng.chance(self.temper.fail) {
-                    self.failure()
-                } else {
-                    self.reply()
-                }
-            }
-            Step::Compact { .. } => {
-                if self.world.rng.chance(self.temper.fail) {
-                    self.failure()
-                } else {
-                    Fact::Compacted {
-                        record: crate::world::raw("1"),
-                        used: self.used(),
-                    }
-                }
-            }
-            Step::Execute { call } => Fact::Finished {
-                call,
-                content: vec![],
-                is_error: self.chance(20),
-            },
-            Step::Rest => unreachable!("a runner at rest is gone"),
-        }
-    }
-
-    fn used(&mut self) -> Used {
-        let rng = &mut self.world.rng;
-        if rng.chance(10) {
-            return Used::default();
-        }
-        let created = rng.below(50);
-        let usage = ModelUsage {
-            input_tokens: rng.below(100),
-            output_tokens: 1 + rng.below(100),
-            cache_creation_input_tokens: created,
-            cache_read_input_tokens: rng.below(1_000),
-            speed: None,
-        };
-        let cost = Cost(1_000_000_007 * rng.below(self.temper.price + 1));
-        Used {
-            usage,
-            cache_1h: rng.below(created + 1),
-            cost: (!rng.chance(self.temper.unpriced)).then_some(cost),
-        }
-    }
-
-    fn failure(&mut self) -> Fact {
-        let remedy = match self.world.rng.below(10) {
-            0 => Remedy::None,
-            1..3 => Remedy::Compact,
-            3..5 => Remedy::Wait {
-                at_least: Some(i64::try_from(self.world.rng.below(400_000_000)).unwrap()),
-            },
-            _ => Remedy::Wait { at_least: None },
-        };
-        let Fact::RequestFailed { kind, message, .. } = failure(remedy) else {
-            unreachable!()
-        };
-        Fact::RequestFailed {
-            kind,
-            message,
-            used: self.used(),
-            remedy,
-        }
-    }
-
-    fn reply(&mut self) -> Fact {
-        let names = ["bash", "read", "write", "grep", "ask", "unknown"];
-        let n = if self.chance(45) {
-            0
-        } else {
-            1 + self.world.rng.below(3)
-        };
-        let wanted = (0..n)
-            .map(|_| {
-                let name = *self.world.rng.pick(&names);
-                (name, self.judgement())
-            })
-            .collect::<Vec<_>>();
-        let text = (n == 0 || self.chance(50)).then_some("text");
-        let mut reply = self.world.judged_reply(text, &wanted);
-        let spent = self.used();
-        let is_crowded = self.world.rng.chance(self.temper.crowd);
-        let refuses = n == 0 && self.chance(8);
-        let thought = self
-            .chance(30)
-            .then(|| EventId::from_bits(self.world.rng.wide()));
-        if let Fact::Replied {
-            used,
-            crowded,
-            end,
-            thinking,
-            ..
-        } = &mut reply
-        {
-            (*used, *crowded) = (spent, is_crowded);
-            thinking.extend(thought);
-            if refuses {
-                *end = ReplyEnd::Refused(None);
-            }
-        }
-        reply
-    }
-
-    fn judgement(&mut self) -> Option<Judgement> {
-        Some(match self.world.rng.below(4) {
-            0 => Judgement::Allow {},
-            1 => Judgement::Deny {
-                reason_code: DenyReason::HighRisk,
-            },
-            2 => Judgement::Ask {
-                reason_code: AskReason::Indeterminate,
-            },
-            _ => return None,
-        })
-    }
-
     /// Somebody who does not hold the session, or repeats itself, or is defective.
     fn stranger(&mut self) {
         let held = self.world.state.generation;
@@ -382,32 +256,6 @@ impl<'a> Sim<'a> {
         let due = world.checker.expected(&world.state, &input, world.now);
         if due.is_some() {
             self.submit(input).unwrap_err();
-        }
-    }
-
-    fn anything(&mut self) -> Fact {
-        let remedies = [
-            Remedy::None,
-            Remedy::Compact,
-            Remedy::Wait { at_least: None },
-        ];
-        match self.world.rng.below(12) {
-            0..3 => self.reply(),
-            3 => {
-                let mut reply = self.world.reply(None, &[]);
-                if let Fact::Replied { end, .. } = &mut reply {
-                    *end = ReplyEnd::Refused(None);
-                }
-                reply
-            }
-            4 => crate::world::compacted(),
-            5..8 => failure(*self.world.rng.pick(&remedies)),
-            8 => Fact::Interrupted { used: self.used() },
-            9 if !self.world.calls.is_empty() => {
-                let call = *self.world.rng.pick(&self.world.calls);
-                finished(call, "again")
-            }
-            _ => finished(EventId::from_bits(self.world.rng.wide()), "never asked"),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Reading request bodies: bounded in bytes and in time, JSON in UTF-8 only. It does not look at what
+//! Reading request bodies: bounded in bytes and in time, JSON, handed on in UTF-8. It does not look at what
 //! the JSON says.
 
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::limits::{DISCARDED_BYTES, REFUSED_BYTES, REFUSED_TIME};
 /// Reads a JSON body; empty if there is none.
 ///
 /// # Errors
-/// 400 for a body that is compressed, not in UTF-8, too slow or cut; 413 over 32 MB; 415 if there is
+/// 400 for a body that is compressed, in another character set, too slow or cut; 413 over 32 MB; 415 if there is
 /// one and it does not say that it is JSON.
 pub(crate) async fn read(
     headers: &HeaderMap,
@@ -52,10 +52,25 @@ pub(crate) async fn read(
         }
         pieces.extend_from_slice(&piece);
     }
-    if !pieces.is_empty() {
-        json_type(headers)?;
+    if pieces.is_empty() {
+        return Ok(Bytes::new());
     }
-    Ok(pieces.freeze())
+    Ok(match json_type(headers)? {
+        Charset::Utf8 => pieces.freeze(),
+        // Its 256 characters are the first 256 of Unicode.
+        Charset::Latin1 => pieces
+            .iter()
+            .copied()
+            .map(char::from)
+            .collect::<String>()
+            .into(),
+    })
+}
+
+/// How the characters of a body are written.
+enum Charset {
+    Utf8,
+    Latin1,
 }
 
 async fn next(body: &mut Body, idle: Duration) -> Result<Option<Bytes>, ApiError> {
@@ -112,7 +127,7 @@ fn too_large() -> ApiError {
     )
 }
 
-fn json_type(headers: &HeaderMap) -> Result<(), ApiError> {
+fn json_type(headers: &HeaderMap) -> Result<Charset, ApiError> {
     let wrong = || {
         ApiError::new(
             ErrorKind::UnsupportedMediaType,
@@ -131,21 +146,24 @@ fn json_type(headers: &HeaderMap) -> Result<(), ApiError> {
     {
         return Err(wrong());
     }
-    for parameter in parts {
-        let Some((name, charset)) = parameter.split_once('=') else {
-            continue;
-        };
-        let charset = charset.trim().trim_matches('"');
+    let charset = parts
+        .filter_map(|parameter| parameter.split_once('='))
+        .find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"));
+    let Some((_, charset)) = charset else {
+        return Ok(Charset::Utf8);
+    };
+    match charset
+        .trim()
+        .trim_matches('"')
+        .to_ascii_lowercase()
+        .as_str()
+    {
         // ASCII is UTF-8.
-        let known = ["utf-8", "utf8", "us-ascii"];
-        if name.trim().eq_ignore_ascii_case("charset")
-            && !known
-                .iter()
-                .any(|known| charset.eq_ignore_ascii_case(known))
-        {
-            return Err(ApiError::invalid("content-type: the charset must be utf-8")
-                .code("unsupported_charset"));
-        }
+        "utf-8" | "utf8" | "us-ascii" => Ok(Charset::Utf8),
+        "iso-8859-1" | "latin1" => Ok(Charset::Latin1),
+        _ => Err(ApiError::invalid(
+            "content-type: the charset must be utf-8, iso-8859-1 or us-ascii",
+        )
+        .code("unsupported_charset")),
     }
-    Ok(())
 }

@@ -177,7 +177,9 @@ fn refusal(refused: &Refused, meta: Meta) -> ApiError {
         | Refused::Resolved { .. }
         | Refused::UnknownCall { .. }
         | Refused::UnknownThread { .. } => ApiError::invalid(message),
-        Refused::InboxFull { .. } | Refused::InboxLarge { .. } => ApiError::new(ErrorKind::RateLimit, message).retry_after(1),
+        Refused::InboxFull { .. } | Refused::InboxLarge { .. } => {
+            ApiError::new(ErrorKind::RateLimit, message).retry_after(1)
+        }
         // Facts come from runners, never through the gateway.
         Refused::Stale { .. } | Refused::OutOfPlace { .. } | Refused::NothingToRun => {
             internal(meta, refused)

@@ -171,6 +171,11 @@ async fn in_process(
     path: &str,
     body: Option<Value>,
 ) -> anyhow::Result<(u16, Vec<u8>)> {
+    // Whoever meant the server of another user sees it here.
+    eprintln!(
+        "No server runs on {}; working on the directory itself.",
+        data_dir.path().display()
+    );
     let offline = serve::offline(config, data_dir).await?;
     let mut request = axum::http::Request::builder().method(method).uri(path);
     if body.is_some() {

@@ -181,6 +181,7 @@ pub(super) async fn watch(
         }
     };
     let thread = row.state.primary.id;
+    let terminated = row.state.archived;
     Ok(sse::respond(Watch {
         gateway,
         meta: call.meta,
@@ -190,6 +191,7 @@ pub(super) async fn watch(
         deltas,
         subscription,
         replay_after,
+        terminated,
     }))
 }
 

@@ -1,5 +1,5 @@
 //! Event streams: what was missed (if the client says what it saw last), then what happens, until the
-//! session is deleted, the server stops or the reader lags too far behind. It stores nothing and makes
+//! session is over or deleted, the server stops or the reader lags too far behind. It stores nothing and makes
 //! no event.
 
 pub(crate) mod frame;
@@ -39,6 +39,8 @@ pub(crate) struct Watch {
     pub(crate) subscription: Subscription,
     /// The place of the last event the client saw.
     pub(crate) replay_after: Option<u64>,
+    /// The session is over: nothing will happen in it any more.
+    pub(crate) terminated: bool,
 }
 
 /// The response that streams.
@@ -109,6 +111,10 @@ impl Writer {
                 self.read_log(seq).await;
                 continue;
             }
+            if self.watch.terminated {
+                self.end(None);
+                continue;
+            }
             let gateway = Arc::clone(&self.watch.gateway);
             tokio::select! {
                 biased;
@@ -174,6 +180,8 @@ impl Writer {
             self.pending
                 .extend(frame::event(id, &event.kind, Arc::clone(&event.json)));
         }
+        // Whatever reads until the end of the stream must come to it (api.md §1.9).
+        self.watch.terminated |= event.kind == "session.status_terminated";
     }
 
     fn preview(&mut self, preview: &Preview) {

@@ -147,6 +147,58 @@ async fn a_body_must_say_that_it_is_json_in_utf_8() {
 }
 
 #[tokio::test]
+async fn a_system_message_stands_last_and_goes_with_what_it_follows() {
+    let server = Server::start().await;
+    let session = server.session().await;
+    let path = format!("/v1/sessions/{session}/events");
+    let text = json!([{"type": "text", "text": "t"}]);
+    let message = json!({"type": "user.message", "content": text});
+    let system = json!({"type": "system.message", "content": text});
+    let interrupt = json!({"type": "user.interrupt"});
+    for (events, place) in [
+        (json!([system]), 0),
+        (json!([system, message]), 0),
+        (json!([interrupt, system]), 1),
+        (json!([message, system, system]), 1),
+    ] {
+        let answer = server.post(&path, json!({"events": events})).await;
+        assert_eq!(answer.status, 400, "{}", answer.body);
+        let named = format!("`events[{place}]`");
+        assert!(answer.message().starts_with(&named), "{}", answer.message());
+    }
+    let image =
+        json!([{"type": "image", "source": {"type": "url", "url": "https://a.test/x.png"}}]);
+    let pictured = json!({"type": "system.message", "content": image});
+    let answer = server
+        .post(&path, json!({"events": [message, pictured]}))
+        .await;
+    assert!(
+        answer.message().starts_with("`events[1].content[0].type`"),
+        "{}",
+        answer.message()
+    );
+    let taken = server
+        .post(&path, json!({"events": [message, system]}))
+        .await;
+    assert_eq!(taken.status, 200, "{}", taken.body);
+    assert_eq!(taken.body["data"][1]["type"], "system.message");
+}
+
+#[tokio::test]
+async fn a_body_in_latin_1_is_understood() {
+    let server = Server::start().await;
+    let body = b"{\"name\": \"caf\xe9\", \"config\": {\"type\": \"cloud\"}}".to_vec();
+    let made = server
+        .ask(Method::POST, "/v1/environments")
+        .body(body)
+        .header("content-type", "application/json; charset=ISO-8859-1")
+        .send()
+        .await;
+    assert_eq!(made.status, 200, "{}", made.body);
+    assert_eq!(made.body["name"], "caf\u{e9}");
+}
+
+#[tokio::test]
 async fn a_body_over_32_mb_is_too_large_and_one_of_32_mb_is_read() {
     let server = Server::start().await;
     let over = vec![b' '; contract::limits::BODY_BYTES + 1];
@@ -374,10 +426,9 @@ async fn events_that_are_not_built_name_their_place() {
     let message = json!({"type": "user.message", "content": [{"type": "text", "text": "hi"}]});
     let id = "sevt_1111111111111111111111";
     for event in [
-        json!({"type": "user.tool_confirmation", "tool_use_id": id, "result": "allow"}),
+        json!({"type": "user.tool_result", "tool_use_id": id}),
         json!({"type": "user.define_outcome", "description": "d",
                "rubric": {"type": "text", "content": "r"}}),
-        json!({"type": "system.message", "content": [{"type": "text", "text": "t"}]}),
         json!({"type": "user.robot"}),
     ] {
         let answer = server

@@ -141,6 +141,7 @@ async fn a_blocked_session_takes_the_answer_and_nothing_else() {
         id: call,
         name: "ask_me".to_owned(),
         input,
+        judgement: None,
     };
     server.reply(&claimed, None, vec![proposed]).await;
     let idle = server.log(&id).await.pop().unwrap();

@@ -415,6 +415,24 @@ async fn a_stream_ends_after_the_session_is_deleted() {
 }
 
 #[tokio::test]
+async fn a_stream_ends_after_the_session_is_archived_and_at_once_if_it_was() {
+    let server = Server::start().await;
+    let id = server.session().await;
+    let mut reader = Reader::open(&server, &path(&id), None).await;
+    server
+        .post(&format!("/v1/sessions/{id}/archive"), json!({}))
+        .await;
+    reader.until("session.status_terminated").await;
+    assert_eq!(reader.next().await, None);
+    let mut late = Reader::open(&server, &path(&id), None).await;
+    assert_eq!(late.next().await, None, "nothing will ever happen in it");
+    let first = server.log(&id).await[0]["id"].clone();
+    let mut resumed = Reader::open(&server, &path(&id), first.as_str()).await;
+    resumed.until("session.status_terminated").await;
+    assert_eq!(resumed.next().await, None);
+}
+
+#[tokio::test]
 async fn a_stream_ends_with_a_comment_when_the_server_stops() {
     let server = Server::start().await;
     let id = server.session().await;

@@ -13,7 +13,7 @@ use gateway::{Config, Gateway, Parts};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use session::input::ReplyEnd;
-use session::{Fact, Input, Pace, ProposedCall};
+use session::{Fact, Input, Pace, ProposedCall, Used};
 use store::clock;
 use store::feed::{Preview, PreviewKind};
 use store::runs::Holder;
@@ -177,17 +177,21 @@ impl Server {
             message: message.map(|(id, text)| (id, vec![text.to_owned()])),
             calls,
             record: serde_json::value::to_raw_value(&json!({})).unwrap(),
-            usage: ModelUsage {
-                input_tokens: 5,
-                output_tokens: 7,
-                ..ModelUsage::default()
+            used: Used {
+                usage: ModelUsage {
+                    input_tokens: 5,
+                    output_tokens: 7,
+                    ..ModelUsage::default()
+                },
+                ..Used::default()
             },
-            cache_1h: 0,
             end: ReplyEnd::Complete,
+            crowded: false,
         };
         let generation = claimed.state.generation;
         let input = Input::Fact {
             generation,
+            thread: claimed.state.primary.id,
             fact: Box::new(fact),
             pace: Pace::Go,
         };
@@ -212,7 +216,7 @@ impl Server {
             .store
             .session(Scope::Any, session.parse().unwrap())
             .await;
-        row.unwrap().state.thread
+        row.unwrap().state.primary.id
     }
 
     /// Publishes previews of one message: `count` deltas of `bytes` each.

@@ -12,7 +12,7 @@ use crate::state::{Phase, Stage, Used};
 use crate::turn::{announce_rescheduled, announce_running, end_span, fail, proceed, result, run};
 
 /// What a lost call's result says: the model must know that it cannot know.
-const OUTCOME_UNKNOWN: &str = "The outcome of this call is unknown: the server stopped while it was running and its sandbox was lost. It may have had all, some or none of its effects. Check before you try again.";
+const OUTCOME_UNKNOWN: &str = "The outcome of this call is unknown: whoever was running it was lost before it could say. It may have had all, some or none of its effects. Check before you try again.";
 
 /// A runner takes the session.
 pub(crate) fn claim(mut s: Scribe, inbox: &[Waiting]) -> Result<Decision, Refused> {

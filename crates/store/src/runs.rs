@@ -92,13 +92,24 @@ impl Store {
         self.signals().deleted.notified().await;
     }
 
-    /// Runs that are due at `now`, longest waiting first, and held ones whose lease has expired.
+    /// Runs that are due at `now`, longest waiting first, and held ones whose lease has expired; also those
+    /// that only a clock set back since can have put off for so long.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn due_runs(&self, limit: u32, now: Micros) -> Result<Vec<DueRun>, Error> {
         match self.back() {
             Back::Sqlite(db) => db.read(move |c| sqlite::runs::due(c, limit, now)).await,
+        }
+    }
+
+    /// When, after `now`, the next run becomes due or the next lease expires, if any does.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn next_due(&self, now: Micros) -> Result<Option<Micros>, Error> {
+        match self.back() {
+            Back::Sqlite(db) => db.read(move |c| sqlite::runs::next_due(c, now)).await,
         }
     }
 

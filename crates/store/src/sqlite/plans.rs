@@ -252,6 +252,7 @@ fn turn(cx: &mut Cx<'_>, session: SessionId) {
     };
     let holder = Holder("h".to_owned());
     ok(runs::due(cx.conn, 1, NOW));
+    ok(runs::next_due(cx.conn, NOW));
     let claimed =
         submit::claim(cx, session, &holder, None, NOW, clock::entropy()).map_err(Fault::settle);
     let generation = claimed

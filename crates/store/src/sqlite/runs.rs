@@ -81,16 +81,34 @@ pub(super) fn holder(conn: &Connection, num: i64, now: Micros) -> rusqlite::Resu
     rows.next()?.map(|row| row.get(0)).transpose()
 }
 
+/// Microseconds: no run is due later than this after it was put back. One that seems to be was put back by
+/// a clock that has been set back since, and is due now.
+const FARTHEST: i64 = session::limits::LONGEST_RETRY_AFTER + 1_000_000;
+
+/// When the next run that nobody holds will be due, or the next lease expire, after `now`.
+pub(crate) fn next_due(conn: &Connection, now: Micros) -> Told<Option<Micros>> {
+    let sql = "SELECT min(due_at) FROM runs INDEXED BY runs_due WHERE held = 0 AND due_at > ?1
+               UNION ALL
+               SELECT min(lease_expires_at) FROM runs INDEXED BY runs_lease
+                 WHERE held = 1 AND lease_expires_at IS NOT NULL AND lease_expires_at > ?1";
+    let mut statement = conn.prepare_cached(sql)?;
+    let found = statement.query_map([now.0], |row| row.get::<_, Option<i64>>(0))?;
+    let found = found.collect::<rusqlite::Result<Vec<_>>>()?;
+    Ok(found.into_iter().flatten().min().map(Micros))
+}
+
 pub(crate) fn due(conn: &Connection, limit: u32, now: Micros) -> Told<Vec<DueRun>> {
     const DUE: &str = "SELECT id, generation, due_at FROM runs
         WHERE held = 0 AND due_at <= ?1 ORDER BY due_at LIMIT ?2";
+    const FAR: &str = "SELECT id, generation, due_at FROM runs
+        WHERE held = 0 AND due_at > ?1 ORDER BY due_at LIMIT ?2";
     const EXPIRED: &str = "SELECT id, generation, due_at FROM runs
         WHERE held = 1 AND lease_expires_at IS NOT NULL AND lease_expires_at <= ?1
         ORDER BY lease_expires_at LIMIT ?2";
     let mut found = Vec::new();
-    for sql in [DUE, EXPIRED] {
+    for (sql, at) in [(DUE, now.0), (EXPIRED, now.0), (FAR, now.0 + FARTHEST)] {
         let mut statement = conn.prepare_cached(sql)?;
-        let rows = statement.query_map((now.0, limit), |row| {
+        let rows = statement.query_map((at, limit), |row| {
             Ok(DueRun {
                 session: text(row, 0)?,
                 generation: Generation(number(row, 1)?),

@@ -201,3 +201,38 @@ async fn a_stop_is_kept_until_it_is_taken() {
 async fn futures_are_pending<F: Future>(mut future: std::pin::Pin<&mut F>) -> bool {
     std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_pending())).await
 }
+
+#[tokio::test]
+async fn a_turn_that_waits_for_its_next_try_is_due_then_and_not_before() {
+    let f = Fixture::new();
+    let id = running(&f.store).await;
+    let generation = claim(&f.store, id, at(20)).await.state.generation;
+    let failed = session::Fact::RequestFailed {
+        kind: contract::event::SessionErrorKind::ModelOverloadedError,
+        message: "busy".to_owned(),
+        used: session::Used::default(),
+        remedy: session::Remedy::Wait {
+            at_least: Some(2_000_000),
+        },
+    };
+    let done = fact(&f.store, id, generation, failed, at(30)).await;
+    let done = done.expect("stored");
+    assert_eq!(done.state.status(), session::Status::Rescheduling);
+    let wanted = done.state.due_at(at(30));
+    assert_eq!(wanted, at(30 + 2_000_000));
+    assert!(due(&f.store, at(31)).await.is_empty(), "not yet");
+    let next = f.store.next_due(at(31)).await.expect("read");
+    assert_eq!(next, Some(wanted));
+    assert_eq!(due(&f.store, wanted).await, [id]);
+    assert_eq!(f.store.next_due(wanted).await.expect("read"), None);
+    let again = claim(&f.store, id, wanted).await;
+    assert!(matches!(again.step, Step::Request { .. }));
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_puts_no_turn_off() {
+    let f = Fixture::new();
+    let id = running(&f.store).await;
+    let hour = 3_600_000_000;
+    assert_eq!(due(&f.store, at(-hour)).await, [id]);
+}

@@ -6,6 +6,7 @@ mod bench;
 mod lint;
 mod run;
 mod sdk;
+mod sim;
 mod test;
 mod tidy;
 
@@ -19,6 +20,7 @@ cargo xtask <chore>
   lint            fmt, clippy, deny, tidy
   tidy            house rules: arrows, module docs, lengths
   sdk             the official SDKs against the real server
+  sim             random histories of a session: --seeds N, --from K, --record, --faults, --table
   bench NAME      api | session | turn: figure, floor and ratio as JSON
 ";
 
@@ -32,6 +34,7 @@ fn main() -> anyhow::Result<()> {
         ["tidy"] => tidy::check(),
         ["sdk"] => sdk::all(),
         ["bench", name] => bench::run(name),
+        ["sim", options @ ..] => sim::main(options),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             Ok(())

@@ -16,6 +16,8 @@ mod oracle;
 mod reports;
 #[path = "../tests/it/sim.rs"]
 mod sim;
+#[path = "../tests/it/table.rs"]
+mod table;
 #[path = "../tests/it/world.rs"]
 mod world;
 
@@ -30,6 +32,11 @@ const CI: u64 = 20_000;
 
 fn main() {
     let args = std::env::args().skip(1).collect::<Vec<_>>();
+    if args.iter().any(|a| a == "--table") {
+        let text = std::fs::read_to_string(table::page()).unwrap();
+        std::fs::write(table::page(), table::put_into(&text)).unwrap();
+        return;
+    }
     let number = |name: &str| {
         let at = args.iter().position(|a| a == name)?;
         args.get(at + 1)?.parse::<u64>().ok()

@@ -139,3 +139,50 @@ fn scramble(entropy: u128, n: u64) -> u128 {
     // The halves of a u128, each exactly 64 bits.
     (half((entropy >> 64) as u64) << 64) | half(entropy as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use contract::ids::{SessionId, ThreadId};
+
+    use super::*;
+    use crate::input::{Around, Opening};
+    use crate::policy::ToolRules;
+
+    fn scribe(entropy: u128) -> Scribe {
+        let opening = Opening {
+            session: SessionId::from_bits(1),
+            thread: ThreadId::from_bits(2),
+            agent_name: String::new(),
+            rules: ToolRules::default(),
+            budget: None,
+            initial: Vec::new(),
+        };
+        let opened = crate::open(opening, &Around::default());
+        Scribe::new(opened.state, Micros(0), entropy)
+    }
+
+    #[test]
+    fn a_number_is_drawn_from_nought_to_the_most_and_both_are_met() {
+        let drawn = (0..64).map(|entropy| scribe(entropy).draw(1));
+        let drawn = drawn.collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(drawn.into_iter().collect::<Vec<_>>(), [0, 1]);
+    }
+
+    #[test]
+    fn numbers_and_ids_of_one_decision_differ() {
+        let mut scribe = scribe(7);
+        let drawn = [(); 4].map(|()| scribe.draw(i64::MAX));
+        let ids = [(); 4].map(|()| scribe.id());
+        let numbers = drawn.into_iter().collect::<std::collections::BTreeSet<_>>();
+        let ids = ids.into_iter().collect::<std::collections::BTreeSet<_>>();
+        assert_eq!((numbers.len(), ids.len()), (4, 4));
+    }
+
+    #[test]
+    fn both_halves_of_the_entropy_count() {
+        let id = |entropy| scribe(entropy).id();
+        assert_ne!(id(1), id(2));
+        assert_ne!(id(1 << 64), id(2 << 64));
+        assert_eq!(id(5), id(5), "the same input decides the same");
+    }
+}

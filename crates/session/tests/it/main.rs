@@ -15,5 +15,6 @@ mod retries;
 mod rules;
 mod sim;
 mod simulation;
+mod table;
 mod updates;
 mod world;

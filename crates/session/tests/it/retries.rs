@@ -72,21 +72,25 @@ fn a_failure_that_may_pass_is_shown_then_rescheduled_then_tried_again() {
 
 #[test]
 fn pauses_double_up_to_their_bound_and_are_drawn_below_it() {
-    let mut longest = [0; 7];
+    let (mut longest, mut shortest) = ([0; 7], [i64::MAX; 7]);
     for seed in 0..300 {
         let mut world = World::new(seed, vec![message("go")]);
         world.claim().unwrap();
-        for longest in &mut longest {
+        for (longest, shortest) in longest.iter_mut().zip(&mut shortest) {
             world.fail(WAIT);
             let pause = due_at(&world) - world.now;
-            *longest = pause.max(*longest);
+            (*longest, *shortest) = (pause.max(*longest), pause.min(*shortest));
             assert!(pause >= 0);
             world.now = due_at(&world);
             world.claim().unwrap();
         }
     }
-    for (n, longest) in longest.into_iter().enumerate() {
+    for (n, (longest, shortest)) in longest.into_iter().zip(shortest).enumerate() {
         let bound = (1_000_000 << n).min(30_000_000);
+        assert!(
+            shortest < bound / 10,
+            "pause {n} is never short: {shortest}"
+        );
         assert!(longest <= bound, "pause {n} was {longest}");
         assert!(
             longest > bound * 9 / 10,

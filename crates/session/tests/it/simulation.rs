@@ -3,6 +3,7 @@
 
 use crate::coverage::Coverage;
 use crate::sim::history;
+use crate::table::{page, put_into};
 
 /// Seeds that once failed stay here.
 const PAST: [u64; 3] = [1, 42, 7_777];
@@ -24,4 +25,13 @@ fn every_seed_keeps_every_invariant_and_quiesces_and_no_cell_of_the_state_table_
     // A third of what the full run asks for, since so few seeds scatter more.
     let wrong = all.wrong(SEEDS / 60);
     assert!(wrong.is_empty(), "{}\n{}", all.table(), wrong.join("\n"));
+}
+
+#[test]
+fn the_state_table_of_the_documentation_is_what_the_core_does() {
+    let text = std::fs::read_to_string(page()).unwrap();
+    assert!(
+        put_into(&text) == text,
+        "docs/session.md tells otherwise: cargo xtask sim --table"
+    );
 }

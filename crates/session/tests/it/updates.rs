@@ -228,6 +228,13 @@ fn each_webhook_has_its_cause() {
     assert_eq!(names, expected);
 }
 
+#[test]
+fn records_are_stored_under_these_names() {
+    use session::RecordKind::{CallStarted, Reply, Summary};
+    let names = [Reply, CallStarted, Summary].map(session::RecordKind::name);
+    assert_eq!(names, ["reply", "call_started", "summary"]);
+}
+
 /// Of the types an endpoint may subscribe to (behaviours §21), those of sessions; the rest have no cause
 /// in this crate.
 #[test]
@@ -389,9 +396,10 @@ fn one_message_of_any_size_finds_room_in_an_empty_inbox() {
 #[test]
 fn needs_are_no_more_than_an_input_can_use() {
     let mut world = running_on("go");
-    world.send(vec![message("wait")]).unwrap();
     let send = |events: Vec<UserEvent>| Input::Command(Command::Send(events));
     let inbox = |world: &World, input: &Input| input.needs(&world.state).inbox;
+    assert!(!inbox(&world, &Input::Claim), "nothing waits");
+    world.send(vec![message("wait")]).unwrap();
     assert!(!inbox(&world, &send(vec![message("more")])));
     assert!(inbox(&world, &Input::Claim));
     assert!(!inbox(&world, &Input::Command(Command::Delete)));

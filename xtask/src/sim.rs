@@ -1,0 +1,121 @@
+//! `cargo xtask sim`: the simulation of the session core over many seeds. It builds and runs the example
+//! of crate `session`, optimised and with every check, and knows no rule itself.
+
+use std::io::Write as _;
+
+use anyhow::{Context, bail};
+
+use crate::run::{cargo, command, root, run};
+
+/// Optimised, with the checks of a debug build, and apart from both of their artefacts.
+const PROFILE: [&str; 4] = [
+    "profile.sim.inherits=\"release\"",
+    "profile.sim.lto=false",
+    "profile.sim.debug-assertions=true",
+    "profile.sim.overflow-checks=true",
+];
+
+/// `--seeds N --from K` runs; `--record` runs on from the last recorded seed and appends the result to
+/// docs/benchmarks.md; `--faults` proves that planted faults are seen; `--table` writes the state table.
+pub(crate) fn main(words: &[&str]) -> anyhow::Result<()> {
+    match words {
+        ["--table"] => run(example(&["--table".to_owned()])),
+        ["--faults"] => faults(),
+        _ => seeds(words),
+    }
+}
+
+fn seeds(words: &[&str]) -> anyhow::Result<()> {
+    let record = words.contains(&"--record");
+    let (mut seeds, mut from) = (20_000, None);
+    let mut rest = words.iter().filter(|word| **word != "--record");
+    while let Some(word) = rest.next() {
+        let value = rest
+            .next()
+            .with_context(|| format!("{word} wants a number"))?;
+        let value = value
+            .parse::<u64>()
+            .with_context(|| format!("{word} {value}"))?;
+        match *word {
+            "--seeds" => seeds = value,
+            "--from" => from = Some(value),
+            _ => bail!("no such option of sim: {word}"),
+        }
+    }
+    let from = match from {
+        Some(from) => from,
+        None if record => recorded()?,
+        None => 0,
+    };
+    let args = ["--seeds", &seeds.to_string(), "--from", &from.to_string()].map(str::to_owned);
+    if !record {
+        return run(example(&args));
+    }
+    let output = example(&args)
+        .output()
+        .context("cannot start the simulation")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    print!("{text}");
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    let figures = text.lines().rev().find(|line| line.starts_with("seeds "));
+    let figures = figures.context("the simulation did not tell its figures")?;
+    append(figures, output.status.success())?;
+    if !output.status.success() {
+        bail!("the simulation failed; the result is recorded");
+    }
+    Ok(())
+}
+
+fn example(args: &[String]) -> std::process::Command {
+    let mut run = cargo(&["run", "--quiet", "--profile", "sim"]);
+    for line in PROFILE {
+        run.args(["--config", line]);
+    }
+    run.args(["-p", "session", "--example", "sim", "--"])
+        .args(args);
+    run
+}
+
+fn faults() -> anyhow::Result<()> {
+    let tests = [
+        "test",
+        "-p",
+        "session",
+        "--features",
+        "faults",
+        "--test",
+        "it",
+        "faulty",
+    ];
+    run(cargo(&tests))
+}
+
+const PAGE: &str = "docs/benchmarks.md";
+const HEAD: &str = "\n## Simulated histories\n\nAppended by `cargo xtask sim --seeds N --record`, which goes on behind the last seed.\n\n| commit | seeds, steps, time | result |\n|---|---|---|\n";
+
+/// The seed behind the last recorded one that was good.
+fn recorded() -> anyhow::Result<u64> {
+    let text = std::fs::read_to_string(root().join(PAGE))?;
+    let rows = text
+        .lines()
+        .filter(|line| line.contains("| seeds ") && line.ends_with("| ok |"));
+    let ends = rows.filter_map(|row| {
+        let range = row.split("| seeds ").nth(1)?.split(',').next()?;
+        range.split("..").nth(1)?.parse::<u64>().ok()
+    });
+    Ok(ends.max().unwrap_or(0))
+}
+
+fn append(figures: &str, good: bool) -> anyhow::Result<()> {
+    let commit = command("git", &["describe", "--always", "--dirty"]).output()?;
+    let commit = String::from_utf8_lossy(&commit.stdout).trim().to_owned();
+    let path = root().join(PAGE);
+    let text = std::fs::read_to_string(&path)?;
+    let mut file = std::fs::OpenOptions::new().append(true).open(&path)?;
+    if !text.contains(HEAD.trim()) {
+        file.write_all(HEAD.as_bytes())?;
+    }
+    let result = if good { "ok" } else { "failed" };
+    writeln!(file, "| {commit} | {figures} | {result} |")?;
+    Ok(())
+}

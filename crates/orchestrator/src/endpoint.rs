@@ -9,8 +9,16 @@ use crate::Inner;
 
 const NONE: &str = "no model is configured for this session: attach an LLM vault when creating a session, or start the server with ANTHROPIC_API_KEY or OPENAI_API_KEY set";
 
-/// The session's endpoint, or why there is none, in words for its owner.
-pub(crate) async fn of(inner: &Inner, row: &SessionRow) -> Result<Endpoint, String> {
+/// Why a session has no endpoint.
+pub(crate) enum NoEndpoint {
+    /// In words for its owner, who can mend it.
+    Unusable(String),
+    /// It could not be read now.
+    Unread(store::Error),
+}
+
+/// The session's endpoint.
+pub(crate) async fn of(inner: &Inner, row: &SessionRow) -> Result<Endpoint, NoEndpoint> {
     let vaults = inner
         .store
         .vault_views(row.workspace, row.vault_ids.clone())
@@ -18,14 +26,18 @@ pub(crate) async fn of(inner: &Inner, row: &SessionRow) -> Result<Endpoint, Stri
     let vaults = match vaults {
         Ok(vaults) => vaults,
         // A vault that was deleted takes its key along; what the session has left is the default.
-        Err(store::Error::NotFound(thing)) => return Err(format!("{thing} was deleted; {NONE}")),
-        Err(error) => return Err(error.to_string()),
+        Err(store::Error::NotFound(thing)) => {
+            let text = format!("{thing} was deleted; {NONE}");
+            return Err(NoEndpoint::Unusable(text));
+        }
+        Err(error) => return Err(NoEndpoint::Unread(error)),
     };
-    match vault::llm::resolve(&vaults) {
+    let endpoint = match vault::llm::resolve(&vaults) {
         Ok(Some(chosen)) => from_vault(inner, chosen),
         Ok(None) => inner.endpoint.clone().ok_or_else(|| NONE.to_owned()),
         Err(error) => Err(error.to_string()),
-    }
+    };
+    endpoint.map_err(NoEndpoint::Unusable)
 }
 
 fn from_vault(inner: &Inner, chosen: LlmVault) -> Result<Endpoint, String> {

@@ -13,12 +13,13 @@ mod plane;
 mod run;
 mod sandboxes;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use contract::ids::SessionId;
 use harness::Harness;
+use harness::causes::chain;
 use model::{Catalog, Endpoint};
 use sandbox::Provider;
 use store::Store;
@@ -33,6 +34,13 @@ use crate::sandboxes::Sandboxes;
 
 /// Due runs read at once; more are read when these are claimed.
 const CLAIM_BATCH: u32 = 64;
+
+/// Longest sleep until the table of runs is looked at again: a clock that was set back must not put a turn
+/// off for long.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+/// Shortest pause before something is looked at again.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// How often sandboxes are looked over for idleness.
 const REAP_EVERY: Duration = Duration::from_secs(30);
@@ -94,6 +102,8 @@ pub(crate) struct Inner {
     tasks: TaskTracker,
     /// A turn ended: one that was passed over may now be taken.
     again: Notify,
+    /// Held while runs are claimed: whoever drains waits for it, so that no turn starts behind its back.
+    claiming: tokio::sync::Mutex<()>,
     /// Turns put down what they do at their next commit.
     pub(crate) draining: CancellationToken,
     /// Turns end at once.
@@ -117,13 +127,15 @@ impl Orchestrator {
             turns: Arc::new(Semaphore::new(config.turns)),
             tasks: TaskTracker::new(),
             again: Notify::new(),
+            claiming: tokio::sync::Mutex::default(),
             draining: CancellationToken::new(),
             stopping: CancellationToken::new(),
             config,
         }))
     }
 
-    /// Takes up what an earlier process left, then runs what becomes due, until [`Orchestrator::drain`].
+    /// Takes up what an earlier process left, then runs what becomes due, until the end of
+    /// [`Orchestrator::drain`].
     ///
     /// # Errors
     /// The store cannot be read at the start.
@@ -136,19 +148,70 @@ impl Orchestrator {
         if left > 0 {
             tracing::info!(runs = left, "taking up turns that an earlier process left");
         }
+        // Apart: a sandbox that is slow to stop must hold up no turn and no interrupt.
+        tokio::join!(self.turns(), self.interrupts(), self.housekeeping());
+        Ok(())
+    }
+
+    /// Claims what becomes due, until the drain begins.
+    async fn turns(&self) {
+        let inner = &self.0;
+        loop {
+            self.claim_due().await;
+            tokio::select! {
+                () = inner.draining.cancelled() => return,
+                () = inner.store.run_due() => {}
+                () = inner.again.notified() => {}
+                () = self.until_next_due() => {}
+            }
+        }
+    }
+
+    /// Sleeps until the earliest due time in the store. Only to be prompt: what is due stands in the store,
+    /// and whatever changes it wakes the loop. Never longer than [`LOOK_AGAIN`], whatever the clock does.
+    async fn until_next_due(&self) {
+        let now = store::clock::now();
+        let next = match self.0.store.next_due(now).await {
+            Ok(next) => next,
+            Err(error) => {
+                tracing::error!(error = %chain(&error), "the next due run cannot be read");
+                None
+            }
+        };
+        let pause = next.map_or(LOOK_AGAIN, |at| {
+            let micros = u64::try_from(at.0.saturating_sub(now.0)).unwrap_or(0);
+            Duration::from_micros(micros).clamp(SHORTEST_PAUSE, LOOK_AGAIN)
+        });
+        tokio::time::sleep(pause).await;
+    }
+
+    /// Hands interrupts to the turns they are for, until those have been given up: a server that drains still
+    /// stops when it is told to.
+    async fn interrupts(&self) {
+        let inner = &self.0;
+        let mut unread = BTreeSet::new();
+        loop {
+            let sessions = tokio::select! {
+                () = inner.stopping.cancelled() => return,
+                sessions = inner.store.stops() => sessions,
+                () = tokio::time::sleep(SHORTEST_PAUSE), if !unread.is_empty() => std::mem::take(&mut unread),
+            };
+            for session in sessions {
+                if !self.interrupt(session).await {
+                    unread.insert(session);
+                }
+            }
+        }
+    }
+
+    /// Removes what nobody needs any more.
+    async fn housekeeping(&self) {
+        let inner = &self.0;
         let mut reap = tokio::time::interval(REAP_EVERY);
-        self.claim_due().await;
         self.collect().await;
         loop {
             tokio::select! {
-                () = inner.draining.cancelled() => return Ok(()),
-                () = inner.store.run_due() => self.claim_due().await,
-                () = inner.again.notified() => self.claim_due().await,
-                sessions = inner.store.stops() => {
-                    for session in sessions {
-                        self.interrupt(session).await;
-                    }
-                }
+                () = inner.draining.cancelled() => return,
                 () = inner.store.session_deleted() => self.collect().await,
                 _ = reap.tick() => {
                     inner.sandboxes.reap(inner.config.sandbox_idle, |s| inner.active().contains_key(&s)).await;
@@ -162,6 +225,7 @@ impl Orchestrator {
     pub async fn drain(&self, patience: Duration) {
         let inner = &self.0;
         inner.draining.cancel();
+        drop(inner.claiming.lock().await);
         inner.tasks.close();
         if tokio::time::timeout(patience, inner.tasks.wait())
             .await
@@ -186,6 +250,10 @@ impl Orchestrator {
     /// Starts a task for each due run that this process does not run already, as far as permits go.
     async fn claim_due(&self) {
         let inner = &self.0;
+        let _claiming = inner.claiming.lock().await;
+        if inner.draining.is_cancelled() {
+            return;
+        }
         let due = match inner.store.due_runs(CLAIM_BATCH, store::clock::now()).await {
             Ok(due) => due,
             Err(error) => {
@@ -205,7 +273,7 @@ impl Orchestrator {
             let ends = Ends {
                 inner: inner.clone(),
                 session: run.session,
-                _permit: permit,
+                permit: Some(permit),
             };
             inner
                 .tasks
@@ -238,10 +306,11 @@ impl Orchestrator {
         }
     }
 
-    /// An interrupt waits in the session: whatever its run has in flight must end.
-    async fn interrupt(&self, session: SessionId) {
+    /// An interrupt waits in the session: whatever its run has in flight must end. False if that could
+    /// not be found out.
+    async fn interrupt(&self, session: SessionId) -> bool {
         let Some(active) = self.0.active().get(&session).cloned() else {
-            return;
+            return true;
         };
         // The signal may be older than the run: only a session that says so is interrupted.
         match self
@@ -251,11 +320,13 @@ impl Orchestrator {
             .await
         {
             Ok(row) if row.state.primary.interrupting => active.interrupt(),
-            Ok(_) => {}
+            Ok(_) | Err(store::Error::NotFound(_)) => {}
             Err(error) => {
-                tracing::warn!(session_id = %session, error = %error, "interrupt not read")
+                tracing::warn!(session_id = %session, error = %chain(&error), "interrupt not read; tried again");
+                return false;
             }
         }
+        true
     }
 }
 
@@ -282,12 +353,14 @@ impl Inner {
 struct Ends {
     inner: Arc<Inner>,
     session: SessionId,
-    _permit: OwnedSemaphorePermit,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for Ends {
     fn drop(&mut self) {
         self.inner.active().remove(&self.session);
+        // Before the wake-up, or whoever looks again finds no room and looks no more.
+        drop(self.permit.take());
         self.inner.again.notify_one();
     }
 }

@@ -16,6 +16,7 @@ use store::sessions::{Committed, Scope};
 
 use crate::Inner;
 use crate::active::Active;
+use crate::endpoint::NoEndpoint;
 use crate::plane::SessionPlane;
 
 /// How long a run that could not go on waits before somebody takes it again.
@@ -23,6 +24,10 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Runs one turn to its end.
 pub(crate) async fn turn(inner: &Arc<Inner>, session: SessionId, active: Active) {
+    if inner.draining.is_cancelled() {
+        // It stays due, and nothing of it is in flight.
+        return;
+    }
     let (now, entropy) = (store::clock::now(), store::clock::entropy());
     let claimed = inner
         .store
@@ -98,7 +103,10 @@ async fn work(inner: &Arc<Inner>, claimed: Committed, active: Active) -> Result<
             let plane = SessionPlane::new(inner.clone(), row, &claimed, endpoint, active)?;
             inner.harness.run(&plane, first).await
         }
-        Err(message) => unreachable_model(inner, row, &claimed, first, message, active).await,
+        Err(NoEndpoint::Unusable(message)) => {
+            unreachable_model(inner, row, &claimed, first, message, active).await
+        }
+        Err(NoEndpoint::Unread(error)) => Err(PlaneError::Unavailable(Box::new(error))),
     }
 }
 

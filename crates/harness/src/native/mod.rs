@@ -151,7 +151,8 @@ async fn execute(
         }
         Err(error) => {
             tracing::warn!(error = %chain(&error), "tool call not run");
-            told(format!("The call was not run: {}", chain(&error)))
+            // What lies behind it is the operator's business.
+            told(format!("The call was not run: {error}"))
         }
     }
 }

@@ -26,24 +26,81 @@ pub const fn compose(millis: u64, random: u128) -> u128 {
     ((millis as u128 & 0xffff_ffff_ffff) << 80) | (random & ((1 << 80) - 1))
 }
 
-fn encode(mut bits: u128) -> [u8; DIGITS] {
-    let mut out = [b'1'; DIGITS];
-    for slot in out.iter_mut().rev() {
-        // The remainder is below 58, the length of the alphabet.
-        *slot = ALPHABET[(bits % 58) as usize];
-        bits /= 58;
+/// Digits that fit into 64 bits together: dividing those is cheap, dividing 128 bits is not.
+const LIMB: usize = 10;
+const LIMB_SIZE: u128 = 58u128.pow(LIMB as u32);
+
+/// The digit that a byte stands for; 255 if none.
+const DIGIT_OF: [u8; 256] = {
+    let mut digits = [255; 256];
+    let mut at = 0;
+    while at < ALPHABET.len() {
+        digits[ALPHABET[at] as usize] = at as u8;
+        at += 1;
     }
-    out
+    digits
+};
+
+fn encode(bits: u128, out: &mut [u8; DIGITS]) {
+    let mut rest = bits;
+    for digits in out.rchunks_mut(LIMB) {
+        let mut limb = (rest % LIMB_SIZE) as u64;
+        rest /= LIMB_SIZE;
+        for slot in digits.iter_mut().rev() {
+            // The remainder is below 58, the length of the alphabet.
+            *slot = ALPHABET[(limb % 58) as usize];
+            limb /= 58;
+        }
+    }
 }
 
 fn decode(text: &str) -> Option<u128> {
     if text.len() != DIGITS {
         return None;
     }
-    text.bytes().try_fold(0u128, |acc, byte| {
-        let digit = ALPHABET.iter().position(|c| *c == byte)? as u128;
-        acc.checked_mul(58)?.checked_add(digit)
-    })
+    let (first, rest) = text.as_bytes().split_at(DIGITS % LIMB);
+    let mut bits = limb(first)?;
+    for digits in rest.chunks(LIMB) {
+        bits = bits.checked_mul(LIMB_SIZE)?.checked_add(limb(digits)?)?;
+    }
+    Some(bits)
+}
+
+/// The value of at most [`LIMB`] digits.
+fn limb(digits: &[u8]) -> Option<u128> {
+    let mut value = 0u64;
+    for byte in digits {
+        let digit = DIGIT_OF[usize::from(*byte)];
+        if digit == 255 {
+            return None;
+        }
+        value = value * 58 + u64::from(digit);
+    }
+    Some(u128::from(value))
+}
+
+/// An id's text without the heap: no prefix is longer than the room for it.
+struct Text {
+    bytes: [u8; PREFIX_MOST + DIGITS],
+    length: usize,
+}
+
+const PREFIX_MOST: usize = 10;
+
+impl Text {
+    fn of(prefix: &str, bits: u128) -> Self {
+        let length = prefix.len() + DIGITS;
+        let mut bytes = [0; PREFIX_MOST + DIGITS];
+        bytes[..prefix.len()].copy_from_slice(prefix.as_bytes());
+        let mut digits = [0; DIGITS];
+        encode(bits, &mut digits);
+        bytes[prefix.len()..length].copy_from_slice(&digits);
+        Self { bytes, length }
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.length]).expect("prefix and alphabet are ASCII")
+    }
 }
 
 macro_rules! ids {
@@ -71,10 +128,8 @@ macro_rules! ids {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let digits = encode(self.0);
-                // The alphabet is ASCII.
-                let digits = std::str::from_utf8(&digits).map_err(|_| fmt::Error)?;
-                write!(f, "{}{digits}", Self::PREFIX)
+                const { assert!(Self::PREFIX.len() <= PREFIX_MOST) };
+                f.write_str(Text::of(Self::PREFIX, self.0).as_str())
             }
         }
 
@@ -96,7 +151,7 @@ macro_rules! ids {
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-                s.collect_str(self)
+                s.serialize_str(Text::of(Self::PREFIX, self.0).as_str())
             }
         }
 
@@ -186,10 +241,26 @@ mod tests {
 
     #[test]
     fn an_id_reads_back_as_itself() {
-        for bits in [0, 1, u128::MAX, compose(1_700_000_000_000, 42)] {
+        let powers = (0..22).flat_map(|n| [58u128.pow(n) - 1, 58u128.pow(n), 58u128.pow(n) + 1]);
+        let ids = [0, 1, u128::MAX, compose(1_700_000_000_000, 42)];
+        for bits in powers.chain(ids) {
             let id = SessionId::from_bits(bits);
             assert_eq!(id.to_string().len(), "sesn_".len() + DIGITS);
             assert_eq!(id.to_string().parse(), Ok(id));
+        }
+    }
+
+    #[test]
+    fn digits_are_those_of_base_58_most_significant_first() {
+        for (bits, digits) in [
+            (0, "1111111111111111111111"),
+            (57, "111111111111111111111z"),
+            (58, "1111111111111111111121"),
+            (58u128.pow(10), "1111111111121111111111"),
+            (58u128.pow(21), "2111111111111111111111"),
+            (u128::MAX, "YcVfxkQb6JRzqk5kF2tNLv"),
+        ] {
+            assert_eq!(SessionId::from_bits(bits).to_string()[5..], *digits);
         }
     }
 

@@ -1,12 +1,14 @@
 //! Set-up and supervision of one sandbox, in a fixed order. It never continues after a step that failed.
 //!
-//! [`plan`] is the data spoken with the server; everything else runs only in the static helper,
+//! [`plan`] is the data spoken with the server, [`PidOne`] is for both sides; everything else runs only
+//! in the static helper,
 //! whose single thread is what makes code after clone sound (see `sys::clone_process`).
 
 #![forbid(unsafe_code)]
 
 mod error;
 mod mounts;
+mod pid_one;
 pub mod plan;
 mod privileges;
 mod seccomp;
@@ -14,4 +16,5 @@ mod setup;
 mod supervisor;
 mod userns;
 
+pub use pid_one::PidOne;
 pub use supervisor::run;

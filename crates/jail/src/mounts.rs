@@ -45,7 +45,10 @@ pub(crate) fn build(plan: &Plan, userns: BorrowedFd<'_>) -> Result<()> {
     attach(&trees.template, "lower").during(STAGE)?;
     attach(&trees.layers, "rw").during(STAGE)?;
     as_mapped_root(plan.id_base, || {
-        let options = c"lowerdir=lower,upperdir=rw/upper,workdir=rw/work";
+        // What the upper layer says was written from inside: nothing in it leads to other names, and
+        // the host's defaults, which its administrator may have changed, do not count.
+        let options = c"lowerdir=lower,upperdir=rw/upper,workdir=rw/work,\
+            redirect_dir=nofollow,metacopy=off,index=off";
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
         mount("overlay", "root", "overlay", flags, options).during(OVERLAY)
     })?;

@@ -10,13 +10,6 @@ pub const VERSION: u32 = 1;
 /// How many user and group ids a sandbox has: 0..65536 inside.
 pub const ID_COUNT: u32 = 65_536;
 
-/// The descriptor on which a supervisor finds its control socket.
-pub const CONTROL_FD: i32 = 0;
-/// The descriptor on which a supervisor finds the socket that it hands to the hand.
-pub const HAND_FD: i32 = 1;
-/// The descriptor on which a supervisor finds the lock of the sandbox, held until the sandbox is gone.
-pub const LOCK_FD: i32 = 2;
-
 /// Everything a supervisor needs to know. All paths are absolute on the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {

@@ -31,11 +31,34 @@ const KEPT: CapabilitySet = CapabilitySet::CHOWN
 /// Bytes of a core dump. One, not none: less than any dump, so no file is written, and the only value
 /// that also keeps the kernel from piping a dump to a handler on the host.
 const CORE_BYTES: u64 = 1;
-/// Processes and threads of each user id in a sandbox. The kernel counts them per id, so this stops a plain
-/// fork bomb and no more: one that spreads over several ids is bounded only by a group of the whole sandbox.
+/// Processes and threads of a sandbox, whatever ids they have; see [`as_owner`].
 const MAX_PROCESSES: u64 = 4096;
 /// Open files a process.
 const MAX_FILES: u64 = 65_536;
+/// Bytes that stay in memory for ever: a process's own, and of shared memory the whole sandbox's.
+const MAX_LOCKED_BYTES: u64 = 64 << 10;
+/// Bytes of message queues, of the whole sandbox: what Linux gives to one user.
+const MAX_QUEUE_BYTES: u64 = 819_200;
+/// Signals that wait, and timers, of the whole sandbox.
+const MAX_SIGNALS: u64 = 16_384;
+/// Of what the kernel counts for a user namespace as a whole.
+const WHOLE: [(Resource, u64); 4] = [
+    (Resource::Nproc, MAX_PROCESSES),
+    (Resource::Memlock, MAX_LOCKED_BYTES),
+    (Resource::Msgqueue, MAX_QUEUE_BYTES),
+    (Resource::Sigpending, MAX_SIGNALS),
+];
+/// Of each process or id.
+const EACH: [(Resource, u64); 4] = [
+    (Resource::Core, CORE_BYTES),
+    (Resource::Nofile, MAX_FILES),
+    // No priority above the ordinary.
+    (Resource::Rtprio, 0),
+    (Resource::Nice, 0),
+];
+/// How ready the kernel is to end a process of a sandbox when memory is short, as `oom_score_adj` has
+/// it: well before the server, whose own is 0 or less as a rule.
+const OOM_SCORE: i32 = 500;
 
 /// Runs `action` as the user who is root in the sandbox, with the capabilities of the real root.
 ///
@@ -61,14 +84,36 @@ pub(crate) fn as_mapped_root<T>(base: u32, action: impl FnOnce() -> Result<T>) -
     result
 }
 
+/// Runs `action` as the owner of the user namespace that it makes: under the first id of the range,
+/// with the limits of a whole sandbox.
+///
+/// Beyond the count of each id, the kernel counts the processes of all ids of a user namespace for
+/// the id that made it, and holds that sum to the maker's limit of that moment; only an owner other
+/// than the real root is held to it. Source: kernel/user_namespace.c, `create_user_ns`;
+/// kernel/ucount.c, `is_rlimit_overlimit` (Linux 5.14).
+pub(crate) fn as_owner<T>(base: u32, action: impl FnOnce() -> Result<T>) -> Result<T> {
+    const STEP: &str = "set the limits of the whole sandbox";
+    let before = WHOLE.map(|(resource, _)| getrlimit(resource));
+    for ((resource, wanted), before) in WHOLE.into_iter().zip(&before) {
+        // The soft one counts, and can be set back.
+        let most = before.maximum.unwrap_or(u64::MAX).min(wanted);
+        let limit = Rlimit {
+            current: Some(most),
+            maximum: before.maximum,
+        };
+        setrlimit(resource, limit).during(STEP)?;
+    }
+    let result = as_mapped_root(base, action);
+    for ((resource, _), before) in WHOLE.into_iter().zip(before) {
+        setrlimit(resource, before).during(STEP)?;
+    }
+    result
+}
+
 /// Hard limits that no process of the sandbox can raise again.
 pub(crate) fn limit_resources() -> Result<()> {
     const STEP: &str = "set the resource limits";
-    for (resource, wanted) in [
-        (Resource::Core, CORE_BYTES),
-        (Resource::Nproc, MAX_PROCESSES),
-        (Resource::Nofile, MAX_FILES),
-    ] {
+    for (resource, wanted) in EACH.into_iter().chain(WHOLE) {
         // Raising a hard limit needs CAP_SYS_RESOURCE, which even root may lack.
         let most = getrlimit(resource).maximum.unwrap_or(u64::MAX).min(wanted);
         let limit = Rlimit {
@@ -78,6 +123,16 @@ pub(crate) fn limit_resources() -> Result<()> {
         setrlimit(resource, limit).during(STEP)?;
     }
     Ok(())
+}
+
+/// Makes the sandbox what the kernel ends first when memory is short. Nobody inside can undo it if this
+/// process has CAP_SYS_RESOURCE; else a process of the sandbox can set its own back, to the server's.
+pub(crate) fn die_before_the_host() -> Result<()> {
+    const STEP: &str = "set the score for running out of memory";
+    const FILE: &str = "/proc/self/oom_score_adj";
+    let now = std::fs::read_to_string(FILE).during(STEP)?;
+    let now: i32 = now.trim().parse().unwrap_or(0);
+    std::fs::write(FILE, now.max(OOM_SCORE).to_string()).during(STEP)
 }
 
 /// Enters the user namespace as its root and drops every right beyond [`KEPT`].

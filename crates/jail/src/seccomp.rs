@@ -1,8 +1,9 @@
 //! Owns the system-call policy of a sandbox. It knows no path and no user.
 //!
-//! Two filters, both in force: one allows a list and answers ENOSYS to everything else (unknown
+//! Three filters, all in force: one allows a list and answers ENOSYS to everything else (unknown
 //! and new calls, x32 numbers, clone3, so that C libraries fall back); one answers EPERM to what is
-//! known and refused. Foreign architectures (int 0x80) are killed by the compiler's prologue.
+//! known and refused; one leaves a few calls undone. Foreign architectures (int 0x80) are killed by
+//! the compiler's prologue.
 
 mod allowed;
 
@@ -22,8 +23,12 @@ type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 const EPERM: u32 = 1;
 /// `ENOSYS`.
 const ENOSYS: u32 = 38;
+/// As the kernel has it; its type differs between C libraries.
+const RLIMIT_CORE: u64 = 4;
+/// Success, without the call.
+const UNDONE: u32 = 0;
 
-/// Installs both filters for this process and all that it will start. There is no way back.
+/// Installs the filters for this process and all that it will start. There is no way back.
 pub(crate) fn install() -> io::Result<()> {
     let refusals = compile(
         refused()?,
@@ -35,7 +40,13 @@ pub(crate) fn install() -> io::Result<()> {
         SeccompAction::Errno(ENOSYS),
         SeccompAction::Allow,
     )?;
-    for program in [list, refusals] {
+    let undone = compile(
+        undone()?,
+        SeccompAction::Allow,
+        SeccompAction::Errno(UNDONE),
+    )?;
+    // Where two answer, the one installed last counts.
+    for program in [list, undone, refusals] {
         apply_filter(&program).map_err(io::Error::other)?;
     }
     Ok(())
@@ -100,10 +111,31 @@ fn refused() -> io::Result<Rules> {
         not_known.push(word(0, Ne, persona)?);
     }
     rules.insert(libc::SYS_personality, vec![rule(not_known)?]);
+    // The hand's limits: its root inside could lower them. (A filter sees no other name of it.)
+    rules.insert(libc::SYS_prlimit64, vec![rule(vec![word(0, Eq, 1)?])?]);
     Ok(rules)
 }
 
-/// Families beyond unix, IPv4, IPv6 and route netlink; raw sockets; ICMP.
+/// Every change of the limit of core dumps. The limit is one byte, see `privileges`; none, which
+/// programs with keys ask for, would make the kernel run the host's handler of dumps, if it has one.
+/// They get what they want, no dump, and some of them end when they are refused it: gpg, say.
+fn undone() -> io::Result<Rules> {
+    use SeccompCmpOp::{Eq, Ne};
+    let no_new_limit = SeccompCondition::new(2, SeccompCmpArgLen::Qword, Ne, 0);
+    let changes = rule(vec![
+        word(1, Eq, RLIMIT_CORE)?,
+        no_new_limit.map_err(io::Error::other)?,
+    ])?;
+    Ok(Rules::from([
+        (
+            libc::SYS_setrlimit,
+            vec![rule(vec![word(0, Eq, RLIMIT_CORE)?])?],
+        ),
+        (libc::SYS_prlimit64, vec![changes]),
+    ]))
+}
+
+/// All but: unix; TCP and UDP over IPv4 and IPv6; route netlink.
 fn sockets() -> io::Result<Vec<SeccompRule>> {
     use SeccompCmpOp::{Eq, MaskedEq, Ne};
     let family = |value: i32| u64::from(value.cast_unsigned());
@@ -123,20 +155,27 @@ fn sockets() -> io::Result<Vec<SeccompRule>> {
             word(2, Ne, 0)?,
         ])?,
     ];
+    let kind = |value: i32| word(1, MaskedEq(0xf), family(value));
     for inet in [libc::AF_INET, libc::AF_INET6] {
-        let raw = family(libc::SOCK_RAW);
-        rules.push(rule(vec![
-            word(0, Eq, family(inet))?,
-            word(1, MaskedEq(0xf), raw)?,
-        ])?);
-        for icmp in [libc::IPPROTO_ICMP, libc::IPPROTO_ICMPV6] {
-            let icmp = family(icmp);
-            rules.push(rule(vec![word(0, Eq, family(inet))?, word(2, Eq, icmp)?])?);
+        let inet = || word(0, Eq, family(inet));
+        for (of, protocol) in [
+            (libc::SOCK_STREAM, libc::IPPROTO_TCP),
+            (libc::SOCK_DGRAM, libc::IPPROTO_UDP),
+        ] {
+            let other = word(2, Ne, family(protocol))?;
+            let named = word(2, Ne, 0)?;
+            rules.push(rule(vec![inet()?, kind(of)?, named, other])?);
+        }
+        // Neither 1 nor 2: nothing, both bits, or a higher one.
+        for (mask, bits) in [(0xf, 0), (0x3, 0x3), (0x4, 0x4), (0x8, 0x8)] {
+            rules.push(rule(vec![inet()?, word(1, MaskedEq(mask), bits)?])?);
         }
     }
     Ok(rules)
 }
 
+const _: () = assert!(libc::RLIMIT_CORE == 4);
+const _: () = assert!(libc::SOCK_STREAM == 1 && libc::SOCK_DGRAM == 2);
 const _: () = assert!(Errno::PERM.raw_os_error() == EPERM.cast_signed());
 const _: () = assert!(Errno::NOSYS.raw_os_error() == ENOSYS.cast_signed());
 
@@ -152,8 +191,8 @@ mod tests {
     }
 
     #[test]
-    fn both_filters_fit_the_kernel() {
-        for rules in [refused().unwrap(), allowed_rules()] {
+    fn the_filters_fit_the_kernel() {
+        for rules in [refused().unwrap(), undone().unwrap(), allowed_rules()] {
             let program = compile(rules, SeccompAction::Errno(ENOSYS), SeccompAction::Allow);
             assert!(program.unwrap().len() < 4096);
         }

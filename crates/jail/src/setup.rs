@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
@@ -14,13 +14,6 @@ use rustix::system::{setdomainname, sethostname};
 use crate::error::{During, Result};
 use crate::plan::Plan;
 use crate::{mounts, privileges, seccomp};
-
-/// Where the hand finds its socket; 0 to 2 are /dev/null.
-const HAND_SOCKET: i32 = 3;
-/// The helper's own program, closed by exec.
-const PROGRAM: i32 = 4;
-/// The supervisor learns by its closing that exec succeeded.
-const ERRORS: i32 = 5;
 
 /// What the child carries over from the supervisor.
 pub(crate) struct Inherited<'a> {
@@ -37,6 +30,7 @@ pub(crate) struct Inherited<'a> {
 pub(crate) fn become_hand(plan: &Plan, from: &Inherited<'_>) -> Result<Infallible> {
     // In the server's session `/dev/tty` would be the terminal the server was started from.
     setsid().during("leave the server's session")?;
+    privileges::die_before_the_host()?;
     sethostname(b"sandbox").during("set the host name")?;
     setdomainname(b"").during("set the host name")?;
     sys::loopback_up().during("bring up the loopback interface")?;
@@ -53,10 +47,11 @@ pub(crate) fn become_hand(plan: &Plan, from: &Inherited<'_>) -> Result<Infallibl
     if supervisor_is_gone(from.errors) {
         return Err(io::Error::from(io::ErrorKind::BrokenPipe)).during("die with the supervisor");
     }
-    let program = place_descriptors(from, &null).during("place the descriptors")?;
     seccomp::install().during(crate::error::SECCOMP)?;
     let argv = [c"hand".to_owned(), c"hand".to_owned()];
-    Err(sys::exec_fd(program.as_fd(), &argv, &env)).during("start the hand")
+    // Its socket is its standard input; the supervisor learns of a success by `errors` closing.
+    let standard = [from.hand, null.as_fd(), null.as_fd()];
+    Err(sys::exec_fd(from.program, &argv, &env, standard)).during("start the hand")
 }
 
 /// The death signal reaches only a child whose parent dies after it was set; this closes the gap.
@@ -67,28 +62,6 @@ fn supervisor_is_gone(errors: BorrowedFd<'_>) -> bool {
         tv_nsec: 0,
     };
     poll(&mut fds, Some(&now)).is_err() || fds[0].revents().contains(PollFlags::ERR)
-}
-
-/// Numbers 0 to 5 as above, nothing else open. The duplicates keep a source from being overwritten
-/// before it was placed.
-fn place_descriptors(from: &Inherited<'_>, null: &OwnedFd) -> io::Result<OwnedFd> {
-    let high = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 10);
-    let (hand, program, errors, null) = (
-        high(from.hand)?,
-        high(from.program)?,
-        high(from.errors)?,
-        high(null.as_fd())?,
-    );
-    for number in 0..3 {
-        sys::place_at(null.as_fd(), number, true)?;
-    }
-    sys::place_at(hand.as_fd(), HAND_SOCKET, true)?;
-    sys::place_at(program.as_fd(), PROGRAM, false)?;
-    sys::place_at(errors.as_fd(), ERRORS, false)?;
-    sys::close_from(ERRORS + 1)?;
-    // Their numbers are closed already; closing them again would hit nothing or, later, a stranger.
-    std::mem::forget((hand, program, errors, null));
-    sys::inherited(PROGRAM)
 }
 
 fn environment(plan: &Plan) -> Result<Vec<CString>> {

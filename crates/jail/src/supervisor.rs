@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
@@ -14,13 +15,20 @@ use rustix::process::{
     DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal,
     set_dumpable_behavior, waitid,
 };
-use sys::{Forked, clone_process, flags};
+use sys::{Forked, Standard, clone_process, flags, take_standard};
 
 use crate::error::{During, NAMESPACES, Result};
-use crate::plan::{CONTROL_FD, Failure, HAND_FD, LOCK_FD, Plan, Report, VERSION};
+use crate::pid_one::PidOne;
+use crate::plan::{Failure, Plan, Report, VERSION};
 use crate::setup::{Inherited, become_hand};
 use crate::userns;
 
+/// Where `Command` of the server put the control socket.
+const CONTROL: Standard = Standard::Input;
+/// Where it put the hand's end of its socket.
+const HAND: Standard = Standard::Output;
+/// Where it put the lock of the sandbox, held until the sandbox is gone.
+const LOCK: Standard = Standard::Error;
 /// The most a plan or a report may be long, in bytes.
 const LINE_LIMIT: u64 = 1 << 20;
 
@@ -42,13 +50,11 @@ struct Running {
 }
 
 fn supervise() -> io::Result<()> {
-    let mut control = UnixStream::from(sys::inherited(CONTROL_FD)?);
-    let hand = sys::inherited(HAND_FD)?;
-    let lock = sys::inherited(LOCK_FD)?;
-    rustix::io::fcntl_setfd(&control, rustix::io::FdFlags::CLOEXEC)?;
-    rustix::io::fcntl_setfd(&hand, rustix::io::FdFlags::CLOEXEC)?;
-    rustix::io::fcntl_setfd(&lock, rustix::io::FdFlags::CLOEXEC)?;
-    sys::close_from(LOCK_FD + 1)?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    let mut control = UnixStream::from(take_standard(CONTROL, null.as_fd())?);
+    let hand = take_standard(HAND, null.as_fd())?;
+    let mut lock = Lock(File::from(take_standard(LOCK, null.as_fd())?));
+    sys::keep_only_standard_over_exec()?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     let plan = read_plan(&control)?;
     let running = match start(&plan, &hand) {
@@ -58,12 +64,11 @@ fn supervise() -> io::Result<()> {
     };
     // Only the hand may hold its end: the server must see it close.
     drop(hand);
-    let told = tell(
-        &mut control,
-        &Report::Started {
-            pid: running.pid.as_raw_nonzero().get(),
-        },
-    );
+    let pid = running.pid.as_raw_nonzero().get();
+    // Before the server knows of the hand, which runs nothing until it is asked to.
+    let told = lock
+        .note(pid)
+        .and_then(|()| tell(&mut control, &Report::Started { pid }));
     let ended = told.and_then(|()| wait_for_end(&running, &control));
     let status = kill_and_reap(&running)?;
     ended?;
@@ -75,6 +80,17 @@ fn supervise() -> io::Result<()> {
     // The lock lives exactly as long as anything of the sandbox does.
     drop(lock);
     Ok(())
+}
+
+/// The lock of the sandbox, and in it who its PID 1 is, for the owner after a supervisor that was killed.
+struct Lock(File);
+
+impl Lock {
+    fn note(&mut self, pid: i32) -> io::Result<()> {
+        let note = serde_json::to_vec(&PidOne::of(pid)?)?;
+        self.0.set_len(0)?;
+        self.0.write_all_at(&note, 0)
+    }
 }
 
 fn read_plan(control: &UnixStream) -> io::Result<Plan> {
@@ -146,14 +162,9 @@ fn start(plan: &Plan, hand: &OwnedFd) -> Result<std::result::Result<Running, Fai
     }
 }
 
-/// After the descriptors were placed the pipe has another number; both are tried.
 fn report_failure(errors: OwnedFd, failure: &[u8]) -> ! {
-    let mut errors = File::from(errors);
-    if errors.write_all(failure).is_err()
-        && let Ok(placed) = sys::inherited(5)
-    {
-        let _ = File::from(placed).write_all(failure);
-    }
+    // Whoever reads it sees the end of the pipe in any case.
+    let _ = File::from(errors).write_all(failure);
     std::process::exit(1)
 }
 

@@ -11,26 +11,34 @@ use sys::{Forked, clone_process, flags};
 
 use crate::error::{During, Result, USER_NAMESPACE};
 use crate::plan::ID_COUNT;
+use crate::privileges::as_owner;
 
 /// A new user namespace in which ids 0..65536 are `base..base + 65536` of the host, and in which no
 /// further user namespace can be made (the second lock behind seccomp).
 pub(crate) fn make(base: u32) -> Result<OwnedFd> {
     let (mapped_rx, mapped_tx) = pipe_with(PipeFlags::CLOEXEC).during(USER_NAMESPACE)?;
     let (locked_rx, locked_tx) = pipe_with(PipeFlags::CLOEXEC).during(USER_NAMESPACE)?;
-    match clone_process(flags::NEWUSER).during(USER_NAMESPACE)? {
-        Forked::Child => {
-            drop((mapped_tx, locked_rx));
-            hold(File::from(mapped_rx), File::from(locked_tx))
+    let mut mapped_tx = Some(mapped_tx);
+    let (pid, pidfd) = as_owner(base, || {
+        match clone_process(flags::NEWUSER).during(USER_NAMESPACE)? {
+            Forked::Child => {
+                // Or it would never see that the parent has gone.
+                drop(mapped_tx.take());
+                hold(&mapped_rx, &locked_tx)
+            }
+            Forked::Parent { pid, pidfd } => Ok((pid, pidfd)),
         }
-        Forked::Parent { pid, pidfd } => {
-            drop((mapped_rx, locked_tx));
-            let namespace = map_and_open(pid, base, File::from(mapped_tx), File::from(locked_rx));
-            // Its work is done or has failed; the descriptor keeps the namespace.
-            let _ = pidfd_send_signal(&pidfd, Signal::KILL);
-            let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
-            namespace.during(USER_NAMESPACE)
-        }
-    }
+    })?;
+    drop((mapped_rx, locked_tx));
+    let namespace = mapped_tx
+        .ok_or_else(|| io::ErrorKind::BrokenPipe.into())
+        .and_then(|mapped_tx| {
+            map_and_open(pid, base, File::from(mapped_tx), File::from(locked_rx))
+        });
+    // Its work is done or has failed; the descriptor keeps the namespace.
+    let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+    let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
+    namespace.during(USER_NAMESPACE)
 }
 
 fn map_and_open(pid: Pid, base: u32, mut mapped: File, mut locked: File) -> io::Result<OwnedFd> {
@@ -53,12 +61,12 @@ fn map_and_open(pid: Pid, base: u32, mut mapped: File, mut locked: File) -> io::
 }
 
 /// The holder: forbids further user namespaces from inside, says so, and waits to be killed.
-fn hold(mut mapped: File, mut locked: File) -> ! {
+fn hold(mapped: &OwnedFd, locked: &OwnedFd) -> ! {
     let mut byte = [0];
-    let ready = mapped.read_exact(&mut byte).is_ok()
+    let ready = rustix::io::read(mapped, &mut byte) == Ok(1)
         && fs::write("/proc/sys/user/max_user_namespaces", "0").is_ok();
-    let _ = locked.write_all(if ready { b"y" } else { b"n" });
+    let _ = rustix::io::write(locked, if ready { b"y" } else { b"n" });
     // The parent closes `mapped` after it opened the namespace, or dies: both end this process.
-    let _ = mapped.read(&mut byte);
+    let _ = rustix::io::read(mapped, &mut byte);
     std::process::exit(0)
 }

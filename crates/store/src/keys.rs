@@ -110,14 +110,12 @@ impl Store {
         id: WorkspaceId,
         now: Micros,
     ) -> Result<WorkspaceRow, Error> {
-        let done = match self.back() {
+        match self.back() {
             Back::Sqlite(db) => {
                 db.write(move |cx| sqlite::keys::archive_workspace(cx, id, now))
                     .await
             }
-        };
-        self.forget_keys();
-        done
+        }
     }
 
     /// Stores a key. A key whose hash exists is left as it is and returned, so that seeding a key is
@@ -126,11 +124,9 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`] or [`Error::Archived`] for its workspace.
     pub async fn create_api_key(&self, key: ApiKeyRow) -> Result<ApiKeyRow, Error> {
-        let done = match self.back() {
+        match self.back() {
             Back::Sqlite(db) => db.write(move |cx| sqlite::keys::create(cx, key)).await,
-        };
-        self.forget_keys();
-        done
+        }
     }
 
     /// All keys (of one workspace, if given), oldest first, revoked ones included.
@@ -148,11 +144,9 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn revoke_api_key(&self, id: ApiKeyId, now: Micros) -> Result<ApiKeyRow, Error> {
-        let done = match self.back() {
+        match self.back() {
             Back::Sqlite(db) => db.write(move |cx| sqlite::keys::revoke(cx, id, now)).await,
-        };
-        self.forget_keys();
-        done
+        }
     }
 
     /// The key with this hash, if it is neither revoked nor of an archived workspace. Remembered in
@@ -169,47 +163,8 @@ impl Store {
             Back::Sqlite(db) => db.read(move |c| sqlite::keys::by_hash(c, hash)).await?,
         };
         if let Some(key) = &found {
-            self.known_keys().put(epoch, key);
+            self.known_keys().put(epoch, hash, key.clone(), 1);
         }
         Ok(found)
-    }
-}
-
-/// Keys by hash. A change forgets all; a read that began before the change does not bring one back.
-#[derive(Debug, Default)]
-pub(crate) struct KnownKeys(std::sync::RwLock<Known>);
-
-#[derive(Debug, Default)]
-struct Known {
-    epoch: u64,
-    keys: std::collections::HashMap<KeyHash, ApiKeyRow>,
-}
-
-impl KnownKeys {
-    fn get(&self, hash: &KeyHash) -> Result<ApiKeyRow, u64> {
-        let known = self
-            .0
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        known.keys.get(hash).cloned().ok_or(known.epoch)
-    }
-
-    fn put(&self, epoch: u64, key: &ApiKeyRow) {
-        let mut known = self
-            .0
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if known.epoch == epoch && known.keys.len() < crate::limits::KEY_CACHE {
-            known.keys.insert(key.hash, key.clone());
-        }
-    }
-
-    pub(crate) fn forget(&self) {
-        let mut known = self
-            .0
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        known.epoch += 1;
-        known.keys.clear();
     }
 }

@@ -16,6 +16,7 @@ pub mod error;
 pub mod events;
 pub mod feed;
 pub mod keys;
+mod known;
 pub mod limits;
 pub mod meta;
 pub mod page;

@@ -15,8 +15,9 @@ pub const BATCH_BYTES: usize = 4 << 20;
 /// Reader threads: reads are short and served from memory, so more would only contend.
 pub const READERS: usize = 3;
 
-/// Pages in the write-ahead log after which the writer checkpoints, once it has answered.
-pub const WAL_PAGES: i32 = 2_000;
+/// Pages by which the write-ahead log grows (33 MB) between two checkpoints. It is read again at a start
+/// after a crash; shorter, its pages would be copied and the disk made to sync more often.
+pub const WAL_PAGES: i32 = 8_000;
 
 /// Bytes of the database file that may be memory-mapped.
 pub const MMAP_BYTES: i64 = 256 << 20;
@@ -35,6 +36,9 @@ pub const SWEEP_EVENTS: usize = 1_000;
 
 /// API keys remembered by their hash, so that authentication needs no read.
 pub const KEY_CACHE: usize = 4_096;
+
+/// Bytes of definitions remembered for the sessions that are made from them.
+pub const DEFINITION_CACHE: usize = 16 << 20;
 
 const _: () = assert!(SUBSCRIBER_LAG > session::limits::SEND);
 const _: () = assert!(BATCH_JOBS <= WRITE_QUEUE);

@@ -102,6 +102,26 @@ pub struct Resolved {
     pub vaults: Vec<VaultView>,
 }
 
+impl Resolved {
+    /// About how many bytes it takes.
+    fn weight(&self) -> usize {
+        const ROW: usize = 1_024;
+        let credentials = self.vaults.iter().map(|v| v.credentials.len());
+        let rows = 2 + self.vaults.len() + credentials.sum::<usize>();
+        self.agent.body.get().len() + self.environment.body.get().len() + ROW * rows
+    }
+}
+
+/// What a session is to be made from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Ground {
+    workspace: WorkspaceId,
+    agent: AgentId,
+    version: Option<u32>,
+    environment: EnvironmentId,
+    vaults: Vec<VaultId>,
+}
+
 /// What became true by one input, and is durable.
 #[derive(Debug, Clone)]
 pub struct Committed {
@@ -132,7 +152,8 @@ pub struct SessionFilter {
 
 impl Store {
     /// Reads all that a new session is made from. Nothing is reserved: [`Store::create_session`]
-    /// checks again.
+    /// checks again. Remembered in memory until any definition, vault or credential changes: a change
+    /// that was answered before the call is always seen.
     ///
     /// # Errors
     /// [`Error::NotFound`] or [`Error::Archived`], naming what.
@@ -143,15 +164,31 @@ impl Store {
         version: Option<u32>,
         environment: EnvironmentId,
         vaults: Vec<VaultId>,
-    ) -> Result<Resolved, Error> {
-        match self.back() {
+    ) -> Result<Arc<Resolved>, Error> {
+        let ground = Ground {
+            workspace,
+            agent,
+            version,
+            environment,
+            vaults: vaults.clone(),
+        };
+        let epoch = match self.known_grounds().get(&ground) {
+            Ok(known) => return Ok(known),
+            Err(epoch) => epoch,
+        };
+        let resolved = match self.back() {
             Back::Sqlite(db) => {
                 db.read(move |c| {
                     sqlite::sessions::resolve(c, workspace, agent, version, environment, &vaults)
                 })
-                .await
+                .await?
             }
-        }
+        };
+        let resolved = Arc::new(resolved);
+        let weight = resolved.weight();
+        self.known_grounds()
+            .put(epoch, ground, Arc::clone(&resolved), weight);
+        Ok(resolved)
     }
 
     /// Makes a session, with its first turn open if it starts on messages. That agent, environment and

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use crate::error::{Error, OpenError};
 use crate::feed::Feed;
-use crate::keys::KnownKeys;
+use crate::keys::{ApiKeyRow, KeyHash};
+use crate::known::Known;
 use crate::limits;
 use crate::runs::Signals;
+use crate::sessions::{Ground, Resolved};
 use crate::sqlite::Sqlite;
 use crate::stats::{Counters, Stats};
 
@@ -47,19 +49,35 @@ pub(crate) enum Back {
     Sqlite(Sqlite),
 }
 
-/// What the back end shares with the handle: where it announces what it committed.
-#[derive(Debug, Default)]
+/// What the back end shares with the handle: where it announces what it committed, and what it has
+/// forgotten there.
+#[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) feed: Feed,
     pub(crate) signals: Signals,
     pub(crate) counters: Counters,
+    /// API keys by their hash.
+    pub(crate) keys: Known<KeyHash, ApiKeyRow>,
+    /// What sessions are made from.
+    pub(crate) grounds: Known<Ground, Arc<Resolved>>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            feed: Feed::default(),
+            signals: Signals::default(),
+            counters: Counters::default(),
+            keys: Known::new(limits::KEY_CACHE),
+            grounds: Known::new(limits::DEFINITION_CACHE),
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Inner {
     back: Back,
     shared: Arc<Shared>,
-    keys: KnownKeys,
 }
 
 /// The store. Cloning it clones a handle.
@@ -75,11 +93,7 @@ impl Store {
     pub fn open(path: &Path, options: Options) -> Result<Self, OpenError> {
         let shared = Arc::<Shared>::default();
         let back = Back::Sqlite(Sqlite::open(path, options, Arc::clone(&shared))?);
-        Ok(Self(Arc::new(Inner {
-            back,
-            shared,
-            keys: KnownKeys::default(),
-        })))
+        Ok(Self(Arc::new(Inner { back, shared })))
     }
 
     /// Ends subscriptions, finishes what is queued, checkpoints and closes. Later operations answer
@@ -129,11 +143,11 @@ impl Store {
         &self.0.shared.counters
     }
 
-    pub(crate) fn known_keys(&self) -> &KnownKeys {
-        &self.0.keys
+    pub(crate) fn known_keys(&self) -> &Known<KeyHash, ApiKeyRow> {
+        &self.0.shared.keys
     }
 
-    pub(crate) fn forget_keys(&self) {
-        self.0.keys.forget();
+    pub(crate) fn known_grounds(&self) -> &Known<Ground, Arc<Resolved>> {
+        &self.0.shared.grounds
     }
 }

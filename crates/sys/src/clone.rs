@@ -61,6 +61,13 @@ struct CloneArgs {
 /// held by a thread that does not exist in the copy. Falls back to clone(2) where an outer
 /// container answers `ENOSYS` to clone3.
 ///
+/// One thing of the copy is stale, since it was not made by the C library's fork: musl keeps the
+/// thread's number in memory, and the child has its parent's there. It is used for three things.
+/// Locks of the C library's own streams compare it only within the process, where all is
+/// consistent. `raise` and `abort` signal that number: in a new PID namespace it names nobody, in the
+/// same one the parent, which a child with other ids may not signal; `abort` then ends the child by a
+/// trap. Joining threads would use it: a child starts none before it execs or exits.
+///
 /// # Errors
 /// The errno of clone3, clone or pidfd_open; `EBUSY` as said above.
 pub fn clone_process(namespaces: u64) -> io::Result<Forked> {
@@ -77,7 +84,8 @@ pub fn clone_process(namespaces: u64) -> io::Result<Forked> {
     // SAFETY: `args` is a valid clone_args of the size passed and lives through the call; `pidfd`
     // is a writable int. Without CLONE_VM and with stack 0 the child gets its own copy of this
     // address space and continues here. The process has one thread (checked above; nothing between
-    // the check and here starts one), so the copy holds no foreign lock.
+    // the check and here starts one), so the copy holds no foreign lock. The C library's stale thread
+    // number, said above, is never used as an address or index: no memory depends on it.
     let answer =
         unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
     match answer {

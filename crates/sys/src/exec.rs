@@ -2,12 +2,24 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr;
 
-/// Replaces this process by the program behind `program`; returns only to say why it could not.
+use crate::fds::{Standard, keep_only_standard_over_exec, place_standard};
+
+/// Replaces this process by the program behind `program`, with `standard` as its numbers 0 to 2 and
+/// no other descriptor; returns only to say why it could not. Then every owned descriptor is what it
+/// was, and the standard ones may have been replaced.
 #[must_use]
-pub fn exec_fd(program: BorrowedFd<'_>, argv: &[CString], env: &[CString]) -> io::Error {
+pub fn exec_fd(
+    program: BorrowedFd<'_>,
+    argv: &[CString],
+    env: &[CString],
+    standard: [BorrowedFd<'_>; 3],
+) -> io::Error {
+    if let Err(error) = place(standard) {
+        return error;
+    }
     let argv = null_terminated(argv);
     let env = null_terminated(env);
     let empty: &CStr = c"";
@@ -25,6 +37,16 @@ pub fn exec_fd(program: BorrowedFd<'_>, argv: &[CString], env: &[CString]) -> io
         )
     };
     io::Error::last_os_error()
+}
+
+fn place([input, output, error]: [BorrowedFd<'_>; 3]) -> io::Result<()> {
+    // Copies first: a source may be at a number that is about to be replaced.
+    let high = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 3);
+    let (input, output, error) = (high(input)?, high(output)?, high(error)?);
+    place_standard(Standard::Input, input.as_fd())?;
+    place_standard(Standard::Output, output.as_fd())?;
+    place_standard(Standard::Error, error.as_fd())?;
+    keep_only_standard_over_exec()
 }
 
 fn null_terminated(strings: &[CString]) -> Vec<*const libc::c_char> {

@@ -1,54 +1,54 @@
-//! Owns descriptors by number: taking inherited ones, placing them, closing the rest. It opens nothing.
+//! Owns the three standard descriptors and the close-on-exec flags of all others. It closes nothing that it did not open.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-/// Takes ownership of a descriptor that this process inherited under a fixed number below 64.
-///
-/// Each number is given out once in a process's life.
-///
-/// # Errors
-/// `EBADF` when nothing is open there, when it was already taken, or when `number` is out of range.
-pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
-    static TAKEN: AtomicU64 = AtomicU64::new(0);
-    let bad = || io::Error::from_raw_os_error(libc::EBADF);
-    let bit = u32::try_from(number)
-        .ok()
-        .and_then(|n| 1u64.checked_shl(n))
-        .ok_or_else(bad)?;
-    if TAKEN.fetch_or(bit, Ordering::SeqCst) & bit != 0 {
-        return Err(bad());
-    }
-    // SAFETY: F_GETFD on any number reads no memory; it only tells whether the number is open.
-    if unsafe { libc::fcntl(number, libc::F_GETFD) } == -1 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the number is open (checked) and was inherited, so no Rust value owns it; the table
-    // above gives it out at most once. Callers use it at the start of `main`, before other files
-    // are opened: the helper's roles are the only callers.
-    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+/// The first number that is not a standard descriptor's.
+const FIRST_OTHER: RawFd = 3;
+
+/// One of the three descriptors that a process finds open at its start. No Rust value owns these
+/// numbers: the standard library uses them by number and never closes them, and every descriptor
+/// that it opens gets a higher one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standard {
+    /// Number 0.
+    Input,
+    /// Number 1.
+    Output,
+    /// Number 2.
+    Error,
 }
 
-/// Makes `number` a copy of `source`, closing what was there; the copy survives exec if `keep`.
+impl Standard {
+    fn number(self) -> RawFd {
+        match self {
+            Self::Input => 0,
+            Self::Output => 1,
+            Self::Error => 2,
+        }
+    }
+}
+
+/// Moves what is at a standard number to a close-on-exec descriptor of its own and puts `instead`
+/// in its place. A second call gives what the first put there.
 ///
 /// # Errors
-/// The errno of dup3 or fcntl.
-pub fn place_at(source: BorrowedFd<'_>, number: RawFd, keep: bool) -> io::Result<()> {
-    let flags = if keep { 0 } else { libc::O_CLOEXEC };
-    if source.as_raw_fd() == number {
-        let flag = if keep { 0 } else { libc::FD_CLOEXEC };
-        // SAFETY: changes one flag of an open descriptor; no memory is touched.
-        let answer = unsafe { libc::fcntl(number, libc::F_SETFD, flag) };
-        return if answer == -1 {
-            Err(io::Error::last_os_error())
-        } else {
-            Ok(())
-        };
-    }
-    // SAFETY: duplicates an open descriptor onto a number that the caller reserves for the moment
-    // before exec, when no Rust value uses that number any more; no memory is touched.
-    let answer = unsafe { libc::dup3(source.as_raw_fd(), number, flags) };
+/// The errno of fcntl (`EBADF` when nothing is open there) or dup3.
+pub fn take_standard(which: Standard, instead: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: the number is one of 0 to 2, which no value closes, so it stays open for the borrow
+    // (or is closed already, which F_DUPFD answers with EBADF).
+    let standard = unsafe { BorrowedFd::borrow_raw(which.number()) };
+    let taken = rustix::io::fcntl_dupfd_cloexec(standard, FIRST_OTHER)?;
+    place_standard(which, instead)?;
+    Ok(taken)
+}
+
+/// Makes a standard number a copy of `source` that survives exec. What was there is closed.
+pub(crate) fn place_standard(which: Standard, source: BorrowedFd<'_>) -> io::Result<()> {
+    // A source that is itself standard may have the very number, which dup3 refuses.
+    let source = rustix::io::fcntl_dupfd_cloexec(source, FIRST_OTHER)?;
+    // SAFETY: touches no memory. What dup3 closes is one of 0 to 2, which no value owns.
+    let answer = unsafe { libc::dup3(source.as_fd().as_raw_fd(), which.number(), 0) };
     if answer == -1 {
         Err(io::Error::last_os_error())
     } else {
@@ -56,14 +56,21 @@ pub fn place_at(source: BorrowedFd<'_>, number: RawFd, keep: bool) -> io::Result
     }
 }
 
-/// Closes every descriptor from `first` upwards. Only for the moment before exec or `_exit`.
+/// Keeps every descriptor but the three standard ones from surviving exec. Closes none.
 ///
 /// # Errors
-/// The errno of close_range.
-pub fn close_from(first: RawFd) -> io::Result<()> {
-    // SAFETY: touches no memory. Owned descriptors above `first` become dangling numbers; the
-    // callers are the two places that exec or leave next and never use them again.
-    let answer = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+/// The errno of close_range; `EINVAL` before kernel 5.11.
+pub fn keep_only_standard_over_exec() -> io::Result<()> {
+    // SAFETY: sets a flag on descriptors and closes none, so every owner keeps what it owns; no
+    // memory is touched.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            FIRST_OTHER,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
     if answer == -1 {
         Err(io::Error::last_os_error())
     } else {

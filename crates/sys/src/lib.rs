@@ -11,6 +11,6 @@ mod net;
 
 pub use clone::{Forked, clone_process, flags};
 pub use exec::{exec_fd, leave_session_keyring};
-pub use fds::{close_from, inherited, place_at};
+pub use fds::{Standard, keep_only_standard_over_exec, take_standard};
 pub use mount::{MountAttr, mount_setattr};
 pub use net::loopback_up;

@@ -69,7 +69,7 @@ pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
         agent_version,
         agent: stored::write(&agent)?,
         environment_id: request.environment_id,
-        environment: resolved.environment.body,
+        environment: resolved.environment.body.clone(),
         vault_ids: request.vault_ids.clone(),
         profile: Profile {
             title: request.title.clone().filter(|title| !title.is_empty()),

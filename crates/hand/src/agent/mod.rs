@@ -10,19 +10,18 @@ mod tools;
 mod tree;
 
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use sys::Standard;
 
 use crate::wire::{FromHand, ToHand, VERSION, read_frame, write_frame};
 use calls::Calls;
 use process::Processes;
 use reaper::Reaper;
-
-/// Where the set-up put the hand's socket.
-const SOCKET_FD: i32 = 3;
 
 /// The way back to the server. A frame that cannot be sent means that the server is gone; the
 /// reading side then sees the end and the hand with it.
@@ -49,8 +48,9 @@ fn serve() -> io::Result<()> {
     // First of all: nobody inside may look into this process. execve has reset it.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     rustix::thread::set_name(c"hand")?;
-    let socket = sys::inherited(SOCKET_FD)?;
-    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
+    // The set-up put the socket there, and /dev/null at the other two.
+    let null = io::stdout();
+    let socket = sys::take_standard(Standard::Input, null.as_fd())?;
     let mut stream = UnixStream::from(socket);
     let sender = Sender(Arc::new(Mutex::new(stream.try_clone()?)));
     let reaper = Reaper::start()?;

@@ -1,8 +1,7 @@
 //! Attacks from inside on files, processes and rights. Each asserts the precise refusal.
 
-use sandbox::{Command, Tool};
+use sandbox::Tool;
 use serde_json::json;
-use tokio::io::AsyncReadExt;
 
 use crate::support::{bash, call, host, ok, python, text};
 
@@ -134,9 +133,6 @@ async fn rights_are_exactly_those_of_the_list() {
         fields[0] == 0 && fields[1] >= 0x7000_0000 && fields[2] == 65536,
         "{map}"
     );
-    let limits =
-        "import resource as r; print(r.getrlimit(r.RLIMIT_CORE), r.getrlimit(r.RLIMIT_NPROC)[1])";
-    assert_eq!(python(&sandbox, limits).await, "(1, 1) 4032");
 }
 
 #[tokio::test]
@@ -231,6 +227,8 @@ async fn the_mount_table_names_no_directory_of_the_layers() {
         "{seen}"
     );
     assert!(seen.contains("nosuid,nodev"), "{seen}");
+    // The only one of the three that the kernel prints when it is off, since it is not the default.
+    assert!(seen.contains("redirect_dir=nofollow"), "{seen}");
     let others = ok(&sandbox, "awk '{print $5}' /proc/self/mountinfo | grep -v '^/proc/\\|^/dev' | sort -u | tr '\\n' ' '").await;
     assert_eq!(
         others,
@@ -312,32 +310,4 @@ async fn file_tools_do_not_follow_a_link_out_of_their_directories() {
             "{path}"
         );
     }
-}
-
-#[tokio::test]
-async fn a_fork_bomb_stops_at_the_limit_and_the_hand_still_answers() {
-    let host = host();
-    let sandbox = host.attach("bomb").await;
-    ok(&sandbox, "echo here > f").await;
-    let program = "import os, signal, sys\n\
-        children = []\n\
-        try:\n    \
-            while len(children) < 5000:\n        \
-                pid = os.fork()\n        \
-                if pid == 0: signal.pause()\n        \
-                children.append(pid)\n\
-        except BlockingIOError: pass\n\
-        print(3000 < len(children) < 4096, flush=True)\n\
-        signal.pause()\n";
-    let mut bomb = sandbox
-        .spawn(Command::new(["/usr/bin/python3", "-c", program]))
-        .await
-        .unwrap();
-    let mut said = [0; 5];
-    let mut stdout = bomb.stdout.take().unwrap();
-    stdout.read_exact(&mut said).await.unwrap();
-    assert_eq!(&said, b"True\n");
-    let output = call(&sandbox, Tool::Read, json!({"file_path": "f"})).await;
-    assert_eq!(text(&output), "here\n");
-    sandbox.stop().await.unwrap();
 }

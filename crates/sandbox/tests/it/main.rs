@@ -9,11 +9,13 @@
 )]
 
 mod attack;
+mod attack_limits;
 mod attack_network;
 mod attack_syscalls;
 mod bash;
 mod basics;
 mod files;
+mod latency;
 mod life;
 mod planted;
 mod process;

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::fault::is_taken;
 use super::paging::{Source, page};
 use super::row::{micros, micros_opt, raw, text};
-use super::{Cx, Told};
+use super::{Cx, Note, Told};
 use crate::agents::{AgentRow, VersionList};
 use crate::error::{Conflict, Error, Thing};
 use crate::page::{List, Slice};
@@ -143,6 +143,7 @@ pub(crate) fn update(
     if current.body.get() == body.get() {
         return Ok(current);
     }
+    cx.tell(Note::Grounds);
     let version = base + 1;
     let updated_at = now.max(current.updated_at);
     let key = id.to_string();
@@ -169,6 +170,7 @@ pub(crate) fn archive(
                WHERE id = ?1 AND workspace = ?2 AND archived_at IS NULL";
     let key = (id.to_string(), workspace.to_string(), now.0);
     cx.conn.prepare_cached(sql)?.execute(key)?;
+    cx.tell(Note::Grounds);
     get(cx.conn, workspace, id, None)
 }
 

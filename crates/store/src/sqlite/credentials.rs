@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::fault::is_taken;
 use super::paging::{Source, page};
 use super::row::{json, map_text, micros, micros_opt, raw, text};
-use super::{Cx, Told, vaults};
+use super::{Cx, Note, Told, vaults};
 use crate::error::{Conflict, Error, Thing};
 use crate::limits::VAULT_CREDENTIALS;
 use crate::page::{List, Slice};
@@ -65,6 +65,7 @@ pub(crate) fn create(
     now: Micros,
 ) -> Told<CredentialRow> {
     vaults::active(cx.conn, workspace, vault)?;
+    cx.tell(Note::Grounds);
     let (slot_kind, slot, taken) = match &new.slot {
         Some(Slot::McpServerUrl(url)) => (Some(MCP_SERVER_URL), Some(url), Conflict::McpServerUrl),
         Some(Slot::SecretName(name)) => (Some(SECRET_NAME), Some(name), Conflict::SecretName),
@@ -132,6 +133,7 @@ pub(crate) fn update(
         let current = current.revision;
         return Err(Conflict::Revision { current }.into());
     }
+    cx.tell(Note::Grounds);
     let sql = "UPDATE credentials SET revision = ?2, auth = ?3, display_name = ?4, metadata = ?5,
                  sealed = coalesce(?6, sealed), key_version = coalesce(?7, key_version),
                  updated_at = max(updated_at, ?8)
@@ -160,6 +162,7 @@ pub(crate) fn archive(
     now: Micros,
 ) -> Told<CredentialRow> {
     get(cx.conn, workspace, vault, id)?;
+    cx.tell(Note::Grounds);
     let sql = format!("{PURGE} AND id = ?1");
     cx.conn
         .prepare_cached(&sql)?
@@ -182,6 +185,7 @@ pub(crate) fn delete(
     id: CredentialId,
 ) -> Told<()> {
     get(cx.conn, workspace, vault, id)?;
+    cx.tell(Note::Grounds);
     let sql = "DELETE FROM credentials WHERE id = ?1";
     cx.conn.prepare_cached(sql)?.execute([id.to_string()])?;
     Ok(())

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::fault::is_taken;
 use super::paging::{Source, page};
 use super::row::{micros, micros_opt, raw, text};
-use super::{Cx, Told};
+use super::{Cx, Note, Told};
 use crate::environments::EnvironmentRow;
 use crate::error::{Conflict, Error, Thing};
 use crate::page::{List, Slice};
@@ -113,6 +113,7 @@ pub(crate) fn update(
         updated_at.0,
     ));
     named(done)?;
+    cx.tell(Note::Grounds);
     Ok(EnvironmentRow {
         revision: base + 1,
         name,
@@ -133,6 +134,7 @@ pub(crate) fn archive(
                WHERE id = ?1 AND workspace = ?2 AND archived_at IS NULL";
     let key = (id.to_string(), workspace.to_string(), now.0);
     cx.conn.prepare_cached(sql)?.execute(key)?;
+    cx.tell(Note::Grounds);
     get(cx.conn, workspace, id)
 }
 
@@ -150,6 +152,7 @@ pub(crate) fn delete(cx: &mut Cx<'_>, workspace: WorkspaceId, id: EnvironmentId)
     cx.conn
         .prepare_cached("DELETE FROM environments WHERE id = ?1")?
         .execute([&key])?;
+    cx.tell(Note::Grounds);
     Ok(())
 }
 

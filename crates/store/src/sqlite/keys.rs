@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::fault::is_taken;
 use super::row::{micros, micros_opt, text};
-use super::{Cx, Told};
+use super::{Cx, Note, Told};
 use crate::error::{Conflict, Error, Thing};
 use crate::keys::{ApiKeyRow, KeyHash, KeyRole, WorkspaceRow};
 
@@ -69,6 +69,7 @@ pub(crate) fn archive_workspace(
     cx.conn
         .prepare_cached(sql)?
         .execute((id.to_string(), now.0))?;
+    cx.tell(Note::Keys);
     workspace(cx.conn, id)
 }
 
@@ -111,6 +112,7 @@ pub(crate) fn create(cx: &mut Cx<'_>, key: ApiKeyRow) -> Told<ApiKeyRow> {
         key.created_at.0,
         key.revoked_at.map(|t| t.0),
     ))?;
+    cx.tell(Note::Keys);
     let mut statement = cx
         .conn
         .prepare_cached(&format!("{KEY} WHERE k.hash = ?1"))?;
@@ -129,6 +131,7 @@ pub(crate) fn revoke(cx: &mut Cx<'_>, id: ApiKeyId, now: Micros) -> Told<ApiKeyR
     cx.conn
         .prepare_cached(sql)?
         .execute((id.to_string(), now.0))?;
+    cx.tell(Note::Keys);
     let mut statement = cx.conn.prepare_cached(&format!("{KEY} WHERE k.id = ?1"))?;
     let row = statement.query_row([id.to_string()], key_row).optional()?;
     row.ok_or_else(|| Thing::ApiKey.into())

@@ -2,6 +2,7 @@
 //! aggregate. Nothing outside this directory sees a connection or a statement.
 
 pub(crate) mod agents;
+mod checkpoint;
 mod copy;
 pub(crate) mod credentials;
 pub(crate) mod environments;
@@ -79,7 +80,13 @@ impl Sqlite {
                 reader::run(&conn, &asked)
             })?);
         }
-        let writer = writer::Writer::new(conn, queue, shared).map_err(failed)?;
+        let own = connect(path, options).map_err(failed)?;
+        let checkpointer = checkpoint::Checkpointer::start(own, Arc::clone(&shared));
+        let checkpointer = checkpointer.map_err(|source| OpenError::Database {
+            path: PathBuf::from(path),
+            source: source.into(),
+        })?;
+        let writer = writer::Writer::new(conn, queue, shared, checkpointer).map_err(failed)?;
         threads.push(spawn("store-write", path, move || writer.run())?);
         Ok(Self {
             path: path.to_owned(),
@@ -205,7 +212,7 @@ fn connect(path: &Path, options: Options) -> rusqlite::Result<Connection> {
     conn.pragma_update(None, "temp_store", "MEMORY")?;
     conn.pragma_update(None, "cache_size", -32_768)?;
     conn.pragma_update(None, "mmap_size", limits::MMAP_BYTES)?;
-    // The writer checkpoints itself, after it has answered.
+    // The checkpointer does it, when the writer asks.
     conn.pragma_update(None, "wal_autocheckpoint", 0)?;
     // Plans depend on the statement alone: no statement is prepared again for the values it is given.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;

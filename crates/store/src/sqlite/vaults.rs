@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::credentials;
 use super::paging::{Source, page};
 use super::row::{json, map_text, micros, micros_opt, text};
-use super::{Cx, Told};
+use super::{Cx, Note, Told};
 use crate::error::{Conflict, Error, Thing};
 use crate::page::{List, Slice};
 use crate::vaults::{VaultRow, VaultView};
@@ -94,6 +94,7 @@ pub(crate) fn update(
         map_text(&metadata)?,
         updated_at.0,
     ))?;
+    cx.tell(Note::Grounds);
     Ok(VaultRow {
         revision: base + 1,
         display_name,
@@ -116,12 +117,14 @@ pub(crate) fn archive(
     if cx.conn.prepare_cached(sql)?.execute(key)? == 1 {
         credentials::archive_all(cx, id, now)?;
     }
+    cx.tell(Note::Grounds);
     get(cx.conn, workspace, id)
 }
 
 pub(crate) fn delete(cx: &mut Cx<'_>, workspace: WorkspaceId, id: VaultId) -> Told<()> {
     let sql = "DELETE FROM vaults WHERE id = ?1 AND workspace = ?2";
     let key = (id.to_string(), workspace.to_string());
+    cx.tell(Note::Grounds);
     match cx.conn.prepare_cached(sql)?.execute(key)? {
         0 => Err(Thing::Vault(id).into()),
         _ => Ok(()),

@@ -10,6 +10,7 @@ use rusqlite::Connection;
 use rusqlite::hooks::Wal;
 use tokio::sync::{mpsc, oneshot};
 
+use super::checkpoint::{Checkpointer, Mode, checkpoint};
 use super::fault::{Fault, Trouble};
 use super::remove;
 use crate::feed::Item;
@@ -28,6 +29,10 @@ pub(crate) enum Note {
     Stop(SessionId),
     /// A deleted session left events to sweep.
     Trash,
+    /// A key or a workspace changed: none is remembered.
+    Keys,
+    /// Something that sessions are made from changed: none of it is remembered.
+    Grounds,
 }
 
 /// What a write sees: the connection, inside its savepoint, and what it wants told.
@@ -136,8 +141,9 @@ pub(super) struct Writer {
     commits: u64,
     /// Pages in the write-ahead log after the last commit.
     wal_pages: Arc<AtomicI32>,
-    /// Pages it had at the last checkpoint; 0 once it has started over.
-    checkpointed: i32,
+    /// Pages it had when a checkpoint was asked for; 0 once it has started over.
+    asked: i32,
+    checkpointer: Checkpointer,
 }
 
 impl Writer {
@@ -145,6 +151,7 @@ impl Writer {
         mut conn: Connection,
         queue: mpsc::Receiver<Message>,
         shared: Arc<Shared>,
+        checkpointer: Checkpointer,
     ) -> rusqlite::Result<Self> {
         let wal_pages = Arc::<AtomicI32>::default();
         let seen = Arc::clone(&wal_pages);
@@ -160,7 +167,8 @@ impl Writer {
             trash,
             commits: 0,
             wal_pages,
-            checkpointed: 0,
+            asked: 0,
+            checkpointer,
         })
     }
 
@@ -183,7 +191,8 @@ impl Writer {
             }
             self.checkpoint_if_long();
         }
-        self.checkpoint("TRUNCATE");
+        self.checkpointer.stop();
+        checkpoint(&self.conn, Mode::Truncate, &self.shared);
     }
 
     /// One transaction of `first` and whatever else waits.
@@ -249,6 +258,8 @@ impl Writer {
             feed,
             signals,
             counters,
+            keys,
+            grounds,
         } = &*self.shared;
         let mut wake = false;
         for note in notes {
@@ -261,6 +272,8 @@ impl Writer {
                 Note::Wake => wake = true,
                 Note::Stop(session) => signals.stop(session),
                 Note::Trash => self.trash = true,
+                Note::Keys => keys.forget(),
+                Note::Grounds => grounds.forget(),
             }
         }
         if wake {
@@ -291,35 +304,22 @@ impl Writer {
         }
     }
 
-    /// Checkpoints each time the log has grown by its bound. A reader may keep the log from starting
-    /// over; it then grows on, and is not copied again for every commit.
+    /// Has the log copied each time it has grown by its bound. A reader may keep it from starting over;
+    /// it then grows on, and is not copied again for every commit.
     fn checkpoint_if_long(&mut self) {
         let pages = self.wal_pages.load(Ordering::Relaxed);
-        if pages < self.checkpointed {
-            self.checkpointed = 0;
+        if pages < self.asked {
+            self.asked = 0;
         }
-        if pages - self.checkpointed >= limits::WAL_PAGES {
-            self.checkpoint("PASSIVE");
-            self.checkpointed = pages;
+        if pages - self.asked >= limits::WAL_PAGES {
+            self.checkpointer.ask();
+            self.asked = pages;
         }
-    }
-
-    fn checkpoint(&self, mode: &'static str) {
-        let sql = match mode {
-            "TRUNCATE" => "PRAGMA wal_checkpoint(TRUNCATE)",
-            _ => "PRAGMA wal_checkpoint(PASSIVE)",
-        };
-        match self.conn.query_row(sql, [], |_| Ok(())) {
-            Ok(()) => self
-                .shared
-                .counters
-                .checkpoints
-                .fetch_add(1, Ordering::Relaxed),
-            Err(error) => {
-                tracing::warn!(%error, "a checkpoint failed; the log grows until one succeeds");
-                0
-            }
-        };
+        // The log starts over only once all of it is copied, and under load more is always written
+        // meanwhile: the little that is left is copied here, where nothing is written.
+        if self.checkpointer.is_done() {
+            checkpoint(&self.conn, Mode::Passive, &self.shared);
+        }
     }
 
     fn execute(&self, sql: &str) -> rusqlite::Result<()> {

@@ -5,6 +5,7 @@ mod crash;
 mod definitions;
 mod feed;
 mod group;
+mod known;
 mod log;
 mod paging;
 mod runs;

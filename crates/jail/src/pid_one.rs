@@ -1,0 +1,89 @@
+//! Owns telling whether a sandbox's PID 1 has ended, also for who did not start it. It signals nobody.
+
+use std::fs;
+use std::io;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use serde::{Deserialize, Serialize};
+
+/// A sandbox's PID 1 as the host knows it: by its number, and by what tells it from a later process
+/// of the same number. A supervisor writes it into the lock of the sandbox: if it is killed itself,
+/// its lock is free before the last process of the sandbox has died.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PidOne {
+    pid: i32,
+    /// In ticks since the boot.
+    start: u64,
+    boot: String,
+}
+
+impl PidOne {
+    /// The running process `pid`.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none, and what reading `/proc` gives.
+    pub fn of(pid: i32) -> io::Result<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // The name before it may hold blanks and brackets. Source: proc_pid_stat(5), field 22.
+        let start = stat
+            .rsplit_once(')')
+            .and_then(|(_, rest)| rest.split_whitespace().nth(19)?.parse().ok())
+            .ok_or(io::ErrorKind::InvalidData)?;
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        Ok(Self {
+            pid,
+            start,
+            boot: boot.trim().to_owned(),
+        })
+    }
+
+    /// Whether anything of its sandbox may still run. The kernel lets a PID 1 end only after every
+    /// other process of its PID namespace has.
+    #[must_use]
+    pub fn lives(&self) -> bool {
+        let Some(pid) = Pid::from_raw(self.pid) else {
+            return false;
+        };
+        let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else {
+            return false;
+        };
+        // After the descriptor was opened: from here on the number cannot change its meaning.
+        if Self::of(self.pid).ok().as_ref() != Some(self) {
+            return false;
+        }
+        let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // Also a zombie that nobody reaps has ended.
+        poll(&mut fds, Some(&now)).is_ok_and(|ready| ready == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_lives_until_it_has_ended_even_if_nobody_reaps_it() {
+        let mut child = std::process::Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let one = PidOne::of(child.id().cast_signed()).unwrap();
+        assert!(one.lives());
+        let later = PidOne {
+            start: one.start + 1,
+            ..one.clone()
+        };
+        assert!(!later.lives(), "another process of the same number");
+        child.kill().unwrap();
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+        poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None).unwrap();
+        assert!(!one.lives(), "a zombie");
+        child.wait().unwrap();
+        assert!(!one.lives());
+    }
+}

@@ -178,6 +178,17 @@ mod tests {
         assert_eq!((numbers.len(), ids.len()), (4, 4));
     }
 
+    /// The first value is the one that every splitmix64 gives for a seed of nought.
+    #[test]
+    fn both_halves_are_scrambled_as_splitmix64_does() {
+        assert_eq!(scramble(0, 1) >> 64, 0xe220_a839_7b1d_cdaf);
+        assert_eq!(scramble(0, 1), 0xe220_a839_7b1d_cdaf_e220_a839_7b1d_cdaf);
+        assert_eq!(
+            scramble(1_234_567 << 64, 2),
+            0x2c73_f084_5854_0fa5_6e78_9e6a_a1b9_65f4
+        );
+    }
+
     #[test]
     fn both_halves_of_the_entropy_count() {
         let id = |entropy| scribe(entropy).id();

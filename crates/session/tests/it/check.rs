@@ -67,8 +67,8 @@ pub struct Checker {
     pub profile: Profile,
     pub hooks: Vec<Webhook>,
     pub now: i64,
-    /// Times the model was asked and answered, for figures.
-    pub requests: u64,
+    /// Whether the oracle is asked as well.
+    pub second_opinion: bool,
 }
 
 /// Types that only ever follow another at once.
@@ -157,7 +157,7 @@ impl Checker {
             profile: Profile::default(),
             hooks: Vec::new(),
             now: 0,
-            requests: 0,
+            second_opinion: true,
         }
     }
 
@@ -187,6 +187,9 @@ impl Checker {
             decision.state.generation.0, self.generation,
             "only a claim moves the generation, by one"
         );
+        if let Input::Fact { generation, .. } = input {
+            assert_eq!(generation.0, self.generation, "a stranger is believed");
+        }
         self.updates(input, decision);
         self.senders(input, decision);
         let before_log = self.last_seq;
@@ -320,7 +323,6 @@ impl Checker {
                         self.waiting.is_empty(),
                         "the model is asked while a message waits"
                     );
-                    self.requests += 1;
                 }
             }
             Step::Execute { .. } | Step::Rest => {}
@@ -350,6 +352,8 @@ impl Checker {
             inbox.iter().eq(self.waiting.iter()) && inbox.len() == state.waiting as usize,
             "the inbox is not what was accepted and not placed"
         );
+        let bytes = inbox.iter().map(|w| w.event.bytes()).sum::<u64>();
+        assert_eq!(state.waiting_bytes, bytes, "what waits has another size");
         let stops = inbox.iter().any(|w| w.event.kind() == "user.interrupt");
         assert_eq!(
             state.primary.interrupting, stops,

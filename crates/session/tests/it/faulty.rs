@@ -4,17 +4,19 @@
 use session::faults::{Fault, plant};
 
 use crate::coverage::Coverage;
-use crate::sim::history;
+use crate::sim::{Sim, history};
 
 /// Seeds within which a fault must show; most show in the first few.
 const SEEDS: u64 = 200;
 
-/// The first seed that `fault` fails, and why.
-fn caught(fault: Fault) -> Option<(u64, String)> {
+/// The first seed that `fault` fails, and why; without the oracle only what follows from the fault counts.
+fn caught(fault: Fault, oracle: bool) -> Option<(u64, String)> {
     let found = (0..SEEDS).find_map(|seed| {
         plant(Some(fault));
         let mut coverage = Coverage::default();
-        let run = std::panic::AssertUnwindSafe(|| history(seed, &mut coverage));
+        let mut sim = Sim::new(seed, &mut coverage);
+        sim.world.checker.second_opinion = oracle;
+        let run = std::panic::AssertUnwindSafe(|| sim.run_to_end());
         let outcome = std::panic::catch_unwind(run);
         plant(None);
         let why = outcome.err()?;
@@ -37,7 +39,9 @@ macro_rules! each_is_caught {
     ($($name:ident: $fault:ident,)*) => {
         $(#[test]
         fn $name() {
-            assert!(caught(Fault::$fault).is_some(), "nobody saw {:?}", Fault::$fault);
+            for oracle in [true, false] {
+                assert!(caught(Fault::$fault, oracle).is_some(), "nobody saw {:?}", Fault::$fault);
+            }
         })*
 
         #[test]

@@ -11,6 +11,9 @@ use crate::check::{At, Checker};
 impl Checker {
     /// Holds the core's answer to `input` against what it should be.
     pub fn admission(&self, state: &State, input: &Input, now: Micros, said: Option<&Refused>) {
+        if !self.second_opinion {
+            return;
+        }
         let expected = self.expected(state, input, now.0);
         let name = said.map(|refused| {
             let text = format!("{refused:?}");

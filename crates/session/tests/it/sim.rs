@@ -40,13 +40,7 @@ pub struct Sim<'a> {
 
 /// Runs the history of `seed` to its end; the number of its steps.
 pub fn history(seed: u64, coverage: &mut Coverage) -> u64 {
-    let mut sim = Sim::new(seed, coverage);
-    let steps = 400 + sim.world.rng.below(1_200);
-    for _ in 0..steps {
-        sim.act();
-    }
-    sim.end();
-    sim.steps
+    Sim::new(seed, coverage).run_to_end()
 }
 
 impl<'a> Sim<'a> {
@@ -71,6 +65,15 @@ impl<'a> Sim<'a> {
             coverage,
             steps: 0,
         }
+    }
+
+    pub fn run_to_end(mut self) -> u64 {
+        let steps = 400 + self.world.rng.below(1_200);
+        for _ in 0..steps {
+            self.act();
+        }
+        self.end();
+        self.steps
     }
 
     pub fn chance(&mut self, percent: u64) -> bool {
@@ -238,7 +241,7 @@ impl<'a> Sim<'a> {
                     fact: Box::new(self.anything()),
                     pace: Pace::Go,
                 };
-                self.submit(input).unwrap_err();
+                self.turned_away(input);
                 return;
             }
             _ => (held, self.anything()),
@@ -255,8 +258,16 @@ impl<'a> Sim<'a> {
         let world = &self.world;
         let due = world.checker.expected(&world.state, &input, world.now);
         if due.is_some() {
-            self.submit(input).unwrap_err();
+            self.turned_away(input);
         }
+    }
+
+    fn turned_away(&mut self, input: Input) {
+        let refused = self.submit(input).is_err();
+        assert!(
+            refused || !self.world.checker.second_opinion,
+            "a stranger is believed"
+        );
     }
 
     /// What would become of the session if its client ended it here, or took its budget away.

@@ -47,7 +47,7 @@ pub(crate) fn body(
     if !request.system.is_empty() {
         system.push(json!({"type": "text", "text": request.system}));
     }
-    let mut messages = turns(&request.messages);
+    let mut messages = turns(&request.messages, quirks);
     // The order on the wire is tools, system, messages: a mark on the last system block covers the tools.
     mark(if system.is_empty() {
         tools.last_mut()
@@ -79,13 +79,13 @@ fn mark(block: Option<&mut Value>) {
     }
 }
 
-/// Two marks: the end of the last message writes the cache for the next request; the end of the user
+/// Two marks: the end of the last user message writes the cache for the next request; the end of the user
 /// message before it is where the last request wrote, and so is found again even if more than the
 /// provider's look-back window of blocks has come since.
 fn mark_messages(messages: &mut [Turn]) {
-    let last = messages.len().saturating_sub(1);
-    let previous = messages.iter().take(last).rposition(|m| m.role == "user");
-    for index in previous.into_iter().chain([last]) {
+    let users = messages.iter().enumerate().rev();
+    let users = users.filter(|(_, m)| m.role == "user").map(|(i, _)| i);
+    for index in users.take(2).collect::<Vec<_>>() {
         let blocks = messages.get_mut(index).map(|m| m.content.iter_mut());
         mark(blocks.and_then(|mut all| all.rfind(|b| may_be_marked(b))));
     }
@@ -98,29 +98,53 @@ fn may_be_marked(block: &Value) -> bool {
     )
 }
 
-/// Messages with alternating roles: neighbours of one role are merged, empty ones left out.
-fn turns(messages: &[Message]) -> Vec<Turn> {
+/// Messages with alternating roles: neighbours of one role are merged, empty ones left out. The API takes
+/// a system message only right after a user's and right before the model's (or last), so what is said to
+/// the model between two of its answers becomes at most one user message and one system message.
+fn turns(messages: &[Message], quirks: Quirks) -> Vec<Turn> {
     let mut turns: Vec<Turn> = Vec::with_capacity(messages.len());
+    let mut system: Vec<Value> = Vec::new();
     for message in messages {
-        let (role, content) = match message {
-            Message::User(blocks) => (
-                "user",
-                blocks.iter().filter_map(user_block).collect::<Vec<_>>(),
-            ),
-            Message::Assistant(blocks) => ("assistant", blocks.iter().filter_map(block).collect()),
-        };
-        match turns.last_mut() {
-            _ if content.is_empty() => {}
-            Some(turn) if turn.role == role => turn.content.extend(content),
-            _ => turns.push(Turn { role, content }),
+        match message {
+            Message::User(blocks) => {
+                add(&mut turns, "user", blocks.iter().filter_map(user_block));
+            }
+            Message::System(texts) if quirks.system_messages => {
+                system.extend(texts.iter().filter_map(|text| text_block(text)));
+            }
+            Message::System(texts) => add(&mut turns, "user", texts.iter().filter_map(reminder)),
+            Message::Assistant(blocks) => {
+                // An answer that says nothing ends no exchange: what follows it joins what came before.
+                let content = blocks.iter().filter_map(block).collect::<Vec<_>>();
+                if !content.is_empty() {
+                    add(&mut turns, "system", std::mem::take(&mut system));
+                    add(&mut turns, "assistant", content);
+                }
+            }
         }
     }
+    add(&mut turns, "system", system);
     for turn in turns.iter_mut().filter(|t| t.role == "user") {
         // Results must come before anything else the user says. The sort is stable.
         turn.content
             .sort_by_key(|b| b.get("type").and_then(Value::as_str) != Some("tool_result"));
     }
     turns
+}
+
+fn add(turns: &mut Vec<Turn>, role: &'static str, content: impl IntoIterator<Item = Value>) {
+    let content = content.into_iter().collect::<Vec<_>>();
+    match turns.last_mut() {
+        _ if content.is_empty() => {}
+        Some(turn) if turn.role == role => turn.content.extend(content),
+        _ => turns.push(Turn { role, content }),
+    }
+}
+
+/// What the application says, for a model that takes no system message in the middle.
+fn reminder(text: &String) -> Option<Value> {
+    let said = format!("<system-message>\n{text}\n</system-message>");
+    text_block(&said).filter(|_| !text.is_empty())
 }
 
 fn user_block(block: &UserBlock) -> Option<Value> {

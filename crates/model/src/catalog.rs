@@ -5,8 +5,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Mutex;
 
 use serde::Deserialize;
+use session::Cost;
 
 use crate::limits::{UNKNOWN_MAX_INPUT_TOKENS, UNKNOWN_MAX_TOKENS, UNKNOWN_MODELS_REMEMBERED};
+use crate::prices::{self, Prices};
+use crate::transcript::Usage;
 
 const EMBEDDED: &str = include_str!("models.toml");
 
@@ -22,7 +25,7 @@ pub enum MaxTokensField {
 }
 
 /// How a model differs from its dialect.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Quirks {
     /// Which field carries the output limit (OpenAI Chat only).
@@ -32,6 +35,20 @@ pub struct Quirks {
     /// Whether `output_config.effort` is understood (Anthropic Messages only). Every agent has an effort,
     /// and models that know none refuse it, so it is sent only to those that are known to take it.
     pub effort: bool,
+    /// Whether it takes system messages in the middle of a conversation (Anthropic Messages only; in
+    /// OpenAI Chat every model does).
+    pub system_messages: bool,
+}
+
+impl Default for Quirks {
+    fn default() -> Quirks {
+        Quirks {
+            max_tokens_field: MaxTokensField::default(),
+            reasoning_effort: false,
+            effort: false,
+            system_messages: true,
+        }
+    }
 }
 
 /// Where a model is in its life.
@@ -45,22 +62,6 @@ pub enum Lifecycle {
     Deprecated,
     /// Gone.
     Retired,
-}
-
-/// Prices in US dollars per token, as exact decimal texts. Money never becomes a float here.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Prices {
-    /// Uncached input.
-    pub input: String,
-    /// Output.
-    pub output: String,
-    /// Read from the cache.
-    pub cache_read: Option<String>,
-    /// Written to the 5-minute cache.
-    pub cache_creation_5m: Option<String>,
-    /// Written to the 1-hour cache.
-    pub cache_creation_1h: Option<String>,
 }
 
 /// What is known about one model. Absent means not known.
@@ -124,7 +125,7 @@ pub enum CatalogError {
     Syntax(#[source] toml::de::Error),
     /// A price that is no decimal number.
     #[error(
-        "the {kind} price {text:?} of model {id} is no decimal number of dollars per token, e.g. \"0.000003\""
+        "the {kind} price {text:?} of model {id} is no decimal number of dollars per token with at most 12 decimals, e.g. \"0.000003\""
     )]
     Price {
         /// The model.
@@ -179,7 +180,9 @@ impl Catalog {
     fn add(&mut self, text: &str) -> Result<(), CatalogError> {
         let file: File = toml::from_str(text).map_err(CatalogError::Syntax)?;
         for model in &file.model {
-            check_prices(model)?;
+            if let Some(prices) = &model.prices {
+                prices::check(&model.id, prices)?;
+            }
         }
         self.models
             .extend(file.model.into_iter().map(|m| (m.id.clone(), m)));
@@ -226,6 +229,27 @@ impl Catalog {
         }
     }
 
+    /// What `usage` costs at the list price of the model, to the picodollar; `None` if it has none.
+    #[must_use]
+    pub fn price(&self, id: &str, usage: &Usage) -> Option<Cost> {
+        let prices = self.get(id)?.prices.as_ref()?;
+        Some(prices::cost(prices, usage))
+    }
+
+    /// Whether the model has a list price, and so can be budgeted.
+    #[must_use]
+    pub fn has_price(&self, id: &str) -> bool {
+        self.get(id).is_some_and(|model| model.prices.is_some())
+    }
+
+    /// Whether the model takes `system.message` in the middle of a conversation. True of what is not
+    /// known.
+    #[must_use]
+    pub fn takes_system_messages(&self, id: &str) -> bool {
+        let known = self.get(id).map_or(id, |model| &model.id);
+        self.quirks(known).system_messages
+    }
+
     /// How the provider's model of that id differs from its dialect.
     #[must_use]
     pub fn quirks(&self, provider_model: &str) -> Quirks {
@@ -251,30 +275,4 @@ impl Catalog {
             );
         }
     }
-}
-
-fn check_prices(model: &Model) -> Result<(), CatalogError> {
-    let Some(prices) = &model.prices else {
-        return Ok(());
-    };
-    let all = [
-        ("input", Some(&prices.input)),
-        ("output", Some(&prices.output)),
-        ("cache_read", prices.cache_read.as_ref()),
-        ("cache_creation_5m", prices.cache_creation_5m.as_ref()),
-        ("cache_creation_1h", prices.cache_creation_1h.as_ref()),
-    ];
-    for (kind, text) in all {
-        let Some(text) = text else { continue };
-        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-        let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
-        if !digits(whole) || !digits(fraction) {
-            return Err(CatalogError::Price {
-                id: model.id.clone(),
-                kind,
-                text: text.clone(),
-            });
-        }
-    }
-    Ok(())
 }

@@ -23,6 +23,8 @@ pub enum Class {
     Retry,
     /// The same request will fail again; somebody must change something.
     Fatal,
+    /// The same request will fail again until it is shorter.
+    TooLong,
     /// We stopped it.
     Cancelled,
 }
@@ -98,6 +100,22 @@ pub enum Error {
         endpoint: String,
         /// Its status.
         status: u16,
+        /// The provider's words, scrubbed.
+        message: String,
+    },
+    /// 400 or 413 in the dialect's words for a request that its model's window cannot hold.
+    #[error("the request is too long for the model at {endpoint}{}", said(.message))]
+    TooLong {
+        /// The base URL.
+        endpoint: String,
+        /// The provider's words, scrubbed.
+        message: String,
+    },
+    /// 402, or a provider's word for an account that cannot pay.
+    #[error("the provider at {endpoint} wants to be paid first: check the account's credit{}", said(.message))]
+    Billing {
+        /// The base URL.
+        endpoint: String,
         /// The provider's words, scrubbed.
         message: String,
     },
@@ -225,6 +243,7 @@ impl Error {
             | Error::Cut { .. } => Class::Retry,
             Error::Auth { .. }
             | Error::BadRequest { .. }
+            | Error::Billing { .. }
             | Error::NotFound { .. }
             | Error::Redirect { .. }
             | Error::Garbage { .. }
@@ -232,6 +251,7 @@ impl Error {
             | Error::Denied { .. }
             | Error::Settings { .. }
             | Error::Malformed { .. } => Class::Fatal,
+            Error::TooLong { .. } => Class::TooLong,
             Error::Cancelled => Class::Cancelled,
         }
     }

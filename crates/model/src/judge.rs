@@ -120,8 +120,15 @@ impl Context<'_> {
     /// The answer's status is not 200. `body` is the beginning of its body.
     pub(crate) fn status(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> Error {
         let endpoint = self.name();
-        let message = self.scrub(&words_of(&String::from_utf8_lossy(body)));
+        let (code, words) = words_of(&String::from_utf8_lossy(body));
+        let message = self.scrub(&words);
         let retry_after = retry_after(headers);
+        if status == 413 || (matches!(status, 400 | 422) && is_too_long(&code, &words)) {
+            return Error::TooLong { endpoint, message };
+        }
+        if status == 402 || ((400..500).contains(&status) && is_unpaid(&code, &words)) {
+            return Error::Billing { endpoint, message };
+        }
         match status {
             401 | 403 => self.auth(status, message),
             404 => self.not_found(message),
@@ -187,6 +194,12 @@ impl Context<'_> {
             }
             Trouble::Provider { kind, message } => (kind, self.scrub(&message)),
         };
+        if is_too_long(&kind, &message) {
+            return Error::TooLong { endpoint, message };
+        }
+        if is_unpaid(&kind, &message) {
+            return Error::Billing { endpoint, message };
+        }
         match kind.as_str() {
             "overloaded_error" => Error::Overloaded {
                 endpoint,
@@ -201,14 +214,9 @@ impl Context<'_> {
             "authentication_error" | "invalid_api_key" => self.auth(401, message),
             "permission_error" => self.auth(403, message),
             "not_found_error" | "model_not_found" => self.not_found(message),
-            "invalid_request_error" | "context_length_exceeded" => Error::BadRequest {
+            "invalid_request_error" => Error::BadRequest {
                 endpoint,
                 status: 400,
-                message,
-            },
-            "request_too_large" => Error::BadRequest {
-                endpoint,
-                status: 413,
                 message,
             },
             _ => Error::Server {
@@ -232,21 +240,65 @@ fn innermost(e: &reqwest::Error) -> String {
     }
 }
 
-/// The message of an error envelope of either family, else the text itself.
-fn words_of(body: &str) -> String {
+/// Code and message of an error envelope of either family, else the text itself.
+fn words_of(body: &str) -> (String, String) {
     let Ok(json) = serde_json::from_str::<Value>(body) else {
-        return body.to_owned();
+        return (String::new(), body.to_owned());
     };
     let error = json.get("error").unwrap_or(&json);
     if let Some(text) = error.as_str() {
-        return text.to_owned();
+        return (String::new(), text.to_owned());
     }
-    let message = str_of(error, "message");
-    if message.is_empty() {
-        body.to_owned()
-    } else {
-        message.to_owned()
-    }
+    let code = match str_of(error, "code") {
+        "" => str_of(error, "type"),
+        code => code,
+    };
+    let message = match str_of(error, "message") {
+        "" => body,
+        message => message,
+    };
+    (code.to_owned(), message.to_owned())
+}
+
+/// How the providers of both dialects say that a request does not fit: by a code, or else in words.
+/// Anthropic has no code of its own for it; servers of the OpenAI dialect agree on neither.
+fn is_too_long(code: &str, words: &str) -> bool {
+    const CODES: [&str; 4] = [
+        "context_length_exceeded",
+        "exceed_context_size_error",
+        "request_too_large",
+        "model_context_window_exceeded",
+    ];
+    const WORDS: [&str; 8] = [
+        // Anthropic: "prompt is too long: 208310 tokens > 200000 maximum"
+        "prompt is too long",
+        // Anthropic: "input length and `max_tokens` exceed context limit: 178959 + 64000 > 200000"
+        "exceed context limit",
+        // OpenAI, vLLM: "This model's maximum context length is 16384 tokens. However, you requested …"
+        "maximum context length",
+        "context length exceeded",
+        // llama.cpp: "the request exceeds the available context size"
+        "available context size",
+        "exceeds the context window",
+        "exceed context window",
+        // Gemini behind the OpenAI dialect: "The input token count (…) exceeds the maximum number of …"
+        "exceeds the maximum number of tokens",
+    ];
+    let words = words.to_ascii_lowercase();
+    CODES.contains(&code) || WORDS.iter().any(|known| words.contains(known))
+}
+
+/// How providers say that nobody pays for the request. Waiting does not help, whatever the status.
+fn is_unpaid(code: &str, words: &str) -> bool {
+    const CODES: [&str; 3] = [
+        "billing_error",
+        "insufficient_quota",
+        "billing_hard_limit_reached",
+    ];
+    CODES.contains(&code)
+        || words
+            .to_ascii_lowercase()
+            .contains("credit balance is too low")
 }
 
 /// Seconds or milliseconds; the date form needs a clock and is rare with model providers.

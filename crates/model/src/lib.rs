@@ -13,16 +13,16 @@ mod judge;
 pub mod limits;
 mod openai_chat_request;
 mod openai_chat_stream;
+mod prices;
 mod request;
 mod sse;
 mod stream;
 mod transcript;
 
-pub use catalog::{
-    Catalog, CatalogError, Lifecycle, MaxTokensField, Model, ModelLimits, Prices, Quirks,
-};
+pub use catalog::{Catalog, CatalogError, Lifecycle, MaxTokensField, Model, ModelLimits, Quirks};
 pub use client::{Client, ClientConfig, Sink};
 pub use endpoint::{BaseUrl, BaseUrlError, Dialect, Endpoint, KeySource, Origin, Secret};
 pub use error::{Class, Error, Failure, Phase};
+pub use prices::{LongPrompt, Prices};
 pub use request::{Delta, Effort, Request, Thinking, ToolSpec};
 pub use transcript::{Block, Message, Reply, ResultBlock, Source, Stop, Usage, UserBlock};

@@ -43,6 +43,7 @@ pub(crate) fn body(
     for message in &request.messages {
         match message {
             Message::User(blocks) => user(blocks, &mut messages),
+            Message::System(texts) => system(texts, &mut messages),
             Message::Assistant(blocks) => messages.extend(assistant(blocks)),
         }
     }
@@ -68,6 +69,14 @@ fn effort(effort: Effort) -> &'static str {
         Effort::Medium => "medium",
         // the dialect has no step above
         Effort::High | Effort::Xhigh | Effort::Max => "high",
+    }
+}
+
+fn system(texts: &[String], messages: &mut Vec<Value>) {
+    let said = texts.iter().filter(|text| !text.is_empty());
+    let said = said.map(String::as_str).collect::<Vec<_>>().join("\n\n");
+    if !said.is_empty() {
+        messages.push(json!({"role": "system", "content": said}));
     }
 }
 

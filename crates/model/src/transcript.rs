@@ -12,6 +12,8 @@ use crate::Dialect;
 pub enum Message {
     /// What users, tools and the platform said.
     User(Vec<UserBlock>),
+    /// What the application says to the model beside its user: texts. Never first.
+    System(Vec<String>),
     /// What the model said, in its order.
     Assistant(Vec<Block>),
 }

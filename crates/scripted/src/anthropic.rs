@@ -40,11 +40,15 @@ pub(crate) fn turns(body: &Value) -> Vec<Turn> {
 }
 
 fn turn(message: &Value) -> Turn {
-    let assistant = message.get("role").is_some_and(|r| r == "assistant");
+    let role = message.get("role").and_then(Value::as_str);
     let mut turn = Turn {
-        assistant,
+        assistant: role == Some("assistant"),
         ..Turn::default()
     };
+    // What the application says is neither a script nor something to echo.
+    if role == Some("system") {
+        return turn;
+    }
     let content = message.get("content").unwrap_or(&Value::Null);
     turn.texts.extend(content.as_str().map(str::to_owned));
     for block in content.as_array().into_iter().flatten() {
@@ -78,6 +82,9 @@ fn quote(result: &Value) -> String {
         text
     }
 }
+
+/// How the API says that a request does not fit.
+pub(crate) const TOO_LONG: &str = "prompt is too long: 208310 tokens > 200000 maximum";
 
 /// The error envelope.
 pub(crate) fn error(kind: &str, message: &str) -> Value {

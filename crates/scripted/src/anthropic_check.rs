@@ -182,18 +182,16 @@ fn messages(messages: Option<&Value>, marks: &mut usize) -> Result<(), Refusal> 
     let messages = messages.ok_or_else(|| invalid("messages: at least one message is required"))?;
     let mut open: Vec<String> = Vec::new();
     let mut all_calls = BTreeSet::new();
+    let mut before = "";
     for (i, message) in messages.iter().enumerate() {
         let at = format!("messages.{i}");
-        let user = i % 2 == 0;
         let role = message
             .get("role")
             .and_then(Value::as_str)
             .unwrap_or_default();
-        if role != if user { "user" } else { "assistant" } {
-            return Err(invalid(format!(
-                "{at}: roles must alternate between \"user\" and \"assistant\", beginning with \"user\"; found {role:?}"
-            )));
-        }
+        order(&at, before, role)?;
+        before = role;
+        let user = role == "user";
         let blocks = match message.get("content") {
             Some(Value::String(text)) if !text.is_empty() => Vec::new(),
             Some(Value::Array(blocks)) if !blocks.is_empty() => blocks.iter().collect(),
@@ -209,6 +207,9 @@ fn messages(messages: Option<&Value>, marks: &mut usize) -> Result<(), Refusal> 
         }
         for (j, block) in blocks.iter().enumerate() {
             let at = format!("{at}.content.{j}");
+            if role == "system" && kind(block) != "text" {
+                return Err(invalid(format!("{at}: a system message holds text only")));
+            }
             content(block, &at, user)?;
             mark(block, &at, marks)?;
             if kind(block) == "tool_use" {
@@ -222,12 +223,34 @@ fn messages(messages: Option<&Value>, marks: &mut usize) -> Result<(), Refusal> 
             }
         }
     }
-    if messages.len() % 2 == 0 {
+    if before == "assistant" {
         return Err(invalid(
             "This model does not support assistant message prefill. The conversation must end with a user message.",
         ));
     }
     Ok(())
+}
+
+/// Roles alternate, beginning with the user's; a system message stands right after a user's and is last or
+/// right before the model's.
+fn order(at: &str, before: &str, role: &str) -> Result<(), Refusal> {
+    match (before, role) {
+        ("" | "assistant", "user") | ("user", "assistant" | "system") | ("system", "assistant") => {
+            Ok(())
+        }
+        ("", "system") => Err(invalid(format!(
+            "{at}: use the top-level 'system' parameter for the initial system prompt"
+        ))),
+        ("system", _) => Err(invalid(format!(
+            "{at}: role 'system' must precede an 'assistant' message or end the array"
+        ))),
+        (_, "system") => Err(invalid(format!(
+            "{at}: role 'system' must follow a 'user' message"
+        ))),
+        _ => Err(invalid(format!(
+            "{at}: roles must alternate between \"user\" and \"assistant\", beginning with \"user\"; found {role:?}"
+        ))),
+    }
 }
 
 /// Each call of the message before has its result here, first, and nothing else has one.

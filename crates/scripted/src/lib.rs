@@ -16,16 +16,27 @@
 //! | `{"stop": "max_tokens" \| "refusal" \| …}` | that stop reason, with `"text"` |
 //! | `{"error": 429, "retry_after": s}` | an HTTP error in the dialect's envelope |
 //! | `{"error_event": "overloaded_error"}` | an error inside the stream |
+//! | `{"too_long": true}` | HTTP 400 in the dialect's words for a request that does not fit |
 //! | `{"cut": true}` | half an answer, then the connection breaks |
 //! | `{"garbage": true}` | a stream that is not of the dialect |
 //! | `{"hang": true}` | nothing, until the client goes |
 //! | `{"wait": name}` | waits for `POST /_scripted/release/{name}`, then the same step's answer, or the next step's when it has none |
 //! | any text with `"wait_mid": name` | waits after the first piece |
 //!
-//! The five failing steps (`error` to `hang`) put no assistant message into the transcript, so they are
+//! | `{"window": n}` | no answer: every request of more than n tokens is refused as `too_long` |
+//! | any with `"on": "summary"` or `"on": "judge"` | answers requests of that kind, see below |
+//!
+//! The six failing steps (`error` to `hang`) put no assistant message into the transcript, so they are
 //! counted here: each happens once, `"times": n` times, or for ever with `"times": 0`, and then the script
 //! goes on. The count is kept for the dialect, the key and the user's and model's words up to the script:
 //! two sessions that say the very same share it, so give each its own words.
+//!
+//! Two kinds of request stand beside the conversation. One that ends in a text with `<summary>` and
+//! `</summary>` wants a summary, one whose only message is a JSON object with `user_messages` and `call`
+//! wants a judgement. They are answered by the steps with that `"on"`, each once (or `"times"`), then by a
+//! summary that says `SCRIPT-STEP: n` (so that the script goes on where it stood when it comes back quoted
+//! beside that mark) and by `unclear`. A conversation that comes as one text names its speakers in lines of
+//! their own, `[assistant]` among them.
 //!
 //! # Control
 //! `GET /_scripted/requests` (a bounded log), `GET /_scripted/stats` (tokens, prefix breaks, who waits),

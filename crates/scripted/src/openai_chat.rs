@@ -88,6 +88,9 @@ fn texts(message: &Value) -> Vec<String> {
     }
 }
 
+/// How the API says that a request does not fit; its code is `context_length_exceeded`.
+pub(crate) const TOO_LONG: &str = "This model's maximum context length is 200000 tokens. However, your messages resulted in 208310 tokens. Please reduce the length of the messages.";
+
 /// The error envelope.
 pub(crate) fn error(status: u16, code: Option<&str>, message: &str) -> Value {
     let kind = match status {

@@ -23,6 +23,16 @@ pub(crate) struct Call {
     pub(crate) input: Map<String, Value>,
 }
 
+/// What a request is for, when it is not one for the next word of the conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Aside {
+    /// It asks for a summary of the conversation.
+    Summary,
+    /// It asks whether a call may run.
+    Judge,
+}
+
 /// One step of a script, as written.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -45,12 +55,25 @@ pub(crate) struct Step {
     pub(crate) garbage: bool,
     pub(crate) hang: bool,
     pub(crate) times: Option<u32>,
+    pub(crate) too_long: bool,
+    pub(crate) on: Option<Aside>,
+    pub(crate) window: Option<u64>,
 }
 
 impl Step {
     /// Whether it leaves no assistant message behind.
     pub(crate) fn fails(&self) -> bool {
-        self.error.is_some() || self.error_event.is_some() || self.cut || self.garbage || self.hang
+        self.error.is_some()
+            || self.error_event.is_some()
+            || self.cut
+            || self.garbage
+            || self.hang
+            || self.too_long
+    }
+
+    /// Whether it answers no word of the conversation.
+    pub(crate) fn is_beside(&self) -> bool {
+        self.on.is_some() || self.window.is_some()
     }
 
     /// Whether it only waits.
@@ -84,7 +107,7 @@ impl Step {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Script {
     pub(crate) steps: Vec<Step>,
-    /// Assistant messages since the script was given.
+    /// Assistant messages since the script was given, those before a summary included.
     pub(crate) answered: usize,
     /// Index of the message that holds it.
     pub(crate) given_at: usize,
@@ -96,12 +119,7 @@ pub(crate) struct Script {
 /// A text that begins like a script and is none, in words for the author of the test.
 pub(crate) fn find(turns: &[Turn]) -> Result<Option<Script>, String> {
     for (given_at, turn) in turns.iter().enumerate().rev().filter(|(_, t)| !t.assistant) {
-        let Some(text) = turn
-            .texts
-            .iter()
-            .rev()
-            .find_map(|t| t.split_once("SCRIPT:").map(|(_, s)| s))
-        else {
+        let Some((text, done)) = turn.texts.iter().rev().find_map(|t| given(t)) else {
             continue;
         };
         let mut read = serde_json::Deserializer::from_str(text).into_iter::<Vec<Step>>();
@@ -118,7 +136,8 @@ pub(crate) fn find(turns: &[Turn]) -> Result<Option<Script>, String> {
             .iter()
             .skip(given_at + 1)
             .filter(|t| t.assistant)
-            .count();
+            .count()
+            + done;
         return Ok(Some(Script {
             steps,
             answered,
@@ -128,9 +147,72 @@ pub(crate) fn find(turns: &[Turn]) -> Result<Option<Script>, String> {
     Ok(None)
 }
 
+/// What follows the mark of a script in a text, and how many of its steps are done: none, except where a
+/// summary says so, or where the conversation itself stands in the text.
+fn given(text: &str) -> Option<(&str, usize)> {
+    let Some((_, mark)) = text.split_once("SCRIPT-STEP:") else {
+        let (_, script) = text.split_once("SCRIPT:")?;
+        return Some((script, replies(script)));
+    };
+    let digits = mark.trim_start();
+    let end = digits.find(|c: char| !c.is_ascii_digit());
+    let done: usize = digits.get(..end.unwrap_or(digits.len()))?.parse().ok()?;
+    // A summary quotes several messages: the last script is the one in force.
+    let (_, script) = text.rsplit_once("SCRIPT:")?;
+    Some((script, done + replies(script)))
+}
+
+/// The model's words in a conversation that comes as one text.
+fn replies(text: &str) -> usize {
+    text.lines().filter(|line| *line == "[assistant]").count()
+}
+
+/// What a request is for, by how it is worded: one that ends in a text about a `<summary>` wants one, one
+/// that is a JSON object with `user_messages` and `call` wants a judgement.
+pub(crate) fn aside(turns: &[Turn]) -> Option<Aside> {
+    let last = turns.iter().rev().find_map(|t| t.texts.last())?;
+    if judged(turns).is_some() {
+        Some(Aside::Judge)
+    } else if last.contains("<summary>") && last.contains("</summary>") {
+        Some(Aside::Summary)
+    } else {
+        None
+    }
+}
+
+/// What the user said, as a request for a judgement quotes it.
+pub(crate) fn judged(turns: &[Turn]) -> Option<Vec<Turn>> {
+    #[derive(Deserialize)]
+    struct Asked {
+        user_messages: Vec<String>,
+        #[serde(rename = "call")]
+        _call: serde::de::IgnoredAny,
+    }
+    let [turn] = turns else { return None };
+    let asked: Asked = serde_json::from_str(turn.texts.last()?).ok()?;
+    let said = asked.user_messages.into_iter().map(|text| Turn {
+        texts: vec![text],
+        ..Turn::default()
+    });
+    Some(said.collect())
+}
+
+/// The answer to an aside that no step of the script has.
+pub(crate) fn default_aside(aside: Aside, answered: usize) -> Step {
+    Step::saying(match aside {
+        Aside::Judge => "unclear".to_owned(),
+        Aside::Summary => format!(
+            "<summary>The conversation so far, in short. SCRIPT-STEP: {answered}</summary>\n<open>Nothing is open.</open>"
+        ),
+    })
+}
+
 /// The answer when nobody gave a script.
 pub(crate) fn default_step(turns: &[Turn]) -> Step {
-    let last = turns.iter().rev().find(|t| !t.assistant);
+    let last = turns
+        .iter()
+        .rev()
+        .find(|t| !t.assistant && !(t.texts.is_empty() && t.results.is_empty()));
     let said = last.map(|t| t.texts.join("\n")).unwrap_or_default();
     if said.is_empty() {
         Step::saying("Done.")
@@ -142,7 +224,9 @@ pub(crate) fn default_step(turns: &[Turn]) -> Step {
 /// The results that `echo_results` quotes.
 pub(crate) fn results(turns: &[Turn]) -> String {
     turns
-        .last()
+        .iter()
+        .rev()
+        .find(|t| !(t.texts.is_empty() && t.results.is_empty()))
         .map(|t| t.results.join("\n"))
         .unwrap_or_default()
 }

@@ -246,8 +246,9 @@ fn admit(
             )
         }
     };
+    let size = crate::prefix::tokens_of(bytes.len());
     let planned = state
-        .plan(&format!("{dialect:?} {key}"), &turns)
+        .plan(&format!("{dialect:?} {key}"), &turns, size)
         .map_err(invalid)?;
     Ok(Admitted {
         key,
@@ -282,12 +283,10 @@ async fn answer(state: &Arc<State>, dialect: Dialect, index: u64, admitted: Admi
         );
     }
     if let Some(status) = step.error {
-        let words = format!("The script answers {status}.");
-        let envelope = match dialect {
-            Dialect::Anthropic => anthropic::error(anthropic::error_kind(status), &words),
-            Dialect::Chat => openai_chat::error(status, None, &words),
-        };
-        return pump::json(status, step.retry_after, &envelope);
+        return failed(dialect, status, step.retry_after);
+    }
+    if step.too_long {
+        return too_long(dialect);
     }
     if step.garbage {
         let bytes =
@@ -322,6 +321,26 @@ async fn answer(state: &Arc<State>, dialect: Dialect, index: u64, admitted: Admi
             pump::stream(state, &step, frames)
         }
     }
+}
+
+fn failed(dialect: Dialect, status: u16, retry_after: Option<u64>) -> Response {
+    let words = format!("The script answers {status}.");
+    let envelope = match dialect {
+        Dialect::Anthropic => anthropic::error(anthropic::error_kind(status), &words),
+        Dialect::Chat => openai_chat::error(status, None, &words),
+    };
+    pump::json(status, retry_after, &envelope)
+}
+
+/// The request does not fit, in the dialect's own words.
+fn too_long(dialect: Dialect) -> Response {
+    let envelope = match dialect {
+        Dialect::Anthropic => anthropic::error("invalid_request_error", anthropic::TOO_LONG),
+        Dialect::Chat => {
+            openai_chat::error(400, Some("context_length_exceeded"), openai_chat::TOO_LONG)
+        }
+    };
+    pump::json(400, None, &envelope)
 }
 
 fn stream_frames(

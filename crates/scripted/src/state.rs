@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::limits::{LOG_BYTES, LOG_ENTRIES, NAMES};
 use crate::prefix::{Ledger, Prompt, Stats, Tokens};
-use crate::script::{Script, Step, Turn, default_step, find};
+use crate::script::{Aside, Script, Step, Turn, aside, default_aside, default_step, find, judged};
 
 /// One request as it came.
 #[derive(Clone, Debug, Serialize)]
@@ -120,18 +120,28 @@ impl State {
         tokens
     }
 
-    /// The step that answers this conversation of `who` (dialect and key) now. A failing step that has not happened often enough is
-    /// counted here and chosen; the others that leave no message behind are passed over.
-    pub(crate) fn plan(&self, who: &str, turns: &[Turn]) -> Result<Planned, String> {
+    /// The step that answers this conversation of `who` (dialect and key) now. A failing step that has not
+    /// happened often enough is counted here and chosen; the others that leave no message behind are passed
+    /// over. `size` is the request's, in tokens.
+    pub(crate) fn plan(&self, who: &str, turns: &[Turn], size: u64) -> Result<Planned, String> {
+        if let Some(aside) = aside(turns) {
+            return self.plan_aside(who, turns, aside, size);
+        }
         let Some(script) = find(turns)? else {
             return Ok(Planned {
                 gates: Vec::new(),
                 step: default_step(turns),
             });
         };
+        if let Some(refused) = outgrown(&script, size) {
+            return Ok(refused);
+        }
         let mut gates = Vec::new();
         let mut answered = script.answered;
         for (number, step) in script.steps.iter().enumerate() {
+            if step.is_beside() {
+                continue;
+            }
             if step.only_waits() {
                 if answered == 0 {
                     gates.extend(step.wait.clone());
@@ -157,6 +167,42 @@ impl State {
         Ok(Planned {
             gates,
             step: Step::saying("Done."),
+        })
+    }
+
+    /// The step that answers a request beside the conversation: the first of its kind that has not
+    /// happened often enough.
+    fn plan_aside(
+        &self,
+        who: &str,
+        turns: &[Turn],
+        aside: Aside,
+        size: u64,
+    ) -> Result<Planned, String> {
+        let quoted = judged(turns);
+        let turns = quoted.as_deref().unwrap_or(turns);
+        let Some(script) = find(turns)? else {
+            return Ok(Planned {
+                gates: Vec::new(),
+                step: default_aside(aside, 0),
+            });
+        };
+        if let Some(refused) = outgrown(&script, size) {
+            return Ok(refused);
+        }
+        let mut steps = script.steps.iter().enumerate();
+        let chosen = steps.find(|(number, step)| {
+            step.on == Some(aside) && self.happens(who, turns, &script, *number, step)
+        });
+        Ok(match chosen {
+            Some((_, step)) => Planned {
+                gates: step.wait.clone().into_iter().collect(),
+                step: step.clone(),
+            },
+            None => Planned {
+                gates: Vec::new(),
+                step: default_aside(aside, script.answered),
+            },
         })
     }
 
@@ -222,6 +268,18 @@ impl State {
     pub(crate) fn requests(&self) -> Vec<Recorded> {
         self.lock().log.iter().cloned().collect()
     }
+}
+
+/// The refusal of a request that the script's window cannot hold.
+fn outgrown(script: &Script, size: u64) -> Option<Planned> {
+    let window = script.steps.iter().find_map(|step| step.window)?;
+    (size > window).then(|| Planned {
+        gates: Vec::new(),
+        step: Step {
+            too_long: true,
+            ..Step::default()
+        },
+    })
 }
 
 struct Waiting<'a> {

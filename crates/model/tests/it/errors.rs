@@ -49,7 +49,8 @@ async fn statuses_become_classes() {
             (404, Class::Fatal),
             (408, Class::Retry),
             (409, Class::Retry),
-            (413, Class::Fatal),
+            (413, Class::TooLong),
+            (402, Class::Fatal),
             (429, Class::Retry),
             (500, Class::Retry),
             (502, Class::Retry),
@@ -63,6 +64,8 @@ async fn statuses_become_classes() {
                 429 => matches!(failure.error, Error::RateLimited { .. }),
                 529 => matches!(failure.error, Error::Overloaded { .. }),
                 404 => matches!(failure.error, Error::NotFound { .. }),
+                402 => matches!(failure.error, Error::Billing { .. }),
+                413 => matches!(failure.error, Error::TooLong { .. }),
                 408 | 409 | 500 | 502 => {
                     matches!(failure.error, Error::Server { status: Some(s), .. } if s == status)
                 }
@@ -385,4 +388,52 @@ async fn what_looks_like_a_secret_header_is_scrubbed_and_ordinary_words_are_not(
         .unwrap_err()
         .to_string();
     assert!(words.contains("token [removed] of team blue"), "{words}");
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_fit_is_told_from_a_bad_one() {
+    let server = scripted().await;
+    for dialect in BOTH {
+        let ep = endpoint(dialect, &server.base_url());
+        let asked = request(vec![script(json!([{"too_long": true}]))]);
+        let failure = ask(&ep, &asked).await.unwrap_err();
+        assert!(
+            matches!(failure.error, Error::TooLong { .. }),
+            "{dialect:?}: {:?}",
+            failure.error
+        );
+        assert_eq!(failure.error.class(), Class::TooLong);
+    }
+}
+
+#[tokio::test]
+async fn servers_of_the_dialect_say_in_many_words_that_a_request_does_not_fit_or_is_not_paid() {
+    let long = [
+        r#"{"error":{"code":400,"message":"the request exceeds the available context size, try increasing it","type":"exceed_context_size_error"}}"#,
+        r#"{"object":"error","message":"This model's maximum context length is 16384 tokens. However, you requested 122946 tokens","code":400}"#,
+        r#"{"type":"error","error":{"type":"invalid_request_error","message":"input length and `max_tokens` exceed context limit: 178959 + 64000 > 200000"}}"#,
+    ];
+    let unpaid = [
+        r#"{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low to access the API."}}"#,
+        r#"{"error":{"message":"You exceeded your current quota","type":"insufficient_quota","code":"insufficient_quota"}}"#,
+    ];
+    let answer = |status: u16, body: &str| {
+        let length = body.len();
+        format!(
+            "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        )
+    };
+    for body in long {
+        let raw = Raw::start(answer(400, body), false).await;
+        let ep = endpoint(Dialect::OpenAiChat, &raw.url());
+        let failure = ask(&ep, &request(vec![text("hi")])).await.unwrap_err();
+        assert_eq!(failure.error.class(), Class::TooLong, "{failure}");
+    }
+    for body in unpaid {
+        let raw = Raw::start(answer(429, body), false).await;
+        let ep = endpoint(Dialect::OpenAiChat, &raw.url());
+        let failure = ask(&ep, &request(vec![text("hi")])).await.unwrap_err();
+        assert!(matches!(failure.error, Error::Billing { .. }), "{failure}");
+        assert_eq!(failure.error.class(), Class::Fatal);
+    }
 }

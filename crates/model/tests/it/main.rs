@@ -10,6 +10,7 @@ mod fixture;
 mod openai;
 mod prefix;
 mod raw;
+mod system;
 
 #[test]
 fn every_file_of_this_folder_is_listed() {

@@ -126,3 +126,63 @@ async fn shutdown_ends_those_who_hang() {
     });
     assert!(answer.map_or(true, |a| a.status() == 503));
 }
+
+#[tokio::test]
+async fn a_request_that_does_not_fit_is_refused_in_the_dialects_words() {
+    let talk = Talk::start().await;
+    let messages = json!([user(
+        r#"SCRIPT: [{"too_long": true}, {"text": "now it fits"}]"#
+    )]);
+    let (status, body) = talk.messages(messages.clone()).await;
+    assert_eq!(
+        (status, &body["error"]["type"]),
+        (400, &json!("invalid_request_error"))
+    );
+    assert!(
+        body["error"]["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("prompt is too long")
+    );
+    assert_eq!(talk.said(messages).await, "now it fits");
+
+    let small = json!([user(&format!(
+        r#"{} SCRIPT: [{{"window": 100}}, {{"text": "in"}}]"#,
+        "x".repeat(800)
+    ))]);
+    let (status, body) = talk.messages(small).await;
+    assert_eq!(status, 400, "{body}");
+    let fits = json!([user(r#"SCRIPT: [{"window": 100}, {"text": "in"}]"#)]);
+    assert_eq!(talk.said(fits).await, "in");
+}
+
+#[tokio::test]
+async fn a_summary_says_where_the_script_stands() {
+    let talk = Talk::start().await;
+    let script =
+        user(r#"SCRIPT: [{"text": "one"}, {"on": "summary", "text": "mine"}, {"text": "two"}]"#);
+    let wanted = user("Write it between <summary> and </summary>.");
+    let asked = json!([script, assistant("one"), wanted]);
+    assert_eq!(talk.said(asked.clone()).await, "mine");
+    let summary = talk.said(asked).await;
+    assert!(summary.contains("SCRIPT-STEP: 1"), "{summary}");
+    let quoted = r#"SCRIPT-STEP: 1. You were told: SCRIPT: [{"text": "one"}, {"text": "two"}]"#;
+    assert_eq!(talk.said(json!([user(quoted)])).await, "two");
+}
+
+#[tokio::test]
+async fn a_judge_is_asked_with_the_users_words_and_the_call() {
+    let talk = Talk::start().await;
+    let ask = |words: &str| {
+        let asked = json!({"user_messages": [words], "call": {"tool": "bash", "input": {}}});
+        json!([user(&asked.to_string())])
+    };
+    let script = r#"SCRIPT: [{"tool": "bash"}, {"on": "judge", "text": "allow"}]"#;
+    assert_eq!(talk.said(ask(script)).await, "allow");
+    assert_eq!(
+        talk.said(ask(script)).await,
+        "unclear",
+        "the step has happened"
+    );
+    assert_eq!(talk.said(ask("no script")).await, "unclear");
+}

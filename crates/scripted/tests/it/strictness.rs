@@ -8,6 +8,10 @@ fn call(id: &str) -> Value {
     json!({"role": "assistant", "content": [{"type": "tool_use", "id": id, "name": "bash", "input": {}}]})
 }
 
+fn system(text: &str) -> Value {
+    json!({"role": "system", "content": text})
+}
+
 fn result(id: &str) -> Value {
     json!({"type": "tool_result", "tool_use_id": id, "content": "ok"})
 }
@@ -21,6 +25,19 @@ async fn malformed_conversations_are_refused() {
         (json!([assistant("hi")]), "roles must alternate"),
         (json!([user("a"), user("b")]), "roles must alternate"),
         (json!([user("a"), assistant("b")]), "prefill"),
+        (json!([system("s")]), "top-level 'system'"),
+        (
+            json!([user("a"), assistant("b"), system("s")]),
+            "must follow a 'user'",
+        ),
+        (
+            json!([user("a"), system("s"), user("b")]),
+            "must precede an 'assistant'",
+        ),
+        (
+            json!([user("a"), system("s"), system("t")]),
+            "must precede an 'assistant'",
+        ),
         (json!([user("")]), "non-empty content"),
         (
             block(json!({"type": "text", "text": ""})),

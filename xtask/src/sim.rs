@@ -107,8 +107,7 @@ fn recorded() -> anyhow::Result<u64> {
 }
 
 fn append(figures: &str, good: bool) -> anyhow::Result<()> {
-    let commit = command("git", &["describe", "--always", "--dirty"]).output()?;
-    let commit = String::from_utf8_lossy(&commit.stdout).trim().to_owned();
+    let commit = commit()?;
     let path = root().join(PAGE);
     let text = std::fs::read_to_string(&path)?;
     let mut file = std::fs::OpenOptions::new().append(true).open(&path)?;
@@ -118,4 +117,20 @@ fn append(figures: &str, good: bool) -> anyhow::Result<()> {
     let result = if good { "ok" } else { "failed" };
     writeln!(file, "| {commit} | {figures} | {result} |")?;
     Ok(())
+}
+
+/// The commit that last changed the core, and whether it has changed since.
+fn commit() -> anyhow::Result<String> {
+    let git = |words: &[&str]| -> anyhow::Result<String> {
+        let output = command("git", words).output().context("cannot start git")?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let commit = git(&["log", "-1", "--format=%h", "--", "crates/session"])?;
+    let changed = git(&["status", "--porcelain", "--", "crates/session"])?;
+    let mark = if changed.is_empty() {
+        ""
+    } else {
+        " and changes"
+    };
+    Ok(format!("{commit}{mark}"))
 }

@@ -338,16 +338,32 @@ fn a_tool_the_session_does_not_have_is_denied_with_a_result() {
 #[test]
 fn a_turn_cannot_loop_for_ever() {
     let mut world = running_on("go");
-    let mut step = world.step;
-    for _ in 0..=session::limits::TOOL_ROUNDS {
-        if step == Step::Rest {
-            break;
-        }
+    for _ in 0..session::limits::TOOL_ROUNDS {
         let reply = world.reply(None, &["unknown"]);
-        step = world.report(reply);
+        assert!(matches!(world.report(reply), Step::Request { .. }));
     }
-    assert_eq!(step, Step::Rest);
-    assert!(world.kinds().contains(&"session.error"));
+    let reply = world.reply(None, &["bash", "ask"]);
+    assert_eq!(world.report(reply), Step::Rest);
+    let last = world.kinds_from(world.log.len() - 6);
+    let expected = [
+        &["agent.tool_result", "agent.tool_result", "session.error"][..],
+        &IDLE[..],
+    ]
+    .concat();
+    assert_eq!(last, expected);
+    assert!(world.blocked().is_empty());
+}
+
+#[test]
+fn a_reply_alone_does_not_forgive_the_losses_before_it() {
+    let mut world = running_on("go");
+    for _ in 0..session::limits::RECOVERIES {
+        world.claim().unwrap();
+        let reply = world.reply(None, &["unknown"]);
+        world.report(reply);
+    }
+    assert_eq!(world.claim(), Ok(Step::Rest));
+    assert_eq!(world.count("session.error"), 1);
 }
 
 #[test]

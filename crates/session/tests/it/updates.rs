@@ -3,7 +3,7 @@
 use contract::event::Body;
 use contract::patch::Patch;
 use session::input::AgentChange;
-use session::policy::ToolRule;
+use session::policy::{ToolRule, ToolRules};
 use session::{Command, Decision, Input, Phase, Refused, Status, Step, Update, UserEvent, Webhook};
 
 use crate::world::{
@@ -226,6 +226,41 @@ fn each_webhook_has_its_cause() {
         "session.deleted",
     ];
     assert_eq!(names, expected);
+}
+
+/// The rules of the platform's toolset with `default` for all, `bash` under `bash`, and a custom tool.
+fn rules_of(default: serde_json::Value, bash: serde_json::Value) -> ToolRules {
+    let tools = serde_json::json!([
+        {"type": "agent_toolset_20260401", "default_config": default, "configs": [bash]},
+        {"type": "custom", "name": "ask", "description": "asks", "input_schema": {"type": "object"}},
+        {"type": "mcp_toolset", "mcp_server_name": "s", "configs": [], "default_config": default},
+    ]);
+    ToolRules::of(&serde_json::from_value::<Vec<_>>(tools).unwrap())
+}
+
+#[test]
+fn an_agents_tools_become_one_rule_each() {
+    let config = |enabled: bool, policy: &str| {
+        serde_json::json!({
+            "name": "bash", "type": "bash", "enabled": enabled, "permission_policy": {"type": policy},
+        })
+    };
+    let cases = [
+        ("always_allow", ToolRule::Allow),
+        ("always_ask", ToolRule::Ask),
+        ("auto", ToolRule::Auto),
+    ];
+    for (policy, rule) in cases {
+        let default = serde_json::json!({"enabled": true, "permission_policy": {"type": policy}});
+        let rules = rules_of(default, config(false, "always_allow"));
+        let expected = ["edit", "glob", "grep", "read", "write"].map(|name| (name, rule));
+        let expected = std::iter::once(("ask", ToolRule::Custom)).chain(expected);
+        let found = rules.0.iter().map(|(name, rule)| (name.as_str(), *rule));
+        assert!(found.eq(expected), "{rules:?}");
+        let default = serde_json::json!({"enabled": false, "permission_policy": {"type": "auto"}});
+        let rules = rules_of(default, config(true, policy));
+        assert_eq!((rules.0.len(), rules.0.get("bash")), (2, Some(&rule)));
+    }
 }
 
 #[test]

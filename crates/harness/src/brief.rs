@@ -1,5 +1,7 @@
-//! What a harness is told about the session it runs. Fixed for the length of a session, so that the
-//! prefix sent to the model never changes.
+//! What a harness is told about the session it runs. Fixed for the length of a turn, and for the whole
+//! session unless its tools are updated, so that the prefix sent to the model does not change.
+
+use std::collections::BTreeSet;
 
 use model::{Effort, ToolSpec};
 
@@ -12,6 +14,8 @@ pub struct Brief {
     pub effort: Option<Effort>,
     /// Most tokens of one reply.
     pub max_tokens: u32,
+    /// The model's window: input and output of one request together, in tokens.
+    pub max_input_tokens: u32,
     /// The agent's own system prompt.
     pub system: Option<String>,
     /// What the operator adds to every session's prompt.
@@ -20,6 +24,8 @@ pub struct Brief {
     pub builtin: Vec<BuiltinTool>,
     /// Tools that the client answers.
     pub custom: Vec<ToolSpec>,
+    /// The tools whose calls are put before a judge (policy `auto`).
+    pub judged: BTreeSet<String>,
     /// The environment's network policy.
     pub networking: Networking,
     /// The day the session was created, `YYYY-MM-DD`: a prompt that named today would lose its cache at

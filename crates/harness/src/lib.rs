@@ -7,14 +7,17 @@
 //! back until it has come.
 #![forbid(unsafe_code)]
 
+mod bill;
 pub mod brief;
 pub mod causes;
+pub mod judge;
+mod limits;
 pub mod native;
 pub mod plane;
 
 use async_trait::async_trait;
 pub use brief::{Brief, BuiltinTool, Networking};
-pub use plane::{Entry, EntryBody, Plane, PlaneError, Preview, Taken};
+pub use plane::{Entry, EntryBody, Plane, PlaneError, Preview, Spent, Taken};
 pub use session::{Fact, Step};
 
 /// One way to run a turn.

@@ -1,14 +1,15 @@
 //! What a harness may ask of the session plane. The plane owns the session; a harness only works for it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use contract::content::Block;
 use contract::ids::EventId;
-use model::Endpoint;
+use model::{Endpoint, Usage};
 use sandbox::Sandbox;
 use serde_json::value::RawValue;
-use session::{Fact, Step};
+use session::{Cost, Fact, Step};
 use tokio_util::sync::CancellationToken;
 
 use crate::brief::Brief;
@@ -89,6 +90,17 @@ pub enum Preview {
     },
 }
 
+/// What a harness spends time on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spent {
+    /// A model request, to its end.
+    Model,
+    /// A tool call, to its result.
+    Tool,
+    /// The judgements of one reply.
+    Judge,
+}
+
 /// Why a run cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaneError {
@@ -114,6 +126,12 @@ pub trait Plane: Send + Sync {
 
     /// Where its model requests go.
     fn endpoint(&self) -> &Endpoint;
+
+    /// What `usage` of the session's model costs at its list price; none if it has none.
+    fn price(&self, usage: &Usage) -> Option<Cost>;
+
+    /// Notes that `took` was just spent on something: it goes into the timeline with the next fact.
+    fn spent(&self, on: Spent, took: Duration);
 
     /// The transcript so far, in log order.
     ///

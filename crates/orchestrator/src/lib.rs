@@ -22,6 +22,7 @@ use harness::Harness;
 use harness::causes::chain;
 use model::{Catalog, Endpoint};
 use sandbox::Provider;
+use session::Generation;
 use store::Store;
 use store::runs::Holder;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -42,6 +43,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// Shortest pause before something is looked at again.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 
+/// Shortest pause after a table of runs that could not be read.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
 /// How often sandboxes are looked over for idleness.
 const REAP_EVERY: Duration = Duration::from_secs(30);
 
@@ -54,6 +58,13 @@ pub struct Config {
     pub sandbox_idle: Duration,
     /// What the operator adds to every session's system prompt.
     pub operator_prompt: Option<String>,
+    /// How long a claim holds unless it is renewed; then anybody may take the turn over.
+    pub lease: Duration,
+    /// How often the leases of all running turns are renewed, in one commit; none if nothing runs.
+    pub renew_every: Duration,
+    /// Whether no other process uses the store: then whatever an earlier one held is taken up at the
+    /// start, without waiting for the end of its leases.
+    pub alone: bool,
 }
 
 impl Default for Config {
@@ -62,6 +73,9 @@ impl Default for Config {
             turns: 1_000,
             sandbox_idle: Duration::from_secs(600),
             operator_prompt: None,
+            lease: Duration::from_secs(30),
+            renew_every: Duration::from_secs(10),
+            alone: true,
         }
     }
 }
@@ -141,15 +155,20 @@ impl Orchestrator {
     /// The store cannot be read at the start.
     pub async fn run(&self) -> Result<(), store::Error> {
         let inner = &self.0;
-        let left = inner
-            .store
-            .requeue_all(inner.holder.clone(), store::clock::now())
-            .await?;
-        if left > 0 {
-            tracing::info!(runs = left, "taking up turns that an earlier process left");
+        if inner.config.alone {
+            let now = store::clock::now();
+            let left = inner.store.requeue_all(inner.holder.clone(), now).await?;
+            if left > 0 {
+                tracing::info!(runs = left, "taking up turns that an earlier process left");
+            }
         }
         // Apart: a sandbox that is slow to stop must hold up no turn and no interrupt.
-        tokio::join!(self.turns(), self.interrupts(), self.housekeeping());
+        tokio::join!(
+            self.turns(),
+            self.interrupts(),
+            self.renewals(),
+            self.housekeeping()
+        );
         Ok(())
     }
 
@@ -200,6 +219,31 @@ impl Orchestrator {
                 if !self.interrupt(session).await {
                     unread.insert(session);
                 }
+            }
+        }
+    }
+
+    /// Renews the leases of all running turns, until those have been given up. A turn whose lease somebody
+    /// else has taken ends at once; the store would refuse what it reports in any case.
+    async fn renewals(&self) {
+        let inner = &self.0;
+        loop {
+            tokio::select! {
+                () = inner.stopping.cancelled() => return,
+                () = tokio::time::sleep(inner.config.renew_every) => {}
+            }
+            let held = inner.held();
+            if held.is_empty() {
+                continue;
+            }
+            let (holder, now) = (inner.holder.clone(), store::clock::now());
+            let renewed = inner
+                .store
+                .renew_all(holder, held.clone(), inner.config.lease, now);
+            match renewed.await {
+                Ok(lost) => inner.lose(&held, &lost),
+                // Until the lease ends there is time to try again; after that the store decides.
+                Err(error) => tracing::error!(error = %chain(&error), "leases not renewed"),
             }
         }
     }
@@ -257,10 +301,13 @@ impl Orchestrator {
         let due = match inner.store.due_runs(CLAIM_BATCH, store::clock::now()).await {
             Ok(due) => due,
             Err(error) => {
-                tracing::error!(error = %error, "due runs cannot be read");
+                tracing::error!(error = %chain(&error), "due runs cannot be read");
+                tokio::time::sleep(AFTER_FAILURE).await;
+                inner.again.notify_one();
                 return;
             }
         };
+        let mut more = false;
         let full = due.len() == CLAIM_BATCH as usize;
         for run in due {
             let Ok(permit) = inner.turns.clone().try_acquire_owned() else {
@@ -275,11 +322,13 @@ impl Orchestrator {
                 session: run.session,
                 permit: Some(permit),
             };
+            more = full;
             inner
                 .tasks
                 .spawn(async move { run::turn(&ends.inner, run.session, active).await });
         }
-        if full {
+        // A batch of nothing but our own late leases would be read again and again.
+        if more {
             inner.again.notify_one();
         }
     }
@@ -331,6 +380,27 @@ impl Orchestrator {
 }
 
 impl Inner {
+    /// The turns that run under a lease, and which.
+    fn held(&self) -> Vec<(SessionId, Generation)> {
+        let active = self.active();
+        let held = active
+            .iter()
+            .map(|(id, active)| Some((*id, active.held()?)));
+        held.flatten().collect()
+    }
+
+    /// Ends the turns whose lease is gone, unless they have ended, or begun anew, since it was asked for.
+    fn lose(&self, held: &[(SessionId, Generation)], lost: &[SessionId]) {
+        for (session, generation) in held.iter().filter(|(id, _)| lost.contains(id)) {
+            if let Some(active) = self.active().get(session)
+                && active.held() == Some(*generation)
+            {
+                tracing::warn!(session_id = %session, "the lease of a turn is gone");
+                active.lose();
+            }
+        }
+    }
+
     fn active(&self) -> MutexGuard<'_, HashMap<SessionId, Active>> {
         // The map is whole between any two statements: a panic elsewhere does not spoil it.
         self.active.lock().unwrap_or_else(PoisonError::into_inner)

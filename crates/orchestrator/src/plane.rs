@@ -1,23 +1,28 @@
 //! The session plane as one run sees it: facts go to the store under the run's generation, previews to
 //! the feed, tool calls to the session's sandbox.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use contract::agent::SessionAgent;
 use contract::content::Block;
 use contract::environment::{Config, EnvironmentDefinition, Networking as Policy};
-use contract::ids::{EventId, ThreadId};
-use harness::{Brief, Entry, EntryBody, Fact, Networking, Plane, PlaneError, Preview, Taken};
-use model::Endpoint;
+use contract::ids::{EventId, SessionId, ThreadId};
+use contract::time::Micros;
+use harness::{
+    Brief, Entry, EntryBody, Fact, Networking, Plane, PlaneError, Preview, Spent, Taken,
+};
+use model::{Endpoint, Usage};
 use sandbox::Sandbox;
 use serde::Deserialize;
 use serde_json::json;
-use serde_json::value::RawValue;
-use session::{Generation, Input, Pace};
+use serde_json::value::{RawValue, to_raw_value};
+use session::{Cost, Generation, Input, Pace};
 use store::SubmitError;
 use store::feed::PreviewKind;
 use store::sessions::{Committed, Scope, SessionRow};
+use store::timeline::{Beside, Binding, Mark};
 use tokio_util::sync::CancellationToken;
 
 use crate::Inner;
@@ -26,7 +31,7 @@ use crate::active::Active;
 /// One run's view of its session.
 pub(crate) struct SessionPlane {
     inner: Arc<Inner>,
-    session: contract::ids::SessionId,
+    session: SessionId,
     thread: ThreadId,
     generation: Generation,
     /// Where the transcript starts: the last compaction.
@@ -34,6 +39,8 @@ pub(crate) struct SessionPlane {
     brief: Brief,
     endpoint: Option<Endpoint>,
     active: Active,
+    /// What is stored along with the next fact.
+    beside: Mutex<Beside>,
 }
 
 impl SessionPlane {
@@ -60,12 +67,18 @@ impl SessionPlane {
         let agent: SessionAgent = read(&row.agent, "agent snapshot")?;
         let brief = crate::brief::brief(
             &agent,
+            &claimed.state.primary.rules,
             row.created_at,
             networking(&row.environment)?,
             &inner.catalog,
             inner.config.operator_prompt.clone(),
         );
+        let beside = Beside {
+            binding: Some(binding(&inner, row.id, inner.sandboxes.runs(row.id))?),
+            ..Beside::default()
+        };
         Ok(Self {
+            beside: Mutex::new(beside),
             session: row.id,
             thread: claimed.state.primary.id,
             history_from: claimed.state.primary.history_from,
@@ -75,6 +88,37 @@ impl SessionPlane {
             endpoint: None,
             active,
         })
+    }
+}
+
+/// Where the session runs, as it is served.
+fn binding(inner: &Inner, session: SessionId, sandboxed: bool) -> Result<Binding, PlaneError> {
+    let body = json!({
+        "harness": inner.harness.name(),
+        "runner": inner.holder.0,
+        "sandbox": sandboxed.then(|| session.to_string()),
+    });
+    let body = to_raw_value(&body).map_err(|e| PlaneError::Bug(e.to_string()))?;
+    Ok(Binding { body })
+}
+
+impl SessionPlane {
+    fn note(&self, change: impl FnOnce(&mut Beside)) {
+        // What is noted explains and decides nothing: half of it is as good as none.
+        let mut beside = self.beside.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut beside);
+    }
+
+    /// Notes that `took` was spent until now.
+    fn mark(&self, spent: store::timeline::Spent, took: Duration) {
+        let took = i64::try_from(took.as_micros()).unwrap_or(i64::MAX);
+        let mark = Mark {
+            spent,
+            at: Micros(store::clock::now().0 - took),
+            took,
+            detail: RawValue::NULL.to_owned(),
+        };
+        self.note(|beside| beside.marks.push(mark));
     }
 }
 
@@ -92,6 +136,19 @@ impl Plane for SessionPlane {
         self.endpoint
             .as_ref()
             .expect("a harness runs only on a plane that has a model")
+    }
+
+    fn price(&self, usage: &Usage) -> Option<Cost> {
+        self.inner.catalog.price(&self.brief.model, usage)
+    }
+
+    fn spent(&self, on: Spent, took: Duration) {
+        let spent = match on {
+            Spent::Model => store::timeline::Spent::Model,
+            Spent::Tool => store::timeline::Spent::Tool,
+            Spent::Judge => store::timeline::Spent::Judge,
+        };
+        self.mark(spent, took);
     }
 
     async fn transcript(&self) -> Result<Vec<Entry>, PlaneError> {
@@ -129,10 +186,12 @@ impl Plane for SessionPlane {
             pace,
         };
         let (now, entropy) = (store::clock::now(), store::clock::entropy());
+        let mut beside = Beside::default();
+        self.note(|noted| beside = std::mem::take(noted));
         let stored = self
             .inner
             .store
-            .submit(Scope::Any, self.session, input, now, entropy)
+            .submit_beside(Scope::Any, self.session, input, now, entropy, beside)
             .await;
         let committed = stored.map_err(refused)?;
         let mut entries = Vec::new();
@@ -186,7 +245,14 @@ impl Plane for SessionPlane {
     }
 
     async fn sandbox(&self) -> Result<Arc<dyn Sandbox>, sandbox::Error> {
-        self.inner.sandboxes.claim(self.session).await
+        let began = Instant::now();
+        let (sandbox, started) = self.inner.sandboxes.claim(self.session).await?;
+        if started {
+            self.mark(store::timeline::Spent::Sandbox, began.elapsed());
+            let bound = binding(&self.inner, self.session, true);
+            self.note(|beside| beside.binding = bound.ok());
+        }
+        Ok(sandbox)
     }
 
     fn cancelled(&self) -> CancellationToken {

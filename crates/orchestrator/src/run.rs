@@ -31,7 +31,13 @@ pub(crate) async fn turn(inner: &Arc<Inner>, session: SessionId, active: Active)
     let (now, entropy) = (store::clock::now(), store::clock::entropy());
     let claimed = inner
         .store
-        .claim(session, inner.holder.clone(), None, now, entropy)
+        .claim(
+            session,
+            inner.holder.clone(),
+            Some(inner.config.lease),
+            now,
+            entropy,
+        )
         .await;
     let claimed = match claimed {
         Ok(claimed) => claimed,
@@ -45,8 +51,9 @@ pub(crate) async fn turn(inner: &Arc<Inner>, session: SessionId, active: Active)
         }
     };
     let generation = claimed.state.generation;
+    active.hold(generation);
     // A defect ends its run, not the process.
-    let worked = AssertUnwindSafe(work(inner, claimed, active))
+    let worked = AssertUnwindSafe(work(inner, claimed, active.clone()))
         .catch_unwind()
         .await;
     let Err(error) = worked.unwrap_or_else(|_| Err(PlaneError::Bug("the run panicked".to_owned())))
@@ -56,6 +63,9 @@ pub(crate) async fn turn(inner: &Arc<Inner>, session: SessionId, active: Active)
     match &error {
         PlaneError::Lost | PlaneError::Stopping => {
             tracing::info!(session_id = %session, reason = %error, "run put down");
+            if !active.is_lost() && matches!(error, PlaneError::Stopping) {
+                hand_back(inner, session, generation).await;
+            }
             return;
         }
         PlaneError::Unavailable(_) | PlaneError::Bug(_) => {
@@ -63,6 +73,15 @@ pub(crate) async fn turn(inner: &Arc<Inner>, session: SessionId, active: Active)
         }
     }
     give_back(inner, session, generation).await;
+}
+
+/// Lets somebody else have the run at once instead of when its lease ends. If the store cannot take it now,
+/// the lease does.
+async fn hand_back(inner: &Inner, session: SessionId, generation: Generation) {
+    let now = store::clock::now();
+    if let Err(error) = inner.store.release(session, generation, now).await {
+        tracing::warn!(session_id = %session, error = %chain(&error), "run not handed back");
+    }
 }
 
 /// Makes the run due again, for whoever claims it next to settle; the core bounds how often. A store

@@ -30,20 +30,30 @@ impl Sandboxes {
         }
     }
 
-    /// The session's sandbox, started if it does not run.
-    pub(crate) async fn claim(&self, session: SessionId) -> Result<Arc<dyn Sandbox>, Error> {
+    /// The session's sandbox, started if it does not run; whether it was.
+    pub(crate) async fn claim(
+        &self,
+        session: SessionId,
+    ) -> Result<(Arc<dyn Sandbox>, bool), Error> {
         let place = self.place(session);
         let mut place = place.lock().await;
         place.wanted = Some(Instant::now());
         if let Some(running) = place.running.as_ref().filter(|s| s.is_alive()) {
-            return Ok(running.clone());
+            return Ok((running.clone(), false));
         }
         let started = self
             .provider
             .attach(Spec::new(sandbox_id(session)?))
             .await?;
         place.running = Some(started.clone());
-        Ok(started)
+        Ok((started, true))
+    }
+
+    /// Whether the session's sandbox runs, as far as can be said without waiting.
+    pub(crate) fn runs(&self, session: SessionId) -> bool {
+        let place = self.map().get(&session).cloned();
+        let held = place.as_ref().and_then(|place| place.try_lock().ok());
+        held.is_some_and(|held| held.running.as_ref().is_some_and(|s| s.is_alive()))
     }
 
     /// Stops the sandboxes that nobody wanted for `idle` and whose session is not `busy` with a turn.

@@ -146,6 +146,26 @@ impl Store {
         }
     }
 
+    /// Prolongs the leases of `holder`'s runs to `ttl` from `now`, all in one transaction. Returns those
+    /// that it does not hold any more under the generation it names: their runners must stop.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]; then nothing is known and nothing changed.
+    pub async fn renew_all(
+        &self,
+        holder: Holder,
+        held: Vec<(SessionId, Generation)>,
+        ttl: Duration,
+        now: Micros,
+    ) -> Result<Vec<SessionId>, Error> {
+        match self.back() {
+            Back::Sqlite(db) => {
+                db.write(move |cx| sqlite::runs::renew_all(cx, &holder, &held, ttl, now))
+                    .await
+            }
+        }
+    }
+
     /// Prolongs the lease of a held run to `ttl` from `now`. False if `generation` does not hold it any
     /// more: the runner must stop.
     ///

@@ -8,6 +8,8 @@ use contract::ids::EventId;
 use model::{Block, Message, ResultBlock, Source, UserBlock};
 use serde_json::Value;
 
+use crate::limits::{ORDERS_BYTES, SAID, SAID_BYTES};
+use crate::native::compact::{self, SummaryRecord};
 use crate::native::reply::ReplyRecord;
 use crate::plane::{Entry, EntryBody, PlaneError};
 
@@ -27,6 +29,10 @@ pub(crate) struct Conversation {
     messages: Vec<Message>,
     calls: HashMap<EventId, Wanted>,
     answered: HashSet<EventId>,
+    /// The user's last texts, oldest first.
+    said: Vec<String>,
+    /// What the application has said, oldest first.
+    orders: Vec<String>,
 }
 
 impl Conversation {
@@ -40,14 +46,12 @@ impl Conversation {
         for entry in entries {
             match entry.body {
                 EntryBody::User { content } => {
+                    self.hear(&content);
                     let blocks = content.into_iter().filter_map(said).collect();
                     self.messages.push(Message::User(blocks));
                 }
-                EntryBody::System { content } => {
-                    let blocks = content.into_iter().filter_map(said).collect();
-                    self.messages.push(Message::User(blocks));
-                }
-                EntryBody::Summary { .. } => {}
+                EntryBody::System { content } => self.order(texts(&content)),
+                EntryBody::Summary { record } => self.restart(entry.seq, &record)?,
                 EntryBody::Reply { record } => self.reply(entry.seq, &record)?,
                 EntryBody::Result {
                     call,
@@ -67,6 +71,61 @@ impl Conversation {
 
     pub(crate) fn messages(&self) -> Vec<Message> {
         self.messages.clone()
+    }
+
+    /// The user's last texts, oldest first; bounded.
+    pub(crate) fn said(&self) -> &[String] {
+        &self.said
+    }
+
+    /// What a summary keeps beside the model's words.
+    pub(crate) fn record(&self, summary: String, open: String) -> SummaryRecord {
+        SummaryRecord {
+            version: compact::VERSION,
+            summary,
+            open,
+            said: self.said.clone(),
+            orders: self.orders.clone(),
+        }
+    }
+
+    fn hear(&mut self, content: &[content::Block]) {
+        let text = texts(content).join("\n");
+        if text.is_empty() {
+            return;
+        }
+        self.said.push(shortened(text));
+        let surplus = self.said.len().saturating_sub(SAID);
+        self.said.drain(..surplus);
+    }
+
+    fn order(&mut self, texts: Vec<String>) {
+        self.orders.extend(texts.iter().cloned());
+        let mut bytes = self.orders.iter().map(String::len).sum::<usize>();
+        while bytes > ORDERS_BYTES && self.orders.len() > 1 {
+            bytes -= self.orders.remove(0).len();
+        }
+        self.messages.push(Message::System(texts));
+    }
+
+    /// A summary stands in place of everything before it.
+    fn restart(
+        &mut self,
+        seq: u64,
+        record: &serde_json::value::RawValue,
+    ) -> Result<(), PlaneError> {
+        let record: SummaryRecord = serde_json::from_str(record.get())
+            .map_err(|e| PlaneError::Bug(format!("the summary recorded at {seq}: {e}")))?;
+        let text = compact::shown(&record);
+        *self = Self {
+            messages: vec![Message::User(vec![UserBlock::Text { text }])],
+            said: record.said,
+            ..Self::default()
+        };
+        if !record.orders.is_empty() {
+            self.order(record.orders);
+        }
+        Ok(())
     }
 
     fn reply(&mut self, seq: u64, record: &serde_json::value::RawValue) -> Result<(), PlaneError> {
@@ -109,6 +168,25 @@ impl Conversation {
                 is_error,
             }]));
     }
+}
+
+/// The texts of a message.
+fn texts(content: &[content::Block]) -> Vec<String> {
+    let text = |block: &content::Block| match block {
+        content::Block::Text { text } if !text.is_empty() => Some(text.clone()),
+        _ => None,
+    };
+    content.iter().filter_map(text).collect()
+}
+
+/// A text without its middle, if it is long: people ask at the beginning or at the end.
+fn shortened(text: String) -> String {
+    if text.len() <= SAID_BYTES {
+        return text;
+    }
+    let head = text.floor_char_boundary(SAID_BYTES / 2);
+    let tail = text.ceil_char_boundary(text.len() - SAID_BYTES / 2);
+    format!("{} [...] {}", &text[..head], &text[tail..])
 }
 
 fn source(source: content::Source) -> Option<Source> {

@@ -1,23 +1,35 @@
 //! `native`: the resident loop. It makes the model request a step names, runs the call a step names,
 //! and reports; the order of things is the session core's.
 
+pub mod compact;
 mod conversation;
+mod failed;
 pub mod prompt;
 mod reply;
 mod tools;
+
+use std::time::Instant;
 
 use async_trait::async_trait;
 use contract::content::Block;
 use contract::event::SessionErrorKind;
 use contract::ids::EventId;
-use model::{Client, Error as ModelError, Failure, Request, Thinking};
+use model::{
+    Block as Said, Class, Client, Failure, Message, Reply, Request, Stop, Thinking, UserBlock,
+};
+use serde_json::value::to_raw_value;
 use session::{Fact, Remedy, Step, Used};
 
 use crate::Harness;
+use crate::bill::Bill;
+use crate::brief::Brief;
 use crate::causes::chain;
+use crate::judge;
+use crate::limits::{BYTES_PER_TOKEN, CROWDED_FIFTHS, SUMMARY_TOKENS, SUMMARY_TRIES};
 use crate::native::conversation::{Conversation, Wanted};
+use crate::native::failed::{failed, gave_up};
 use crate::native::reply::Previewer;
-use crate::plane::{Plane, PlaneError};
+use crate::plane::{Plane, PlaneError, Spent};
 
 /// The resident loop. One value serves every session.
 pub struct Native {
@@ -48,7 +60,7 @@ impl Harness for Native {
             let fact = match step {
                 Step::Rest => return Ok(()),
                 Step::Request { .. } => self.request(plane, &conversation).await?,
-                Step::Compact { .. } => return Err(PlaneError::Bug("compaction".to_owned())),
+                Step::Compact { .. } => self.compact(plane, &conversation).await?,
                 Step::Execute { call } => execute(plane, &conversation, call).await?,
             };
             let taken = plane.report(fact).await?;
@@ -64,56 +76,174 @@ impl Native {
         plane: &dyn Plane,
         conversation: &Conversation,
     ) -> Result<Fact, PlaneError> {
-        let brief = plane.brief();
-        let request = Request {
-            model: brief.model.clone(),
-            system: prompt::system(brief),
-            tools: tools::offered(brief),
-            messages: conversation.messages(),
-            max_tokens: brief.max_tokens,
-            effort: brief.effort,
-            thinking: Thinking::Unset,
-        };
+        let request = request(plane.brief(), conversation.messages());
         let cancel = plane.cancelled();
         let mut previewer = Previewer::new(plane);
         let mut sink = |delta| previewer.see(delta);
+        let began = Instant::now();
         let outcome = self
             .client
             .stream(plane.endpoint(), &request, &cancel, &mut sink)
             .await;
-        match outcome {
-            Ok(reply) => previewer.fact(reply, plane.endpoint().dialect),
-            Err(failure) if cancel.is_cancelled() => gave_up(plane, failure),
-            Err(failure) => Ok(failed(failure)),
+        plane.spent(Spent::Model, began.elapsed());
+        let reply = match outcome {
+            Ok(reply) => reply,
+            Err(failure) if cancel.is_cancelled() => return gave_up(plane, &failure),
+            Err(failure) => {
+                let bill = Bill::of(plane, &failure.partial_usage);
+                return Ok(failed(&failure, &bill));
+            }
+        };
+        let mut bill = Bill::of(plane, &reply.usage);
+        let crowded = is_crowded(plane.brief(), &reply);
+        let mut said = previewer.finish(reply, plane.endpoint().dialect)?;
+        judge::judge(
+            &self.client,
+            plane,
+            conversation.said(),
+            &mut said.calls,
+            &mut bill,
+        )
+        .await;
+        // Calls that an interrupt left without a judgement are closed by the core. A judge that a shutdown
+        // cut off says nothing: whoever takes the session up asks the model again.
+        if cancel.is_cancelled() && !plane.interrupted() && is_judged(plane.brief(), &said.calls) {
+            return Err(PlaneError::Stopping);
         }
+        Ok(said.fact(&bill, crowded))
+    }
+
+    /// Asks for a summary of the conversation: of it as it stands, whose prefix is cached, and if that no
+    /// longer fits, of as much of it as must fit, written out as text.
+    async fn compact(
+        &self,
+        plane: &dyn Plane,
+        conversation: &Conversation,
+    ) -> Result<Fact, PlaneError> {
+        let cancel = plane.cancelled();
+        let mut bill = Bill::default();
+        let began = Instant::now();
+        let mut tried = 0;
+        let outcome = loop {
+            let request = summary_request(plane.brief(), conversation, tried);
+            tried += 1;
+            let mut unseen = |_| {};
+            let outcome = self
+                .client
+                .stream(plane.endpoint(), &request, &cancel, &mut unseen)
+                .await;
+            let usage = match &outcome {
+                Ok(reply) => &reply.usage,
+                Err(failure) => &failure.partial_usage,
+            };
+            bill.add(plane, usage);
+            let again = match &outcome {
+                Ok(reply) => text_of(reply).trim().is_empty(),
+                Err(failure) => failure.error.class() == Class::TooLong,
+            };
+            if !again || tried == SUMMARY_TRIES {
+                break outcome;
+            }
+        };
+        plane.spent(Spent::Model, began.elapsed());
+        summarised(plane, conversation, outcome, &bill)
     }
 }
 
-/// What was in flight ended because we ended it: for an interrupt that is a fact, for a shutdown nothing.
-fn gave_up(plane: &dyn Plane, failure: Failure) -> Result<Fact, PlaneError> {
-    if plane.interrupted() {
-        Ok(Fact::Interrupted {
-            used: reply::used(&failure.partial_usage),
-        })
-    } else {
-        Err(PlaneError::Stopping)
-    }
-}
-
-fn failed(failure: Failure) -> Fact {
-    let kind = match &failure.error {
-        ModelError::RateLimited { .. } => SessionErrorKind::ModelRateLimitedError,
-        ModelError::Overloaded { .. } => SessionErrorKind::ModelOverloadedError,
-        ModelError::BadRequest { status: 402, .. } => SessionErrorKind::BillingError,
-        _ => SessionErrorKind::ModelRequestFailedError,
+/// The fact that an answer to the request for a summary makes.
+fn summarised(
+    plane: &dyn Plane,
+    conversation: &Conversation,
+    outcome: Result<Reply, Failure>,
+    bill: &Bill,
+) -> Result<Fact, PlaneError> {
+    let reply = match outcome {
+        Ok(reply) => reply,
+        Err(_) if plane.cancelled().is_cancelled() && plane.interrupted() => {
+            return Ok(Fact::Interrupted { used: bill.used() });
+        }
+        Err(_) if plane.cancelled().is_cancelled() => return Err(PlaneError::Stopping),
+        Err(failure) => return Ok(failed(&failure, bill)),
     };
-    let message = chain(&failure.error);
-    Fact::RequestFailed {
-        kind,
-        message,
-        used: reply::used(&failure.partial_usage),
-        remedy: Remedy::None,
+    let text = text_of(&reply);
+    if text.trim().is_empty() {
+        return Ok(Fact::RequestFailed {
+            kind: SessionErrorKind::ModelRequestFailedError,
+            message: "the model was asked to summarise the conversation and said nothing"
+                .to_owned(),
+            used: bill.used(),
+            remedy: Remedy::Wait { at_least: None },
+        });
     }
+    let (summary, open) = compact::read(&text);
+    let record = conversation.record(summary, open);
+    Ok(Fact::Compacted {
+        record: to_raw_value(&record).map_err(|e| PlaneError::Bug(e.to_string()))?,
+        used: bill.used(),
+    })
+}
+
+fn request(brief: &Brief, messages: Vec<Message>) -> Request {
+    Request {
+        model: brief.model.clone(),
+        system: prompt::system(brief),
+        tools: tools::offered(brief),
+        messages,
+        max_tokens: brief.max_tokens,
+        effort: brief.effort,
+        thinking: Thinking::Unset,
+    }
+}
+
+/// The request for a summary, shorter with each try.
+fn summary_request(brief: &Brief, conversation: &Conversation, tried: u32) -> Request {
+    let text = |text: &str| UserBlock::Text {
+        text: text.to_owned(),
+    };
+    let max_tokens = brief.max_tokens.min(SUMMARY_TOKENS);
+    if tried == 0 {
+        let mut messages = conversation.messages();
+        messages.push(Message::User(vec![text(compact::PROMPT)]));
+        return Request {
+            max_tokens,
+            ..request(brief, messages)
+        };
+    }
+    let room = brief.max_input_tokens.saturating_sub(max_tokens);
+    let limit = (room as usize * BYTES_PER_TOKEN) >> (tried - 1);
+    let written = compact::written(&conversation.messages(), limit);
+    Request {
+        system: String::new(),
+        tools: Vec::new(),
+        max_tokens,
+        ..request(
+            brief,
+            vec![Message::User(vec![text(&written), text(compact::PROMPT)])],
+        )
+    }
+}
+
+fn text_of(reply: &Reply) -> String {
+    let texts = reply.blocks.iter().filter_map(|block| match block {
+        Said::Text { text } => Some(text.as_str()),
+        _ => None,
+    });
+    texts.collect()
+}
+
+/// Whether the next request might not fit any more: the reply and all that led to it fill most of what the
+/// window leaves for them.
+fn is_crowded(brief: &Brief, reply: &Reply) -> bool {
+    let window = u64::from(brief.max_input_tokens);
+    let room = window
+        .saturating_sub(u64::from(brief.max_tokens))
+        .max(window / 2);
+    let filled = reply.usage.total_input().saturating_add(reply.usage.output);
+    reply.stop == Stop::ContextWindow || filled.saturating_mul(5) > room * CROWDED_FIFTHS
+}
+
+fn is_judged(brief: &Brief, calls: &[session::ProposedCall]) -> bool {
+    calls.iter().any(|call| brief.judged.contains(&call.name))
 }
 
 async fn execute(
@@ -133,7 +263,10 @@ async fn execute(
             is_error: true,
         })
     };
-    match run(plane, wanted).await {
+    let began = Instant::now();
+    let outcome = run(plane, wanted).await;
+    plane.spent(Spent::Tool, began.elapsed());
+    match outcome {
         Ok((content, is_error)) => Ok(Fact::Finished {
             call,
             content,

@@ -1,15 +1,16 @@
 //! One model reply on its way from deltas to a fact: previews while it streams, then the events it
 //! becomes and the exact record from which it is replayed.
 
-use contract::event::{ModelUsage, RefusalDetails};
+use contract::event::RefusalDetails;
 use contract::ids::EventId;
-use model::{Block, Delta, Dialect, Reply, Stop, Usage};
+use model::{Block, Delta, Dialect, Reply, Stop};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 use session::input::ReplyEnd;
-use session::{Fact, ProposedCall, Used};
+use session::{Fact, ProposedCall};
 
+use crate::bill::Bill;
 use crate::plane::{Plane, PlaneError, Preview};
 
 /// How a reply is recorded. A storage format: fields are only ever added.
@@ -79,8 +80,8 @@ impl<'a> Previewer<'a> {
         id
     }
 
-    /// The reply as a fact. Ids that were previewed are kept.
-    pub(crate) fn fact(mut self, reply: Reply, dialect: Dialect) -> Result<Fact, PlaneError> {
+    /// The reply in the words of the session core. Ids that were previewed are kept.
+    pub(crate) fn finish(mut self, reply: Reply, dialect: Dialect) -> Result<Said, PlaneError> {
         tracing::debug!(
             dialect = dialect.name(),
             model = reply.model,
@@ -118,15 +119,37 @@ impl<'a> Previewer<'a> {
             blocks: reply.blocks,
             calls: calls.iter().map(|c| c.id).collect(),
         };
-        Ok(Fact::Replied {
+        Ok(Said {
             thinking: self.thinking,
             message,
             calls,
             record: to_raw_value(&record).map_err(|e| PlaneError::Bug(e.to_string()))?,
-            used: used(&reply.usage),
             end: end(reply.stop),
-            crowded: false,
         })
+    }
+}
+
+/// A reply whose calls may still be judged.
+pub(crate) struct Said {
+    thinking: Vec<EventId>,
+    message: Option<(EventId, Vec<String>)>,
+    pub(crate) calls: Vec<ProposedCall>,
+    record: Box<RawValue>,
+    end: ReplyEnd,
+}
+
+impl Said {
+    /// The fact to report.
+    pub(crate) fn fact(self, bill: &Bill, crowded: bool) -> Fact {
+        Fact::Replied {
+            thinking: self.thinking,
+            message: self.message,
+            calls: self.calls,
+            record: self.record,
+            used: bill.used(),
+            end: self.end,
+            crowded,
+        }
     }
 }
 
@@ -157,27 +180,5 @@ fn end(stop: Stop) -> ReplyEnd {
         | Stop::StopSequence
         | Stop::Pause
         | Stop::Other { .. } => ReplyEnd::Complete,
-    }
-}
-
-/// What one request used.
-pub(crate) fn used(usage: &Usage) -> Used {
-    Used {
-        usage: span_usage(usage),
-        cache_1h: usage.cache_creation_1h,
-        cost: None,
-    }
-}
-
-/// Usage of one request in the words of the span events.
-fn span_usage(usage: &Usage) -> ModelUsage {
-    ModelUsage {
-        input_tokens: usage.input,
-        output_tokens: usage.output,
-        cache_creation_input_tokens: usage
-            .cache_creation_5m
-            .saturating_add(usage.cache_creation_1h),
-        cache_read_input_tokens: usage.cache_read,
-        speed: None,
     }
 }

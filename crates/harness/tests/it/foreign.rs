@@ -3,12 +3,11 @@
 
 use async_trait::async_trait;
 use contract::content::Block;
-use contract::event::ModelUsage;
 use harness::{Fact, Harness, Plane, PlaneError, Step};
 use sandbox::{Command, Process};
 use serde_json::value::to_raw_value;
-use session::ProposedCall;
 use session::input::ReplyEnd;
+use session::{ProposedCall, Used};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 
 use crate::plane::MemoryPlane;
@@ -61,6 +60,8 @@ impl Harness for Foreign {
             match step {
                 Step::Execute { .. } => loop_.say("allow").await?,
                 Step::Request { .. } => {}
+                // Its loop condenses its own context.
+                Step::Compact { .. } => return Err(PlaneError::Bug("compaction".to_owned())),
                 Step::Rest => return Ok(()),
             }
         }
@@ -77,6 +78,7 @@ fn replied(plane: &dyn Plane, text: Option<&str>, call: Option<&str>) -> Result<
             id: plane.mint(),
             name: "bash".to_owned(),
             input,
+            judgement: None,
         })
     });
     Ok(Fact::Replied {
@@ -84,9 +86,9 @@ fn replied(plane: &dyn Plane, text: Option<&str>, call: Option<&str>) -> Result<
         message: text.map(|text| (plane.mint(), vec![text.to_owned()])),
         calls: calls.transpose()?.into_iter().collect(),
         record: to_raw_value("kept by the foreign loop itself").map_err(bug)?,
-        usage: ModelUsage::default(),
-        cache_1h: 0,
+        used: Used::default(),
         end: ReplyEnd::Complete,
+        crowded: false,
     })
 }
 

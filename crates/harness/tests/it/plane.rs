@@ -1,6 +1,8 @@
 //! A session plane in memory: the real core, a real sandbox, no store. Enough to run a turn.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use contract::content::Block;
@@ -8,13 +10,15 @@ use contract::event::Body;
 use contract::ids::{EventId, SessionId, ThreadId};
 use contract::time::Micros;
 use harness::{
-    Brief, BuiltinTool, Entry, EntryBody, Fact, Networking, Plane, PlaneError, Preview, Taken,
+    Brief, BuiltinTool, Entry, EntryBody, Fact, Networking, Plane, PlaneError, Preview, Spent,
+    Taken,
 };
-use model::{BaseUrl, Dialect, Endpoint, KeySource, Origin, Secret};
+use model::{BaseUrl, Catalog, Dialect, Endpoint, KeySource, Origin, Secret, Usage};
 use sandbox::{Local, Provider as _, Sandbox, SandboxId, Spec};
 use serde_json::value::RawValue;
+use session::input::Waiting;
 use session::policy::{ToolRule, ToolRules};
-use session::{Around, Decision, Input, Opening, Pace, Step, UserEvent, decide, open};
+use session::{Around, Cost, Decision, Input, Opening, Pace, Step, UserEvent, decide, open};
 use tokio_util::sync::CancellationToken;
 
 pub struct MemoryPlane {
@@ -23,12 +27,15 @@ pub struct MemoryPlane {
     sandbox: Arc<dyn Sandbox>,
     inner: Mutex<Inner>,
     pub cancel: CancellationToken,
+    interrupted: AtomicBool,
 }
 
 struct Inner {
     state: session::State,
     entries: Vec<Entry>,
     kinds: Vec<&'static str>,
+    log: Vec<Body>,
+    inbox: Vec<Waiting>,
     previews: Vec<Preview>,
     ids: u128,
     now: i64,
@@ -37,18 +44,31 @@ struct Inner {
 impl MemoryPlane {
     /// A session that was sent `text` and is claimed; returns its first step.
     pub async fn on(text: &str, base_url: &str, home: &std::path::Path) -> (Self, Step) {
+        let rules = BuiltinTool::ALL.map(|t| (t.name().to_owned(), ToolRule::Allow));
+        let rules = ToolRules(rules.into_iter().collect());
+        Self::with(text, base_url, home, rules, |_| {}).await
+    }
+
+    /// The same under these rules, with a brief that is changed first.
+    pub async fn with(
+        text: &str,
+        base_url: &str,
+        home: &std::path::Path,
+        rules: ToolRules,
+        change: impl FnOnce(&mut Brief),
+    ) -> (Self, Step) {
         let provider = {
             let dir = home.join("sandboxes");
             Local::new(dir.clone(), sandbox::Config::beside(&dir)).unwrap()
         };
         let id = SandboxId::new("sesn_test").unwrap();
         let sandbox = provider.attach(Spec::new(id)).await.unwrap();
-        let rules = BuiltinTool::ALL.map(|t| (t.name().to_owned(), ToolRule::Allow));
         let opening = Opening {
             session: SessionId::from_bits(1),
             thread: ThreadId::from_bits(2),
             agent_name: "tester".to_owned(),
-            rules: ToolRules(rules.into_iter().collect()),
+            rules: rules.clone(),
+            budget: None,
             initial: vec![UserEvent::Message {
                 content: vec![Block::text(text)],
             }],
@@ -65,16 +85,21 @@ impl MemoryPlane {
             state: first.state.clone(),
             entries: Vec::new(),
             kinds: Vec::new(),
+            log: Vec::new(),
+            inbox: Vec::new(),
             previews: Vec::new(),
             ids: 1 << 100,
             now: 1,
         };
+        let mut brief = brief(&rules);
+        change(&mut brief);
         let plane = Self {
-            brief: brief(),
+            brief,
             endpoint: endpoint(base_url),
             sandbox,
             inner: Mutex::new(inner),
             cancel: CancellationToken::new(),
+            interrupted: AtomicBool::new(false),
         };
         plane.take(&first, None);
         let claimed = plane.decide(Input::Claim).unwrap();
@@ -84,6 +109,30 @@ impl MemoryPlane {
 
     pub fn kinds(&self) -> Vec<&'static str> {
         self.inner.lock().unwrap().kinds.clone()
+    }
+
+    pub fn state(&self) -> session::State {
+        self.inner.lock().unwrap().state.clone()
+    }
+
+    /// Sends events, as a client does.
+    pub fn send(&self, events: Vec<UserEvent>) {
+        let sent = self.decide(Input::Command(session::Command::Send(events)));
+        let sent = sent.unwrap();
+        self.inner.lock().unwrap().inbox.extend(sent.queued.clone());
+        self.take(&sent, None);
+    }
+
+    /// Interrupts the turn, as the orchestrator does.
+    pub fn interrupt(&self) {
+        self.send(vec![UserEvent::Interrupt { thread: None }]);
+        self.interrupted.store(true, Ordering::Release);
+        self.cancel.cancel();
+    }
+
+    /// The whole log.
+    pub fn log(&self) -> Vec<Body> {
+        self.inner.lock().unwrap().log.clone()
     }
 
     pub fn previews(&self) -> Vec<Preview> {
@@ -101,10 +150,12 @@ impl MemoryPlane {
         let around = Around {
             now: Micros(inner.now),
             entropy: inner.ids,
+            inbox: inner.inbox.clone(),
             ..Around::default()
         };
         let decision = decide(&inner.state, input, around)?;
         inner.state = decision.state.clone();
+        inner.inbox.retain(|w| !decision.drained.contains(&w.id));
         Ok(decision)
     }
 
@@ -112,11 +163,21 @@ impl MemoryPlane {
         let mut record = record;
         let mut entries = Vec::new();
         let mut inner = self.inner.lock().unwrap();
+        let mut events = decision.events.iter();
+        let condensed = events.any(|e| matches!(e.event.body, Body::ThreadContextCompacted {}));
         for placed in &decision.events {
             inner.kinds.push(placed.event.body.kind());
+            inner.log.push(placed.event.body.clone());
             let body = match &placed.event.body {
                 Body::UserMessage { content } => EntryBody::User {
                     content: content.clone(),
+                },
+                Body::SystemMessage { content } => EntryBody::System {
+                    content: content.clone(),
+                },
+                Body::ThreadContextCompacted {} => match record.take() {
+                    Some(record) => EntryBody::Summary { record },
+                    None => continue,
                 },
                 Body::AgentToolResult {
                     tool_use_id,
@@ -127,7 +188,7 @@ impl MemoryPlane {
                     content: content.clone(),
                     is_error: *is_error,
                 },
-                Body::SpanModelRequestEnd { .. } => match record.take() {
+                Body::SpanModelRequestEnd { .. } if !condensed => match record.take() {
                     Some(record) => EntryBody::Reply { record },
                     None => continue,
                 },
@@ -143,11 +204,18 @@ impl MemoryPlane {
     }
 }
 
-fn brief() -> Brief {
+fn brief(rules: &ToolRules) -> Brief {
     Brief {
         model: "claude-sonnet-5-5".to_owned(),
         effort: None,
         max_tokens: 1_024,
+        max_input_tokens: 200_000,
+        judged: rules
+            .0
+            .keys()
+            .filter(|n| rules.wants_judge(n))
+            .cloned()
+            .collect(),
         system: None,
         operator_prompt: None,
         builtin: BuiltinTool::ALL.to_vec(),
@@ -179,18 +247,25 @@ impl Plane for MemoryPlane {
         &self.endpoint
     }
 
+    fn price(&self, usage: &Usage) -> Option<Cost> {
+        Catalog::embedded().price(&self.brief.model, usage)
+    }
+
+    fn spent(&self, _: Spent, _: Duration) {}
+
     async fn transcript(&self) -> Result<Vec<Entry>, PlaneError> {
         Ok(self.entries())
     }
 
     async fn report(&self, fact: Fact) -> Result<Taken, PlaneError> {
         let record = match &fact {
-            Fact::Replied { record, .. } => Some(record.clone()),
+            Fact::Replied { record, .. } | Fact::Compacted { record, .. } => Some(record.clone()),
             _ => None,
         };
-        let generation = self.inner.lock().unwrap().state.generation;
+        let state = self.state();
         let input = Input::Fact {
-            generation,
+            generation: state.generation,
+            thread: state.primary.id,
             fact: Box::new(fact),
             pace: Pace::Go,
         };
@@ -217,7 +292,7 @@ impl Plane for MemoryPlane {
     }
 
     fn interrupted(&self) -> bool {
-        false
+        self.interrupted.load(Ordering::Acquire)
     }
 
     fn mint(&self) -> EventId {

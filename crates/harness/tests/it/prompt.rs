@@ -1,7 +1,8 @@
 //! The platform's prompt against its golden file: a change of wording is made on purpose, with the
 //! version, or not at all.
 
-use harness::native::prompt;
+use harness::judge;
+use harness::native::{compact, prompt};
 use harness::{Brief, BuiltinTool, Networking};
 
 fn brief() -> Brief {
@@ -9,6 +10,8 @@ fn brief() -> Brief {
         model: "claude-sonnet-5-5".to_owned(),
         effort: None,
         max_tokens: 8_192,
+        max_input_tokens: 200_000,
+        judged: std::collections::BTreeSet::new(),
         system: Some("You are a careful programmer.".to_owned()),
         operator_prompt: Some("Never promise a date.".to_owned()),
         builtin: BuiltinTool::ALL.to_vec(),
@@ -42,4 +45,32 @@ fn an_agent_without_sandbox_tools_is_told_nothing_of_a_sandbox() {
     let text = prompt::system(&plain);
     assert!(!text.contains("sandbox"), "{text}");
     assert!(text.contains("You are a careful programmer."));
+}
+
+#[test]
+fn what_the_judge_is_told_is_the_golden_text() {
+    let golden = include_str!("judge.v1.txt");
+    assert_eq!(judge::VERSION, 1, "a new version brings a new golden file");
+    assert_eq!(
+        judge::PROMPT,
+        golden,
+        "\n--- it is now ---\n{}",
+        judge::PROMPT
+    );
+}
+
+#[test]
+fn what_a_summary_is_asked_for_with_is_the_golden_text() {
+    let golden = include_str!("compact.v1.txt");
+    assert_eq!(
+        compact::VERSION,
+        1,
+        "a new version brings a new golden file"
+    );
+    assert_eq!(
+        compact::PROMPT,
+        golden,
+        "\n--- it is now ---\n{}",
+        compact::PROMPT
+    );
 }

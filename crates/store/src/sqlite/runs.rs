@@ -75,14 +75,14 @@ pub(super) fn remove(cx: &Cx<'_>, num: i64) -> rusqlite::Result<()> {
 /// Who holds the run at `now`, if its lease stands.
 pub(super) fn holder(conn: &Connection, num: i64, now: Micros) -> rusqlite::Result<Option<String>> {
     let sql = "SELECT holder FROM runs WHERE session = ?1 AND held = 1
-               AND (lease_expires_at IS NULL OR lease_expires_at > ?2)";
+               AND (lease_expires_at IS NULL OR lease_expires_at BETWEEN ?2 + 1 AND ?3)";
     let mut statement = conn.prepare_cached(sql)?;
-    let mut rows = statement.query((num, now.0))?;
+    let mut rows = statement.query((num, now.0, now.0 + FARTHEST))?;
     rows.next()?.map(|row| row.get(0)).transpose()
 }
 
-/// Microseconds: no run is due later than this after it was put back. One that seems to be was put back by
-/// a clock that has been set back since, and is due now.
+/// Microseconds: no run is due later than this after it was put back, and no lease is longer. One that seems
+/// to be was written by a clock that has been set back since: it is due now, and holds nobody off.
 const FARTHEST: i64 = session::limits::LONGEST_RETRY_AFTER + 1_000_000;
 
 /// When the next run that nobody holds will be due, or the next lease expire, after `now`.
@@ -105,8 +105,12 @@ pub(crate) fn due(conn: &Connection, limit: u32, now: Micros) -> Told<Vec<DueRun
     const EXPIRED: &str = "SELECT id, generation, due_at FROM runs
         WHERE held = 1 AND lease_expires_at IS NOT NULL AND lease_expires_at <= ?1
         ORDER BY lease_expires_at LIMIT ?2";
+    const FAR_LEASE: &str = "SELECT id, generation, due_at FROM runs
+        WHERE held = 1 AND lease_expires_at IS NOT NULL AND lease_expires_at > ?1
+        ORDER BY lease_expires_at LIMIT ?2";
+    let far = now.0 + FARTHEST;
     let mut found = Vec::new();
-    for (sql, at) in [(DUE, now.0), (EXPIRED, now.0), (FAR, now.0 + FARTHEST)] {
+    for (sql, at) in [(DUE, now.0), (EXPIRED, now.0), (FAR, far), (FAR_LEASE, far)] {
         let mut statement = conn.prepare_cached(sql)?;
         let rows = statement.query_map((at, limit), |row| {
             Ok(DueRun {
@@ -121,6 +125,32 @@ pub(crate) fn due(conn: &Connection, limit: u32, now: Micros) -> Told<Vec<DueRun
     }
     found.truncate(limit as usize);
     Ok(found)
+}
+
+pub(crate) fn renew_all(
+    cx: &mut Cx<'_>,
+    holder: &Holder,
+    held: &[(SessionId, Generation)],
+    ttl: Duration,
+    now: Micros,
+) -> Told<Vec<SessionId>> {
+    let sql = "UPDATE runs SET lease_expires_at = ?4
+               WHERE session = (SELECT num FROM sessions WHERE id = ?1)
+                 AND generation = ?2 AND holder = ?3 AND held = 1";
+    let mut statement = cx.conn.prepare_cached(sql)?;
+    let mut lost = Vec::new();
+    for (session, generation) in held {
+        let key = (
+            session.to_string(),
+            int(generation.0),
+            &holder.0,
+            until(now, Some(ttl)),
+        );
+        if statement.execute(key)? == 0 {
+            lost.push(*session);
+        }
+    }
+    Ok(lost)
 }
 
 pub(crate) fn requeue_all(cx: &mut Cx<'_>, holder: &Holder, now: Micros) -> Told<u64> {

@@ -236,3 +236,40 @@ async fn a_clock_that_was_set_back_puts_no_turn_off() {
     let hour = 3_600_000_000;
     assert_eq!(due(&f.store, at(-hour)).await, [id]);
 }
+
+#[tokio::test]
+async fn renewals_of_many_runs_name_those_that_were_lost() {
+    let f = Fixture::new();
+    let (agent, environment) = definitions(&f.store).await;
+    let ttl = Duration::from_micros(100);
+    let mut held = Vec::new();
+    for n in 1..=3u128 {
+        let new = new_session(n, agent, environment, vec![message("x")]);
+        let row = f.store.create_session(new, at(10), n).await.expect("made");
+        let claimed = f.store.claim(row.id, holder(), Some(ttl), at(20), n);
+        held.push((row.id, claimed.await.expect("held").state.generation));
+    }
+    // Another process took the second when its lease had ended.
+    let other = Holder("other".to_owned());
+    let taken = f.store.claim(held[1].0, other, Some(ttl), at(120), 9);
+    taken.await.expect("taken");
+    let renewed = f.store.renew_all(holder(), held.clone(), ttl, at(130));
+    assert_eq!(renewed.await.expect("asked"), [held[1].0]);
+    assert_eq!(due(&f.store, at(220)).await, [held[1].0]);
+    assert_eq!(due(&f.store, at(230)).await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_lease_of_a_clock_that_was_set_back_holds_nobody_off() {
+    let f = Fixture::new();
+    let id = running(&f.store).await;
+    let ttl = Some(Duration::from_secs(30));
+    let held = f.store.claim(id, holder(), ttl, at(20), clock::entropy());
+    held.await.expect("held");
+    let an_hour_ago = at(-3_600_000_000);
+    assert_eq!(due(&f.store, an_hour_ago).await, [id]);
+    let taken = f
+        .store
+        .claim(id, holder(), ttl, an_hour_ago, clock::entropy());
+    taken.await.expect("taken");
+}

@@ -1,0 +1,32 @@
+//! Every limit of this crate, with its unit and its reason. It holds numbers and must never hold behaviour.
+
+use std::time::Duration;
+
+/// Texts of the user that are kept word for word: for a judge, and across a compaction.
+pub(crate) const SAID: usize = 20;
+/// Bytes of one such text; the middle of a longer one is cut.
+pub(crate) const SAID_BYTES: usize = 8 * 1024;
+/// Bytes of what the application has said in system messages that outlives a compaction; the oldest goes.
+pub(crate) const ORDERS_BYTES: usize = 32 * 1024;
+
+/// Share of the window that a reply may fill before the transcript is condensed, in fifths.
+pub(crate) const CROWDED_FIFTHS: u64 = 4;
+/// Output limit of a summary in tokens, thinking included.
+pub(crate) const SUMMARY_TOKENS: u32 = 16_384;
+/// Requests for one summary: the transcript as it stands, then twice cut to what must fit.
+pub(crate) const SUMMARY_TRIES: u32 = 3;
+/// Bytes that surely make one token, for cutting: an estimate that errs towards a shorter transcript.
+pub(crate) const BYTES_PER_TOKEN: usize = 2;
+/// Bytes that are left of a tool result that was cut.
+pub(crate) const CUT_TO: usize = 200;
+
+/// Time for one judgement; a client who waits is better asked.
+pub(crate) const JUDGE_TIME: Duration = Duration::from_secs(10);
+/// Output limit of a judgement in tokens: one word, after whatever a model cannot help thinking.
+pub(crate) const JUDGE_TOKENS: u32 = 1_024;
+/// Bytes of a call's input that a judge reads; a larger one is the client's to decide.
+pub(crate) const JUDGE_INPUT_BYTES: usize = 16 * 1024;
+/// Calls of one reply that are judged; the rest is the client's to decide.
+pub(crate) const JUDGED: usize = 32;
+/// Judgements asked for at once.
+pub(crate) const JUDGES: usize = 4;

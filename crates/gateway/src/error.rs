@@ -171,12 +171,12 @@ fn refusal(refused: &Refused, meta: Meta) -> ApiError {
         | Refused::WaitingOn { .. }
         | Refused::TooManyPairs { .. }
         | Refused::BudgetReached { .. }
-        | Refused::BudgetCreateOnly
-        | Refused::BudgetNotRaised
         | Refused::NotAsked { .. }
         | Refused::Resolved { .. }
         | Refused::UnknownCall { .. }
         | Refused::UnknownThread { .. } => ApiError::invalid(message),
+        Refused::BudgetCreateOnly => ApiError::invalid(message).code("budget_create_only"),
+        Refused::BudgetNotRaised => ApiError::invalid(message).code("budget_not_raised"),
         Refused::InboxFull { .. } | Refused::InboxLarge { .. } => {
             ApiError::new(ErrorKind::RateLimit, message).retry_after(1)
         }

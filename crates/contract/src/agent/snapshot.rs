@@ -88,6 +88,40 @@ impl From<SessionAgent> for SessionThreadAgent {
     }
 }
 
+impl SessionAgent {
+    /// The agent with other tools or MCP servers: absent keeps, null and `[]` clear, a value replaces whole
+    /// (api.md §7.2). Paths start at `agent`.
+    ///
+    /// # Errors
+    /// Skills without a `read` tool, servers and toolsets that do not match, and every rule of tools.
+    pub fn updated(
+        &self,
+        tools: Patch<Vec<ToolParams>>,
+        mcp_servers: Patch<Vec<McpServer>>,
+    ) -> Result<Self, Invalid> {
+        let changed = || {
+            let tools = match list(tools) {
+                Some(tools) => tools::resolve(tools)?,
+                None => self.tools.clone(),
+            };
+            if tools.is_empty() && !self.skills.is_empty() {
+                return Err(Invalid::at(
+                    "tools",
+                    "cannot be cleared: skills need the tool `read`",
+                ));
+            }
+            let mcp_servers = list(mcp_servers).unwrap_or_else(|| self.mcp_servers.clone());
+            check_servers(&mcp_servers, &tools)?;
+            Ok(Self {
+                tools,
+                mcp_servers,
+                ..self.clone()
+            })
+        };
+        changed().map_err(|bad: Invalid| bad.under("agent"))
+    }
+}
+
 fn list<T>(patch: Patch<Vec<T>>) -> Option<Vec<T>> {
     match patch {
         Patch::Absent => None,

@@ -7,7 +7,7 @@ mod unbuilt;
 pub use object::{
     Session, SessionStats, SessionTag, SessionThread, Status, ThreadStats, ThreadTag,
 };
-pub use unbuilt::{Unbuilt, unbuilt};
+pub use unbuilt::{Unbuilt, in_agent, unbuilt};
 
 use std::collections::BTreeSet;
 
@@ -367,33 +367,29 @@ impl UpdateSession {
         }
         Ok(())
     }
-
-    /// The first field whose effect this build does not have.
-    #[must_use]
-    pub fn unbuilt(&self) -> Option<Unbuilt> {
-        if let Some(agent) = &self.agent
-            && !(agent.tools.is_absent() && agent.mcp_servers.is_absent())
-        {
-            return Some(Unbuilt::new("agent", "changing the agent of a session"));
-        }
-        (!self.budget.is_absent()).then(|| Unbuilt::new("budget", "budgets"))
-    }
 }
 
 impl Budget {
+    /// The cap in cents; 0 for an amount that [`CreateSession::check`] would refuse.
+    #[must_use]
+    pub fn cents(&self) -> u64 {
+        let Self::Limit(limit) = self;
+        limit.max_list_cost.amount.parse().unwrap_or(0)
+    }
+
     fn check(&self) -> Result<(), Invalid> {
         let Self::Limit(limit) = self;
         let amount = limit.max_list_cost.amount.as_str();
         let good = !amount.is_empty()
             && amount.len() <= AMOUNT_DIGITS
             && amount.bytes().all(|b| b.is_ascii_digit())
-            && (amount == "0" || !amount.starts_with('0'));
+            && !amount.starts_with('0');
         if good {
             return Ok(());
         }
         Err(Invalid::at(
             "budget.max_list_cost.amount",
-            "must be a whole number of cents without leading zeros, such as \"2500\"",
+            "must be a whole number of cents above zero, without leading zeros, such as \"2500\"",
         ))
     }
 }

@@ -7,7 +7,7 @@ use crate::environment::{Config, EnvironmentDefinition};
 use crate::error::ApiError;
 use crate::event::Speed;
 use crate::session::CreateSession;
-use crate::tools::{AgentToolset, Policy, Tool, ToolName};
+use crate::tools::{AgentToolset, Tool, ToolConfig};
 
 /// A field whose effect this build does not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,9 +45,6 @@ pub fn unbuilt(
     environment: &EnvironmentDefinition,
 ) -> Option<Unbuilt> {
     let request_parts = || {
-        if request.budget.is_some() {
-            return Some(Unbuilt::new("budget", "a budget"));
-        }
         if !request.resources.is_empty() {
             return Some(Unbuilt::new("resources", "mounting resources"));
         }
@@ -68,7 +65,9 @@ pub fn unbuilt(
         .or_else(|| in_environment(environment))
 }
 
-fn in_agent(agent: &SessionAgent) -> Option<Unbuilt> {
+/// The first thing that a session with this agent needs and this build does not have.
+#[must_use]
+pub fn in_agent(agent: &SessionAgent) -> Option<Unbuilt> {
     if !agent.skills.is_empty() {
         return Some(Unbuilt::new("agent.skills", "running skills"));
     }
@@ -110,33 +109,10 @@ fn in_agent(agent: &SessionAgent) -> Option<Unbuilt> {
 }
 
 fn in_toolset(path: &str, toolset: &AgentToolset) -> Option<Unbuilt> {
-    for (index, config) in toolset.configs.iter().enumerate() {
-        let path = format!("{path}.configs[{index}]");
-        if config.enabled && config.name.is_web() {
-            return Some(Unbuilt::new(
-                path,
-                format!("the tool `{}`", config.name.name()),
-            ));
-        }
-        if config.enabled && config.permission_policy != Policy::AlwaysAllow {
-            return Some(Unbuilt::new(
-                format!("{path}.permission_policy"),
-                "a policy other than `always_allow`",
-            ));
-        }
-    }
-    // The default reaches a tool only if no config stands before it.
-    let defaulted = ToolName::ALL
-        .into_iter()
-        .any(|tool| !tool.is_web() && toolset.configs.iter().all(|config| config.name != tool));
-    let default = toolset.default_config;
-    if defaulted && default.enabled && default.permission_policy != Policy::AlwaysAllow {
-        return Some(Unbuilt::new(
-            format!("{path}.default_config.permission_policy"),
-            "a policy other than `always_allow`",
-        ));
-    }
-    None
+    let wanted = |config: &&ToolConfig| config.enabled && config.name.is_web();
+    let index = toolset.configs.iter().position(|config| wanted(&config))?;
+    let what = format!("the tool `{}`", toolset.configs[index].name.name());
+    Some(Unbuilt::new(format!("{path}.configs[{index}]"), what))
 }
 
 fn in_environment(environment: &EnvironmentDefinition) -> Option<Unbuilt> {

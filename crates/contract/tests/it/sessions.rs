@@ -164,29 +164,42 @@ fn a_plain_session_needs_nothing_that_is_missing() {
 }
 
 #[test]
-fn a_default_policy_counts_only_where_a_tool_falls_back_to_it() {
-    let request = create(&minimal()).unwrap();
-    let allow = json!({"type": "always_allow"});
-    let configs: Vec<Value> = ["bash", "edit", "read", "write", "glob", "grep"]
-        .iter()
-        .map(|name| json!({"name": name, "permission_policy": allow}))
-        .collect();
-    let toolset = |configs: &[Value]| {
-        agent(
-            json!({"tools": [{"type": "agent_toolset_20260401", "configs": configs,
-            "default_config": {"permission_policy": {"type": "always_ask"}}}]}),
-        )
-    };
-    assert_eq!(
-        unbuilt(&request, &toolset(&configs), &cloud()),
-        None,
-        "web tools are not offered"
-    );
-    let found = unbuilt(&request, &toolset(&configs[1..]), &cloud()).unwrap();
-    assert_eq!(
-        found.path,
-        "agent.tools[0].default_config.permission_policy"
-    );
+fn every_policy_and_a_budget_can_be_honoured() {
+    let budget = json!({"type": "limit", "max_list_cost": {"amount": "100", "currency": "USD"}});
+    let request = create(&with(&minimal(), "/budget", Some(budget))).unwrap();
+    for policy in ["always_allow", "always_ask", "auto"] {
+        let policy = json!({"type": policy});
+        let tools = json!({"tools": [{"type": "agent_toolset_20260401",
+            "configs": [{"name": "bash", "permission_policy": policy}],
+            "default_config": {"permission_policy": policy}}]});
+        assert_eq!(unbuilt(&request, &agent(tools), &cloud()), None);
+    }
+}
+
+#[test]
+fn a_budget_is_a_whole_number_of_cents_above_zero() {
+    for (amount, good) in [
+        ("1", true),
+        ("2500", true),
+        ("0", false),
+        ("01", false),
+        ("-5", false),
+        ("1.5", false),
+        ("", false),
+        ("1e3", false),
+        ("9999999999999999", false),
+    ] {
+        let budget =
+            json!({"type": "limit", "max_list_cost": {"amount": amount, "currency": "USD"}});
+        let made = create(&with(&minimal(), "/budget", Some(budget)));
+        assert_eq!(made.is_ok(), good, "{amount:?}");
+        if let Err(bad) = made {
+            assert_eq!(bad.path, "budget.max_list_cost.amount");
+        }
+    }
+    let euros = json!({"type": "limit", "max_list_cost": {"amount": "5", "currency": "EUR"}});
+    let bad = create(&with(&minimal(), "/budget", Some(euros))).unwrap_err();
+    assert_eq!(bad.path, "budget.max_list_cost.currency");
 }
 
 #[test]
@@ -199,14 +212,11 @@ fn what_cannot_be_honoured_yet_is_refused_by_name() {
         agent(json!({"tools": [tool]}))
     };
     let plain = || agent(json!({}));
-    let ask = json!({"type": "always_ask"});
     let request = |pointer: &str, value: Value| with(&minimal(), pointer, Some(value));
-    let budget = json!({"type": "limit", "max_list_cost": {"amount": "100", "currency": "USD"}});
     let outcome = json!({"type": "user.define_outcome", "description": "d", "rubric": {"type": "text", "content": "c"}});
     let mcp = json!({"tools": [{"type": "mcp_toolset", "mcp_server_name": "s"}],
         "mcp_servers": [{"type": "url", "name": "s", "url": "https://x.y"}]});
     for (request, agent, environment, path) in [
-        (request("/budget", budget), plain(), cloud(), "budget"),
         (
             request("/resources", json!([{"type": "file", "file_id": "f"}])),
             plain(),
@@ -240,20 +250,6 @@ fn what_cannot_be_honoured_yet_is_refused_by_name() {
         ),
         (
             minimal(),
-            toolset(
-                json!({"configs": [{"name": "read"}, {"name": "bash", "permission_policy": ask}]}),
-            ),
-            cloud(),
-            "agent.tools[0].configs[1].permission_policy",
-        ),
-        (
-            minimal(),
-            toolset(json!({"default_config": {"permission_policy": {"type": "auto"}}})),
-            cloud(),
-            "agent.tools[0].default_config.permission_policy",
-        ),
-        (
-            minimal(),
             plain(),
             environment(json!({"type": "self_hosted"})),
             "environment_id",
@@ -279,49 +275,50 @@ fn what_cannot_be_honoured_yet_is_refused_by_name() {
 }
 
 #[test]
-fn an_update_takes_title_and_metadata_only() {
+fn an_update_takes_what_may_change_and_nothing_else() {
     let update = |body: Value| -> Result<UpdateSession, Invalid> {
         let update = read::<UpdateSession>(&body)?;
         update.check()?;
         Ok(update)
     };
-    assert!(
-        update(json!({"title": null, "metadata": {"k": null}}))
-            .unwrap()
-            .unbuilt()
-            .is_none()
-    );
-    assert_eq!(
-        update(json!({"vault_ids": []})).unwrap_err().path,
-        "vault_ids"
-    );
-    assert_eq!(
-        update(json!({"vault_ids": null})).unwrap_err().path,
-        "vault_ids"
-    );
-    assert_eq!(
-        update(json!({"status": "idle"})).unwrap_err().path,
-        "status"
-    );
-    assert_eq!(
-        update(json!({"agent": {"tools": []}}))
-            .unwrap()
-            .unbuilt()
-            .unwrap()
-            .path,
-        "agent"
-    );
-    assert_eq!(
-        update(json!({"budget": null}))
-            .unwrap()
-            .unbuilt()
-            .unwrap()
-            .path,
-        "budget"
-    );
-    assert!(update(json!({"agent": {}})).unwrap().unbuilt().is_none());
-    assert_eq!(
-        update(json!({"agent": {"model": "m"}})).unwrap_err().path,
-        "agent.model"
-    );
+    let budget = json!({"type": "limit", "max_list_cost": {"amount": "100", "currency": "USD"}});
+    for good in [
+        json!({"title": null, "metadata": {"k": null}}),
+        json!({"agent": {}}),
+        json!({"agent": {"tools": [], "mcp_servers": null}}),
+        json!({"budget": null}),
+        json!({"budget": budget}),
+    ] {
+        assert!(update(good.clone()).is_ok(), "{good}");
+    }
+    let zero = json!({"type": "limit", "max_list_cost": {"amount": "0", "currency": "USD"}});
+    for (bad, path) in [
+        (json!({"vault_ids": []}), "vault_ids"),
+        (json!({"vault_ids": null}), "vault_ids"),
+        (json!({"status": "idle"}), "status"),
+        (json!({"agent": {"model": "m"}}), "agent.model"),
+        (json!({"agent": null}), "agent"),
+        (json!({"budget": zero}), "budget.max_list_cost.amount"),
+    ] {
+        assert_eq!(update(bad.clone()).unwrap_err().path, path, "{bad}");
+    }
+}
+
+#[test]
+fn an_updated_agent_has_what_was_sent_and_keeps_the_rest() {
+    use contract::patch::Patch;
+    let held = agent(json!({"tools": [{"type": "agent_toolset_20260401"}],
+        "skills": [{"type": "anthropic", "skill_id": "xlsx"}]}));
+    let kept = held.updated(Patch::Absent, Patch::Absent).unwrap();
+    assert_eq!(kept, held);
+    let tools = json!([{"type": "custom", "name": "t", "description": "d", "input_schema": {"type": "object"}}]);
+    let tools = || Patch::Value(serde_json::from_value(tools.clone()).unwrap());
+    let changed = held.updated(tools(), Patch::Absent).unwrap();
+    assert_eq!((changed.tools.len(), &changed.skills), (1, &held.skills));
+    let bad = held.updated(Patch::Null, Patch::Absent).unwrap_err();
+    assert_eq!(bad.path, "agent.tools", "skills need a tool to read with");
+    let server = json!([{"type": "url", "name": "s", "url": "https://x.test"}]);
+    let servers = Patch::Value(serde_json::from_value(server).unwrap());
+    let bad = held.updated(Patch::Absent, servers).unwrap_err();
+    assert!(bad.path.starts_with("agent.mcp_servers"), "{bad}");
 }

@@ -34,11 +34,33 @@ pub(crate) async fn send(gateway: Arc<Gateway>, mut call: Call) -> Result<Respon
     let id = sessions::id(&call)?;
     let request = call.json::<SendEvents>().await?;
     request.check()?;
+    if let Some(ClientEvent::SystemMessage(_)) = request.events.last() {
+        takes_system(&gateway, &call, id, request.events.len() - 1).await?;
+    }
     let events = accept(request.events, "events")?;
     let committed = sessions::submit(&gateway, &call, id, Command::Send(events)).await?;
     reply::json(&Sent {
         data: committed.echo,
     })
+}
+
+/// Refuses a `system.message` that the session's model would not take.
+async fn takes_system(
+    gateway: &Gateway,
+    call: &Call,
+    id: SessionId,
+    index: usize,
+) -> Result<(), Failure> {
+    let row = gateway.store.session(call.workspace(), id).await?;
+    let model = sessions::agent(&row)?.model.id;
+    if gateway.catalog.takes_system_messages(&model) {
+        return Ok(());
+    }
+    let text = format!(
+        "events[{index}]: the model `{model}` takes no system message in the middle of a conversation"
+    );
+    let code = "model_does_not_support_mid_conversation_system";
+    Err(Failure::Api(ApiError::invalid(text).code(code)))
 }
 
 /// The events of a request as the core takes them. `field` is the list that holds them.

@@ -5,17 +5,19 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use contract::agent::SessionAgent;
+use contract::error::ApiError;
 use contract::ids::{SessionId, ThreadId};
 use contract::page::{BidiPage, Deleted};
 use contract::patch::Patch;
 use contract::query::{self, ListSessions};
 use contract::session::{
-    CreateSession, Session, SessionStats, SessionTag, Status, UpdateSession, unbuilt,
+    Budget, CreateSession, Session, SessionAgentUpdate, SessionStats, SessionTag, Status,
+    UpdateSession, in_agent, unbuilt,
 };
 use contract::time::Micros;
 use session::input::Profile;
 use session::policy::ToolRules;
-use session::{Command, Input, Opening};
+use session::{AgentChange, Command, Input, Opening};
 use store::error::Thing;
 use store::page::Slice;
 use store::sessions::{NewSession, SessionFilter, SessionRow};
@@ -53,6 +55,10 @@ pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
     if let Some(missing) = unbuilt(&request, &agent, &environment) {
         return Err(Failure::Api(missing.into()));
     }
+    let budget = request.budget.as_ref().map(Budget::cents);
+    if budget.is_some() {
+        budgetable(&gateway, &agent)?;
+    }
     super::llm::check(&resolved.vaults)?;
     let initial = events::accept(request.initial_events.clone(), "initial_events")?;
     let opening = Opening {
@@ -60,7 +66,7 @@ pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
         thread: ThreadId::from_bits(gateway.id_bits()),
         agent_name: agent.name.clone(),
         rules: ToolRules::of(&agent.tools),
-        budget: None,
+        budget,
         initial,
     };
     let new = NewSession {
@@ -113,24 +119,61 @@ pub(crate) async fn update(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
     let id = id(&call)?;
     let update = call.json::<UpdateSession>().await?;
     update.check()?;
-    if let Some(missing) = update.unbuilt() {
-        return Err(Failure::Api(missing.into()));
-    }
     let row = gateway.store.session(call.workspace(), id).await?;
-    let metadata = changes(&row.profile, update.metadata)?;
-    submit(
-        &gateway,
-        &call,
-        id,
-        Command::Update(Box::new(session::Update {
-            title: update.title,
-            metadata,
-            ..session::Update::default()
-        })),
-    )
-    .await?;
+    let held = agent(&row)?;
+    let budget = match update.budget {
+        Patch::Absent => Patch::Absent,
+        Patch::Null => Patch::Null,
+        Patch::Value(budget) => {
+            budgetable(&gateway, &held)?;
+            Patch::Value(budget.cents())
+        }
+    };
+    let change = session::Update {
+        title: update.title,
+        metadata: changes(&row.profile, update.metadata)?,
+        agent: update
+            .agent
+            .map(|update| agent_change(held, update))
+            .transpose()?
+            .flatten(),
+        budget,
+    };
+    submit(&gateway, &call, id, Command::Update(Box::new(change))).await?;
     let row = gateway.store.session(call.workspace(), id).await?;
     reply::json(&object(&gateway, row)?)
+}
+
+/// Refuses a budget for an agent whose model has no list price: nobody could say when it is reached.
+fn budgetable(gateway: &Gateway, agent: &SessionAgent) -> Result<(), Failure> {
+    let model = &agent.model.id;
+    if gateway.catalog.has_price(model) {
+        return Ok(());
+    }
+    let text = format!(
+        "budget: the model `{model}` has no list price here, so a session that runs it cannot have a budget (model_not_budgetable). The operator sets prices in the model catalogue."
+    );
+    Err(Failure::Api(
+        ApiError::invalid(text).code("model_not_budgetable"),
+    ))
+}
+
+/// The agent after an update, if it differs.
+fn agent_change(
+    held: SessionAgent,
+    update: SessionAgentUpdate,
+) -> Result<Option<AgentChange>, Failure> {
+    let changed = held.updated(update.tools, update.mcp_servers)?;
+    if let Some(missing) = in_agent(&changed) {
+        return Err(Failure::Api(missing.into()));
+    }
+    if changed == held {
+        return Ok(None);
+    }
+    Ok(Some(AgentChange {
+        snapshot: stored::write(&changed)?,
+        rules: ToolRules::of(&changed.tools),
+    }))
 }
 
 /// The changes of a metadata patch. The limits hold for the result.

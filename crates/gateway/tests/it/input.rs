@@ -358,13 +358,13 @@ async fn a_session_names_the_field_that_is_wrong() {
 async fn what_is_not_built_is_refused_by_name_and_never_ignored() {
     let server = Server::start().await;
     let environment_id = server.create("/v1/environments", environment()).await;
-    let mut asking = agent();
-    asking["tools"] = json!([{"type": "agent_toolset_20260401",
-        "default_config": {"permission_policy": {"type": "always_ask"}}}]);
+    let mut surfing = agent();
+    surfing["tools"] = json!([{"type": "agent_toolset_20260401",
+        "configs": [{"name": "web_fetch", "enabled": true}]}]);
     let mut skilled = agent();
     skilled["skills"] = json!([{"type": "anthropic", "skill_id": "xlsx"}]);
     for (definition, path) in [
-        (asking, "agent.tools[0].default_config.permission_policy"),
+        (surfing, "agent.tools[0].configs[0]"),
         (skilled, "agent.skills"),
     ] {
         let id = server.create("/v1/agents", definition).await;
@@ -383,11 +383,7 @@ async fn what_is_not_built_is_refused_by_name_and_never_ignored() {
     }
     let agent_id = server.create("/v1/agents", agent()).await;
     let good = json!({"agent": agent_id, "environment_id": environment_id});
-    let cents = json!({"type": "limit", "max_list_cost": {"amount": "100", "currency": "USD"}});
-    for (field, value) in [
-        ("budget", cents),
-        ("resources", json!([{"type": "file", "file_id": "file_1"}])),
-    ] {
+    for (field, value) in [("resources", json!([{"type": "file", "file_id": "file_1"}]))] {
         let mut body = good.clone();
         body[field] = value;
         let answer = server.post("/v1/sessions", body).await;

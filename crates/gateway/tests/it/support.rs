@@ -31,6 +31,18 @@ const BETAS: &str = "managed-agents-2026-04-01,agent-memory-2026-07-22,dreaming-
                      mcp-tunnels-2026-06-22,user-profiles-2026-08-18,webhooks-2026-10-07,\
                      telemetry-destinations-2026-08-11";
 
+/// One model with a price, and one that takes no system message.
+const MODELS: &str = r#"
+[[model]]
+id = "priced"
+display_name = "Priced"
+prices = { input = "0.000003", output = "0.000015" }
+
+[[quirks]]
+prefix = "deaf"
+system_messages = false
+"#;
+
 /// How long a test waits for something that must come.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -64,7 +76,7 @@ impl Server {
         let gateway = Gateway::new(Parts {
             store: store.clone(),
             vault: Arc::new(Vault::with(&MasterKey::from_bytes([7; 32]))),
-            catalog: Arc::new(model::Catalog::embedded()),
+            catalog: Arc::new(model::Catalog::with_operator_file(MODELS).unwrap()),
             clock: clock::now,
             shutdown: shutdown.clone(),
             config,

@@ -202,10 +202,10 @@ impl Store {
         entropy: u128,
     ) -> Result<SessionRow, Error> {
         match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| sqlite::submit::create(cx, new, now, entropy))
-                    .await
-            }
+            Back::Sqlite(db) => db
+                .write_again(move |cx| sqlite::submit::create(cx, new.clone(), now, entropy))
+                .await
+                .map(|(row, _)| row),
         }
     }
 
@@ -226,8 +226,8 @@ impl Store {
         match self.back() {
             Back::Sqlite(db) => {
                 let done = db
-                    .write_numbered(move |cx| {
-                        sqlite::submit::submit(cx, scope, session, input, now, entropy)
+                    .write_again(move |cx| {
+                        sqlite::submit::submit(cx, scope, session, input.clone(), now, entropy)
                     })
                     .await;
                 done.map(|(committed, commit)| Committed {
@@ -256,7 +256,7 @@ impl Store {
         match self.back() {
             Back::Sqlite(db) => {
                 let done = db
-                    .write_numbered(move |cx| {
+                    .write_again(move |cx| {
                         sqlite::submit::claim(cx, session, &holder, ttl, now, entropy)
                     })
                     .await;

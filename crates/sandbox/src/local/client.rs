@@ -4,10 +4,8 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
-use hand::limits::PROCESSES;
 use hand::wire::{
     FromHand, Id, Output, PREFIX_BYTES, Refusal, Spawn, ToHand, Tool, VERSION, head, lengths,
 };
@@ -19,13 +17,15 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::held::{Turn, Unstarted};
 use super::answer::judged;
-use super::pipes::{self, Pipes};
+use super::pipes::Pipes;
 use crate::error::{Doing, Error};
-use crate::limits::{CANCEL, PING, PING_INTERVAL, QUEUED_FRAMES, SPAWN, TOOL_GRACE};
+use crate::limits::{CANCEL, PING, PING_INTERVAL, QUEUED_FRAMES, SPAWN};
 use crate::process::{Command, Process};
 use crate::provider::ToolCall;
 
+mod held;
 #[cfg(test)]
 mod tests;
 
@@ -225,84 +225,6 @@ impl Client {
 enum Asked {
     ToRun,
     ToEnd,
-}
-
-/// The place of a call among those that wait for the one shell.
-struct Turn<'a> {
-    inner: &'a Inner,
-    own: Duration,
-    /// Milliseconds that it adds to what later calls may have to wait.
-    added: u64,
-    before: Duration,
-}
-
-impl<'a> Turn<'a> {
-    fn new(inner: &'a Inner, call: &ToolCall) -> Self {
-        let own = call.name.time_limit(&call.input);
-        let (added, before) = if call.name == Tool::Bash {
-            let added = u64::try_from(own.as_millis()).unwrap_or(u64::MAX);
-            let before = inner.shell.fetch_add(added, Ordering::Relaxed);
-            (added, Duration::from_millis(before))
-        } else {
-            (0, Duration::ZERO)
-        };
-        Self {
-            inner,
-            own,
-            added,
-            before,
-        }
-    }
-
-    fn limit(&self) -> Duration {
-        self.before + self.own + TOOL_GRACE
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.inner.shell.fetch_sub(self.added, Ordering::Relaxed);
-    }
-}
-
-/// The table's entry of a process of which the hand has not said yet that it runs. Dropped before,
-/// the entry goes with it.
-struct Unstarted<'a> {
-    inner: &'a Inner,
-    id: Id,
-    started: bool,
-}
-
-impl<'a> Unstarted<'a> {
-    fn open(inner: &'a Arc<Inner>, id: Id) -> Result<(Self, Process), Error> {
-        let mut table = inner.lock();
-        // The hand refuses them too, if it is honest.
-        if table.processes.len() >= PROCESSES {
-            return Err(Error::busy(format!(
-                "more than {PROCESSES} processes at once"
-            )));
-        }
-        let (pipes, process) = pipes::open(inner, id);
-        table.processes.insert(id, pipes);
-        let unstarted = Self {
-            inner,
-            id,
-            started: false,
-        };
-        Ok((unstarted, process))
-    }
-
-    fn started(mut self) {
-        self.started = true;
-    }
-}
-
-impl Drop for Unstarted<'_> {
-    fn drop(&mut self) {
-        if !self.started {
-            self.inner.forget_process(self.id);
-        }
-    }
 }
 
 /// One request under way. Dropped before its answer, it asks the hand to cancel.

@@ -2,13 +2,15 @@
 //! end and nothing they say beyond the protocol counts.
 
 use std::future::Future;
+use std::time::Duration;
 
 use futures_util::future::join_all;
-use hand::limits::{CHUNK_BYTES, SPILL_CHARS, WINDOW_CHUNKS};
+use hand::limits::{CHUNK_BYTES, PROCESSES, SPILL_CHARS, WINDOW_CHUNKS};
 use hand::wire::{Stream, read_frame as parse, write_frame};
 use serde_json::json;
 
 use super::*;
+use crate::limits::TOOL_GRACE;
 
 /// The scripted end of the conversation.
 struct Hand(UnixStream);

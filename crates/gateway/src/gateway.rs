@@ -10,6 +10,7 @@ use store::Store;
 use tokio_util::sync::CancellationToken;
 use vault::Vault;
 
+use crate::cast::Casts;
 use crate::limits::{Limits, PING};
 
 /// What an operator may set.
@@ -64,6 +65,7 @@ pub struct Gateway {
     pub(crate) shutdown: CancellationToken,
     pub(crate) config: Config,
     pub(crate) started_at: Micros,
+    pub(crate) casts: Casts,
 }
 
 impl Gateway {
@@ -80,6 +82,7 @@ impl Gateway {
         } = parts;
         Arc::new(Self {
             started_at: clock(),
+            casts: Casts::default(),
             store,
             vault,
             catalog,

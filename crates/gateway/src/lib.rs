@@ -9,6 +9,7 @@ mod admit;
 mod auth;
 mod body;
 mod call;
+mod cast;
 mod cursor;
 mod error;
 mod gateway;

@@ -47,6 +47,8 @@ pub const KEY_BYTES: usize = 1_024;
 pub const PING: Duration = Duration::from_secs(10);
 /// Events read at a time when a stream is resumed.
 pub const REPLAY_PAGE: u32 = 500;
+/// Bytes of agents remembered as sessions get them, by their stored form.
+pub const CASTS_BYTES: usize = 8 * 1024 * 1024;
 
 const _: () = assert!(HEAD_BYTES < contract::limits::BODY_BYTES);
 const _: () = assert!(PING.as_secs() < 16);

@@ -43,6 +43,10 @@ pub const GREP_CHARS: usize = 102_400;
 pub const GREP_FILE_BYTES: u64 = 64 * 1024 * 1024;
 /// How long glob and grep may take.
 pub const SEARCH_TIME: Duration = Duration::from_secs(30);
+/// How long read, write and edit may take: each moves at most some 20 MiB, on a disk that may be busy.
+pub const FILE_TIME: Duration = Duration::from_secs(60);
+/// Bytes of a file of rules, such as `.gitignore`, that grep obeys; the rest is passed over.
+pub const RULES_BYTES: u64 = 256 * 1024;
 /// Characters of tool output from which on it is written to a file and the model gets a preview.
 pub const SPILL_CHARS: usize = 100_000;
 /// Characters at each end of a spilled output that the model gets.

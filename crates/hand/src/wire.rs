@@ -7,11 +7,14 @@
 //! more than that and one slow reader holds up no other stream.
 
 use std::io::{self, Read, Write};
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{BODY_BYTES, HEADER_BYTES};
+use crate::limits::{
+    BASH_DEFAULT_TIMEOUT, BASH_MAX_TIMEOUT_MS, BODY_BYTES, FILE_TIME, HEADER_BYTES, SEARCH_TIME,
+};
 
 /// The version of this protocol.
 pub const VERSION: u32 = 1;
@@ -38,6 +41,22 @@ pub enum Tool {
     Glob,
     /// Finds files by content.
     Grep,
+}
+
+impl Tool {
+    /// How long a call with this input may take once it has its turn. Bash runs one call after another.
+    #[must_use]
+    pub fn time_limit(self, input: &serde_json::Value) -> Duration {
+        match self {
+            Self::Bash => match input.get("timeout_ms").and_then(serde_json::Value::as_u64) {
+                None | Some(0) => BASH_DEFAULT_TIMEOUT,
+                // More is refused.
+                Some(ms) => Duration::from_millis(ms.min(BASH_MAX_TIMEOUT_MS)),
+            },
+            Self::Glob | Self::Grep => SEARCH_TIME,
+            Self::Read | Self::Write | Self::Edit => FILE_TIME,
+        }
+    }
 }
 
 /// What the server says.

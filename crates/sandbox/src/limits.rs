@@ -18,6 +18,15 @@ pub const PING: Duration = Duration::from_secs(15);
 pub const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a cancelled call may take to say how it ended.
 pub const CANCEL: Duration = Duration::from_secs(5);
+/// What a tool call may take beyond its own limit until the hand has answered; then the sandbox is
+/// stopped. The hand kills what ran too long within seconds.
+pub const TOOL_GRACE: Duration = Duration::from_secs(30);
+/// How long a hand may take to start a process or to say why not.
+pub const SPAWN: Duration = Duration::from_secs(30);
+/// Parts of a tool's answer. Today's tools give one.
+pub const ANSWER_PARTS: usize = 4;
+/// Bytes, as JSON, of an answer of a tool that gives only text.
+pub const TEXT_ANSWER_BYTES: usize = 1 << 20;
 /// Deleted sandboxes waiting for removal; more are found at the next start.
 pub const TRASH_QUEUE: usize = 256;
 /// Variables of the environment that a caller may add.
@@ -31,5 +40,7 @@ pub const STREAM_BYTES: usize = 64 * 1024;
 /// Bytes of a supervisor's report line.
 pub const REPORT_BYTES: usize = 64 * 1024;
 
+// A character takes at most six bytes in JSON.
+const _: () = assert!(hand::limits::SPILL_CHARS * 6 + 1024 < TEXT_ANSWER_BYTES);
 const _: () = assert!(CANCEL.as_secs() < PING_INTERVAL.as_secs());
 const _: () = assert!(PING.as_secs() <= PING_INTERVAL.as_secs());

@@ -203,10 +203,10 @@ impl Store {
         entropy: u128,
     ) -> Result<SessionRow, Error> {
         match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| sqlite::submit::create(cx, new, now, entropy))
-                    .await
-            }
+            Back::Sqlite(db) => db
+                .write_again(move |cx| sqlite::submit::create(cx, new.clone(), now, entropy))
+                .await
+                .map(|(row, _)| row),
         }
     }
 
@@ -244,14 +244,14 @@ impl Store {
         match self.back() {
             Back::Sqlite(db) => {
                 let done = db
-                    .write_numbered(move |cx| {
-                        let input = submit::Given {
-                            input,
+                    .write_again(move |cx| {
+                        let given = submit::Given {
+                            input: input.clone(),
                             now,
                             entropy,
-                            beside,
+                            beside: beside.clone(),
                         };
-                        submit::submit(cx, scope, session, input)
+                        submit::submit(cx, scope, session, given)
                     })
                     .await;
                 done.map(|(committed, commit)| Committed {
@@ -280,7 +280,7 @@ impl Store {
         match self.back() {
             Back::Sqlite(db) => {
                 let done = db
-                    .write_numbered(move |cx| {
+                    .write_again(move |cx| {
                         sqlite::submit::claim(cx, session, &holder, ttl, now, entropy)
                     })
                     .await;

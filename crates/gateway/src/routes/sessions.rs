@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::response::Response;
-use contract::agent::SessionAgent;
+use contract::agent::{AgentOverrides, SessionAgent};
 use contract::error::ApiError;
 use contract::ids::{SessionId, ThreadId};
 use contract::page::{BidiPage, Deleted};
@@ -20,10 +20,11 @@ use session::policy::ToolRules;
 use session::{AgentChange, Command, Input, Opening};
 use store::error::Thing;
 use store::page::Slice;
-use store::sessions::{NewSession, SessionFilter, SessionRow};
+use store::sessions::{NewSession, Resolved, SessionFilter, SessionRow};
 
 use super::{agents, environments, events, stored};
 use crate::call::Call;
+use crate::cast::Cast;
 use crate::error::{self, Failure};
 use crate::gateway::Gateway;
 use crate::paging::Keyset;
@@ -49,23 +50,22 @@ pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
         .await
         .map_err(|failure| error::named(failure, at))?;
     let agent_version = resolved.agent.version;
-    let agent = agents::definition(&resolved.agent)?;
-    let agent = agent.session_snapshot(asked.id, agent_version, asked.overrides)?;
+    let cast = cast(&gateway, &resolved, asked.overrides)?;
     let environment = environments::definition(&resolved.environment)?;
-    if let Some(missing) = unbuilt(&request, &agent, &environment) {
+    if let Some(missing) = unbuilt(&request, &cast.agent, &environment) {
         return Err(Failure::Api(missing.into()));
     }
     let budget = request.budget.as_ref().map(Budget::cents);
     if budget.is_some() {
-        budgetable(&gateway, &agent)?;
+        budgetable(&gateway, &cast.agent)?;
     }
     super::llm::check(&resolved.vaults)?;
     let initial = events::accept(request.initial_events.clone(), "initial_events")?;
     let opening = Opening {
         session: SessionId::from_bits(gateway.id_bits()),
         thread: ThreadId::from_bits(gateway.id_bits()),
-        agent_name: agent.name.clone(),
-        rules: ToolRules::of(&agent.tools),
+        agent_name: cast.agent.name.clone(),
+        rules: ToolRules::of(&cast.agent.tools),
         budget,
         initial,
     };
@@ -73,7 +73,7 @@ pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
         workspace: call.workspace(),
         agent_id: asked.id,
         agent_version,
-        agent: stored::write(&agent)?,
+        agent: cast.written.clone(),
         environment_id: request.environment_id,
         environment: resolved.environment.body.clone(),
         vault_ids: request.vault_ids.clone(),
@@ -86,7 +86,26 @@ pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
     let (now, entropy) = (gateway.now(), gateway.random());
     let created = gateway.store.create_session(new, now, entropy).await;
     let row = created.map_err(|failure| error::named(failure, at))?;
-    reply::json(&object(&gateway, row)?)
+    reply::json(&object_with(&gateway, row, cast.agent.clone()))
+}
+
+/// The session's copy of the agent.
+fn cast(
+    gateway: &Gateway,
+    resolved: &Resolved,
+    overrides: Option<AgentOverrides>,
+) -> Result<Arc<Cast>, Failure> {
+    let (id, version) = (resolved.agent.id, resolved.agent.version);
+    let make = |overrides| -> Result<Cast, Failure> {
+        let agent = agents::definition(&resolved.agent)?;
+        let agent = agent.session_snapshot(id, version, overrides)?;
+        let written = stored::write(&agent)?;
+        Ok(Cast { agent, written })
+    };
+    match overrides {
+        None => gateway.casts.get(id, version, || make(None)),
+        some => make(some).map(Arc::new),
+    }
 }
 
 /// Where the request names a thing that cannot be used.
@@ -300,13 +319,19 @@ pub(super) fn duration(row: &SessionRow, now: Micros) -> f64 {
 }
 
 fn object(gateway: &Gateway, row: SessionRow) -> Result<Session, Failure> {
+    let agent = agent(&row)?;
+    Ok(object_with(gateway, row, agent))
+}
+
+/// The object of a session whose agent is at hand.
+fn object_with(gateway: &Gateway, row: SessionRow, agent: SessionAgent) -> Session {
     let now = gateway.now();
     let totals = &row.state.totals;
-    Ok(Session {
+    Session {
         id: row.id,
         kind: SessionTag::Session,
         status: status(&row),
-        agent: agent(&row)?,
+        agent,
         environment_id: row.environment_id,
         resources: Vec::new(),
         outcome_evaluations: Vec::new(),
@@ -322,5 +347,5 @@ fn object(gateway: &Gateway, row: SessionRow) -> Result<Session, Failure> {
         title: row.profile.title,
         metadata: row.profile.metadata,
         vault_ids: row.vault_ids,
-    })
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use hand::wire::{
-    FromHand, Id, Output, PREFIX_BYTES, Refusal, Spawn, ToHand, VERSION, head, lengths,
+    FromHand, Id, Output, PREFIX_BYTES, Refusal, Spawn, ToHand, Tool, VERSION, head, lengths,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -17,11 +17,17 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::pipes::{self, Pipes};
+use self::held::{Turn, Unstarted};
+use super::answer::judged;
+use super::pipes::Pipes;
 use crate::error::{Doing, Error};
-use crate::limits::{CANCEL, PING, PING_INTERVAL, QUEUED_FRAMES};
+use crate::limits::{CANCEL, PING, PING_INTERVAL, QUEUED_FRAMES, SPAWN};
 use crate::process::{Command, Process};
 use crate::provider::ToolCall;
+
+mod held;
+#[cfg(test)]
+mod tests;
 
 #[derive(Clone)]
 pub(super) struct Client(pub(super) Arc<Inner>);
@@ -32,6 +38,8 @@ pub(super) struct Inner {
     table: Mutex<Table>,
     /// Cancelled when the conversation is over, for whatever reason.
     over: CancellationToken,
+    /// Milliseconds that the bash calls under way may take, one after another.
+    shell: AtomicU64,
     pub(super) tasks: TaskTracker,
 }
 
@@ -75,6 +83,7 @@ impl Client {
             next: AtomicU64::new(1),
             table: Mutex::default(),
             over: CancellationToken::new(),
+            shell: AtomicU64::new(0),
             tasks: tasks.clone(),
         }));
         let over = client.0.over.clone();
@@ -101,41 +110,67 @@ impl Client {
         !self.0.over.is_cancelled()
     }
 
+    /// Cancelled when the conversation is over, for whatever reason.
+    pub(super) async fn ended(&self) {
+        self.0.over.cancelled().await;
+    }
+
+    /// Whatever the hand does, it returns: at the latest when the call's own limit, those of the calls
+    /// that have their turn before it, and [`TOOL_GRACE`] are over. Then nothing the hand says counts.
     pub(super) async fn tool(
         &self,
         call: ToolCall,
         cancel: CancellationToken,
-        stop: &CancellationToken,
     ) -> Result<Output, Error> {
+        let turn = Turn::new(&self.0, &call);
+        let limit = turn.limit();
+        match timeout(limit, self.converse(call, cancel)).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                tracing::warn!(?limit, "a hand left a call unanswered");
+                Err(self.0.broken())
+            }
+        }
+    }
+
+    async fn converse(&self, call: ToolCall, cancel: CancellationToken) -> Result<Output, Error> {
         let input = serde_json::to_vec(&call.input).map_err(io::Error::from);
         let input = input.doing(|| "write a tool's input".to_owned())?;
-        let id = self.0.id();
+        let (id, tool) = (self.0.id(), call.name);
         let mut request = Request::new(&self.0, id);
-        request
-            .send(
-                &ToHand::Call {
-                    id,
-                    tool: call.name,
-                },
-                input.into(),
-            )
-            .await?;
-        let mut wanted = false;
+        let message = ToHand::Call { id, tool };
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(Error::Cancelled),
+            sent = request.send(&message, input.into()) => sent?,
+        }
+        tokio::select! {
+            answer = &mut request.answer => {
+                let answer = request.answered(answer)?;
+                return self.0.judged(tool, answer, Asked::ToRun);
+            }
+            () = cancel.cancelled() => {}
+            // Long calls are normal; a hand that does not answer is not.
+            () = self.silence() => return Err(self.0.broken()),
+        }
+        let ended = timeout(CANCEL, async {
+            let sent = self.0.send(&ToHand::Cancel { id }, Bytes::new()).await;
+            sent.map_err(|_| Error::Lost)?;
+            let answer = (&mut request.answer).await;
+            request.answered(answer)
+        });
+        match ended.await {
+            Ok(answer) => self.0.judged(tool, answer?, Asked::ToEnd),
+            Err(_) => Err(Error::Cancelled),
+        }
+    }
+
+    /// Returns when the hand does not answer that it lives.
+    async fn silence(&self) {
         loop {
-            tokio::select! {
-                answer = &mut request.answer => return output(request.answered(answer)?),
-                () = cancel.cancelled(), if !wanted => {
-                    wanted = true;
-                    self.0.send(&ToHand::Cancel { id }, Bytes::new()).await?;
-                }
-                () = sleep(CANCEL), if wanted => return Err(Error::Cancelled),
-                () = sleep(PING_INTERVAL), if !wanted => {
-                    // Long calls are normal; a hand that does not answer is not.
-                    if self.ping().await.is_err() {
-                        stop.cancel();
-                        return Err(Error::Lost);
-                    }
-                }
+            sleep(PING_INTERVAL).await;
+            if self.ping().await.is_err() {
+                return;
             }
         }
     }
@@ -143,9 +178,13 @@ impl Client {
     pub(super) async fn ping(&self) -> Result<(), Error> {
         let id = self.0.id();
         let mut request = Request::new(&self.0, id);
-        request.send(&ToHand::Ping { id }, Bytes::new()).await?;
-        match timeout(PING, &mut request.answer).await {
-            Ok(answer) => match request.answered(answer)? {
+        let answered = timeout(PING, async {
+            request.send(&ToHand::Ping { id }, Bytes::new()).await?;
+            let answer = (&mut request.answer).await;
+            request.answered(answer)
+        });
+        match answered.await {
+            Ok(answer) => match answer? {
                 Answer::Pong => Ok(()),
                 _ => Err(self.0.broken()),
             },
@@ -160,26 +199,32 @@ impl Client {
         let spawn = spawn.doing(|| "write a command".to_owned())?;
         let id = self.0.id();
         // Before the request, so that no chunk can come too early.
-        let (pipes, process) = pipes::open(&self.0, id);
-        self.0.lock().processes.insert(id, pipes);
+        let (unstarted, process) = Unstarted::open(&self.0, id)?;
         let mut request = Request::new(&self.0, id);
-        request.send(&ToHand::Spawn { id }, spawn.into()).await?;
-        let answer = (&mut request.answer).await;
-        match request.answered(answer)? {
-            Answer::Spawned => Ok(process),
-            Answer::Refused(refused) => Err(refused),
-            _ => Err(self.0.broken()),
+        let answered = timeout(SPAWN, async {
+            request.send(&ToHand::Spawn { id }, spawn.into()).await?;
+            let answer = (&mut request.answer).await;
+            request.answered(answer)
+        });
+        match answered.await {
+            Ok(answer) => match answer? {
+                Answer::Spawned => {
+                    unstarted.started();
+                    Ok(process)
+                }
+                Answer::Refused(refused) => Err(refused),
+                _ => Err(self.0.broken()),
+            },
+            Err(_) => Err(self.0.broken()),
         }
     }
 }
 
-fn output(answer: Answer) -> Result<Output, Error> {
-    match answer {
-        Answer::Done(body) => serde_json::from_slice(&body).map_err(|_| Error::Lost),
-        Answer::Cancelled => Err(Error::Cancelled),
-        Answer::Refused(refused) => Err(refused),
-        Answer::Pong | Answer::Spawned => Err(Error::Lost),
-    }
+/// What the hand was asked last about a call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    ToRun,
+    ToEnd,
 }
 
 /// One request under way. Dropped before its answer, it asks the hand to cancel.
@@ -277,6 +322,7 @@ impl Inner {
 
     /// The hand broke the protocol: nothing it says can be used any more.
     fn broken(&self) -> Error {
+        tracing::warn!("a hand broke the protocol");
         self.end();
         Error::Lost
     }
@@ -286,6 +332,21 @@ impl Inner {
         self.over.cancel();
         let table = std::mem::take(&mut *self.lock());
         drop(table);
+    }
+
+    /// What the answer to a tool call means. One that no honest hand gives ends the conversation.
+    fn judged(&self, tool: Tool, answer: Answer, asked: Asked) -> Result<Output, Error> {
+        match answer {
+            Answer::Done(body) => judged(tool, &body).ok_or_else(|| self.broken()),
+            Answer::Cancelled if asked == Asked::ToEnd => Err(Error::Cancelled),
+            Answer::Refused(refused) => Err(refused),
+            Answer::Cancelled | Answer::Pong | Answer::Spawned => Err(self.broken()),
+        }
+    }
+
+    /// Whether this side has ever used the id.
+    fn knows(&self, id: Id) -> bool {
+        (1..self.next.load(Ordering::Relaxed)).contains(&id)
     }
 
     fn take(&self, message: FromHand, body: Vec<u8>) -> Result<(), Broken> {
@@ -308,6 +369,9 @@ impl Inner {
             | FromHand::StdinAck { .. }
             | FromHand::Exited { .. } => return self.take_for_process(message, body),
         };
+        if !self.knows(id) {
+            return Err(Broken);
+        }
         let waiter = self.lock().answers.remove(&id);
         if let Some(waiter) = waiter {
             // The caller may just have gone.
@@ -326,7 +390,8 @@ impl Inner {
         };
         let mut table = self.lock();
         let Some(pipes) = table.processes.get_mut(&id) else {
-            return Ok(());
+            // One that was given up, or none at all.
+            return if self.knows(id) { Ok(()) } else { Err(Broken) };
         };
         pipes.take(&message, body)?;
         if pipes.are_done() {
@@ -354,7 +419,7 @@ async fn write_all(mut writer: OwnedWriteHalf, mut queue: mpsc::Receiver<Frame>)
 async fn read_all(mut reader: OwnedReadHalf, inner: &Inner) {
     while let Ok((message, body)) = read_frame(&mut reader).await {
         if inner.take(message, body).is_err() {
-            tracing::warn!("a hand broke the protocol");
+            inner.broken();
             return;
         }
     }

@@ -2,10 +2,11 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jail::PidOne;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use tokio::time::{Instant, sleep};
@@ -25,6 +26,9 @@ const LAYOUT: [&str; 6] = [
 
 /// How long to wait before asking again for a lock that a dying sandbox still holds.
 const LOCK_RETRY: Duration = Duration::from_millis(5);
+
+/// Bytes of the note in a lock, with room to spare.
+const NOTE_BYTES: usize = 512;
 
 pub(super) struct Dirs {
     root: PathBuf,
@@ -70,7 +74,9 @@ impl Dirs {
     /// Makes what is missing in a locked sandbox's directory. Blocks: on a busy disk a new directory
     /// takes milliseconds.
     pub(super) fn fill(&self, id: &SandboxId) -> Result<(), Error> {
+        check_private(&self.root)?;
         let path = self.path(id);
+        check_private(&path)?;
         LAYOUT.iter().try_for_each(|name| {
             let made = directory(&path.join(name), 0o755);
             made.doing(|| format!("make `{name}` of sandbox {id}"))
@@ -88,15 +94,36 @@ impl Dirs {
     }
 }
 
-/// A directory that only this user can enter, whatever it was before.
+/// Makes a directory that only this user can enter, or looks whether the one that is there is such.
+///
+/// Files of sandboxes lie on the host with ids from 0 and set-id bits as they were made inside: this
+/// mode is what keeps other users of the host from them, so one that was ever wider is not mended
+/// silently.
 pub(super) fn private_dir(path: &Path) -> Result<(), Error> {
-    let doing = || format!("make the private directory {}", path.display());
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .doing(doing)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).doing(doing)
+        .doing(|| format!("make the private directory {}", path.display()))?;
+    check_private(path)
+}
+
+fn check_private(path: &Path) -> Result<(), Error> {
+    let metadata = fs::metadata(path).doing(|| format!("look at {}", path.display()))?;
+    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+    let own = rustix::process::geteuid().as_raw();
+    if owner == own && mode == 0o700 && metadata.is_dir() {
+        return Ok(());
+    }
+    let path = path.display();
+    Err(Error::Unsupported {
+        step: format!("keep {path} from other users"),
+        errno: 0,
+        hint: format!(
+            "it belongs to user {owner} with mode {mode:o}; if nobody else has put anything there: \
+             chown {own} {path} && chmod 700 {path}"
+        ),
+    })
 }
 
 fn directory(path: &Path, mode: u32) -> io::Result<()> {
@@ -122,7 +149,10 @@ async fn take_lock(path: &Path, id: &SandboxId, handover: Duration) -> Result<Fi
     let deadline = Instant::now() + handover;
     loop {
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(lock),
+            // A supervisor that was killed leaves the lock before the last process it watched is dead.
+            Ok(()) if !former_lives(&lock) => return Ok(lock),
+            Ok(()) if Instant::now() < deadline => sleep(LOCK_RETRY).await,
+            Ok(()) => return Err(Error::busy(format!("sandbox {id} does not die"))),
             Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < deadline => {
                 sleep(LOCK_RETRY).await;
             }
@@ -134,8 +164,14 @@ async fn take_lock(path: &Path, id: &SandboxId, handover: Duration) -> Result<Fi
     }
 }
 
+/// Whether anything of the sandbox that had this lock before may still run.
+fn former_lives(lock: &File) -> bool {
+    let mut note = [0; NOTE_BYTES];
+    let read = lock.read_at(&mut note, 0).unwrap_or(0);
+    serde_json::from_slice::<PidOne>(&note[..read]).is_ok_and(|former| former.lives())
+}
+
 fn same_file(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
     match (file.metadata(), fs::metadata(path)) {
         (Ok(a), Ok(b)) => a.ino() == b.ino() && a.dev() == b.dev(),
         _ => false,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use jail::plan::{Failure, Plan, Report, VERSION, Volume};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -45,6 +46,8 @@ const VOLUMES: &[(&str, &str, bool)] = &[
 pub(super) struct Supervisor {
     pub(super) child: Child,
     pub(super) control: BufReader<UnixStream>,
+    /// Of the sandbox's PID 1, once it runs; readable when it and all others in there have ended.
+    pub(super) pid_one: Option<OwnedFd>,
 }
 
 pub(super) async fn launch(shared: &Arc<Shared>, spec: Spec) -> Result<Running, Error> {
@@ -156,7 +159,12 @@ async fn start(helper: &OwnedFd, lock: File) -> Result<(Supervisor, UnixStream),
     drop(command);
     let control = BufReader::new(UnixStream::from_std(control).doing(doing)?);
     let hand = UnixStream::from_std(hand).doing(doing)?;
-    Ok((Supervisor { child, control }, hand))
+    let supervisor = Supervisor {
+        child,
+        control,
+        pid_one: None,
+    };
+    Ok((supervisor, hand))
 }
 
 impl Supervisor {
@@ -173,6 +181,11 @@ impl Supervisor {
         match self.report().await {
             Some(Report::Started { pid }) => {
                 tracing::debug!(pid, "sandbox started");
+                let doing = || "watch the sandbox".to_owned();
+                let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidData);
+                // Not reaped before the supervisor has seen it end, so the number is still its own.
+                let pidfd = pidfd_open(pid.doing(doing)?, PidfdFlags::empty()).doing(doing)?;
+                self.pid_one = Some(pidfd);
                 Ok(())
             }
             Some(Report::Failed(Failure { step, errno, hint })) => {

@@ -1,6 +1,7 @@
 //! Owns the provider for this Linux host: which sandboxes live, their directories and id ranges.
 //! It builds none itself: that is the helper's work.
 
+mod answer;
 mod client;
 mod dirs;
 mod launch;
@@ -102,6 +103,7 @@ impl Local {
     /// removal of what is in the trash, and tries nothing else: see [`Provider::probe`].
     ///
     /// # Errors
+    /// [`Error::Unsupported`] when `dir`, the trash or the templates is there and not this user's alone;
     /// [`Error::Io`].
     pub fn new(dir: PathBuf, config: Config) -> Result<Self, Error> {
         // The helper gets them from another working directory.

@@ -78,6 +78,7 @@ impl Pipes {
                 self.stdin.add_permits(1);
                 Ok(())
             }
+            FromHand::Exited { .. } if self.exit.borrow().is_some() => Err(Broken),
             FromHand::Exited { code, signal, .. } => {
                 self.stdin.close();
                 self.exit.send_replace(Some(ExitStatus {

@@ -1,10 +1,13 @@
 //! Owns one running sandbox: its supervisor, its end, and what callers do with it in between.
 
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::client::Client;
@@ -16,6 +19,9 @@ use crate::limits::STOP;
 use crate::process::{Command, Process};
 use crate::provider::{Sandbox, SandboxId, ToolCall};
 use hand::wire::Output;
+
+/// How long to wait before looking again whether a sandbox whose supervisor was killed has ended.
+const ENDED_RETRY: Duration = Duration::from_millis(5);
 
 pub(super) struct Running {
     client: Client,
@@ -57,21 +63,27 @@ impl Running {
     }
 }
 
-/// Ends the sandbox on `stop`, and says when its last process is gone. The range and, in the
-/// supervisor, the lock are held until then.
+/// Ends the sandbox on `stop`, or when nothing more can be said to it, and returns when its last
+/// process is gone. The range is held until then.
 async fn watch_over(
     mut supervisor: Supervisor,
     range: Range,
     stop: CancellationToken,
     client: Client,
 ) {
-    let report = stop
-        .run_until_cancelled(supervisor.report())
-        .await
-        .flatten();
+    let report = tokio::select! {
+        () = stop.cancelled() => None,
+        // A hand that was taken over does not end by itself.
+        () = client.ended() => None,
+        report = supervisor.report() => report,
+    };
     client.close();
     tracing::debug!(?report, "sandbox ends");
-    let Supervisor { mut child, control } = supervisor;
+    let Supervisor {
+        mut child,
+        control,
+        pid_one,
+    } = supervisor;
     // Its end of the control socket closing is what tells the supervisor to kill.
     drop(control);
     if timeout(STOP, child.wait()).await.is_err() {
@@ -79,7 +91,27 @@ async fn watch_over(
         let killed = child.kill().await;
         tracing::warn!(?killed, "a supervisor did not end and was killed");
     }
+    // A supervisor that was killed is gone before the processes that die with it.
+    if let Some(pid_one) = pid_one
+        && timeout(STOP, ended(&pid_one)).await.is_err()
+    {
+        tracing::warn!("a sandbox's processes have not ended");
+    }
     drop(range);
+}
+
+/// Returns when what `pid_one` names has ended. As a rule it has when this is called: the supervisor has
+/// reaped it.
+async fn ended(pid_one: &OwnedFd) {
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let mut fds = [PollFd::new(pid_one, PollFlags::IN)];
+    // Looking cannot fail on a descriptor that is open; if it did, waiting would not help.
+    while poll(&mut fds, Some(&now)) == Ok(0) {
+        sleep(ENDED_RETRY).await;
+    }
 }
 
 /// An ended sandbox leaves nothing behind in memory. One that was attached meanwhile stays.
@@ -95,7 +127,7 @@ fn forget(live: &Mutex<Live>, id: &SandboxId) {
 #[async_trait]
 impl Sandbox for Running {
     async fn tool(&self, call: ToolCall, cancel: CancellationToken) -> Result<Output, Error> {
-        self.client.tool(call, cancel, &self.stop).await
+        self.client.tool(call, cancel).await
     }
 
     async fn spawn(&self, command: Command) -> Result<Process, Error> {
@@ -118,5 +150,54 @@ impl Sandbox for Running {
 
     fn is_alive(&self) -> bool {
         !self.stop.is_cancelled() && self.client.is_open()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Stdio;
+
+    use hand::wire::{FromHand, PREFIX_BYTES, VERSION, write_frame};
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::UnixStream;
+    use tokio_util::task::TaskTracker;
+
+    use super::super::ranges::Ranges;
+    use super::*;
+
+    /// Ends, as a supervisor does, when its control socket does.
+    fn supervisor() -> Supervisor {
+        let (control, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        control.set_nonblocking(true).unwrap();
+        let child = tokio::process::Command::new("cat")
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let pid = Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
+        Supervisor {
+            control: BufReader::new(UnixStream::from_std(control).unwrap()),
+            pid_one: Some(pidfd_open(pid, PidfdFlags::empty()).unwrap()),
+            child,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_conversation_that_is_over_ends_the_sandbox_though_the_hand_does_not() {
+        let (ours, mut hand) = UnixStream::pair().unwrap();
+        let mut hello = Vec::new();
+        write_frame(&mut hello, &FromHand::Hello { version: VERSION }, b"").unwrap();
+        hand.write_all(&hello).await.unwrap();
+        let client = Client::connect(ours, &TaskTracker::new()).await.unwrap();
+        let range = Arc::new(Ranges::default()).take("broken").unwrap();
+        let stop = CancellationToken::new();
+        let watched = watch_over(supervisor(), range, stop.clone(), client.clone());
+        // A hand greets once.
+        hand.write_all(&hello).await.unwrap();
+        timeout(STOP, watched).await.expect("it goes on");
+        assert!(!stop.is_cancelled() && !client.is_open());
+        assert!(hand.read_exact(&mut [0; PREFIX_BYTES]).await.is_ok());
     }
 }

@@ -59,8 +59,8 @@ async fn over_ip_there_are_tcp_and_udp_and_no_other_protocol() {
         for f in (2, 10):\n    \
             print([make(f, *a) for a in ((1, 262), (1, 132), (5, 132), (2, 136), (2, 115), (6, 33), (3, 0), (4, 0), (10, 0), (0, 0), (1, 17), (2, 6))])\n    \
             print([make(f, *a) for a in ((1, 0), (1, 6), (2, 0), (2, 17), (1 | 0o2004000, 6), (2 | 0o4000, 17))])\n";
-    let refused = vec!["'EPERM'"; 12].join(", ");
-    let made = vec!["'made'"; 6].join(", ");
+    let refused = ["'EPERM'"; 12].join(", ");
+    let made = ["'made'"; 6].join(", ");
     assert_eq!(
         python(&sandbox, program).await,
         format!("[{refused}]\n[{made}]\n[{refused}]\n[{made}]")

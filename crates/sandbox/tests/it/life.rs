@@ -273,6 +273,7 @@ async fn a_deleted_workspace_is_gone_at_once_and_its_bytes_soon() {
 #[tokio::test]
 async fn what_a_crash_left_in_the_trash_is_removed_at_the_next_start() {
     let dir = tempfile::tempdir().unwrap();
+    drop(local_in(dir.path().to_owned()));
     std::fs::create_dir_all(dir.path().join("trash/1-0/old/x")).unwrap();
     let _local = local_in(dir.path().to_owned());
     until("the trash is empty", || async {

@@ -18,6 +18,7 @@ mod files;
 mod latency;
 mod life;
 mod planted;
+mod private;
 mod process;
 mod search;
 mod support;

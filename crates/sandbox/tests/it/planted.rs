@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sandbox::{Sandbox, Tool, ToolOutput};
+use sandbox::{Command, Sandbox, Tool, ToolOutput};
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
 
 use crate::support::{call, host, ok, text};
 
@@ -58,12 +59,57 @@ async fn grep_waits_for_no_fifo_in_the_tree() {
         mkdir rules/deep; echo needle > rules/deep/y; echo needle > found";
     ok(&sandbox, plant).await;
     let output = answer(&sandbox, Tool::Grep, json!({"pattern": "needle"})).await;
-    assert_eq!(text(&output), "/workspace/found");
-    for path in ["rules", "rules/deep"] {
-        let input = json!({"pattern": "needle", "path": path});
-        assert_eq!(
-            text(&answer(&sandbox, Tool::Grep, input).await),
-            "grep: an ignore file in /workspace/rules is not a file"
+    let mut found: Vec<_> = text(&output).lines().map(str::to_owned).collect();
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "/workspace/found",
+            "/workspace/rules/deep/y",
+            "/workspace/rules/x"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn grep_is_not_held_up_by_rules_that_turn_into_fifos_meanwhile() {
+    let host = host();
+    let sandbox = host.attach("grep-race").await;
+    // Exchanges a file of rules and a FIFO in each of many directories, without a pause.
+    let program = "import ctypes, os\n\
+        l = ctypes.CDLL(None)\n\
+        names = []\n\
+        for n in range(40):\n    \
+            os.makedirs('d%d' % n); open('d%d/.gitignore' % n, 'w').write('nothing\\n'); os.mkfifo('d%d/fifo' % n)\n    \
+            names.append((b'd%d/.gitignore' % n, b'd%d/fifo' % n))\n\
+        os.mkdir('.git'); open('needle', 'w').write('needle'); print('ready', flush=True)\n\
+        while True:\n    \
+            for a, b in names: l.renameat2(-100, a, -100, b, 2)\n";
+    let mut racer = sandbox
+        .spawn(Command::new(["/usr/bin/python3", "-c", program]))
+        .await
+        .unwrap();
+    let mut said = [0; 6];
+    let mut stdout = racer.stdout.take().unwrap();
+    stdout.read_exact(&mut said).await.unwrap();
+    for _ in 0..40 {
+        let output = answer(&sandbox, Tool::Grep, json!({"pattern": "needle"})).await;
+        assert_eq!(text(&output), "/workspace/needle");
+    }
+}
+
+#[tokio::test]
+async fn a_problem_as_long_as_what_was_asked_is_shortened_and_loses_nothing() {
+    let host = host();
+    let sandbox = host.attach("long-problem").await;
+    let long = format!("/workspace/{}", "x".repeat(2_000_000));
+    for tool in [Tool::Read, Tool::Edit, Tool::Grep] {
+        let input = json!({"file_path": long, "path": long, "pattern": "x", "old_string": "a", "new_string": "b"});
+        let output = answer(&sandbox, tool, input).await;
+        assert!(
+            output.is_error && text(&output).chars().count() < 10_000,
+            "{tool:?}"
         );
     }
+    ok(&sandbox, "true").await;
 }

@@ -146,9 +146,10 @@ CREATE TABLE records (
   PRIMARY KEY (session, seq, kind)
 ) STRICT;
 
--- User events that wait. `event` is the core's form, `body` the wire's.
+-- User events that wait, oldest first by `n`. `event` is the core's form, `body` the wire's. At most 1,000
+-- wait in a session and they are taken oldest first, so that none is looked up by its id.
 CREATE TABLE inbox (
-  n       INTEGER PRIMARY KEY AUTOINCREMENT,
+  n       INTEGER PRIMARY KEY,
   session INTEGER NOT NULL,
   id      BLOB NOT NULL,
   thread  BLOB NOT NULL,
@@ -156,8 +157,8 @@ CREATE TABLE inbox (
   event   TEXT NOT NULL,
   body    TEXT NOT NULL
 ) STRICT;
-CREATE UNIQUE INDEX inbox_id ON inbox (session, id);
-CREATE INDEX inbox_order ON inbox (session, n);
+-- Ends in `n`, as every index ends in the row's number.
+CREATE INDEX inbox_order ON inbox (session);
 
 -- Exactly the sessions with an open turn.
 CREATE TABLE runs (

@@ -2,6 +2,7 @@
 //! aggregate. Nothing outside this directory sees a connection or a statement.
 
 pub(crate) mod agents;
+mod batch;
 mod checkpoint;
 mod copy;
 pub(crate) mod credentials;
@@ -114,7 +115,26 @@ impl Sqlite {
         E: From<Trouble> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job = writer::job(work, reply);
+        self.queue(writer::once(work, reply), answer).await
+    }
+
+    /// As [`Self::write_numbered`], for writes that come in numbers: they share a savepoint, and if one
+    /// of them fails after it wrote, `work` is run again on the same database as the first time.
+    pub(crate) async fn write_again<T, E, F>(&self, work: F) -> Result<(T, u64), E>
+    where
+        F: FnMut(&mut Cx<'_>) -> Result<T, Fault<E>> + Send + 'static,
+        T: Send + 'static,
+        E: From<Trouble> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        self.queue(writer::again(work, reply), answer).await
+    }
+
+    async fn queue<T, E: From<Trouble>>(
+        &self,
+        job: Box<dyn writer::Job>,
+        answer: oneshot::Receiver<Result<T, E>>,
+    ) -> Result<T, E> {
         if self.writes.send(writer::Message::Job(job)).await.is_err() {
             return Err(Trouble::closed().into());
         }

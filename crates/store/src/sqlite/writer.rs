@@ -1,4 +1,4 @@
-//! The writer thread: takes what is queued, runs each write in a savepoint of one transaction, commits,
+//! The writer thread: takes what is queued, runs it in one transaction, commits,
 //! publishes, answers; in that order. A write that fails rolls back alone.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,6 +10,7 @@ use rusqlite::Connection;
 use rusqlite::hooks::Wal;
 use tokio::sync::{mpsc, oneshot};
 
+use super::batch::Batch;
 use super::checkpoint::{Checkpointer, Mode, checkpoint};
 use super::fault::{Fault, Trouble};
 use super::remove;
@@ -60,18 +61,44 @@ impl<'c> Cx<'c> {
     pub(crate) fn tell(&mut self, note: Note) {
         self.notes.push(note);
     }
+
+    /// What was told and counted so far.
+    pub(super) fn told(&self) -> Told {
+        Told {
+            notes: self.notes.len(),
+            bytes: self.bytes,
+            events: self.events,
+        }
+    }
+
+    /// Forgets what was told and counted since.
+    pub(super) fn untell(&mut self, told: Told) {
+        self.notes.truncate(told.notes);
+        (self.bytes, self.events) = (told.bytes, told.events);
+    }
+}
+
+/// How much was told and counted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Told {
+    notes: usize,
+    bytes: usize,
+    events: u64,
 }
 
 /// A queued write.
 pub(super) trait Job: Send {
     /// Does its work; false if it must be rolled back.
     fn run(&mut self, cx: &mut Cx<'_>) -> bool;
+    /// Whether it may be run again after it was rolled back.
+    fn repeats(&self) -> bool;
     /// Answers its caller, given the number of the commit or why there was none.
     fn answer(self: Box<Self>, commit: Result<u64, &str>);
 }
 
 struct Typed<F, T, E> {
-    work: Option<F>,
+    work: F,
+    repeats: bool,
     done: Option<Result<T, E>>,
     reply: oneshot::Sender<Result<(T, u64), E>>,
 }
@@ -82,14 +109,36 @@ pub(super) enum Message {
     Close,
 }
 
-pub(super) fn job<T, E, F>(work: F, reply: oneshot::Sender<Result<(T, u64), E>>) -> Box<dyn Job>
+/// A write that is run once.
+pub(super) fn once<T, E, F>(work: F, reply: oneshot::Sender<Result<(T, u64), E>>) -> Box<dyn Job>
 where
     F: FnOnce(&mut Cx<'_>) -> Result<T, Fault<E>> + Send + 'static,
     T: Send + 'static,
     E: From<Trouble> + Send + 'static,
 {
+    let mut work = Some(work);
+    let work = move |cx: &mut Cx<'_>| match work.take() {
+        Some(work) => work(cx),
+        None => Err(Fault::Bad("a write was run twice".into())),
+    };
     Box::new(Typed {
-        work: Some(work),
+        work,
+        repeats: false,
+        done: None,
+        reply,
+    })
+}
+
+/// A write that may be run again if it was rolled back, and then does the same.
+pub(super) fn again<T, E, F>(work: F, reply: oneshot::Sender<Result<(T, u64), E>>) -> Box<dyn Job>
+where
+    F: FnMut(&mut Cx<'_>) -> Result<T, Fault<E>> + Send + 'static,
+    T: Send + 'static,
+    E: From<Trouble> + Send + 'static,
+{
+    Box::new(Typed {
+        work,
+        repeats: true,
         done: None,
         reply,
     })
@@ -97,14 +146,12 @@ where
 
 impl<F, T, E> Job for Typed<F, T, E>
 where
-    F: FnOnce(&mut Cx<'_>) -> Result<T, Fault<E>> + Send,
+    F: FnMut(&mut Cx<'_>) -> Result<T, Fault<E>> + Send,
     T: Send,
     E: From<Trouble> + Send,
 {
     fn run(&mut self, cx: &mut Cx<'_>) -> bool {
-        let Some(work) = self.work.take() else {
-            return false;
-        };
+        let work = &mut self.work;
         let done = catch_unwind(AssertUnwindSafe(|| work(cx)));
         // A broken invariant ends this write, not the process; nothing of it is stored.
         let done = done.unwrap_or_else(|panic| Err(Fault::Bad(said(&*panic).into())));
@@ -112,6 +159,10 @@ where
         let keep = done.is_ok();
         self.done = Some(done);
         keep
+    }
+
+    fn repeats(&self) -> bool {
+        self.repeats
     }
 
     fn answer(self: Box<Self>, commit: Result<u64, &str>) {
@@ -197,20 +248,16 @@ impl Writer {
 
     /// One transaction of `first` and whatever else waits.
     fn batch(&mut self, first: Box<dyn Job>) {
-        let mut jobs = Vec::with_capacity(32);
         let mut next = Some(first);
-        let mut kept = 0u64;
         let mut lost = self.execute("BEGIN IMMEDIATE").err();
-        let mut cx = Cx::new(&self.conn);
-        while let Some(mut job) = next.take() {
+        let mut batch = Batch::new(&self.conn);
+        while let Some(job) = next.take() {
             if lost.is_none() {
-                match run_one(&mut cx, &mut *job) {
-                    Ok(keep) => kept += u64::from(keep),
-                    Err(error) => lost = Some(error),
-                }
+                lost = batch.run(job).err();
+            } else {
+                batch.refuse(job);
             }
-            jobs.push(job);
-            if jobs.len() < limits::BATCH_JOBS && cx.bytes < limits::BATCH_BYTES {
+            if batch.jobs.len() < limits::BATCH_JOBS && batch.cx.bytes < limits::BATCH_BYTES {
                 next = match self.queue.try_recv() {
                     Ok(Message::Job(job)) => Some(job),
                     Ok(Message::Close) => {
@@ -221,6 +268,7 @@ impl Writer {
                 };
             }
         }
+        let Batch { cx, jobs, kept, .. } = batch;
         let Cx { notes, events, .. } = cx;
         let end = if kept > 0 { "COMMIT" } else { "ROLLBACK" };
         if lost.is_none() {
@@ -325,22 +373,6 @@ impl Writer {
     fn execute(&self, sql: &str) -> rusqlite::Result<()> {
         self.conn.prepare_cached(sql)?.execute([]).map(|_| ())
     }
-}
-
-/// Runs one write in its savepoint. An error means that the whole transaction is gone.
-fn run_one(cx: &mut Cx<'_>, job: &mut dyn Job) -> rusqlite::Result<bool> {
-    let conn = cx.conn;
-    let execute = |sql: &str| conn.prepare_cached(sql)?.execute([]).map(|_| ());
-    let (told, bytes, events) = (cx.notes.len(), cx.bytes, cx.events);
-    execute("SAVEPOINT job")?;
-    let keep = job.run(cx);
-    if !keep {
-        cx.notes.truncate(told);
-        (cx.bytes, cx.events) = (bytes, events);
-        execute("ROLLBACK TO job")?;
-    }
-    execute("RELEASE job")?;
-    Ok(keep)
 }
 
 #[cfg(test)]

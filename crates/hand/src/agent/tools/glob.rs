@@ -3,7 +3,6 @@
 use std::path::{Component, Path};
 
 use globset::GlobBuilder;
-use ignore::WalkBuilder;
 
 use super::super::calls::Cancel;
 use super::Stop;
@@ -29,20 +28,15 @@ pub(super) fn run(input: &Input, cancel: &Cancel) -> Result<Output, Stop> {
         .map_err(|error| format!("invalid pattern: {error}"))?
         .compile_matcher();
     let mut found = Vec::new();
-    each(
-        WalkBuilder::new(&base).standard_filters(false),
-        |_| true,
-        cancel,
-        |entry| {
-            let path = entry.path();
-            if path
-                .strip_prefix(&base)
-                .is_ok_and(|name| matcher.is_match(name))
-            {
-                found.push((modified(entry), path.to_owned()));
-            }
-        },
-    )?;
+    each(&base, None, cancel, |entry| {
+        let path = entry.path();
+        if path
+            .strip_prefix(&base)
+            .is_ok_and(|name| matcher.is_match(name))
+        {
+            found.push((modified(entry), path.to_owned()));
+        }
+    })?;
     if found.is_empty() {
         return Ok(Output::text("No files found"));
     }

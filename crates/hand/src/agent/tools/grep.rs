@@ -2,14 +2,14 @@
 
 use grep_regex::RegexMatcherBuilder;
 use grep_searcher::{BinaryDetection, Searcher, SearcherBuilder, Sink, SinkMatch};
-use ignore::WalkBuilder;
 use std::io;
 
 use super::super::calls::Cancel;
 use super::Stop;
 use super::input::Input;
 use super::paths::open_found;
-use super::walk::{base, each, modified, newest_first, obeys_only_files};
+use super::rules::Rules;
+use super::walk::{base, each, modified, newest_first};
 use crate::limits::{GREP_CHARS, GREP_FILE_BYTES};
 use crate::wire::Output;
 
@@ -24,15 +24,8 @@ pub(super) fn run(input: &Input, cancel: &Cancel) -> Result<Output, Stop> {
         .binary_detection(BinaryDetection::quit(0))
         .line_number(false)
         .build();
-    if let Some(above) = base.ancestors().find(|above| !obeys_only_files(above)) {
-        let problem = format!("an ignore file in {} is not a file", above.display());
-        return Err(problem.into());
-    }
     let mut found = Vec::new();
-    // The walk would read files that git's own directory names, whatever they are.
-    let mut walk = WalkBuilder::new(&base);
-    walk.git_exclude(false);
-    each(&mut walk, obeys_only_files, cancel, |entry| {
+    each(&base, Some(Rules::default()), cancel, |entry| {
         let searched = entry
             .metadata()
             .is_ok_and(|metadata| metadata.is_file() && metadata.len() <= GREP_FILE_BYTES);

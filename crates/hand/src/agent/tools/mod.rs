@@ -7,6 +7,7 @@ mod grep;
 mod input;
 mod paths;
 mod read;
+mod rules;
 mod spill;
 mod walk;
 mod write;
@@ -62,8 +63,10 @@ impl Tools {
             });
         match answer {
             Ok(output) => Outcome::Done(spill::spill(tool, id, output)),
+            // A problem may repeat what was asked, and that may be long too.
             Err(Stop::Problem(problem)) => {
-                Outcome::Done(Output::error(format!("{}: {problem}", name(tool))))
+                let output = Output::error(format!("{}: {problem}", name(tool)));
+                Outcome::Done(spill::spill(tool, id, output))
             }
             Err(Stop::Cancelled) => Outcome::Cancelled,
         }

@@ -10,6 +10,7 @@ use super::super::calls::Cancel;
 use super::Stop;
 use super::input::Input;
 use super::paths::{Target, WORKSPACE, real_path};
+use super::rules::Rules;
 use crate::limits::{SEARCH_TIME, WALK_ENTRIES};
 
 /// The optional `path` of a search, resolved; it exists and lies below an allowed root.
@@ -20,18 +21,22 @@ pub(super) fn base(input: &Input) -> Result<PathBuf, String> {
 
 /// Calls `visit` for each entry that is a file or a link, until it says that it has enough.
 ///
-/// Links are not followed; `.git`, and directories that `enters` declines, are not entered. Ends quietly after [`WALK_ENTRIES`] entries.
+/// Links are not followed; `.git`, and what `rules` leave out, is passed over. The walk itself opens
+/// nothing but directories. Ends quietly after [`WALK_ENTRIES`] entries.
 pub(super) fn each(
-    walk: &mut WalkBuilder,
-    enters: fn(&Path) -> bool,
+    base: &Path,
+    rules: Option<Rules>,
     cancel: &Cancel,
     mut visit: impl FnMut(&DirEntry),
 ) -> Result<(), Stop> {
     let deadline = Instant::now() + SEARCH_TIME;
-    walk.follow_links(false).hidden(false).git_global(false);
+    let mut walk = WalkBuilder::new(base);
+    walk.standard_filters(false).follow_links(false);
     walk.filter_entry(move |entry| {
         let directory = entry.file_type().is_some_and(|kind| kind.is_dir());
-        (entry.depth() == 0 || entry.file_name() != ".git") && (!directory || enters(entry.path()))
+        let out = |rules: &Rules| rules.leave_out(entry.path(), directory);
+        // What was asked for by its name is searched, whatever the rules say.
+        entry.depth() == 0 || (entry.file_name() != ".git" && !rules.as_ref().is_some_and(out))
     });
     for entry in walk.build().take(WALK_ENTRIES) {
         if cancel.is_wanted() {
@@ -52,15 +57,6 @@ pub(super) fn each(
         }
     }
     Ok(())
-}
-
-/// Whether what the walk would read for rules in `directory` are regular files, if they are there:
-/// it opens them without a look, and a FIFO would hold it for ever.
-pub(super) fn obeys_only_files(directory: &Path) -> bool {
-    [".ignore", ".gitignore"].into_iter().all(|name| {
-        let rules = directory.join(name).metadata();
-        rules.map_or(true, |rules| rules.is_file())
-    })
 }
 
 /// Paths, newest first, then by name; one a line.

@@ -189,7 +189,17 @@ impl World {
     pub fn submit(&mut self, input: Input) -> Result<Decision, Refused> {
         let now = Micros(self.now);
         let around = self.around(&input);
+        let again = self
+            .state
+            .next_seq
+            .is_multiple_of(16)
+            .then(|| around.clone());
         let decided = decide(&self.state, input.clone(), around);
+        if let Some(around) = again {
+            let again = decide(&self.state, input.clone(), around);
+            let (once, twice) = (format!("{decided:?}"), format!("{again:?}"));
+            assert!(once == twice, "the same input decides the same");
+        }
         self.checker
             .admission(&self.state, &input, now, decided.as_ref().err());
         let decision = decided?;

@@ -206,6 +206,13 @@ impl Coverage {
             }
             out.push('\n');
         }
+        let cells = PHASES
+            .iter()
+            .flat_map(|p| KINDS.iter().map(move |k| impossible(p, k)));
+        let reasons = cells.flatten().collect::<std::collections::BTreeSet<_>>();
+        for reason in reasons {
+            writeln!(out, "-: {reason}").unwrap();
+        }
         out
     }
 }

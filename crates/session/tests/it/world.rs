@@ -192,7 +192,7 @@ impl World {
         let again = self
             .state
             .next_seq
-            .is_multiple_of(16)
+            .is_multiple_of(64)
             .then(|| around.clone());
         let decided = decide(&self.state, input.clone(), around);
         if let Some(around) = again {

@@ -379,6 +379,7 @@ impl State {
     /// Panics if the state contradicts itself: storing it would corrupt the session.
     pub fn check(&self) {
         let thread = &self.primary;
+        let capped = matches!(self.budget, Budget::Limit { .. });
         let started = thread.calls().iter().filter(|c| c.stage == Stage::Started);
         assert!(started.count() <= 1, "two calls of one thread run at once");
         assert!(
@@ -387,7 +388,7 @@ impl State {
         );
         match &thread.phase {
             Phase::Idle => assert!(
-                self.waiting == 0 || self.budget != Budget::None,
+                self.waiting == 0 || capped,
                 "an idle session leaves input waiting"
             ),
             Phase::Blocked { calls } => {
@@ -400,7 +401,7 @@ impl State {
                     "a session that waits holds a call that runs or is done"
                 );
             }
-            Phase::Paused => assert!(self.budget != Budget::None, "paused without a budget"),
+            Phase::Paused => assert!(capped, "paused without a budget"),
             _ => {}
         }
         assert!(

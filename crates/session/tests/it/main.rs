@@ -9,6 +9,7 @@ mod coverage;
 #[cfg(feature = "faults")]
 mod faulty;
 mod fold;
+mod invariants;
 mod oracle;
 mod reports;
 mod retries;

@@ -115,3 +115,19 @@ fn the_clock_of_running_time_goes_exactly_while_it_runs() {
         state.totals.running_since = Some(Micros(1));
     });
 }
+
+#[test]
+fn the_traces_of_two_turns_or_of_two_sessions_differ() {
+    let session = |bits| contract::ids::SessionId::from_bits(bits);
+    let all = [
+        (0b1100, 1),
+        (0b1100, 2),
+        (0b1100, 4),
+        (0b1100, 8),
+        (0b0100, 1),
+    ];
+    let traces = all.map(|(bits, turn)| session::trace(session(bits), turn));
+    let distinct = traces.iter().collect::<std::collections::BTreeSet<_>>();
+    assert_eq!(distinct.len(), all.len());
+    assert!(!traces.contains(&0));
+}

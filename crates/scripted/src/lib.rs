@@ -34,8 +34,8 @@
 //! Two kinds of request stand beside the conversation. One that ends in a text with `<summary>` and
 //! `</summary>` wants a summary, one whose only message is a JSON object with `user_messages` and `call`
 //! wants a judgement. They are answered by the steps with that `"on"`, each once (or `"times"`), then by a
-//! summary that says `SCRIPT-STEP: n` (so that the script goes on where it stood when it comes back quoted
-//! beside that mark) and by `unclear`. A conversation that comes as one text names its speakers in lines of
+//! summary that says `SCRIPT-STEP: n (past: …)` (so that the script goes on where it stood when it comes back
+//! quoted beside that mark) and by `unclear`. A conversation that comes as one text names its speakers in lines of
 //! their own, `[assistant]` among them.
 //!
 //! # Control

@@ -111,6 +111,8 @@ pub(crate) struct Script {
     pub(crate) answered: usize,
     /// Index of the message that holds it.
     pub(crate) given_at: usize,
+    /// The failing steps that a summary says have happened.
+    pub(crate) past: Vec<usize>,
 }
 
 /// The latest script of a conversation; `None` when no user message holds one.
@@ -119,7 +121,7 @@ pub(crate) struct Script {
 /// A text that begins like a script and is none, in words for the author of the test.
 pub(crate) fn find(turns: &[Turn]) -> Result<Option<Script>, String> {
     for (given_at, turn) in turns.iter().enumerate().rev().filter(|(_, t)| !t.assistant) {
-        let Some((text, done)) = turn.texts.iter().rev().find_map(|t| given(t)) else {
+        let Some((text, done, past)) = turn.texts.iter().rev().find_map(|t| given(t)) else {
             continue;
         };
         let mut read = serde_json::Deserializer::from_str(text).into_iter::<Vec<Step>>();
@@ -142,24 +144,30 @@ pub(crate) fn find(turns: &[Turn]) -> Result<Option<Script>, String> {
             steps,
             answered,
             given_at,
+            past,
         }));
     }
     Ok(None)
 }
 
-/// What follows the mark of a script in a text, and how many of its steps are done: none, except where a
-/// summary says so, or where the conversation itself stands in the text.
-fn given(text: &str) -> Option<(&str, usize)> {
+/// What follows the mark of a script in a text, how many of its steps are done and which failing ones have
+/// happened: none, except where a summary says so, or where the conversation itself stands in the text.
+fn given(text: &str) -> Option<(&str, usize, Vec<usize>)> {
     let Some((_, mark)) = text.split_once("SCRIPT-STEP:") else {
         let (_, script) = text.split_once("SCRIPT:")?;
-        return Some((script, replies(script)));
+        return Some((script, replies(script), Vec::new()));
     };
     let digits = mark.trim_start();
     let end = digits.find(|c: char| !c.is_ascii_digit());
     let done: usize = digits.get(..end.unwrap_or(digits.len()))?.parse().ok()?;
+    let past = mark
+        .split_once("past:")
+        .and_then(|(_, list)| list.split_once(')'));
+    let past = past.map_or("", |(list, _)| list).split(',');
+    let past = past.filter_map(|n| n.trim().parse().ok()).collect();
     // A summary quotes several messages: the last script is the one in force.
     let (_, script) = text.rsplit_once("SCRIPT:")?;
-    Some((script, done + replies(script)))
+    Some((script, done + replies(script), past))
 }
 
 /// The model's words in a conversation that comes as one text.
@@ -198,11 +206,16 @@ pub(crate) fn judged(turns: &[Turn]) -> Option<Vec<Turn>> {
 }
 
 /// The answer to an aside that no step of the script has.
-pub(crate) fn default_aside(aside: Aside, answered: usize) -> Step {
+pub(crate) fn default_aside(aside: Aside, answered: usize, past: &[usize]) -> Step {
+    let past = past
+        .iter()
+        .map(usize::to_string)
+        .collect::<Vec<_>>()
+        .join(", ");
     Step::saying(match aside {
         Aside::Judge => "unclear".to_owned(),
         Aside::Summary => format!(
-            "<summary>The conversation so far, in short. SCRIPT-STEP: {answered}</summary>\n<open>Nothing is open.</open>"
+            "<summary>The conversation so far, in short. SCRIPT-STEP: {answered} (past: {past})</summary>\n<open>Nothing is open.</open>"
         ),
     })
 }
@@ -212,7 +225,7 @@ pub(crate) fn default_step(turns: &[Turn]) -> Step {
     let last = turns
         .iter()
         .rev()
-        .find(|t| !t.assistant && !(t.texts.is_empty() && t.results.is_empty()));
+        .find(|t| !t.assistant && (!t.texts.is_empty() || !t.results.is_empty()));
     let said = last.map(|t| t.texts.join("\n")).unwrap_or_default();
     if said.is_empty() {
         Step::saying("Done.")
@@ -226,7 +239,7 @@ pub(crate) fn results(turns: &[Turn]) -> String {
     turns
         .iter()
         .rev()
-        .find(|t| !(t.texts.is_empty() && t.results.is_empty()))
+        .find(|t| !t.texts.is_empty() || !t.results.is_empty())
         .map(|t| t.results.join("\n"))
         .unwrap_or_default()
 }

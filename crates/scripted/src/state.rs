@@ -184,7 +184,7 @@ impl State {
         let Some(script) = find(turns)? else {
             return Ok(Planned {
                 gates: Vec::new(),
-                step: default_aside(aside, 0),
+                step: default_aside(aside, 0, &[]),
             });
         };
         if let Some(refused) = outgrown(&script, size) {
@@ -201,7 +201,7 @@ impl State {
             },
             None => Planned {
                 gates: Vec::new(),
-                step: default_aside(aside, script.answered),
+                step: default_aside(aside, script.answered, &self.past(who, turns, &script)),
             },
         })
     }
@@ -214,20 +214,32 @@ impl State {
         number: usize,
         step: &Step,
     ) -> bool {
+        if script.past.contains(&number) {
+            return false;
+        }
         let times = step.times.unwrap_or(1);
-        let said = turns
-            .iter()
-            .take(script.given_at + 1)
-            .flat_map(|t| t.texts.iter().map(String::as_str));
-        let said: Vec<&str> = std::iter::once(who).chain(said).collect();
-        let conversation = crate::prefix::fnv(said.join("\n").as_bytes());
+        let key = (conversation(who, turns, script), number);
         let mut inner = self.lock();
         if inner.failures.len() >= NAMES {
             inner.failures.clear();
         }
-        let count = inner.failures.entry((conversation, number)).or_default();
+        let count = inner.failures.entry(key).or_default();
         *count = count.saturating_add(1);
         times == 0 || *count <= times
+    }
+
+    /// The failing steps that have happened as often as they should.
+    fn past(&self, who: &str, turns: &[Turn], script: &Script) -> Vec<usize> {
+        let conversation = conversation(who, turns, script);
+        let inner = self.lock();
+        let steps = script.steps.iter().enumerate().filter(|(_, s)| s.fails());
+        let over = steps.filter(|(number, step)| {
+            let times = step.times.unwrap_or(1);
+            let count = inner.failures.get(&(conversation, *number));
+            let happened = times != 0 && count.is_some_and(|count| *count >= times);
+            happened || script.past.contains(number)
+        });
+        over.map(|(number, _)| number).collect()
     }
 
     /// Opens a gate, for those who wait and those who will.
@@ -280,6 +292,16 @@ fn outgrown(script: &Script, size: u64) -> Option<Planned> {
             ..Step::default()
         },
     })
+}
+
+/// What the failures of a script are counted for: the words up to it.
+fn conversation(who: &str, turns: &[Turn], script: &Script) -> u64 {
+    let said = turns
+        .iter()
+        .take(script.given_at + 1)
+        .flat_map(|t| t.texts.iter().map(String::as_str));
+    let said: Vec<&str> = std::iter::once(who).chain(said).collect();
+    crate::prefix::fnv(said.join("\n").as_bytes())
 }
 
 struct Waiting<'a> {

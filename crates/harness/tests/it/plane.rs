@@ -1,6 +1,5 @@
 //! A session plane in memory: the real core, a real sandbox, no store. Enough to run a turn.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,7 +15,6 @@ use harness::{
 use model::{BaseUrl, Catalog, Dialect, Endpoint, KeySource, Origin, Secret, Usage};
 use sandbox::{Local, Provider as _, Sandbox, SandboxId, Spec};
 use serde_json::value::RawValue;
-use session::input::Waiting;
 use session::policy::{ToolRule, ToolRules};
 use session::{Around, Cost, Decision, Input, Opening, Pace, Step, UserEvent, decide, open};
 use tokio_util::sync::CancellationToken;
@@ -27,15 +25,12 @@ pub struct MemoryPlane {
     sandbox: Arc<dyn Sandbox>,
     inner: Mutex<Inner>,
     pub cancel: CancellationToken,
-    interrupted: AtomicBool,
 }
 
 struct Inner {
     state: session::State,
     entries: Vec<Entry>,
     kinds: Vec<&'static str>,
-    log: Vec<Body>,
-    inbox: Vec<Waiting>,
     previews: Vec<Preview>,
     ids: u128,
     now: i64,
@@ -85,8 +80,6 @@ impl MemoryPlane {
             state: first.state.clone(),
             entries: Vec::new(),
             kinds: Vec::new(),
-            log: Vec::new(),
-            inbox: Vec::new(),
             previews: Vec::new(),
             ids: 1 << 100,
             now: 1,
@@ -99,7 +92,6 @@ impl MemoryPlane {
             sandbox,
             inner: Mutex::new(inner),
             cancel: CancellationToken::new(),
-            interrupted: AtomicBool::new(false),
         };
         plane.take(&first, None);
         let claimed = plane.decide(Input::Claim).unwrap();
@@ -113,26 +105,6 @@ impl MemoryPlane {
 
     pub fn state(&self) -> session::State {
         self.inner.lock().unwrap().state.clone()
-    }
-
-    /// Sends events, as a client does.
-    pub fn send(&self, events: Vec<UserEvent>) {
-        let sent = self.decide(Input::Command(session::Command::Send(events)));
-        let sent = sent.unwrap();
-        self.inner.lock().unwrap().inbox.extend(sent.queued.clone());
-        self.take(&sent, None);
-    }
-
-    /// Interrupts the turn, as the orchestrator does.
-    pub fn interrupt(&self) {
-        self.send(vec![UserEvent::Interrupt { thread: None }]);
-        self.interrupted.store(true, Ordering::Release);
-        self.cancel.cancel();
-    }
-
-    /// The whole log.
-    pub fn log(&self) -> Vec<Body> {
-        self.inner.lock().unwrap().log.clone()
     }
 
     pub fn previews(&self) -> Vec<Preview> {
@@ -150,12 +122,10 @@ impl MemoryPlane {
         let around = Around {
             now: Micros(inner.now),
             entropy: inner.ids,
-            inbox: inner.inbox.clone(),
             ..Around::default()
         };
         let decision = decide(&inner.state, input, around)?;
         inner.state = decision.state.clone();
-        inner.inbox.retain(|w| !decision.drained.contains(&w.id));
         Ok(decision)
     }
 
@@ -167,7 +137,6 @@ impl MemoryPlane {
         let condensed = events.any(|e| matches!(e.event.body, Body::ThreadContextCompacted {}));
         for placed in &decision.events {
             inner.kinds.push(placed.event.body.kind());
-            inner.log.push(placed.event.body.clone());
             let body = match &placed.event.body {
                 Body::UserMessage { content } => EntryBody::User {
                     content: content.clone(),
@@ -292,7 +261,7 @@ impl Plane for MemoryPlane {
     }
 
     fn interrupted(&self) -> bool {
-        self.interrupted.load(Ordering::Acquire)
+        false
     }
 
     fn mint(&self) -> EventId {

@@ -245,13 +245,21 @@ async fn renewals_of_many_runs_name_those_that_were_lost() {
     let mut held = Vec::new();
     for n in 1..=3u128 {
         let new = new_session(n, agent, environment, vec![message("x")]);
-        let row = f.store.create_session(new, at(10), n).await.expect("made");
-        let claimed = f.store.claim(row.id, holder(), Some(ttl), at(20), n);
+        let row = f
+            .store
+            .create_session(new, at(10), clock::entropy())
+            .await
+            .expect("made");
+        let claimed = f
+            .store
+            .claim(row.id, holder(), Some(ttl), at(20), clock::entropy());
         held.push((row.id, claimed.await.expect("held").state.generation));
     }
     // Another process took the second when its lease had ended.
     let other = Holder("other".to_owned());
-    let taken = f.store.claim(held[1].0, other, Some(ttl), at(120), 9);
+    let taken = f
+        .store
+        .claim(held[1].0, other, Some(ttl), at(120), clock::entropy());
     taken.await.expect("taken");
     let renewed = f.store.renew_all(holder(), held.clone(), ttl, at(130));
     assert_eq!(renewed.await.expect("asked"), [held[1].0]);

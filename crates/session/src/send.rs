@@ -154,7 +154,7 @@ fn room(state: &State, events: &[UserEvent]) -> Result<(), Refused> {
         limits::INBOX + limits::INTERRUPTS
     };
     let would_wait = u64::from(state.waiting) + waits as u64;
-    if waits > 0 && would_wait > u64::from(limit) {
+    if would_wait > u64::from(limit) {
         return Err(Refused::InboxFull { limit });
     }
     let bytes = events.iter().map(UserEvent::bytes).sum::<u64>();

@@ -2,6 +2,7 @@
 
 import socket
 
+import anthropic
 import pytest
 
 import kit
@@ -28,16 +29,11 @@ def failed(events, kind):
 @pytest.mark.parametrize(
     ("step", "kind", "words"),
     [
-        ({"error": 500}, "model_request_failed_error", "failed"),
         ({"error": 400}, "model_request_failed_error", "does not accept the request"),
-        ({"error": 429, "retry_after": 1}, "model_rate_limited_error", "rate"),
-        ({"error": 529}, "model_overloaded_error", "overloaded"),
-        ({"error_event": "overloaded_error"}, "model_overloaded_error", "overloaded"),
         ({"garbage": True}, "model_request_failed_error", "not"),
-        ({"cut": True}, "model_request_failed_error", "ended its answer in the middle"),
     ],
 )
-def test_a_failure_is_shown_and_the_next_message_starts_a_new_turn(client, step, kind, words):
+def test_a_failure_that_would_repeat_itself_ends_the_turn_and_the_next_message_starts_anew(client, step, kind, words):
     made = kit.session(client)
     events = kit.say(client, made.id, step | {"times": 0})
     assert words in failed(events, kind).message
@@ -45,14 +41,72 @@ def test_a_failure_is_shown_and_the_next_message_starts_a_new_turn(client, step,
     assert kit.said(kit.say(client, made.id, {"text": "well again"})) == ["well again"]
 
 
-def test_an_endpoint_that_is_down(launch):
+RETRIED = [
+    "span.model_request_end",
+    "session.error",
+    "session.status_rescheduled",
+    "session.thread_status_rescheduled",
+    *RUNNING,
+]
+
+
+@pytest.mark.parametrize(
+    ("step", "kind", "words"),
+    [
+        ({"error": 500}, "model_request_failed_error", "failed"),
+        ({"error": 429, "retry_after": 1}, "model_rate_limited_error", "rate"),
+        ({"error": 529}, "model_overloaded_error", "overloaded"),
+        ({"error_event": "overloaded_error"}, "model_overloaded_error", "overloaded"),
+        ({"cut": True}, "model_request_failed_error", "ended its answer in the middle"),
+    ],
+)
+def test_a_failure_that_may_pass_is_shown_and_tried_again_in_the_same_turn(client, step, kind, words):
+    made = kit.session(client)
+    events = kit.say(client, made.id, step, {"text": "well again"})
+    error = kit.of(events, "session.error")[0].error
+    assert (error.type, error.retry_status.type) == (kind, "retrying")
+    assert words in error.message
+    assert kit.kinds(events) == [
+        *RUNNING,
+        "user.message",
+        "span.model_request_start",
+        *RETRIED,
+        *kit.request("agent.message"),
+        *IDLE,
+    ]
+    assert kit.said(events) == ["well again"]
+    assert events[-1].stop_reason.type == "end_turn"
+
+
+def test_a_session_that_waits_for_its_next_try_says_so_takes_messages_and_stops_when_told(client):
+    made = kit.session(client)
+    step = {"error": 429, "retry_after": 240, "times": 0}
+    client.beta.sessions.events.send(made.id, events=[kit.message(kit.script(step))])
+    kit.until("the session to wait", lambda: client.beta.sessions.retrieve(made.id).status == "rescheduling")
+    with pytest.raises(anthropic.BadRequestError, match="while it is running"):
+        client.beta.sessions.delete(made.id)
+    with client.beta.sessions.events.stream(made.id) as stream:
+        sent = client.beta.sessions.events.send(
+            made.id, events=[{"type": "user.interrupt"}, kit.message(kit.script({"text": "instead"}))]
+        )
+        assert [event.type for event in sent.data] == ["user.interrupt", "user.message"]
+        kit.collect(stream)
+        assert kit.said(kit.collect(stream)) == ["instead"]
+
+
+def test_an_endpoint_that_is_down_is_tried_again_until_somebody_stops_it(launch):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
         with launch(url).client() as client:
             made = kit.session(client)
-            error = failed(kit.say(client, made.id, {"text": "never"}), "model_request_failed_error")
-            assert f"no connection to the model endpoint {url}" in error.message
+            with client.beta.sessions.events.stream(made.id) as stream:
+                client.beta.sessions.events.send(made.id, events=[kit.message("hello")])
+                error = kit.collect(stream, "session.error")[-1].error
+                assert (error.type, error.retry_status.type) == ("model_request_failed_error", "retrying")
+                assert f"no connection to the model endpoint {url}" in error.message
+                client.beta.sessions.events.send(made.id, events=[{"type": "user.interrupt"}])
+                assert kit.collect(stream)[-1].stop_reason.type == "end_turn"
 
 
 def test_the_operators_refused_key_is_named_by_header_and_variable(launch):
@@ -75,7 +129,7 @@ def test_what_waited_is_flushed_when_the_turn_fails(client, model):
     made = kit.session(client)
     gate = kit.unique("gate")
     with client.beta.sessions.events.stream(made.id) as stream:
-        step = {"error": 500, "times": 0, "wait": gate}
+        step = {"error": 400, "times": 0, "wait": gate}
         client.beta.sessions.events.send(made.id, events=[kit.message(kit.script(step))])
         model.someone_waits_at(gate)
         client.beta.sessions.events.send(made.id, events=[kit.message("waiting")])

@@ -33,6 +33,8 @@ pub(crate) struct Conversation {
     said: Vec<String>,
     /// What the application has said, oldest first.
     orders: Vec<String>,
+    /// How many of the messages are a summary.
+    condensed: usize,
 }
 
 impl Conversation {
@@ -76,6 +78,11 @@ impl Conversation {
     /// The user's last texts, oldest first; bounded.
     pub(crate) fn said(&self) -> &[String] {
         &self.said
+    }
+
+    /// True while there is nothing but a summary: condensing that would gain nothing.
+    pub(crate) fn is_condensed(&self) -> bool {
+        self.condensed > 0 && self.messages.len() == self.condensed
     }
 
     /// What a summary keeps beside the model's words.
@@ -125,6 +132,7 @@ impl Conversation {
         if !record.orders.is_empty() {
             self.order(record.orders);
         }
+        self.condensed = self.messages.len();
         Ok(())
     }
 

@@ -95,7 +95,7 @@ impl Native {
             }
         };
         let mut bill = Bill::of(plane, &reply.usage);
-        let crowded = is_crowded(plane.brief(), &reply);
+        let crowded = is_crowded(plane.brief(), &reply) && !conversation.is_condensed();
         let mut said = previewer.finish(reply, plane.endpoint().dialect)?;
         judge::judge(
             &self.client,

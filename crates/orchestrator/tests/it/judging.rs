@@ -148,3 +148,29 @@ async fn an_input_that_is_too_long_to_judge_is_the_clients() {
     );
     assert_eq!(world.scripted.requests().len(), 1);
 }
+
+#[tokio::test]
+async fn a_turns_timeline_and_binding_tell_where_its_time_went() {
+    let world = World::new().await;
+    let server = world.server(|_| {});
+    let steps = json!([
+        bash("echo one"),
+        {"text": "done"},
+        {"on": "judge", "text": "allow"},
+    ]);
+    let id = server.session("auto", &script("where", &steps)).await;
+    server.log(id).await;
+    let scope = store::sessions::Scope::Any;
+    let entries = server.store.timeline(scope, id, 0, 100).await.unwrap();
+    let spent = entries.iter().map(|e| e.spent.as_str()).collect::<Vec<_>>();
+    assert_eq!(
+        spent,
+        ["queue", "model", "judge", "sandbox", "tool", "model"]
+    );
+    assert!(entries.iter().all(|e| e.took >= 0));
+    let bound = server.store.binding(scope, id).await.unwrap().unwrap();
+    let body: Value = serde_json::from_str(bound.body.get()).unwrap();
+    assert_eq!(body["harness"], "native");
+    assert_eq!(body["sandbox"], id.to_string());
+    assert_eq!(bound.generation, server.state(id).await.generation);
+}

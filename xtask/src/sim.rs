@@ -1,8 +1,6 @@
 //! `cargo xtask sim`: the simulation of the session core over many seeds. It builds and runs the example
 //! of crate `session`, optimised and with every check, and knows no rule itself.
 
-use std::io::Write as _;
-
 use anyhow::{Context, bail};
 
 use crate::run::{cargo, command, root, run};
@@ -109,13 +107,22 @@ fn recorded() -> anyhow::Result<u64> {
 fn append(figures: &str, good: bool) -> anyhow::Result<()> {
     let commit = commit()?;
     let path = root().join(PAGE);
-    let text = std::fs::read_to_string(&path)?;
-    let mut file = std::fs::OpenOptions::new().append(true).open(&path)?;
-    if !text.contains(HEAD.trim()) {
-        file.write_all(HEAD.as_bytes())?;
+    let mut text = std::fs::read_to_string(&path)?;
+    if !text.contains(HEAD) {
+        text.push_str(HEAD);
     }
+    let rows = text.find(HEAD).map_or(text.len(), |at| at + HEAD.len());
+    // Behind the last row, wherever on the page the table stands.
+    let table = text[rows..]
+        .lines()
+        .take_while(|line| line.starts_with('|'));
+    let end = rows + table.map(|line| line.len() + 1).sum::<usize>();
     let result = if good { "ok" } else { "failed" };
-    writeln!(file, "| {commit} | {figures} | {result} |")?;
+    text.insert_str(
+        end.min(text.len()),
+        &format!("| {commit} | {figures} | {result} |\n"),
+    );
+    std::fs::write(&path, text)?;
     Ok(())
 }
 

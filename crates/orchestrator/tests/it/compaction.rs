@@ -2,6 +2,7 @@
 //! the application said still in it.
 
 use contract::content::Block;
+use model::Dialect;
 use serde_json::{Value, json};
 use session::UserEvent;
 
@@ -105,20 +106,18 @@ async fn after_a_compaction_the_prefix_is_stable_again_also_across_restarts() {
 
 #[tokio::test]
 async fn a_request_that_does_not_fit_is_condensed_and_asked_again() {
-    let world = World::new().await;
-    let server = world.server(|_| {});
-    let steps = json!([bash("echo one"), {"too_long": true}, {"text": "it fits"}]);
-    let id = server
-        .session("always_allow", &script("overflow", &steps))
-        .await;
-    let log = server.log(id).await;
-    assert_eq!(
-        of(&log, "agent.thread_context_compacted").len(),
-        1,
-        "{log:?}"
-    );
-    assert_eq!(said(&log), ["it fits"]);
-    assert!(of(&log, "session.error").is_empty());
+    for dialect in [Dialect::AnthropicMessages, Dialect::OpenAiChat] {
+        let world = World::speaking(dialect).await;
+        let server = world.server(|_| {});
+        let steps = json!([bash("echo one"), {"too_long": true}, {"text": "it fits"}]);
+        let text = script("overflow", &steps);
+        let id = server.session("always_allow", &text).await;
+        let log = server.log(id).await;
+        let condensed = of(&log, "agent.thread_context_compacted");
+        assert_eq!(condensed.len(), 1, "{log:?}");
+        assert_eq!(said(&log), ["it fits"]);
+        assert!(of(&log, "session.error").is_empty());
+    }
 }
 
 #[tokio::test]

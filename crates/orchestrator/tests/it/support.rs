@@ -54,6 +54,8 @@ pub struct World {
     pub catalog: Arc<Catalog>,
     /// The model of its sessions.
     pub model: &'static str,
+    /// How it is spoken to.
+    pub dialect: Dialect,
 }
 
 impl World {
@@ -65,12 +67,20 @@ impl World {
             sandboxes: Pretend::default(),
             catalog: Arc::new(Catalog::with_operator_file(MODELS).unwrap()),
             model: "claude-sonnet-5-5",
+            dialect: Dialect::AnthropicMessages,
         }
     }
 
     pub async fn with_model(model: &'static str) -> Self {
         Self {
             model,
+            ..Self::new().await
+        }
+    }
+
+    pub async fn speaking(dialect: Dialect) -> Self {
+        Self {
+            dialect,
             ..Self::new().await
         }
     }
@@ -123,9 +133,13 @@ impl World {
     }
 
     fn endpoint(&self) -> Endpoint {
+        let base_url = match self.dialect {
+            Dialect::AnthropicMessages => self.scripted.base_url(),
+            Dialect::OpenAiChat => format!("{}/v1", self.scripted.base_url()),
+        };
         Endpoint {
-            dialect: Dialect::AnthropicMessages,
-            base_url: BaseUrl::parse(&self.scripted.base_url()).unwrap(),
+            dialect: self.dialect,
+            base_url: BaseUrl::parse(&base_url).unwrap(),
             key: Secret::new("key".to_owned()),
             key_source: KeySource("the test".to_owned()),
             headers: Vec::new(),

@@ -145,7 +145,7 @@ test('an LLM vault is asked with its own key', async () => {
 
 test('a model that fails ends the turn visibly and the next message starts a new one', async () => {
   const session = await kit.session(client);
-  const events = await kit.say(client, session.id, { cut: true, times: 0 });
+  const events = await kit.say(client, session.id, { error: 400, times: 0 });
   assert.equal(kit.of(events, 'session.error')[0].error.retry_status.type, 'exhausted');
   assert.equal(events.at(-1).stop_reason.type, 'retries_exhausted');
   assert.deepEqual(kit.said(await kit.say(client, session.id, { text: 'well' })), ['well']);

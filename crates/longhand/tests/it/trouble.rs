@@ -131,7 +131,8 @@ async fn a_backup_of_a_working_server_is_whole_and_starts_elsewhere() {
         stage.subjects[0].ledger.sent(&format!("during{n}"));
     }
     let (api, busy) = (stage.api(), session.clone());
-    let load = tokio::spawn(async move {
+    let mut load = tokio::task::JoinSet::new();
+    load.spawn(async move {
         for n in 0..20 {
             let message = script::message(&format!("during{n}"), &json!([{"text": "heard"}]));
             api.send(&busy, &[message]).await.expect("sent");
@@ -152,7 +153,10 @@ async fn a_backup_of_a_working_server_is_whole_and_starts_elsewhere() {
         "{}",
         String::from_utf8_lossy(&made.stderr)
     );
-    load.await.expect("the load");
+    load.join_next()
+        .await
+        .expect("it was started")
+        .expect("the load");
     let key = "master.key";
     assert!(
         !data.join(key).exists(),

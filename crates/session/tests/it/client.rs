@@ -69,8 +69,14 @@ pub fn reply_to(world: &mut World, call: EventId) -> UserEvent {
 
 fn event(world: &mut World) -> UserEvent {
     let owed = owed(world);
+    // Answers to a session that is being stopped are rare: the more of them are tried.
+    let most = if world.state.primary.interrupting {
+        95
+    } else {
+        75
+    };
     match world.rng.below(100) {
-        20..75 if !owed.is_empty() => {
+        n if (20..most).contains(&n) && !owed.is_empty() => {
             let call = *world.rng.pick(&owed);
             reply_to(world, call)
         }

@@ -177,7 +177,7 @@ impl<'a> Sim<'a> {
             let runner = &self.runners[at];
             (runner.generation, runner.step, runner.told)
         };
-        let fact = if told && self.chance(70) {
+        let fact = if told && self.chance(50) {
             Fact::Interrupted { used: self.used() }
         } else {
             self.outcome(step)

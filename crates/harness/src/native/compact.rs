@@ -36,6 +36,9 @@ pub(crate) struct SummaryRecord {
     pub(crate) said: Vec<String>,
     /// What the application has said in system messages: it holds for all later turns.
     pub(crate) orders: Vec<String>,
+    /// What the user has said since the model's last word, pictures and all: it is not answered yet.
+    #[serde(default)]
+    pub(crate) pending: Vec<UserBlock>,
 }
 
 /// Summary and open ends in the model's answer. An answer without marks is all summary.
@@ -70,7 +73,11 @@ pub(crate) fn shown(record: &SummaryRecord) -> String {
             let _ = write!(text, "\n[user]\n{said}\n");
         }
     }
-    text.push_str("\nGo on with what is open. Do not repeat what was done.\n");
+    text.push_str(if record.pending.is_empty() {
+        "\nGo on with what is open. Do not repeat what was done.\n"
+    } else {
+        "\nWhat follows was said by the user after all this, and is not answered yet.\n"
+    });
     text
 }
 
@@ -222,6 +229,20 @@ mod tests {
         for limit in [0, 10, 500, 1_000] {
             assert!(written(&messages, limit).len() <= limit);
         }
+    }
+
+    #[test]
+    fn a_record_is_shown_as_the_golden_text() {
+        let record = SummaryRecord {
+            version: VERSION,
+            summary: "A file was written.".to_owned(),
+            open: "It is not tested.".to_owned(),
+            said: vec!["write it".to_owned(), "test it".to_owned()],
+            orders: Vec::new(),
+            pending: Vec::new(),
+        };
+        assert_eq!(VERSION, 1, "a new version brings a new golden file");
+        assert_eq!(shown(&record), include_str!("../../tests/it/shown.v1.txt"));
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub(crate) struct Conversation {
     said: Vec<String>,
     /// What the application has said, oldest first.
     orders: Vec<String>,
+    /// How many of them came since the model's last word.
+    unanswered: usize,
     /// How many of the messages are a summary.
     condensed: usize,
 }
@@ -87,13 +89,33 @@ impl Conversation {
 
     /// What a summary keeps beside the model's words.
     pub(crate) fn record(&self, summary: String, open: String) -> SummaryRecord {
+        let answered = self.said.len().saturating_sub(self.unanswered);
         SummaryRecord {
             version: compact::VERSION,
             summary,
             open,
-            said: self.said.clone(),
+            said: self.said.iter().take(answered).cloned().collect(),
             orders: self.orders.clone(),
+            pending: self.pending(),
         }
+    }
+
+    /// What the user has said since the model's last word.
+    fn pending(&self) -> Vec<UserBlock> {
+        let mut messages = self.messages.iter();
+        let last = messages.rposition(|message| matches!(message, Message::Assistant(_)));
+        let from = last.map_or(0, |place| place + 1);
+        // The text of a summary is not the user's.
+        let ours = usize::from(last.is_none() && self.condensed > 0);
+        let blocks = self.messages.iter().skip(from);
+        let blocks = blocks.flat_map(|message| match message {
+            Message::User(blocks) => blocks.as_slice(),
+            Message::System(_) | Message::Assistant(_) => &[],
+        });
+        let said = blocks.skip(ours);
+        said.filter(|block| !matches!(block, UserBlock::ToolResult { .. }))
+            .cloned()
+            .collect()
     }
 
     fn hear(&mut self, content: &[content::Block]) {
@@ -102,6 +124,7 @@ impl Conversation {
             return;
         }
         self.said.push(shortened(text));
+        self.unanswered += 1;
         let surplus = self.said.len().saturating_sub(SAID);
         self.said.drain(..surplus);
     }
@@ -124,9 +147,20 @@ impl Conversation {
         let record: SummaryRecord = serde_json::from_str(record.get())
             .map_err(|e| PlaneError::Bug(format!("the summary recorded at {seq}: {e}")))?;
         let text = compact::shown(&record);
+        let mut said = record.said;
+        let pending = record.pending.iter().filter_map(|block| match block {
+            UserBlock::Text { text } => Some(shortened(text.clone())),
+            _ => None,
+        });
+        let answered = said.len();
+        said.extend(pending);
+        let unanswered = said.len() - answered;
+        let mut blocks = vec![UserBlock::Text { text }];
+        blocks.extend(record.pending);
         *self = Self {
-            messages: vec![Message::User(vec![UserBlock::Text { text }])],
-            said: record.said,
+            messages: vec![Message::User(blocks)],
+            said,
+            unanswered,
             ..Self::default()
         };
         if !record.orders.is_empty() {
@@ -154,6 +188,7 @@ impl Conversation {
             }
         }
         if !record.blocks.is_empty() {
+            self.unanswered = 0;
             self.messages.push(Message::Assistant(record.blocks));
         }
         Ok(())
@@ -249,5 +284,120 @@ fn returned(block: content::Block) -> Option<ResultBlock> {
             citations: citations.enabled,
         }),
         content::Block::Redacted {} => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::value::to_raw_value;
+
+    use super::*;
+
+    fn text(text: &str) -> content::Block {
+        content::Block::text(text)
+    }
+
+    fn picture() -> content::Block {
+        content::Block::Image {
+            source: content::Source::Url {
+                url: "https://example.com/a.png".to_owned(),
+            },
+        }
+    }
+
+    fn user(content: Vec<content::Block>) -> Entry {
+        Entry {
+            seq: 1,
+            body: EntryBody::User { content },
+        }
+    }
+
+    fn reply(said: &str) -> Entry {
+        let record = ReplyRecord {
+            blocks: vec![Block::Text {
+                text: said.to_owned(),
+            }],
+            calls: Vec::new(),
+        };
+        let record = to_raw_value(&record).unwrap();
+        Entry {
+            seq: 2,
+            body: EntryBody::Reply { record },
+        }
+    }
+
+    fn summary(of: &Conversation) -> Entry {
+        let record = to_raw_value(&of.record("short".to_owned(), String::new())).unwrap();
+        Entry {
+            seq: 3,
+            body: EntryBody::Summary { record },
+        }
+    }
+
+    fn blocks(conversation: &Conversation) -> Vec<UserBlock> {
+        let messages = conversation.messages();
+        let [Message::User(blocks)] = messages.as_slice() else {
+            panic!("{messages:?}")
+        };
+        blocks.clone()
+    }
+
+    #[test]
+    fn what_is_not_answered_outlives_a_summary_pictures_and_all() {
+        let answered = [user(vec![text("first")]), reply("one")];
+        let asked = user(vec![text("what is this?"), picture()]);
+        let before = answered.into_iter().chain([asked]).collect();
+        let mut conversation = Conversation::read(before).unwrap();
+        // Twice without a word from the model in between: nothing is lost, nothing said twice.
+        for _ in 0..2 {
+            let condensed = summary(&conversation);
+            conversation.extend(vec![condensed]).unwrap();
+            let shown = blocks(&conversation);
+            let [
+                UserBlock::Text { text: ours },
+                UserBlock::Text { text },
+                UserBlock::Image { .. },
+            ] = shown.as_slice()
+            else {
+                panic!("{shown:?}")
+            };
+            assert!(ours.contains("[user]\nfirst\n"), "{ours}");
+            assert!(!ours.contains("what is this?"), "{ours}");
+            assert_eq!(text, "what is this?");
+            assert_eq!(conversation.said(), ["first", "what is this?"]);
+            assert!(conversation.is_condensed());
+        }
+        conversation.extend(vec![reply("a cat")]).unwrap();
+        assert!(!conversation.is_condensed());
+        let condensed = summary(&conversation);
+        conversation.extend(vec![condensed]).unwrap();
+        let shown = blocks(&conversation);
+        assert_eq!(
+            shown.len(),
+            1,
+            "what was answered is only told of: {shown:?}"
+        );
+        assert_eq!(conversation.said(), ["first", "what is this?"]);
+    }
+
+    #[test]
+    fn a_summary_read_from_storage_is_shown_in_the_same_bytes() {
+        let mut live = Conversation::read(vec![user(vec![text("first")]), reply("one")]).unwrap();
+        let condensed = summary(&live);
+        live.extend(vec![condensed.clone()]).unwrap();
+        let later = Conversation::read(vec![condensed]).unwrap();
+        assert_eq!(live.messages(), later.messages());
+    }
+
+    #[test]
+    fn only_the_last_words_are_kept_and_long_ones_lose_their_middle() {
+        let many = (0..SAID + 5).map(|n| user(vec![text(&n.to_string())]));
+        let conversation = Conversation::read(many.collect()).unwrap();
+        assert_eq!(conversation.said().len(), SAID);
+        assert_eq!(conversation.said()[0], "5");
+        let long = format!("begin {} end", "é".repeat(SAID_BYTES));
+        let conversation = Conversation::read(vec![user(vec![text(&long)])]).unwrap();
+        let kept = &conversation.said()[0];
+        assert!(kept.len() <= SAID_BYTES + 8 && kept.starts_with("begin") && kept.ends_with("end"));
     }
 }

@@ -31,6 +31,11 @@ async fn a_crowded_transcript_is_condensed_before_the_next_request() {
     assert_eq!(said(&log), ["after it"]);
     assert_eq!(of(&log, "span.model_request_end").len(), 3);
     let requests = world.scripted.requests();
+    let cached = requests[1].prefix_ratio.unwrap();
+    assert!(
+        cached > 0.4,
+        "the request for the summary reads the cache: {cached}"
+    );
     let last = &requests.last().unwrap().body;
     assert_eq!(last["messages"].as_array().unwrap().len(), 1);
     let text = opening(last);

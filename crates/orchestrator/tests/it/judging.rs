@@ -187,3 +187,17 @@ async fn a_judge_is_asked_in_either_dialect() {
     let id = server.session("auto", &script("chat", &steps)).await;
     assert_eq!(said(&server.log(id).await), ["Results: fine"]);
 }
+
+#[tokio::test]
+async fn a_judge_that_is_late_leaves_the_call_to_the_client() {
+    let world = World::new().await;
+    let server = world.server(|_| {});
+    let steps = json!([bash("echo late"), {"on": "judge", "hang": true}]);
+    let id = server.session("auto", &script("late", &steps)).await;
+    let log = server.log(id).await;
+    assert_eq!(
+        log.last().unwrap()["stop_reason"]["type"],
+        "requires_action"
+    );
+    assert_eq!(world.sandboxes.calls(), 0);
+}

@@ -12,6 +12,7 @@ use crate::error::Failure;
 use crate::gateway::Gateway;
 use crate::routes::{
     agents, credentials, environments, events, models, operate, place, sessions, threads, vaults,
+    why,
 };
 
 /// The `anthropic-beta` values of which a route needs one (api.md §1.4).
@@ -235,6 +236,7 @@ routes! { OPERATE:
     GET "/v1/x/usage" Own => place::usage;
     GET "/v1/x/sessions/{session_id}/binding" Own => place::binding;
     GET "/v1/x/sessions/{session_id}/timeline" Own => place::timeline;
+    GET "/v1/x/sessions/{session_id}/why" Own => why::why;
     GET "/v1/x/workspaces" Operator => operate::list_workspaces;
     POST "/v1/x/workspaces" Operator => operate::create_workspace;
     POST "/v1/x/workspaces/{workspace_id}/archive" Operator => operate::archive_workspace;

@@ -10,7 +10,7 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use crate::cli::{Backup, Keys, Workspaces};
+use crate::cli::{Backup, Keys, Sessions, Workspaces};
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::{serve, view};
@@ -87,6 +87,46 @@ pub async fn workspaces(
         }
     };
     view::objects(&objects, &WORKSPACE_COLUMNS, output.json)?;
+    Ok(())
+}
+
+/// `longhand sessions …`
+///
+/// # Errors
+/// What the server answered, or that it could not be reached.
+pub async fn sessions(command: Sessions, config: &Config, data_dir: DataDir) -> anyhow::Result<()> {
+    let Sessions::Why { id, output } = command;
+    let path = format!("/v1/x/sessions/{id}/why");
+    let why = call(config, data_dir, "GET", &path, None).await?;
+    if output.json || !view::is_terminal() {
+        return Ok(view::objects(&[why], &[], true)?);
+    }
+    let text = |field: &str| why[field].as_str().unwrap_or_default().to_owned();
+    println!("{id} is {} ({})", text("status"), text("phase"));
+    println!("waits for   {}", text("waits_for"));
+    println!("since       {}", text("since"));
+    if let Some(due) = why["due_at"].as_str() {
+        println!("goes on at  {due}");
+    }
+    for call in why["calls"].as_array().into_iter().flatten() {
+        println!(
+            "call        {} {}",
+            call["id"].as_str().unwrap_or_default(),
+            call["tool"]
+        );
+    }
+    if why["waiting_events"].as_u64() > Some(0) {
+        println!("behind it   {} events wait", why["waiting_events"]);
+    }
+    if let Some(request) = why["unblock"].as_object() {
+        let word = |field: &str| request[field].as_str().unwrap_or_default();
+        println!(
+            "unblock it  {} {} {}",
+            word("method"),
+            word("path"),
+            request["body"]
+        );
+    }
     Ok(())
 }
 

@@ -61,6 +61,9 @@ pub enum Command {
     /// Create, list and archive workspaces.
     #[command(subcommand)]
     Workspaces(Workspaces),
+    /// Ask why a session does what it does.
+    #[command(subcommand)]
+    Sessions(Sessions),
     /// Copy the database, whole and consistent, while the server runs (never the master key).
     Backup(Backup),
     /// Show the settings in force.
@@ -77,6 +80,19 @@ pub struct Serve {
     /// The database: sqlite:///path/to/longhand.db (PostgreSQL comes later).
     #[arg(long, value_name = "URL")]
     pub database_url: Option<String>,
+}
+
+/// `sessions`
+#[derive(Debug, Subcommand)]
+pub enum Sessions {
+    /// What it waits for, since when, and the one request that unblocks it.
+    Why {
+        /// Its id, sesn_…
+        id: String,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
 }
 
 /// `backup`

@@ -75,6 +75,7 @@ async fn command(cli: Cli, loaded: Loaded) -> anyhow::Result<()> {
         Command::Workspaces(workspaces) => {
             admin::workspaces(workspaces, &loaded.config, data_dir()?).await
         }
+        Command::Sessions(sessions) => admin::sessions(sessions, &loaded.config, data_dir()?).await,
         Command::Backup(backup) => admin::backup(backup, &loaded.config, data_dir()?).await,
         Command::Config(_) => Ok(()),
     }

@@ -13,6 +13,7 @@ pub(crate) mod sessions;
 mod stored;
 pub(crate) mod threads;
 pub(crate) mod vaults;
+pub(crate) mod why;
 
 /// How often a change is made again because another one came between reading and writing, when the
 /// client named no version of its own. Each try means that somebody else got further.

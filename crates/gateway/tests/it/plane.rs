@@ -316,3 +316,37 @@ async fn a_key_sees_the_timeline_of_its_own_sessions_and_an_operator_of_all() {
         .await;
     assert_eq!(refused.status, 403, "only an operator asks for copies");
 }
+
+#[tokio::test]
+async fn why_names_what_a_session_waits_for_and_the_request_that_unblocks_it() {
+    let server = Server::start().await;
+    let (asked, custom) = (call("bash"), call("ask_me"));
+    let id = waiting(&server, &[asked.clone(), custom.clone()]).await;
+    let path = format!("/v1/x/sessions/{id}/why");
+    let why = server.get(&path).await;
+    assert_eq!(why.status, 200, "{}", why.body);
+    assert_eq!(
+        (&why.body["status"], &why.body["phase"]),
+        (&json!("idle"), &json!("blocked"))
+    );
+    let calls = json!([{"id": asked.id, "tool": "bash"}, {"id": custom.id, "tool": "ask_me"}]);
+    assert_eq!(why.body["calls"], calls);
+    let request = &why.body["unblock"];
+    let unblocked = server
+        .post(request["path"].as_str().unwrap(), request["body"].clone())
+        .await;
+    assert_eq!(
+        unblocked.status, 200,
+        "it is what it says: {}",
+        unblocked.body
+    );
+    let why = server.get(&path).await;
+    assert_eq!(
+        (&why.body["status"], &why.body["calls"]),
+        (&json!("running"), &json!([]))
+    );
+    let unknown = server
+        .get("/v1/x/sessions/sesn_1111111111111111111111/why")
+        .await;
+    assert_eq!(unknown.status, 404);
+}

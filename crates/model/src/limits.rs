@@ -25,8 +25,9 @@ pub const CONNECT: Duration = Duration::from_secs(10);
 pub const FIRST_BYTE: Duration = Duration::from_secs(300);
 /// Silence between two reads of the answer. Providers send a ping every few seconds.
 pub const IDLE: Duration = Duration::from_secs(300);
-/// Whole request, head to last byte.
-pub const TOTAL: Duration = Duration::from_secs(600);
+/// Whole request, head to last byte: a reply of 128,000 tokens at 40 a second takes 53 minutes. One that has
+/// nothing to say for long is cut by [`IDLE`].
+pub const TOTAL: Duration = Duration::from_secs(3_600);
 /// Time that the end of the body may take after the last event: seeing it keeps the connection for the
 /// next request, which saves a TLS handshake.
 pub const END_GRACE: Duration = Duration::from_millis(20);

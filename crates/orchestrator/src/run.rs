@@ -60,10 +60,16 @@ pub(crate) async fn turn(inner: &Arc<Inner>, session: SessionId, active: Active)
     else {
         return;
     };
+    // A run whose lease is gone ends as if we stopped; only here it is known why.
+    let error = if active.is_lost() {
+        PlaneError::Lost
+    } else {
+        error
+    };
     match &error {
         PlaneError::Lost | PlaneError::Stopping => {
             tracing::info!(session_id = %session, reason = %error, "run put down");
-            if !active.is_lost() && matches!(error, PlaneError::Stopping) {
+            if matches!(error, PlaneError::Stopping) {
                 hand_back(inner, session, generation).await;
             }
             return;

@@ -1,12 +1,14 @@
 //! What must pass before anything lands.
 
 use crate::run::{cargo, run, succeeds};
-use crate::{lint, sdk};
+use crate::{lint, sdk, sim};
 
-/// Lint, Rust tests, both SDKs.
+/// Lint, Rust tests, the simulation of the session core, both SDKs.
 pub(crate) fn all() -> anyhow::Result<()> {
     lint::all()?;
     rust()?;
+    sim::main(&["--seeds", "20000"])?;
+    sim::main(&["--faults"])?;
     sdk::all()
 }
 

@@ -298,7 +298,9 @@ impl Orchestrator {
         if inner.draining.is_cancelled() {
             return;
         }
-        let due = match inner.store.due_runs(CLAIM_BATCH, store::clock::now()).await {
+        // Those whose claim is under way still stand there as due: they must not hide the ones behind them.
+        let limit = CLAIM_BATCH + inner.unclaimed();
+        let due = match inner.store.due_runs(limit, store::clock::now()).await {
             Ok(due) => due,
             Err(error) => {
                 tracing::error!(error = %chain(&error), "due runs cannot be read");
@@ -308,7 +310,7 @@ impl Orchestrator {
             }
         };
         let mut more = false;
-        let full = due.len() == CLAIM_BATCH as usize;
+        let full = due.len() == limit as usize;
         for run in due {
             let Ok(permit) = inner.turns.clone().try_acquire_owned() else {
                 // Each turn that ends looks again.
@@ -387,6 +389,13 @@ impl Inner {
             .iter()
             .map(|(id, active)| Some((*id, active.held()?)));
         held.flatten().collect()
+    }
+
+    /// How many turns have begun whose claim is not known to stand.
+    fn unclaimed(&self) -> u32 {
+        let active = self.active();
+        let unclaimed = active.values().filter(|active| active.held().is_none());
+        u32::try_from(unclaimed.count()).unwrap_or(u32::MAX / 2)
     }
 
     /// Ends the turns whose lease is gone, unless they have ended, or begun anew, since it was asked for.

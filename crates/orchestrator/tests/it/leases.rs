@@ -37,6 +37,19 @@ async fn a_lost_servers_turn_is_taken_over_when_its_lease_ends() {
 }
 
 #[tokio::test]
+async fn many_turns_that_wait_are_all_taken_though_none_of_them_ends() {
+    let world = World::new().await;
+    let idle = world.server(|config| config.turns = 0);
+    let text = script("one of many", &json!([{"hang": true}]));
+    for _ in 0..300 {
+        idle.session("always_allow", &text).await;
+    }
+    idle.crash();
+    let _server = world.server(|_| {});
+    world.asked(300).await;
+}
+
+#[tokio::test]
 async fn a_call_that_was_lost_with_its_server_is_told_and_not_run_again() {
     let world = World::new().await;
     let first = world.server(short);

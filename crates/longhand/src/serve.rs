@@ -4,6 +4,7 @@
 //! sandboxes stopped; the listener closed and its answers finished; the store flushed. A second signal
 //! ends the process at once: whatever was in flight is settled by the next start.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use sandbox::Provider as _;
 use store::keys::KeyRole;
 use store::{Options, Store, Synchronous};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -135,8 +136,7 @@ impl Server {
                 ..Default::default()
             },
         );
-        let listener = TcpListener::bind(config.server.listen)
-            .await
+        let listener = listen(config.server.listen)
             .with_context(|| format!("cannot listen on {}", config.server.listen))?;
         let url = format!("http://{}", listener.local_addr()?);
         let control = control_socket(&data_dir.join("control.sock"))?;
@@ -367,6 +367,21 @@ fn guard_memory() -> anyhow::Result<()> {
     };
     rustix::process::setrlimit(Resource::Core, none)?;
     Ok(())
+}
+
+/// Connections that may wait to be accepted. With the usual 128, a thousand clients that come at once are told
+/// nothing, and try again a second later.
+const BACKLOG: u32 = 4_096;
+
+fn listen(addr: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match addr {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // A restart does not wait for the connections of the process before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
 }
 
 fn control_socket(path: &Path) -> anyhow::Result<UnixListener> {

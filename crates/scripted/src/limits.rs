@@ -16,3 +16,5 @@ pub(crate) const BREAKS: usize = 100;
 pub(crate) const NAMES: usize = 4_096;
 /// Frames between the writer of an answer and its connection.
 pub(crate) const FRAMES: usize = 16;
+/// Connections that may wait to be accepted: a server that starts a thousand turns at once opens as many.
+pub(crate) const BACKLOG: u32 = 4_096;

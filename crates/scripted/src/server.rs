@@ -12,10 +12,10 @@ use axum::serve::ListenerExt as _;
 use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 
 use crate::anthropic_check::{Refusal, invalid};
-use crate::limits::BODY_BYTES;
+use crate::limits::{BACKLOG, BODY_BYTES};
 use crate::prefix::{Prompt, Stats};
 use crate::pump::{self, Answer, Frame};
 use crate::script::{Step, Turn, results};
@@ -42,7 +42,13 @@ impl Scripted {
     /// # Errors
     /// The address cannot be bound.
     pub async fn start(addr: SocketAddr) -> std::io::Result<Running> {
-        let listener = TcpListener::bind(addr).await?;
+        let socket = match addr {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(addr)?;
+        let listener = socket.listen(BACKLOG)?;
         let addr = listener.local_addr()?;
         let state = Arc::new(State::default());
         let app = router(Arc::clone(&state));

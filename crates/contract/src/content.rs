@@ -1,9 +1,10 @@
 //! Content blocks of events (api.md §3.9). Which block may stand where is checked in `client_event`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One block of content in an event.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Block {
     /// Plain text.
@@ -43,7 +44,7 @@ pub enum Block {
 }
 
 /// The content of a search result: text only.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename = "text")]
 pub struct TextBlock {
     /// The text.
@@ -51,14 +52,14 @@ pub struct TextBlock {
 }
 
 /// Whether a search result may be cited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Citations {
     /// True if the model may cite it.
     pub enabled: bool,
 }
 
 /// Where the bytes of an image or a document are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Source {
     /// In the event itself.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::check;
@@ -15,7 +16,7 @@ use crate::patch::Patch;
 use crate::time::Micros;
 
 /// Body of `POST /v1/environments`. [`CreateEnvironment::resolve`] checks it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)] // the fields are the contract's, api.md §5.1
 pub struct CreateEnvironment {
@@ -31,7 +32,7 @@ pub struct CreateEnvironment {
 }
 
 /// Body of `POST /v1/environments/{id}`. [`EnvironmentDefinition::updated`] applies it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)] // the fields are the contract's, api.md §5.3
 pub struct UpdateEnvironment {
@@ -48,7 +49,7 @@ pub struct UpdateEnvironment {
 }
 
 /// Who may see an environment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// Everyone in the workspace; the only one that API organisations have.
@@ -69,7 +70,7 @@ pub enum ConfigParams {
 tagged!(ConfigParams { "cloud" => Cloud(CloudParams), "self_hosted" => SelfHosted });
 
 /// Sandboxes that run here, in a request. Absent and null: the default, or what is stored.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CloudParams {
     /// What they may reach.
@@ -92,7 +93,7 @@ pub enum NetworkingParams {
 tagged!(NetworkingParams { "unrestricted" => Unrestricted, "limited" => Limited(LimitedParams) });
 
 /// The list of a limited network, in a request.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct LimitedParams {
@@ -105,7 +106,7 @@ pub struct LimitedParams {
 }
 
 /// What is installed, in a request.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct PackagesParams {
@@ -126,7 +127,7 @@ pub struct PackagesParams {
 }
 
 /// The constant `packages`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PackagesTag {
     /// The only value.
@@ -147,7 +148,7 @@ pub enum Config {
 tagged!(Config { "cloud" => Cloud(Cloud), "self_hosted" => SelfHosted });
 
 /// Sandboxes that run here.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Cloud {
     /// What they may reach.
     pub networking: Networking,
@@ -169,7 +170,7 @@ pub enum Networking {
 tagged!(Networking { "unrestricted" => Unrestricted, "limited" => Limited(Limited) });
 
 /// The list of a limited network.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)]
 pub struct Limited {
     pub allow_mcp_servers: bool,
@@ -178,7 +179,7 @@ pub struct Limited {
 }
 
 /// What is installed.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)]
 pub struct Packages {
     pub apt: Vec<String>,
@@ -192,7 +193,7 @@ pub struct Packages {
 }
 
 /// An environment without its identity: what is stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)] // the fields are the contract's, api.md §5.0
 pub struct EnvironmentDefinition {
     pub name: String,
@@ -202,7 +203,7 @@ pub struct EnvironmentDefinition {
 }
 
 /// An environment as it is served.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[allow(missing_docs)] // the fields are the contract's, api.md §5.0
 pub struct Environment {
     pub id: EnvironmentId,
@@ -219,7 +220,7 @@ pub struct Environment {
 }
 
 /// The constant `environment`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EnvironmentTag {
     /// The only value.

@@ -161,6 +161,20 @@ macro_rules! ids {
                 text.parse().map_err(serde::de::Error::custom)
             }
         }
+
+        impl schemars::JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                crate::schema::id(Self::PREFIX)
+            }
+        }
     )*};
 }
 
@@ -181,6 +195,12 @@ ids! {
     CredentialId = "vcrd_", "credential";
     /// An API key (not its secret).
     ApiKeyId = "apikey_", "API key";
+    /// What an agent has to reach.
+    OutcomeId = "outc_", "outcome";
+    /// A run of a workflow.
+    WorkflowRunId = "wfrun_", "workflow run";
+    /// A phase of a workflow run.
+    WorkflowPhaseId = "wfphase_", "workflow phase";
     /// A request, as echoed in `request-id`.
     RequestId = "req_", "request";
     /// A workspace other than the default one; see [`WorkspaceId`].

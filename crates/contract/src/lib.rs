@@ -19,6 +19,7 @@ pub mod page;
 pub mod parse;
 pub mod patch;
 pub mod query;
+mod schema;
 pub mod secret;
 pub mod session;
 pub mod time;

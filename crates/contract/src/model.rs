@@ -1,6 +1,7 @@
 //! The model of an agent (api.md §3.1) and the models that the server lists (§22). Any id is accepted:
 //! which ones work is known to the providers, not here.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::check;
@@ -54,7 +55,7 @@ impl Effort {
 pub type ModelParams = StringOr<ModelObject>;
 
 /// The long form of a model in a request.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelObject {
     /// The model's id.
@@ -71,7 +72,7 @@ pub struct ModelObject {
 }
 
 /// A model with its defaults filled in, as stored and served.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelConfig {
     /// The model's id.
     pub id: String,
@@ -134,7 +135,7 @@ impl ModelConfig {
 }
 
 /// A model in `/v1/models`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ModelInfo {
     /// The id that agents name.
     pub id: String,
@@ -164,7 +165,7 @@ pub struct ModelInfo {
 }
 
 /// The constant `model`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Default, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ModelTag {
     /// The only value.
@@ -173,7 +174,7 @@ pub enum ModelTag {
 }
 
 /// The stage of a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
 pub enum Lifecycle {

@@ -1,9 +1,10 @@
 //! The shapes of lists (api.md §1.7). What a cursor means belongs to whoever makes it.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// A page with a cursor forward.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Page<T> {
     /// The items.
     pub data: Vec<T>,
@@ -12,7 +13,7 @@ pub struct Page<T> {
 }
 
 /// A page with cursors both ways: sessions only.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct BidiPage<T> {
     /// The items.
     pub data: Vec<T>,
@@ -23,7 +24,7 @@ pub struct BidiPage<T> {
 }
 
 /// A page whose cursors are ids: models only.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct IdPage<T> {
     /// The items.
     pub data: Vec<T>,

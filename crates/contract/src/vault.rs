@@ -1,6 +1,7 @@
 //! Vaults (api.md §12.1): requests and the object. What a vault's metadata mean (an LLM vault) is
 //! interpreted elsewhere.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::check;
@@ -11,7 +12,7 @@ use crate::parse::Invalid;
 use crate::time::Micros;
 
 /// Body of `POST /v1/vaults`. [`CreateVault::resolve`] checks it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)] // the fields are the contract's
 pub struct CreateVault {
@@ -21,7 +22,7 @@ pub struct CreateVault {
 }
 
 /// Body of `POST /v1/vaults/{id}`. [`VaultDefinition::updated`] applies it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateVault {
     /// Absent and null keep the name: a vault always has one.
@@ -33,7 +34,7 @@ pub struct UpdateVault {
 }
 
 /// A vault without its identity: what is stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)]
 pub struct VaultDefinition {
     pub display_name: String,
@@ -41,7 +42,7 @@ pub struct VaultDefinition {
 }
 
 /// A vault as it is served.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[allow(missing_docs)] // the fields are the contract's
 pub struct Vault {
     pub id: VaultId,
@@ -55,7 +56,7 @@ pub struct Vault {
 }
 
 /// The constant `vault`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VaultTag {
     /// The only value.

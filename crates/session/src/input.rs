@@ -121,6 +121,7 @@ impl UserEvent {
                 tool_use_id: call,
                 result,
                 deny_message,
+                session_thread_id: None,
             },
             Self::Interrupt { thread } => Body::UserInterrupt {
                 session_thread_id: thread,
@@ -133,6 +134,7 @@ impl UserEvent {
                 custom_tool_use_id: call,
                 content,
                 is_error,
+                session_thread_id: None,
             },
         }
     }

@@ -179,6 +179,7 @@ fn place_calls(s: &mut Scribe, proposed: Vec<ProposedCall>) -> (Vec<Call>, Vec<(
                 let body = Body::AgentCustomToolUse {
                     name: name.clone(),
                     input,
+                    session_thread_id: None,
                 };
                 let seq = s.place(id, body);
                 calls.push(Call {
@@ -213,6 +214,7 @@ fn place_calls(s: &mut Scribe, proposed: Vec<ProposedCall>) -> (Vec<Call>, Vec<(
             input,
             evaluated_permission,
             evaluation,
+            session_thread_id: None,
         };
         let seq = s.place(id, body);
         calls.push(Call {

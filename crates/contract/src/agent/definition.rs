@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -19,7 +20,7 @@ use crate::patch::Patch;
 use crate::tools::{self, Tool};
 
 /// An agent without its identity: what is stored for each version.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)] // the fields are the contract's, api.md §4.0
 pub struct AgentDefinition {
     pub name: String,

@@ -12,6 +12,7 @@ pub use multiagent::{
 };
 pub use snapshot::{AgentOverrides, SessionAgent, SessionThreadAgent};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::AgentId;
@@ -23,7 +24,7 @@ use crate::time::Micros;
 use crate::tools::{Tool, ToolParams};
 
 /// Body of `POST /v1/agents`. [`CreateAgent::resolve`] checks it.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)] // the fields are the contract's, api.md §4.1
 pub struct CreateAgent {
@@ -48,7 +49,7 @@ pub struct CreateAgent {
 }
 
 /// Body of `POST /v1/agents/{id}`. [`AgentDefinition::updated`] applies it.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)] // the fields are the contract's, api.md §4.3
 pub struct UpdateAgent {
@@ -74,6 +75,7 @@ pub struct UpdateAgent {
     pub metadata: MetadataPatch,
     /// The version that the client believes to be current; absent: whatever it is.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "std::num::NonZeroU32")]
     pub version: Option<std::num::NonZeroU32>,
 }
 
@@ -88,7 +90,7 @@ pub enum McpServer {
 tagged!(McpServer { "url" => Url(UrlServer) });
 
 /// An MCP server reached over HTTP.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UrlServer {
     /// Unique in its agent.
@@ -109,7 +111,7 @@ pub enum SkillParams {
 tagged!(SkillParams { "anthropic" => Anthropic(SkillRefParams), "custom" => Custom(SkillRefParams) });
 
 /// Which skill, in a request.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SkillRefParams {
     /// `xlsx` or `skill_…`.
@@ -132,7 +134,7 @@ pub enum Skill {
 tagged!(Skill { "anthropic" => Anthropic(SkillRef), "custom" => Custom(SkillRef) });
 
 /// Which skill.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SkillRef {
     /// `xlsx` or `skill_…`.
     pub skill_id: String,
@@ -154,7 +156,7 @@ pub enum ExecutionIdentity {
 tagged!(ExecutionIdentity { "service_account" => ServiceAccount, "aws_role" => AwsRole(AwsRole) });
 
 /// A role at AWS.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AwsRole {
     /// Its ARN.
@@ -162,7 +164,7 @@ pub struct AwsRole {
 }
 
 /// An agent as it is served.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[allow(missing_docs)] // the fields are the contract's, api.md §4.0
 pub struct Agent {
     pub id: AgentId,
@@ -185,7 +187,7 @@ pub struct Agent {
 }
 
 /// The constant `agent`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AgentTag {
     /// The only value.

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::AgentDefinition;
@@ -28,7 +29,7 @@ tagged!(MultiagentParams {
 });
 
 /// The older topology in a request.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CoordinatorParams {
     /// 1 to 20 distinct entries.
@@ -52,18 +53,19 @@ pub enum RosterObject {
 tagged!(RosterObject { "agent" => Agent(AgentParams), "self" => Own, "advisor" => Advisor(AdvisorParams) });
 
 /// Another agent in a request.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AgentParams {
     /// Which.
     pub id: AgentId,
     /// Absent: the latest.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "NonZeroU32")]
     pub version: Option<NonZeroU32>,
 }
 
 /// A model to ask for advice.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdvisorParams {
     /// Its id.
@@ -71,7 +73,7 @@ pub struct AdvisorParams {
 }
 
 /// Topology 2026-10-01 in a request; null means the default.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TopologyParams {
     /// Default: disabled.
@@ -110,7 +112,7 @@ pub enum TeamParams {
 tagged!(TeamParams { "enabled" => Enabled(EnabledTeamParams), "disabled" => Disabled });
 
 /// Whom subagents or workflows may run, in a request.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EnabledTeamParams {
     /// Default: enabled.
@@ -151,14 +153,14 @@ tagged!(Multiagent {
 });
 
 /// The older topology.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Coordinator {
     /// Its entries.
     pub agents: Vec<AgentRef>,
 }
 
 /// Topology 2026-10-01.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)]
 pub struct Topology {
     pub advisor: Advisor,
@@ -179,7 +181,7 @@ pub enum Team {
 tagged!(Team { "enabled" => Enabled(EnabledTeam), "disabled" => Disabled });
 
 /// Whom subagents or workflows may run.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)]
 pub struct EnabledTeam {
     pub inline_agents: InlineAgents,
@@ -204,7 +206,7 @@ pub enum AgentRef {
 tagged!(AgentRef { "self" => Own, "agent" => Agent(PinnedAgent), "advisor" => Advisor(AdvisorParams) });
 
 /// Another agent at a version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PinnedAgent {
     /// Which.
     pub id: AgentId,

@@ -1,6 +1,7 @@
 //! The agent as a session holds it: a copy of one version, with the overrides of the session
 //! (behaviours §3.1). It never changes when the agent does.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::definition::{check_servers, resolve_skills};
@@ -16,7 +17,7 @@ use crate::patch::Patch;
 use crate::tools::{self, Tool, ToolParams};
 
 /// What a session changes in its agent: absent inherits, null or `[]` clears, a value replaces whole.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)] // the fields are the contract's, api.md §7.1
 pub struct AgentOverrides {
@@ -33,7 +34,7 @@ pub struct AgentOverrides {
 }
 
 /// The agent of a session (api.md §7.3), as stored and served.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)] // the fields are the contract's
 pub struct SessionAgent {
     pub id: AgentId,
@@ -53,7 +54,7 @@ pub struct SessionAgent {
 }
 
 /// The agent of a thread: as [`SessionAgent`] without its team.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)] // the fields are the contract's
 pub struct SessionThreadAgent {
     pub id: AgentId,

@@ -1,7 +1,8 @@
 //! Content blocks as a client sends them (api.md §3.9), and which may stand where. Their bytes are
 //! passed on unread.
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::check;
 use crate::content::{Block, Citations, Source, TextBlock};
@@ -36,7 +37,7 @@ tagged!(BlockParams {
 });
 
 /// A text.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct TextParams {
@@ -44,7 +45,7 @@ pub struct TextParams {
 }
 
 /// A picture.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct ImageParams {
@@ -52,7 +53,7 @@ pub struct ImageParams {
 }
 
 /// A document.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct DocumentParams {
@@ -64,7 +65,7 @@ pub struct DocumentParams {
 }
 
 /// A search result that the model may cite.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct SearchResultParams {
@@ -75,7 +76,7 @@ pub struct SearchResultParams {
 }
 
 /// Whether a search result may be cited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct CitationsParams {
@@ -109,7 +110,7 @@ tagged!(SourceParams {
 });
 
 /// Bytes in the event.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct DataParams {
@@ -118,7 +119,7 @@ pub struct DataParams {
 }
 
 /// Bytes behind a URL.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct UrlParams {
@@ -126,7 +127,7 @@ pub struct UrlParams {
 }
 
 /// Bytes in the Files API.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct FileParams {

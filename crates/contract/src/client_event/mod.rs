@@ -5,6 +5,7 @@ mod blocks;
 
 use std::num::NonZeroU32;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::check;
@@ -18,7 +19,7 @@ pub use blocks::{
 use blocks::{Place, check_blocks};
 
 /// Body of `POST /v1/sessions/{id}/events`. [`SendEvents::check`] checks it.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SendEvents {
     /// 1 to 1,000 events.
@@ -49,7 +50,7 @@ tagged!(ClientEvent {
 });
 
 /// What the user says.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UserMessage {
     /// Text, images and documents; at least one.
@@ -57,7 +58,7 @@ pub struct UserMessage {
 }
 
 /// Stop what runs.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UserInterrupt {
     /// Only this thread; absent: all.
@@ -66,7 +67,7 @@ pub struct UserInterrupt {
 }
 
 /// An answer to a call whose policy asks.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct UserToolConfirmation {
@@ -77,7 +78,7 @@ pub struct UserToolConfirmation {
 }
 
 /// Whether a call may run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
 pub enum Confirmation {
@@ -86,7 +87,7 @@ pub enum Confirmation {
 }
 
 /// The result of a custom tool.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UserCustomToolResult {
     /// The `agent.custom_tool_use` that is answered.
@@ -100,7 +101,7 @@ pub struct UserCustomToolResult {
 }
 
 /// The result of a tool that a self-hosted worker ran.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct UserToolResult {
@@ -112,7 +113,7 @@ pub struct UserToolResult {
 }
 
 /// What the agent has to reach.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct UserDefineOutcome {
@@ -122,8 +123,9 @@ pub struct UserDefineOutcome {
     pub max_iterations: Option<NonZeroU32>,
 }
 
-/// How an outcome is judged.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How an outcome is judged; the same in requests and in the event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
 pub enum Rubric {
     /// In the event.
     Text(RubricText),
@@ -134,7 +136,7 @@ pub enum Rubric {
 tagged!(Rubric { "text" => Text(RubricText), "file" => File(FileParams) });
 
 /// A rubric in the event.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct RubricText {
@@ -142,7 +144,7 @@ pub struct RubricText {
 }
 
 /// What the operator says to the model.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SystemMessage {
     /// Text only; at least one.

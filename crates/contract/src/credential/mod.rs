@@ -13,6 +13,7 @@ pub use update::{
     TokenAuthUpdate, UpdateCredential,
 };
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{CredentialId, VaultId};
@@ -40,7 +41,7 @@ tagged!(Auth {
 });
 
 /// OAuth for an MCP server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct McpOauth {
     /// Which server.
     pub mcp_server_url: String,
@@ -53,7 +54,7 @@ pub struct McpOauth {
 }
 
 /// How to refresh an access token.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)]
 pub struct Refresh {
     pub client_id: String,
@@ -82,7 +83,7 @@ tagged!(TokenAuth {
 });
 
 /// A fixed bearer token.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StaticBearer {
     /// Which server; absent only in an LLM vault, which the gateway checks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -90,7 +91,7 @@ pub struct StaticBearer {
 }
 
 /// A variable in the sandbox that holds a placeholder.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EnvironmentVariable {
     /// Its name.
     pub secret_name: String,
@@ -113,7 +114,7 @@ pub enum Networking {
 tagged!(Networking { "unrestricted" => Unrestricted, "limited" => Limited(Hosts) });
 
 /// The only hosts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Hosts {
     /// Names, IPv4 addresses or wildcards.
@@ -121,7 +122,7 @@ pub struct Hosts {
 }
 
 /// In which part of a request a secret may stand; at least one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Location {
     /// In the body.
     pub body: bool,
@@ -130,7 +131,7 @@ pub struct Location {
 }
 
 /// A credential without its identity and without secrets: what is stored in clear.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)]
 pub struct CredentialDefinition {
     pub auth: Auth,
@@ -140,7 +141,7 @@ pub struct CredentialDefinition {
 }
 
 /// A credential as it is served.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[allow(missing_docs)] // the fields are the contract's
 pub struct Credential {
     pub id: CredentialId,
@@ -157,7 +158,7 @@ pub struct Credential {
 }
 
 /// The constant `vault_credential`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CredentialTag {
     /// The only value.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
@@ -17,7 +18,7 @@ use crate::secret::Secret;
 use crate::time::Micros;
 
 /// Body of `POST /v1/vaults/{id}/credentials`. [`CreateCredential::resolve`] checks it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)] // the fields are the contract's, api.md §12.3
 pub struct CreateCredential {
@@ -44,7 +45,7 @@ tagged!(AuthParams {
 });
 
 /// OAuth for an MCP server.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct McpOauthParams {
@@ -57,7 +58,7 @@ pub struct McpOauthParams {
 }
 
 /// How to refresh an access token.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct RefreshParams {
@@ -87,7 +88,7 @@ tagged!(TokenAuthParams {
 });
 
 /// The client's secret.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct ClientSecret {
@@ -95,7 +96,7 @@ pub struct ClientSecret {
 }
 
 /// A fixed bearer token.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StaticBearerParams {
     /// The token.
@@ -106,7 +107,7 @@ pub struct StaticBearerParams {
 }
 
 /// A variable in the sandbox that holds a placeholder.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct EnvironmentVariableParams {
@@ -129,7 +130,7 @@ pub enum NetworkingParams {
 tagged!(NetworkingParams { "unrestricted" => Unrestricted, "limited" => Limited(Hosts) });
 
 /// In which part of a request a secret may stand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct LocationParams {

@@ -1,6 +1,7 @@
 //! Updating a credential (api.md §12.3): the type, the server's URL and the variable's name are fixed;
 //! what is left out stays.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::params::{
@@ -19,11 +20,12 @@ use crate::secret::Secret;
 use crate::time::Micros;
 
 /// Body of `POST /v1/vaults/{id}/credentials/{id}`. [`CredentialDefinition::updated`] applies it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateCredential {
     /// Of the stored type.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "AuthUpdate")]
     pub auth: Option<AuthUpdate>,
     /// Null clears.
     #[serde(default)]
@@ -49,7 +51,7 @@ tagged!(AuthUpdate {
 });
 
 /// What changes in OAuth.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct McpOauthUpdate {
@@ -63,7 +65,7 @@ pub struct McpOauthUpdate {
 }
 
 /// What changes in refreshing.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct RefreshUpdate {
@@ -73,6 +75,7 @@ pub struct RefreshUpdate {
     #[serde(default)]
     pub scope: Option<String>,
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "TokenAuthUpdate")]
     pub token_endpoint_auth: Option<TokenAuthUpdate>,
 }
 
@@ -90,7 +93,7 @@ tagged!(TokenAuthUpdate {
 });
 
 /// A new client secret.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct ClientSecretUpdate {
@@ -99,7 +102,7 @@ pub struct ClientSecretUpdate {
 }
 
 /// What changes in a bearer token.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct StaticBearerUpdate {
@@ -111,7 +114,7 @@ pub struct StaticBearerUpdate {
 }
 
 /// What changes in a variable.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct EnvironmentVariableUpdate {

@@ -40,7 +40,7 @@ pub fn parse_value<T: DeserializeOwned>(value: serde_json::Value) -> Result<T, I
     T::deserialize(node::Node(value))
 }
 
-/// Implements `Deserialize` for an enum that the wire tells apart by `type`. Each variant is a unit or
+/// Implements `Deserialize` and `JsonSchema` for an enum that the wire tells apart by `type`. Each variant is a unit or
 /// holds one struct, which is read strictly and without the tag; errors keep their path.
 macro_rules! tagged {
     ($name:ident { $($tag:literal => $variant:ident $(($inner:ty))?),+ $(,)? }) => {
@@ -80,7 +80,30 @@ macro_rules! tagged {
                 d.deserialize_newtype_struct($crate::parse::node::TAGGED, Reader)
             }
         }
+
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            // Two modules may have a type of one name.
+            fn schema_id() -> std::borrow::Cow<'static, str> {
+                concat!(module_path!(), "::", stringify!($name)).into()
+            }
+
+            fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                let variants = [$(tagged!(@schema generator, $tag $(, $inner)?)),+];
+                schemars::json_schema!({"oneOf": variants})
+            }
+        }
     };
+    (@schema $generator:ident, $tag:literal) => {
+        $crate::schema::unit($generator, $tag)
+    };
+    (@schema $generator:ident, $tag:literal, $inner:ty) => {{
+        let inner = <$inner as schemars::JsonSchema>::json_schema($generator);
+        $crate::schema::variant($tag, inner)
+    }};
     (@read $content:ident, $name:ident, $variant:ident) => {
         serde::de::VariantAccess::newtype_variant::<$crate::parse::node::Empty>($content)
             .map(|_| $name::$variant)

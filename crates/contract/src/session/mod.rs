@@ -11,6 +11,7 @@ pub use unbuilt::{Unbuilt, in_agent, unbuilt};
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::agent::{AgentOverrides, McpServer, SkillParams};
@@ -29,13 +30,14 @@ use crate::secret::Secret;
 use crate::tools::ToolParams;
 
 /// Body of `POST /v1/sessions`. [`CreateSession::check`] checks it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)] // the fields are the contract's, api.md §7.1
 pub struct CreateSession {
     pub agent: StringOr<AgentObject>,
     pub environment_id: EnvironmentId,
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Budget")]
     pub budget: Option<Budget>,
     #[serde(default)]
     pub initial_events: Vec<ClientEvent>,
@@ -64,23 +66,25 @@ tagged!(AgentObject {
 });
 
 /// An agent at a version.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AgentAt {
     /// Which.
     pub id: AgentId,
     /// Absent: the latest.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "std::num::NonZeroU32")]
     pub version: Option<std::num::NonZeroU32>,
 }
 
 /// An agent with changes for this session.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)] // the fields are the contract's, api.md §7.1
 pub struct AgentWithOverrides {
     pub id: AgentId,
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "std::num::NonZeroU32")]
     pub version: Option<std::num::NonZeroU32>,
     #[serde(default)]
     pub model: Patch<ModelParams>,
@@ -106,7 +110,7 @@ pub struct AgentAsked {
 }
 
 /// Body of `POST /v1/sessions/{id}`. [`UpdateSession::check`] checks it.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)] // the fields are the contract's, api.md §7.2
 pub struct UpdateSession {
@@ -115,6 +119,7 @@ pub struct UpdateSession {
     #[serde(default)]
     pub metadata: MetadataPatch,
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "SessionAgentUpdate")]
     pub agent: Option<SessionAgentUpdate>,
     #[serde(default)]
     pub budget: Patch<Budget>,
@@ -123,7 +128,7 @@ pub struct UpdateSession {
 }
 
 /// What a session may change in its agent.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct SessionAgentUpdate {
@@ -144,7 +149,7 @@ pub enum Budget {
 tagged!(Budget { "limit" => Limit(BudgetLimit) });
 
 /// A cap at list prices.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BudgetLimit {
     /// The cap.
@@ -152,7 +157,7 @@ pub struct BudgetLimit {
 }
 
 /// An amount of money.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Money {
     /// Minor units (cents) as a decimal integer without leading zeros.
@@ -162,7 +167,7 @@ pub struct Money {
 }
 
 /// A currency.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Currency {
     /// US dollars.
     #[serde(rename = "USD")]
@@ -187,7 +192,7 @@ tagged!(ResourceParams {
 });
 
 /// A file of the Files API.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct FileResource {
@@ -197,7 +202,7 @@ pub struct FileResource {
 }
 
 /// A repository to clone.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct RepositoryResource {
@@ -222,7 +227,7 @@ pub enum Checkout {
 tagged!(Checkout { "branch" => Branch(Branch), "commit" => Commit(Commit) });
 
 /// A branch.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Branch {
     /// Its name.
@@ -230,7 +235,7 @@ pub struct Branch {
 }
 
 /// A commit.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Commit {
     /// Its full hash.
@@ -238,7 +243,7 @@ pub struct Commit {
 }
 
 /// A memory store to mount.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct MemoryResource {
@@ -250,7 +255,7 @@ pub struct MemoryResource {
 }
 
 /// How a memory store is mounted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
 pub enum Access {

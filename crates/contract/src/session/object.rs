@@ -1,5 +1,6 @@
 //! Sessions and threads as they are served (api.md §7.0, §10.0).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Budget;
@@ -10,7 +11,7 @@ use crate::metadata::Metadata;
 use crate::time::Micros;
 
 /// The state of a session or thread.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// A transient error; it goes on by itself.
@@ -37,7 +38,7 @@ impl Status {
 }
 
 /// Times of a session, in seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct SessionStats {
     /// Running time summed over threads.
     pub active_seconds: f64,
@@ -46,7 +47,7 @@ pub struct SessionStats {
 }
 
 /// Times of a thread, in seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ThreadStats {
     /// Running time.
     pub active_seconds: f64,
@@ -59,7 +60,7 @@ pub struct ThreadStats {
 
 /// A session as it is served. `resources`, `outcome_evaluations` and `budget` are empty until the
 /// features behind them exist.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[allow(missing_docs)] // the fields are the contract's, api.md §7.0
 pub struct Session {
     pub id: SessionId,
@@ -82,7 +83,7 @@ pub struct Session {
 }
 
 /// The constant `session`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionTag {
     /// The only value.
@@ -91,7 +92,7 @@ pub enum SessionTag {
 }
 
 /// A thread as it is served.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[allow(missing_docs)] // the fields are the contract's, api.md §10.0
 pub struct SessionThread {
     pub id: ThreadId,
@@ -112,7 +113,7 @@ pub struct SessionThread {
 }
 
 /// The constant `session_thread`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ThreadTag {
     /// The only value.

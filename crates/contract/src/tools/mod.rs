@@ -6,6 +6,7 @@ mod web;
 
 pub use web::{ToolFilter, UrlSources, UserLocation};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -30,7 +31,9 @@ tagged!(Policy {
 });
 
 /// A tool of the platform's toolset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
 pub enum ToolName {
@@ -103,7 +106,7 @@ tagged!(ToolParams {
 });
 
 /// The platform's toolset in a request.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AgentToolsetParams {
     /// Overrides for single tools.
@@ -115,7 +118,7 @@ pub struct AgentToolsetParams {
 }
 
 /// What holds for the tools of a toolset that have no override.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DefaultConfigParams {
     /// Whether the model gets them; true if not said.
@@ -127,7 +130,7 @@ pub struct DefaultConfigParams {
 }
 
 /// An override for one tool in a request. Told apart by `name`; `type` may repeat it.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ToolConfigParams {
     /// Which tool.
@@ -159,7 +162,7 @@ pub struct ToolConfigParams {
 }
 
 /// The tools of an MCP server in a request.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct McpToolsetParams {
     /// An entry of `mcp_servers`.
@@ -173,7 +176,7 @@ pub struct McpToolsetParams {
 }
 
 /// An override for one MCP tool in a request.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct McpToolConfigParams {
     /// The tool's name at its server.
@@ -187,7 +190,7 @@ pub struct McpToolConfigParams {
 }
 
 /// A tool that the client runs; the same in requests, in store and in answers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CustomTool {
     /// Its name.
@@ -220,7 +223,7 @@ tagged!(Tool {
 });
 
 /// The platform's toolset.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AgentToolset {
     /// Overrides for single tools, in the order of the request.
     pub configs: Vec<ToolConfig>,
@@ -229,7 +232,7 @@ pub struct AgentToolset {
 }
 
 /// What holds for the tools of a toolset that have no override.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DefaultConfig {
     /// Whether the model gets them.
     pub enabled: bool,
@@ -238,7 +241,7 @@ pub struct DefaultConfig {
 }
 
 /// An override for one tool.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ToolConfig {
     /// Whether the model gets it.
     pub enabled: bool,
@@ -264,6 +267,7 @@ pub struct ToolConfig {
         skip_serializing_if = "Option::is_none",
         with = "web::nullable"
     )]
+    #[schemars(with = "Option<UrlSources>")]
     pub url_sources: Option<Option<UrlSources>>,
     /// `web_search`: where the user is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -271,7 +275,7 @@ pub struct ToolConfig {
 }
 
 /// The tools of an MCP server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct McpToolset {
     /// An entry of `mcp_servers`.
     pub mcp_server_name: String,
@@ -282,7 +286,7 @@ pub struct McpToolset {
 }
 
 /// An override for one MCP tool.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct McpToolConfig {
     /// Whether the model gets it.
     pub enabled: bool,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ToolConfigParams, ToolName};
@@ -10,7 +11,7 @@ use crate::limits::{URL_SOURCE_TOOLS, WEB_DOMAIN, WEB_DOMAINS};
 use crate::parse::{Invalid, StringOr, tagged};
 
 /// Where a URL must have been seen, in a request.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UrlSourcesParams {
     /// In results of custom tools.
@@ -46,7 +47,7 @@ tagged!(Filter {
 });
 
 /// Tools named by a filter.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ToolFilter {
     /// 1 to 128 distinct tools.
@@ -64,7 +65,7 @@ pub enum ToolReference {
 tagged!(ToolReference { "tool_reference" => ToolReference(Named) });
 
 /// A name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Named {
     /// The tool's name.
@@ -72,7 +73,7 @@ pub struct Named {
 }
 
 /// Where a URL must have been seen; null: anywhere.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)]
 pub struct UrlSources {
     pub client_tool_results: Option<Filter>,
@@ -81,7 +82,7 @@ pub struct UrlSources {
 }
 
 /// Where the user of `web_search` is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct UserLocation {
@@ -98,7 +99,7 @@ pub struct UserLocation {
 }
 
 /// The constant `approximate`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Approximate {
     /// The only value.

@@ -6,6 +6,7 @@ mod bad_agents;
 mod credentials;
 mod environments;
 mod errors;
+mod event_types;
 mod events;
 mod objects;
 mod parsing;

@@ -33,6 +33,7 @@ impl Checker {
                 tool_use_id,
                 result,
                 deny_message,
+                ..
             } => {
                 let call = self.open.iter_mut().find(|c| c.id == *tool_use_id);
                 let call = call.expect("a confirmation of a closed call");

@@ -23,9 +23,11 @@ fn due_at(world: &World) -> i64 {
 /// The last `session.error`: which, what it says, what the server does.
 fn error(world: &World) -> (SessionErrorKind, String, RetryStatus) {
     let found = world.log.iter().rev().find_map(|p| match &p.event.body {
-        Body::SessionError { error } => {
-            Some((error.kind, error.message.clone(), error.retry_status))
-        }
+        Body::SessionError { error } => Some((
+            error.kind.clone(),
+            error.message.clone(),
+            error.retry_status,
+        )),
         _ => None,
     });
     found.unwrap()

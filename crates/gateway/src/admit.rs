@@ -12,7 +12,7 @@ use crate::table::{Beta, Route};
 
 const VERSION: &str = "anthropic-version";
 const BETA: &str = "anthropic-beta";
-const WORKSPACE: &str = "anthropic-workspace-id";
+pub(crate) const WORKSPACE: &str = "anthropic-workspace-id";
 
 /// Which spelling of errors a client knows, as far as its headers say.
 pub(crate) fn generation(headers: &HeaderMap) -> Generation {

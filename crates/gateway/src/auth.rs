@@ -7,6 +7,7 @@ use contract::error::{ApiError, ErrorKind};
 use contract::ids::WorkspaceId;
 use store::keys::KeyRole;
 
+use crate::admit::WORKSPACE;
 use crate::error::store_error;
 use crate::gateway::Gateway;
 use crate::limits::KEY_BYTES;
@@ -38,12 +39,7 @@ pub(crate) async fn principal(
     meta: Meta,
 ) -> Result<Principal, ApiError> {
     match access {
-        Access::Control => {
-            return Ok(Principal {
-                workspace: WorkspaceId::Default,
-                operator: true,
-            });
-        }
+        Access::Control => return operator(gateway, headers, meta).await,
         Access::Key => {}
     }
     let secret = secret(headers).ok_or_else(refused)?;
@@ -58,6 +54,36 @@ pub(crate) async fn principal(
         workspace: key.workspace,
         operator: key.role == KeyRole::Operator,
     })
+}
+
+/// The operator acts in the workspace that the request names, or in the default one.
+async fn operator(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    meta: Meta,
+) -> Result<Principal, ApiError> {
+    let operator = |workspace| Principal {
+        workspace,
+        operator: true,
+    };
+    let Some(named) = headers.get(WORKSPACE) else {
+        return Ok(operator(WorkspaceId::Default));
+    };
+    let named = named
+        .to_str()
+        .ok()
+        .and_then(|id| id.trim().parse::<WorkspaceId>().ok());
+    let all = gateway.store.workspaces().await;
+    let all = all.map_err(|error| store_error(error, meta))?;
+    named
+        .filter(|id| all.iter().any(|row| row.id == *id))
+        .map(operator)
+        .ok_or_else(|| {
+            let text = format!(
+                "{WORKSPACE}: there is no such workspace; `longhand workspaces list` shows them"
+            );
+            ApiError::new(ErrorKind::Permission, text)
+        })
 }
 
 /// `Authorization: Bearer`, or else `x-api-key`.

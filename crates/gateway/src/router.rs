@@ -32,10 +32,10 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
     assemble(gateway, Access::Key, PUBLIC.iter().chain(OPERATE))
 }
 
-/// The operators' routes as they are served on the control socket or called in process: whoever reaches
-/// this router is the operator, no key is asked for.
+/// The same routes as they are served on the control socket or called in process: whoever reaches this
+/// router is the operator, no key is asked for, and `anthropic-workspace-id` chooses the workspace.
 pub fn control_router(gateway: Arc<Gateway>) -> Router {
-    assemble(gateway, Access::Control, OPERATE.iter())
+    assemble(gateway, Access::Control, PUBLIC.iter().chain(OPERATE))
 }
 
 fn assemble(

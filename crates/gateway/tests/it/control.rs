@@ -36,14 +36,41 @@ async fn over_tcp_it_needs_an_operator_key_and_no_beta_or_version() {
 }
 
 #[tokio::test]
-async fn the_control_socket_serves_no_public_route() {
+async fn the_control_socket_serves_public_routes_in_the_workspace_that_is_named() {
     let server = Server::start().await;
-    let answer = server.operate(Method::GET, "/v1/agents").send().await;
-    assert_eq!((answer.status, answer.message()), (404, "Not found"));
-    assert_eq!(
-        answer.body["request_id"].as_str(),
-        answer.header("request-id")
-    );
+    let made = server
+        .operate(Method::POST, "/v1/x/workspaces")
+        .body(json!({"name": "Other"}).to_string())
+        .send()
+        .await
+        .body;
+    let other = made["id"].as_str().unwrap();
+    let agents = |workspace: &str| {
+        let ask = server.operate(Method::GET, "/v1/agents");
+        let ask = ask.header("anthropic-version", "2026-10-21");
+        let ask = ask.header("anthropic-beta", "managed-agents-2026-04-01");
+        ask.header("anthropic-workspace-id", workspace).send()
+    };
+    let created = server
+        .operate(Method::POST, "/v1/agents")
+        .header("anthropic-version", "2026-10-21")
+        .header("anthropic-beta", "managed-agents-2026-04-01")
+        .body(json!({"name": "a", "model": "claude-sonnet-5-5"}).to_string())
+        .send()
+        .await;
+    assert_eq!(created.status, 200, "{}", created.body);
+    let count = |body: &Value| body["data"].as_array().map(Vec::len);
+    assert_eq!(count(&agents("wrkspc_default").await.body), Some(1));
+    assert_eq!(count(&agents(other).await.body), Some(0));
+    for nobody in ["wrkspc_1111111111111111111111", "nonsense"] {
+        let refused = agents(nobody).await;
+        assert_eq!(refused.status, 403, "{}", refused.body);
+        assert!(
+            refused.message().contains("no such workspace"),
+            "{}",
+            refused.body
+        );
+    }
 }
 
 #[tokio::test]

@@ -9,15 +9,20 @@ use axum::body::Body;
 use axum::extract::RawPathParams;
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
+use bytes::Bytes;
 use contract::error::ApiError;
 use contract::ids::WorkspaceId;
 use contract::parse;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use store::Store;
+use store::kept::Slot;
 use store::sessions::Scope;
 
 use crate::auth::Principal;
 use crate::body;
+use crate::error::Failure;
+use crate::gateway::Gateway;
 use crate::reply::Meta;
 
 /// A request that passed every check that needs no body.
@@ -31,7 +36,11 @@ pub(crate) struct Call {
     params: Vec<(String, String)>,
     /// Behind a lock that nobody waits for: it makes a call that waits for its answer `Sync`.
     body: Mutex<Body>,
+    /// The body, if it was read before its handler asked for it.
+    ahead: Option<Bytes>,
     body_idle: Duration,
+    /// Where its answer is kept, if it has an `Idempotency-Key`.
+    pub(crate) once: Option<Slot>,
 }
 
 /// The body of a route that has none: nothing, or `{}`.
@@ -59,7 +68,9 @@ impl Call {
                 .collect(),
             headers: parts.headers,
             body: Mutex::new(body),
+            ahead: None,
             body_idle,
+            once: None,
         }
     }
 
@@ -117,7 +128,31 @@ impl Call {
         Ok(())
     }
 
-    async fn bytes(&mut self) -> Result<bytes::Bytes, ApiError> {
+    /// The store for the one write that answers this request: what `answer` makes of its outcome is
+    /// kept with it, if the request has an `Idempotency-Key`.
+    pub(crate) fn store<T: 'static>(
+        &self,
+        gateway: &Gateway,
+        answer: impl Fn(&T) -> Result<Vec<u8>, Failure> + Send + Sync + 'static,
+    ) -> Store {
+        match self.once {
+            None => gateway.store.clone(),
+            // One that cannot be written is not kept, and the handler will say why.
+            Some(slot) => gateway.store.keeping(slot, move |done| answer(done).ok()),
+        }
+    }
+
+    /// Reads the body before its handler does.
+    pub(crate) async fn read_ahead(&mut self) -> Result<Bytes, ApiError> {
+        let bytes = self.bytes().await?;
+        self.ahead = Some(bytes.clone());
+        Ok(bytes)
+    }
+
+    async fn bytes(&mut self) -> Result<Bytes, ApiError> {
+        if let Some(bytes) = self.ahead.take() {
+            return Ok(bytes);
+        }
         let body = self.body.get_mut().unwrap_or_else(PoisonError::into_inner);
         let body = std::mem::take(body);
         body::read(&self.headers, body, self.body_idle).await

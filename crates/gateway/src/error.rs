@@ -32,6 +32,9 @@ pub(crate) enum Failure {
     /// What is stored cannot be read.
     #[error("read what is stored as {0}")]
     Stored(&'static str, #[source] serde_json::Error),
+    /// An answer of ours cannot be read back.
+    #[error("read an answer")]
+    Body(#[source] axum::Error),
     /// An answer cannot be written.
     #[error("write an answer")]
     Encode(#[source] serde_json::Error),
@@ -50,7 +53,7 @@ impl Failure {
             Self::Api(error) => error,
             Self::Store(error) => store_error(error, meta),
             Self::Submit(error) => submit_error(error, meta),
-            error @ (Self::Sealed(_) | Self::Stored(..) | Self::Encode(_)) => {
+            error @ (Self::Sealed(_) | Self::Stored(..) | Self::Body(_) | Self::Encode(_)) => {
                 internal(meta, &error)
             }
         }
@@ -76,6 +79,11 @@ pub(crate) fn store_error(error: store::Error, meta: Meta) -> ApiError {
         store::Error::TooManyCredentials { limit } => ApiError::invalid(format!(
             "a vault holds at most {limit} active credentials; archive or delete one first"
         )),
+        store::Error::Full { what, limit } => ApiError::invalid(format!(
+            "this workspace has {limit} {what}, the most it may have; delete some, or ask the operator \
+             to raise `limits.workspace_{what}`"
+        ))
+        .code("workspace_limit_reached"),
         store::Error::Unavailable(cause) => unavailable(meta, &cause),
         store::Error::Bug(cause) => internal(meta, &*cause),
     }
@@ -96,6 +104,7 @@ pub(crate) fn named(error: store::Error, path: impl FnOnce(&Thing) -> String) ->
         .into(),
         error @ (store::Error::Conflict(_)
         | store::Error::TooManyCredentials { .. }
+        | store::Error::Full { .. }
         | store::Error::Unavailable(_)
         | store::Error::Bug(_)) => error.into(),
     }

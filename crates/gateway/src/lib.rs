@@ -14,6 +14,7 @@ mod cursor;
 mod error;
 mod gateway;
 pub mod limits;
+mod once;
 mod paging;
 mod reply;
 mod router;

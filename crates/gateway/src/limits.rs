@@ -42,6 +42,8 @@ pub const REFUSED_BYTES: usize = 4 * 1024 * 1024;
 pub const REFUSED_TIME: Duration = Duration::from_secs(2);
 /// Characters of an API key that are looked at; longer ones are refused unread.
 pub const KEY_BYTES: usize = 1_024;
+/// Characters of an `Idempotency-Key`.
+pub const IDEMPOTENCY_KEY: usize = 255;
 /// How often a stream says `ping` while it has nothing else to say. Proxies were seen cutting idle
 /// streams after 16 s.
 pub const PING: Duration = Duration::from_secs(10);

@@ -25,8 +25,12 @@ pub(crate) struct Meta {
 
 /// 200 with a JSON body.
 pub(crate) fn json<T: Serialize>(body: &T) -> Result<Response, Failure> {
-    let bytes = serde_json::to_vec(body).map_err(Failure::Encode)?;
-    Ok(raw(bytes.into()))
+    Ok(raw(bytes(body)?.into()))
+}
+
+/// The body of such an answer.
+pub(crate) fn bytes<T: Serialize>(body: &T) -> Result<Vec<u8>, Failure> {
+    serde_json::to_vec(body).map_err(Failure::Encode)
 }
 
 /// 200 with a body that is JSON already.

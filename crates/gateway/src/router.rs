@@ -22,6 +22,7 @@ use crate::auth::Access;
 use crate::body;
 use crate::call::Call;
 use crate::gateway::Gateway;
+use crate::once;
 use crate::reply::{self, Meta};
 use crate::table::{OPERATE, PUBLIC, Route};
 
@@ -102,7 +103,7 @@ async fn answer(
     let params = params.map_err(|_| reply::no_route())?;
     let idle = gateway.config.limits.body_idle;
     let call = Call::new(meta, who, parts, &params, body, idle);
-    handler(gateway, call)
+    once::answer(gateway, route, handler, call)
         .await
         .map_err(|failure| failure.answer(meta))
 }

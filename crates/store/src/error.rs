@@ -42,6 +42,24 @@ impl std::fmt::Display for Thing {
     }
 }
 
+/// What a workspace may have only so much of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plenty {
+    /// Sessions.
+    Sessions,
+    /// Vaults.
+    Vaults,
+}
+
+impl std::fmt::Display for Plenty {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Sessions => "sessions",
+            Self::Vaults => "vaults",
+        })
+    }
+}
+
 /// What a write collided with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Conflict {
@@ -91,6 +109,14 @@ pub enum Error {
     TooManyCredentials {
         /// The bound.
         limit: u32,
+    },
+    /// The workspace has all it may have of something: [`crate::caps::Caps`].
+    #[error("the workspace has {limit} {what}, the most it may have")]
+    Full {
+        /// Of what.
+        what: Plenty,
+        /// The cap.
+        limit: u64,
     },
     /// The database cannot be read or written now: disk full, closed, I/O error. Nothing was stored.
     #[error("the store is unavailable")]

@@ -10,11 +10,13 @@
 #![forbid(unsafe_code)]
 
 pub mod agents;
+pub mod caps;
 pub mod clock;
 pub mod environments;
 pub mod error;
 pub mod events;
 pub mod feed;
+pub mod kept;
 pub mod keys;
 mod known;
 pub mod limits;

@@ -46,5 +46,18 @@ const _: () = assert!(BATCH_JOBS <= WRITE_QUEUE);
 /// Entries that the timeline of one session keeps; the oldest go first.
 pub const TIMELINE: u32 = 10_000;
 
+/// Sessions of one workspace, unless the operator says otherwise: far above honest use, far below what
+/// would fill a disk.
+pub const WORKSPACE_SESSIONS: u64 = 1_000_000;
+
+/// Vaults of one workspace, unless the operator says otherwise.
+pub const WORKSPACE_VAULTS: u64 = 100_000;
+
+/// How long the answer to a request with an `Idempotency-Key` is kept.
+pub const KEPT_FOR: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
+
+/// Expired answers that go with each one that is kept: more than come, so that none stays for long.
+pub const KEPT_SWEEP: u32 = 16;
+
 /// Bytes of events after which a page of a list ends, whatever its limit says.
 pub const PAGE_BYTES: usize = 8 << 20;

@@ -13,7 +13,7 @@ use session::{Input, Opening, State, Status, Step};
 
 use crate::agents::AgentRow;
 use crate::environments::EnvironmentRow;
-use crate::error::{Error, SubmitError};
+use crate::error::{Error, Plenty, SubmitError};
 use crate::events::Stored;
 use crate::page::{List, Slice};
 use crate::runs::Holder;
@@ -195,16 +195,21 @@ impl Store {
     /// vaults exist and are not archived is checked in the same transaction.
     ///
     /// # Errors
-    /// [`Error::NotFound`] or [`Error::Archived`], naming what; [`crate::Conflict::Exists`] for the id.
+    /// [`Error::NotFound`] or [`Error::Archived`], naming what; [`Error::Full`];
+    /// [`crate::Conflict::Exists`] for the id.
     pub async fn create_session(
         &self,
         new: NewSession,
         now: Micros,
         entropy: u128,
     ) -> Result<SessionRow, Error> {
+        let caps = self.caps();
         match self.back() {
             Back::Sqlite(db) => db
-                .write_again(move |cx| sqlite::submit::create(cx, new.clone(), now, entropy))
+                .write_again(move |cx| {
+                    sqlite::tallies::room(cx.conn, new.workspace, Plenty::Sessions, caps)?;
+                    sqlite::submit::create(cx, new.clone(), now, entropy)
+                })
                 .await
                 .map(|(row, _)| row),
         }

@@ -4,14 +4,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::caps::Caps;
 use crate::error::{Error, OpenError};
 use crate::feed::Feed;
+use crate::kept::Keep;
 use crate::keys::{ApiKeyRow, KeyHash};
 use crate::known::Known;
 use crate::limits;
 use crate::runs::Signals;
 use crate::sessions::{Ground, Resolved};
-use crate::sqlite::Sqlite;
+use crate::sqlite::{Held, Sqlite};
 use crate::stats::{Counters, Stats};
 
 /// When a commit counts as durable.
@@ -31,6 +33,8 @@ pub struct Options {
     pub synchronous: Synchronous,
     /// Reader threads, at least 1.
     pub readers: usize,
+    /// What one workspace may have.
+    pub caps: Caps,
 }
 
 impl Default for Options {
@@ -38,15 +42,23 @@ impl Default for Options {
         Self {
             synchronous: Synchronous::Full,
             readers: limits::READERS,
+            caps: Caps::default(),
         }
     }
 }
 
 /// The back ends there are.
 #[derive(Debug)]
-pub(crate) enum Back {
+enum Base {
     /// Embedded SQLite.
     Sqlite(Sqlite),
+}
+
+/// The same as one request uses them.
+#[derive(Debug)]
+pub(crate) enum Back<'s> {
+    /// Embedded SQLite.
+    Sqlite(Held<'s>),
 }
 
 /// What the back end shares with the handle: where it announces what it committed, and what it has
@@ -76,13 +88,14 @@ impl Default for Shared {
 
 #[derive(Debug)]
 struct Inner {
-    back: Back,
+    back: Base,
     shared: Arc<Shared>,
+    caps: Caps,
 }
 
 /// The store. Cloning it clones a handle.
 #[derive(Debug, Clone)]
-pub struct Store(Arc<Inner>);
+pub struct Store(Arc<Inner>, Option<Arc<Keep>>);
 
 impl Store {
     /// Opens the database at `path`, made and migrated if need be. Blocks until that is done. That no
@@ -92,8 +105,15 @@ impl Store {
     /// [`OpenError`], which says what to do.
     pub fn open(path: &Path, options: Options) -> Result<Self, OpenError> {
         let shared = Arc::<Shared>::default();
-        let back = Back::Sqlite(Sqlite::open(path, options, Arc::clone(&shared))?);
-        Ok(Self(Arc::new(Inner { back, shared })))
+        let back = Base::Sqlite(Sqlite::open(path, options, Arc::clone(&shared))?);
+        Ok(Self(
+            Arc::new(Inner {
+                back,
+                shared,
+                caps: options.caps,
+            }),
+            None,
+        ))
     }
 
     /// Ends subscriptions, finishes what is queued, checkpoints and closes. Later operations answer
@@ -101,7 +121,7 @@ impl Store {
     pub async fn close(&self) {
         self.0.shared.feed.close();
         match &self.0.back {
-            Back::Sqlite(db) => db.close().await,
+            Base::Sqlite(db) => db.close().await,
         }
     }
 
@@ -114,7 +134,7 @@ impl Store {
     /// [`Error::Unavailable`]: the file exists, or cannot be written.
     pub async fn backup(&self, to: PathBuf) -> Result<(), Error> {
         match &self.0.back {
-            Back::Sqlite(db) => Ok(db.copy(to).await?),
+            Base::Sqlite(db) => Ok(db.copy(to).await?),
         }
     }
 
@@ -122,13 +142,24 @@ impl Store {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let depth = match &self.0.back {
-            Back::Sqlite(db) => db.queue_depth(),
+            Base::Sqlite(db) => db.queue_depth(),
         };
         self.0.shared.counters.read(depth)
     }
 
-    pub(crate) fn back(&self) -> &Back {
-        &self.0.back
+    pub(crate) fn back(&self) -> Back<'_> {
+        match &self.0.back {
+            Base::Sqlite(db) => Back::Sqlite(db.held(self.1.as_ref())),
+        }
+    }
+
+    /// The same store for one request.
+    pub(crate) fn with_keep(&self, keep: Keep) -> Self {
+        Self(Arc::clone(&self.0), Some(Arc::new(keep)))
+    }
+
+    pub(crate) fn caps(&self) -> Caps {
+        self.0.caps
     }
 
     pub(crate) fn feed(&self) -> &Feed {

@@ -6,7 +6,7 @@ use contract::ids::{CredentialId, VaultId, WorkspaceId};
 use contract::time::Micros;
 use serde_json::value::RawValue;
 
-use crate::error::Error;
+use crate::error::{Error, Plenty};
 use crate::page::{List, Slice};
 use crate::sqlite;
 use crate::store::{Back, Store};
@@ -159,7 +159,7 @@ impl Store {
     /// Stores a new vault.
     ///
     /// # Errors
-    /// [`Error::Unavailable`].
+    /// [`Error::Full`], [`Error::Unavailable`].
     pub async fn create_vault(
         &self,
         workspace: WorkspaceId,
@@ -178,8 +178,15 @@ impl Store {
             updated_at: now,
             archived_at: None,
         };
+        let caps = self.caps();
         match self.back() {
-            Back::Sqlite(db) => db.write(move |cx| sqlite::vaults::create(cx, row)).await,
+            Back::Sqlite(db) => {
+                db.write(move |cx| {
+                    sqlite::tallies::room(cx.conn, row.workspace, Plenty::Vaults, caps)?;
+                    sqlite::vaults::create(cx, row)
+                })
+                .await
+            }
         }
     }
 

@@ -28,10 +28,10 @@ pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
     let now = gateway.now();
     let id = AgentId::from_bits(gateway.id_bits());
     let body = stored::write(&definition)?;
-    let row = gateway
-        .store
-        .create_agent(call.workspace(), id, body, now)
-        .await?;
+    let store = call.store(&gateway, |row: &AgentRow| {
+        reply::bytes(&object(row.clone())?)
+    });
+    let row = store.create_agent(call.workspace(), id, body, now).await?;
     reply::json(&object(row)?)
 }
 

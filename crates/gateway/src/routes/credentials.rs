@@ -50,10 +50,10 @@ pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
         sealed,
     };
     let (workspace, now) = (call.workspace(), gateway.now());
-    let row = gateway
-        .store
-        .create_credential(workspace, vault, new, now)
-        .await?;
+    let store = call.store(&gateway, |row: &CredentialRow| {
+        reply::bytes(&object(row.clone())?)
+    });
+    let row = store.create_credential(workspace, vault, new, now).await?;
     reply::json(&object(row)?)
 }
 

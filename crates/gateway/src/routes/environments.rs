@@ -28,8 +28,10 @@ pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
     let id = EnvironmentId::from_bits(gateway.id_bits());
     let (workspace, now) = (call.workspace(), gateway.now());
     let name = definition.name;
-    let row = gateway
-        .store
+    let store = call.store(&gateway, |row: &EnvironmentRow| {
+        reply::bytes(&object(row.clone())?)
+    });
+    let row = store
         .create_environment(workspace, id, name, body, now)
         .await?;
     reply::json(&object(row)?)

@@ -12,6 +12,7 @@ use contract::query::{self, ListEvents, ListPlain, Order, Range, StreamEvents};
 use serde::Serialize;
 use session::{Command, UserEvent};
 use store::events::{EventList, EventPage, Of};
+use store::sessions::Committed;
 
 use super::sessions;
 use crate::call::Call;
@@ -24,8 +25,8 @@ use crate::sse::{self, Watch};
 
 /// The answer to a send: the events as they were accepted.
 #[derive(Serialize)]
-struct Sent {
-    data: Vec<Event>,
+struct Sent<'e> {
+    data: &'e [Event],
 }
 
 /// `POST /v1/sessions/{session_id}/events`
@@ -38,9 +39,13 @@ pub(crate) async fn send(gateway: Arc<Gateway>, mut call: Call) -> Result<Respon
         takes_system(&gateway, &call, id, request.events.len() - 1).await?;
     }
     let events = accept(request.events, "events")?;
-    let committed = sessions::submit(&gateway, &call, id, Command::Send(events)).await?;
+    let store = call.store(&gateway, |done: &Committed| {
+        reply::bytes(&Sent { data: &done.echo })
+    });
+    let command = Command::Send(events);
+    let committed = sessions::submit_to(&store, &gateway, &call, id, command).await?;
     reply::json(&Sent {
-        data: committed.echo,
+        data: &committed.echo,
     })
 }
 

@@ -84,7 +84,11 @@ pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
         opening,
     };
     let (now, entropy) = (gateway.now(), gateway.random());
-    let created = gateway.store.create_session(new, now, entropy).await;
+    let (edge, copy) = (Arc::clone(&gateway), Arc::clone(&cast));
+    let store = call.store(&gateway, move |row: &SessionRow| {
+        reply::bytes(&object_with(&edge, row.clone(), copy.agent.clone()))
+    });
+    let created = store.create_session(new, now, entropy).await;
     let row = created.map_err(|failure| error::named(failure, at))?;
     reply::json(&object_with(&gateway, row, cast.agent.clone()))
 }
@@ -276,11 +280,20 @@ pub(super) async fn submit(
     id: SessionId,
     command: Command,
 ) -> Result<store::sessions::Committed, Failure> {
-    let input = Input::Command(command);
-    let (now, entropy) = (gateway.now(), gateway.random());
-    Ok(gateway
-        .store
-        .submit(call.workspace(), id, input, now, entropy)
+    submit_to(&gateway.store, gateway, call, id, command).await
+}
+
+/// The same, with the store that keeps its answer.
+pub(super) async fn submit_to(
+    store: &store::Store,
+    gateway: &Gateway,
+    call: &Call,
+    id: SessionId,
+    command: Command,
+) -> Result<store::sessions::Committed, Failure> {
+    let (input, now) = (Input::Command(command), gateway.now());
+    Ok(store
+        .submit(call.workspace(), id, input, now, gateway.random())
         .await?)
 }
 

@@ -28,8 +28,10 @@ pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
         metadata,
     } = definition;
     let (workspace, now) = (call.workspace(), gateway.now());
-    let row = gateway
-        .store
+    let store = call.store(&gateway, |row: &VaultRow| {
+        reply::bytes(&object(row.clone()))
+    });
+    let row = store
         .create_vault(workspace, id, display_name, metadata, now)
         .await?;
     reply::json(&object(row))

@@ -14,6 +14,7 @@ use crate::error::OpenError;
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/V1__first.sql"),
     include_str!("../../migrations/sqlite/V2__plane.sql"),
+    include_str!("../../migrations/sqlite/V3__edge.sql"),
 ];
 
 pub(super) fn migrate(conn: &mut Connection, path: &Path) -> Result<(), OpenError> {

@@ -9,6 +9,8 @@ pub(crate) mod credentials;
 pub(crate) mod environments;
 pub(crate) mod events;
 mod fault;
+mod held;
+pub(crate) mod kept;
 pub(crate) mod keys;
 pub(crate) mod meta;
 mod migrate;
@@ -21,6 +23,7 @@ mod row;
 pub(crate) mod runs;
 pub(crate) mod sessions;
 pub(crate) mod submit;
+pub(crate) mod tallies;
 pub(crate) mod timeline;
 pub(crate) mod usage;
 pub(crate) mod vaults;
@@ -36,6 +39,7 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use fault::{Fault, Told, Trouble};
+pub(crate) use held::Held;
 pub(crate) use writer::{Cx, Note};
 
 use crate::error::OpenError;
@@ -68,6 +72,7 @@ impl Sqlite {
         let mut conn = connect(path, options).map_err(failed)?;
         migrate::migrate(&mut conn, path)?;
         keys::ensure_default(&conn, crate::clock::now()).map_err(failed)?;
+        kept::sweep_all(&conn, crate::clock::now()).map_err(failed)?;
         let (writes, queue) = mpsc::channel(limits::WRITE_QUEUE);
         let (reads, asked) = mpsc::channel(limits::READ_QUEUE);
         let asked = Arc::new(Mutex::new(asked));

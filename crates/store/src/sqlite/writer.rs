@@ -388,6 +388,7 @@ mod tests {
         let options = Options {
             synchronous: Synchronous::Off,
             readers: 1,
+            ..Options::default()
         };
         Sqlite::open(&dir.join("t.db"), options, Arc::default()).expect("a database")
     }

@@ -5,6 +5,7 @@ mod crash;
 mod definitions;
 mod feed;
 mod group;
+mod kept;
 mod known;
 mod log;
 mod paging;

@@ -1,0 +1,154 @@
+//! Answers that are kept with the write they answer, and caps of a workspace.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use contract::ids::{MintedWorkspaceId, VaultId, WorkspaceId};
+use contract::time::Micros;
+use store::caps::Caps;
+use store::error::Plenty;
+use store::kept::{Mark, Slot};
+use store::vaults::VaultRow;
+use store::{Error, Options, Store, Synchronous};
+
+use crate::support::*;
+
+fn slot(id: u8, request: u8, now: Micros) -> Slot {
+    Slot {
+        id: Mark([id; 32]),
+        request: Mark([request; 32]),
+        now,
+    }
+}
+
+fn keeping(store: &Store, slot: Slot) -> Store {
+    store.keeping(slot, |row: &VaultRow| Some(row.id.to_string().into_bytes()))
+}
+
+async fn make(store: &Store, n: u128) -> Result<VaultRow, Error> {
+    let (id, none) = (VaultId::from_bits(n), BTreeMap::new());
+    store
+        .create_vault(WS, id, "v".to_owned(), none, at(1))
+        .await
+}
+
+#[tokio::test]
+async fn an_answer_stands_with_its_write_and_a_second_write_under_its_key_is_undone() {
+    let fixture = Fixture::new();
+    let store = &fixture.store;
+    let first = make(&keeping(store, slot(1, 1, at(1))), 1).await;
+    let first = first.expect("stored").id.to_string();
+    let second = make(&keeping(store, slot(1, 1, at(2))), 2).await;
+    assert!(matches!(second, Err(Error::Unavailable(_))));
+    let lost = store.vault(WS, VaultId::from_bits(2)).await;
+    assert!(
+        matches!(lost, Err(Error::NotFound(_))),
+        "the whole write is undone"
+    );
+    let kept = store.kept(Mark([1; 32]), at(3)).await.expect("read");
+    assert_eq!(kept.expect("kept").body, first.into_bytes());
+}
+
+#[tokio::test]
+async fn a_write_that_fails_keeps_nothing() {
+    let fixture = Fixture::new();
+    let store = &fixture.store;
+    make(store, 1).await.expect("stored");
+    let taken = make(&keeping(store, slot(1, 1, at(1))), 1).await;
+    assert!(taken.is_err(), "the id is taken");
+    assert_eq!(store.kept(Mark([1; 32]), at(2)).await.expect("read"), None);
+}
+
+#[tokio::test]
+async fn an_expired_answer_is_not_given_and_makes_room_for_another() {
+    let fixture = Fixture::new();
+    let store = &fixture.store;
+    let day = i64::try_from(Duration::from_secs(86_400).as_micros()).expect("fits");
+    make(&keeping(store, slot(1, 1, at(0))), 1)
+        .await
+        .expect("stored");
+    let kept = |now| store.kept(Mark([1; 32]), at(now));
+    assert!(kept(day - 1).await.expect("read").is_some());
+    assert_eq!(kept(day).await.expect("read"), None);
+    make(&keeping(store, slot(1, 2, at(day))), 2)
+        .await
+        .expect("stored");
+    let kept = kept(day + 1).await.expect("read").expect("kept");
+    assert_eq!(kept.request, Mark([2; 32]));
+}
+
+#[tokio::test]
+async fn expired_answers_go_when_others_come() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("t.db");
+    let store = open(&path, Synchronous::Off);
+    let day = i64::try_from(Duration::from_secs(86_400).as_micros()).expect("fits");
+    for n in 0..40 {
+        let body = vec![7; 100_000];
+        store.keep(slot(n, 1, at(0)), body).await.expect("kept");
+    }
+    for n in 0..3 {
+        let later = slot(100 + n, 1, at(day));
+        store.keep(later, vec![1]).await.expect("kept");
+    }
+    store.close().await;
+    let store = open(&path, Synchronous::Off);
+    for n in 0..40 {
+        // Asked as of a time at which it would still be given if it were there.
+        let kept = store.kept(Mark([n; 32]), at(1)).await.expect("read");
+        assert_eq!(kept, None, "{n}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_kept_afterwards_does_not_replace_what_was_kept_first() {
+    let fixture = Fixture::new();
+    let store = &fixture.store;
+    let first = store
+        .keep(slot(1, 1, at(1)), b"a".to_vec())
+        .await
+        .expect("kept");
+    let second = store
+        .keep(slot(1, 2, at(2)), b"b".to_vec())
+        .await
+        .expect("kept");
+    assert_eq!(first, second);
+}
+
+#[tokio::test]
+async fn a_workspace_that_has_all_it_may_have_is_refused_and_the_others_are_not() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("t.db");
+    let options = Options {
+        synchronous: Synchronous::Off,
+        caps: Caps {
+            sessions: 1,
+            vaults: 2,
+        },
+        ..Options::default()
+    };
+    let store = Store::open(&path, options).expect("a store");
+    for n in 1..=2 {
+        make(&store, n).await.expect("room");
+    }
+    let full = make(&store, 3).await;
+    let vaults = Plenty::Vaults;
+    assert!(matches!(full, Err(Error::Full { what, limit: 2 }) if what == vaults));
+    let other = WorkspaceId::Minted(MintedWorkspaceId::from_bits(1));
+    let (id, none) = (VaultId::from_bits(9), BTreeMap::new());
+    let elsewhere = store
+        .create_vault(other, id, "v".to_owned(), none, at(1))
+        .await;
+    elsewhere.expect("another workspace has room");
+    store
+        .delete_vault(WS, VaultId::from_bits(1))
+        .await
+        .expect("deleted");
+    make(&store, 3).await.expect("room again");
+    store.close().await;
+    let store = Store::open(&path, options).expect("opened again");
+    assert!(
+        make(&store, 4).await.is_err(),
+        "the count survives a restart"
+    );
+}

@@ -102,6 +102,7 @@ impl World {
         let options = Options {
             synchronous: Synchronous::Off,
             readers: 2,
+            ..Options::default()
         };
         let store = Store::open(&self.home.path().join("t.db"), options).unwrap();
         let mut config = Config {

@@ -14,12 +14,6 @@ pub(crate) struct Bill {
 }
 
 impl Bill {
-    pub(crate) fn of(plane: &dyn Plane, usage: &Usage) -> Self {
-        let mut bill = Self::default();
-        bill.add(plane, usage);
-        bill
-    }
-
     pub(crate) fn add(&mut self, plane: &dyn Plane, usage: &Usage) {
         self.merge(Self {
             usage: *usage,

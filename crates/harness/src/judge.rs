@@ -57,7 +57,8 @@ pub(crate) async fn judge(
 ) {
     let wanted = calls.iter().cloned().enumerate();
     let wanted = wanted
-        .filter(|(_, call)| plane.brief().judged.contains(&call.name))
+        // A call whose arguments are no object does not run, whatever a judge says.
+        .filter(|(_, call)| plane.brief().judged.contains(&call.name) && call.is_well_formed())
         .take(JUDGED)
         .collect::<Vec<_>>();
     if wanted.is_empty() {
@@ -141,7 +142,7 @@ fn read(reply: &Reply) -> Judgement {
     for block in &reply.blocks {
         match block {
             Block::Text { text } => texts.push(text.as_str()),
-            Block::Thinking { .. } | Block::RedactedThinking { .. } => {}
+            Block::Thinking { .. } | Block::RedactedThinking { .. } | Block::Reasoning { .. } => {}
             Block::ToolUse { .. } | Block::Opaque { .. } => return Judgement::UNKNOWN,
         }
     }

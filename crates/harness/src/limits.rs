@@ -9,6 +9,8 @@ pub(crate) const SAID_BYTES: usize = 8 * 1024;
 /// Bytes of what the application has said in system messages that outlives a compaction; the oldest goes.
 pub(crate) const ORDERS_BYTES: usize = 32 * 1024;
 
+/// Times that one reply which its provider paused is sent back to go on; then it stands as it is.
+pub(crate) const PAUSES: u32 = 8;
 /// Share of the window that a reply may fill before the transcript is condensed, in fifths.
 pub(crate) const CROWDED_FIFTHS: u64 = 4;
 /// Output limit of a summary in tokens, thinking included.

@@ -106,9 +106,7 @@ fn turns(messages: &[Message], quirks: Quirks) -> Vec<Turn> {
     let mut system: Vec<Value> = Vec::new();
     for message in messages {
         match message {
-            Message::User(blocks) => {
-                add(&mut turns, "user", blocks.iter().filter_map(user_block));
-            }
+            Message::User(blocks) => add(&mut turns, "user", user(blocks)),
             Message::System(texts) if quirks.system_messages => {
                 system.extend(texts.iter().filter_map(|text| text_block(text)));
             }
@@ -145,6 +143,16 @@ fn add(turns: &mut Vec<Turn>, role: &'static str, content: impl IntoIterator<Ite
 fn reminder(text: &String) -> Option<Value> {
     let said = format!("<system-message>\n{text}\n</system-message>");
     text_block(&said).filter(|_| !text.is_empty())
+}
+
+/// A message of nothing but white space still is the user's turn, and the API takes no blank one.
+fn user(blocks: &[UserBlock]) -> Vec<Value> {
+    let content = blocks.iter().filter_map(user_block).collect::<Vec<_>>();
+    let blank = |block: &UserBlock| matches!(block, UserBlock::Text { text } if !text.is_empty());
+    if content.is_empty() && blocks.iter().any(blank) {
+        return vec![json!({"type": "text", "text": "(blank)"})];
+    }
+    content
 }
 
 fn user_block(block: &UserBlock) -> Option<Value> {
@@ -198,9 +206,9 @@ fn result_block(block: &ResultBlock) -> Option<Value> {
     })
 }
 
-/// The API refuses empty texts.
+/// The API refuses texts that are empty or nothing but white space.
 fn text_block(text: &str) -> Option<Value> {
-    (!text.is_empty()).then(|| json!({"type": "text", "text": text}))
+    (!text.trim().is_empty()).then(|| json!({"type": "text", "text": text}))
 }
 
 fn document(source: &Source, title: &Option<String>, context: &Option<String>) -> Value {
@@ -247,9 +255,6 @@ fn block(block: &Block) -> Option<Value> {
             dialect: Dialect::AnthropicMessages,
             raw,
         } => Some(raw.clone()),
-        Block::Opaque {
-            dialect: Dialect::OpenAiChat,
-            ..
-        } => None,
+        Block::Opaque { .. } | Block::Reasoning { .. } => None,
     }
 }

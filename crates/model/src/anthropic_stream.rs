@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::judge::words_of;
 use crate::request::Delta;
 use crate::sse::Event;
 use crate::stream::{Blocks, Building, Flow, Reader, Trouble, str_of};
@@ -58,7 +59,7 @@ impl Reader for Messages {
             return None;
         }
         let stop = match self.stop {
-            None | Some(Stop::EndTurn) if self.blocks.has_calls() => Stop::ToolUse,
+            None | Some(Stop::EndTurn | Stop::Pause) if self.blocks.has_calls() => Stop::ToolUse,
             None => Stop::EndTurn,
             Some(stop) => stop,
         };
@@ -67,7 +68,8 @@ impl Reader for Messages {
         } else {
             self.model
         };
-        let blocks = self.blocks.finish(Dialect::AnthropicMessages);
+        let cut = stop == Stop::MaxTokens;
+        let blocks = self.blocks.finish(Dialect::AnthropicMessages, cut);
         Some(Reply {
             blocks,
             stop,
@@ -258,75 +260,6 @@ fn stop(reason: &str, details: &Value) -> Stop {
 }
 
 fn provider_error(data: &Value) -> Trouble {
-    let error = data.get("error").unwrap_or(&Value::Null);
-    Trouble::Provider {
-        kind: str_of(error, "type").to_owned(),
-        message: str_of(error, "message").to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::Messages;
-    use crate::openai_chat_stream::Chat;
-    use crate::sse::Event;
-    use crate::stream::{Flow, Reader};
-
-    /// Events that are nearly right.
-    const EVENTS: [&str; 24] = [
-        r#"{"type":"message_start","message":{"model":"m","usage":{"input_tokens":3}}}"#,
-        r#"{"type":"message_start"}"#,
-        r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#,
-        r#"{"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"t","name":"n"}}"#,
-        r#"{"type":"content_block_start","index":2,"content_block":{"type":"new","text":7}}"#,
-        r#"{"type":"content_block_start","index":0}"#,
-        r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"x"}}"#,
-        r#"{"type":"content_block_delta","index":1,"delta":{"type":"input_json_delta","partial_json":"{"}}"#,
-        r#"{"type":"content_block_delta","index":2,"delta":{"type":"text_delta","text":"x"}}"#,
-        r#"{"type":"content_block_delta","index":9,"delta":null}"#,
-        r#"{"type":"content_block_stop","index":0}"#,
-        r#"{"type":"message_delta","delta":{"stop_reason":"refusal","stop_details":3},"usage":{"output_tokens":-1}}"#,
-        r#"{"type":"message_stop"}"#,
-        r#"{"type":"error"}"#,
-        r#"{"choices":[]}"#,
-        r#"{"choices":[{"delta":{"content":"x","reasoning":"y","refusal":"z"},"finish_reason":null}]}"#,
-        r#"{"choices":[{"delta":{"tool_calls":[{"function":{"name":"n","arguments":"{"}}]}}]}"#,
-        r#"{"choices":[{"delta":{"tool_calls":[{"index":18446744073709551615,"function":{"name":"n"}}]}}]}"#,
-        r#"{"choices":[{"delta":{"tool_calls":[{}]}}]}"#,
-        r#"{"choices":[{"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"prompt_tokens_details":{"cached_tokens":9}}}"#,
-        "[DONE]",
-        "null",
-        "3",
-        "",
-    ];
-
-    /// Feeds the events; whether the reader gave an answer.
-    fn answers(mut reader: Box<dyn Reader>, stream: &[&str]) -> bool {
-        for data in stream {
-            let event = Event {
-                name: String::new(),
-                data: (*data).to_owned(),
-            };
-            match reader.event(&event, &mut |_| {}) {
-                Ok(Flow::More) => {}
-                Ok(Flow::Done) | Err(_) => break,
-            }
-        }
-        let _counted = reader.usage().total_input();
-        reader.finish("m").is_some()
-    }
-
-    proptest! {
-        /// Whatever a provider sends in whatever order: no panic, and an answer only after its end.
-        #[test]
-        fn no_order_of_events_breaks_a_reader(
-            stream in prop::collection::vec(prop::sample::select(EVENTS.to_vec()), 0..24),
-        ) {
-            let ended = |mark: &str| stream.iter().any(|d| d.contains(mark));
-            prop_assert!(!answers(Box::new(Messages::default()), &stream) || ended("message_stop"));
-            prop_assert!(!answers(Box::new(Chat::default()), &stream) || ended("\"finish_reason\":\"stop\""));
-        }
-    }
+    let (kinds, message) = words_of(data.get("error").unwrap_or(data));
+    Trouble::Provider { kinds, message }
 }

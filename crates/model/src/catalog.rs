@@ -30,8 +30,11 @@ pub enum MaxTokensField {
 pub struct Quirks {
     /// Which field carries the output limit (OpenAI Chat only).
     pub max_tokens_field: MaxTokensField,
-    /// Whether `reasoning_effort` is understood (OpenAI Chat only).
+    /// Whether the model thinks and takes an effort: `reasoning_effort` in OpenAI Chat, `reasoning.effort` in
+    /// OpenAI Responses, where its thinking is then asked for in a form that can be sent back.
     pub reasoning_effort: bool,
+    /// Whether thinking that came in a field of the message goes back in it (OpenAI Chat only).
+    pub replay_reasoning: bool,
     /// Whether `output_config.effort` is understood (Anthropic Messages only). Every agent has an effort,
     /// and models that know none refuse it, so it is sent only to those that are known to take it.
     pub effort: bool,
@@ -45,6 +48,7 @@ impl Default for Quirks {
         Quirks {
             max_tokens_field: MaxTokensField::default(),
             reasoning_effort: false,
+            replay_reasoning: true,
             effort: false,
             system_messages: true,
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Response;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::CONTENT_TYPE;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Catalog;
@@ -18,7 +18,9 @@ use crate::request::{Delta, Request};
 use crate::sse;
 use crate::stream::{Flow, Reader, Trouble};
 use crate::transcript::{Message, Reply, Usage};
-use crate::{anthropic_request, anthropic_stream, openai_chat_request, openai_chat_stream};
+use crate::{anthropic_request, anthropic_stream, headers, models};
+use crate::{openai_chat_request, openai_chat_stream};
+use crate::{openai_responses_request, openai_responses_stream};
 
 /// Where deltas go while a reply arrives. Called on the caller's task; must not block.
 pub type Sink<'a> = &'a mut (dyn FnMut(Delta) + Send);
@@ -131,24 +133,17 @@ impl Client {
         let status = response.status().as_u16();
         if status != 200 {
             let body = self.error_body(&mut response).await;
-            return Err(context.status(status, response.headers(), &body));
+            let error = context.status(status, response.headers(), &body);
+            return Err(self.with_models(context, error).await);
         }
-        if let Some(kind) = response
-            .headers()
-            .get(CONTENT_TYPE)
-            .and_then(|v| v.to_str().ok())
-            && !kind
-                .trim_start()
-                .to_ascii_lowercase()
-                .starts_with("text/event-stream")
-        {
-            return Err(context.garbage(&format!(
-                "content of type {kind} where an event stream was asked for"
-            )));
+        if let Some(kind) = foreign_type(&response) {
+            let body = self.error_body(&mut response).await;
+            return Err(context.no_stream(&kind, &body));
         }
         let mut reader: Box<dyn Reader> = match context.endpoint.dialect {
             Dialect::AnthropicMessages => Box::new(anthropic_stream::Messages::default()),
             Dialect::OpenAiChat => Box::new(openai_chat_stream::Chat::default()),
+            Dialect::OpenAiResponses => Box::new(openai_responses_stream::Responses::default()),
         };
         let read = self
             .read(context, &mut response, reader.as_mut(), sink, usage)
@@ -158,6 +153,36 @@ impl Client {
         reader.finish(context.model).ok_or_else(|| Error::Cut {
             endpoint: context.name(),
         })
+    }
+
+    /// An unknown model is named together with those that exist.
+    async fn with_models(&self, context: Context<'_>, error: Error) -> Error {
+        match error {
+            Error::NotFound {
+                endpoint,
+                model,
+                path,
+                message,
+                ..
+            } => {
+                let (_, client) = self.route(context);
+                Error::NotFound {
+                    endpoint,
+                    model,
+                    path,
+                    message,
+                    models: models::of(context, client).await,
+                }
+            }
+            other => other,
+        }
+    }
+
+    fn route(&self, context: Context<'_>) -> &(dial::Mode, reqwest::Client) {
+        match context.endpoint.origin {
+            Origin::Operator => &self.exempt,
+            Origin::Tenant => &self.guarded,
+        }
     }
 
     async fn send(&self, context: Context<'_>, request: &Request) -> Result<Response, Error> {
@@ -171,14 +196,14 @@ impl Client {
         let body = match endpoint.dialect {
             Dialect::AnthropicMessages => anthropic_request::body(request, context.model, quirks),
             Dialect::OpenAiChat => openai_chat_request::body(request, context.model, quirks),
+            Dialect::OpenAiResponses => {
+                openai_responses_request::body(request, context.model, quirks)
+            }
         };
         let body = body.map_err(|e| Error::Malformed {
             what: format!("it cannot be written as JSON: {e}"),
         })?;
-        let (mode, client) = match endpoint.origin {
-            Origin::Operator => &self.exempt,
-            Origin::Tenant => &self.guarded,
-        };
+        let (mode, client) = self.route(context);
         let url = endpoint.base_url.join(context.path);
         // The connector never asks a resolver about a literal address.
         dial::check_url(mode, &url).map_err(|reason| Error::Denied {
@@ -187,7 +212,7 @@ impl Client {
         })?;
         let sent = client
             .post(url)
-            .headers(headers(context)?)
+            .headers(headers::of(context)?)
             .body(body)
             .send();
         let limit = self.config.first_byte;
@@ -281,59 +306,20 @@ async fn within<T>(
         .unwrap_or_else(|_| Err(late()))
 }
 
+/// The type of an answer that is no event stream; none if it is one or does not say.
+fn foreign_type(response: &Response) -> Option<String> {
+    let kind = response.headers().get(CONTENT_TYPE)?.to_str().ok()?;
+    let is_stream = kind
+        .trim_start()
+        .to_ascii_lowercase()
+        .starts_with("text/event-stream");
+    (!is_stream).then(|| kind.to_owned())
+}
+
 fn path(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::AnthropicMessages => "/v1/messages",
         Dialect::OpenAiChat => "/chat/completions",
+        Dialect::OpenAiResponses => "/responses",
     }
-}
-
-/// Headers that the endpoint's settings may not set: they carry the key or the framing.
-const OURS: [&str; 8] = [
-    "host",
-    "content-length",
-    "content-type",
-    "transfer-encoding",
-    "connection",
-    "accept",
-    "accept-encoding",
-    "te",
-];
-
-fn headers(context: Context<'_>) -> Result<HeaderMap, Error> {
-    let endpoint = context.endpoint;
-    let key_header = endpoint.dialect.key_header();
-    let mut map = HeaderMap::new();
-    map.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    map.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
-    if endpoint.dialect == Dialect::AnthropicMessages {
-        map.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
-    }
-    for (name, value) in &endpoint.headers {
-        let header = HeaderName::from_bytes(name.as_bytes())
-            .map_err(|_| context.settings(format!("{name:?} is no header name")))?;
-        if header == key_header || OURS.contains(&header.as_str()) {
-            return Err(context.settings(format!("the header {name} cannot be set")));
-        }
-        let mut value = HeaderValue::from_str(value).map_err(|_| {
-            context.settings(format!(
-                "the value of header {name} has forbidden characters"
-            ))
-        })?;
-        value.set_sensitive(true);
-        map.insert(header, value);
-    }
-    let key = match endpoint.dialect {
-        Dialect::AnthropicMessages => zeroize::Zeroizing::new(endpoint.key.expose().to_owned()),
-        Dialect::OpenAiChat => zeroize::Zeroizing::new(format!("Bearer {}", endpoint.key.expose())),
-    };
-    let mut key = HeaderValue::from_str(&key).map_err(|_| {
-        context.settings(format!(
-            "the key from {} has characters that no header can carry",
-            endpoint.key_source
-        ))
-    })?;
-    key.set_sensitive(true);
-    map.insert(key_header, key);
-    Ok(map)
 }

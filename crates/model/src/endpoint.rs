@@ -15,15 +15,24 @@ pub enum Dialect {
     AnthropicMessages,
     /// OpenAI Chat Completions; in vault metadata `openai_chat`.
     OpenAiChat,
+    /// OpenAI Responses; in vault metadata `openai_responses`.
+    OpenAiResponses,
 }
 
 impl Dialect {
+    /// Every dialect that is spoken.
+    pub const ALL: [Dialect; 3] = [
+        Dialect::AnthropicMessages,
+        Dialect::OpenAiChat,
+        Dialect::OpenAiResponses,
+    ];
+
     /// The header that carries the key, lower case.
     #[must_use]
     pub fn key_header(self) -> &'static str {
         match self {
             Dialect::AnthropicMessages => "x-api-key",
-            Dialect::OpenAiChat => "authorization",
+            Dialect::OpenAiChat | Dialect::OpenAiResponses => "authorization",
         }
     }
 
@@ -33,15 +42,14 @@ impl Dialect {
         match self {
             Dialect::AnthropicMessages => "anthropic",
             Dialect::OpenAiChat => "openai_chat",
+            Dialect::OpenAiResponses => "openai_responses",
         }
     }
 
-    /// The dialect of that word; `None` for a dialect that is not built.
+    /// The dialect of that word; `None` for any other word.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Dialect> {
-        [Dialect::AnthropicMessages, Dialect::OpenAiChat]
-            .into_iter()
-            .find(|d| d.name() == name)
+        Dialect::ALL.into_iter().find(|d| d.name() == name)
     }
 }
 
@@ -161,7 +169,8 @@ impl fmt::Display for BaseUrl {
 pub struct Endpoint {
     /// Its protocol.
     pub dialect: Dialect,
-    /// Its base URL; Anthropic gets `/v1/messages` appended, OpenAI Chat `/chat/completions`.
+    /// Its base URL; Anthropic gets `/v1/messages` appended, OpenAI Chat `/chat/completions`,
+    /// OpenAI Responses `/responses`.
     pub base_url: BaseUrl,
     /// The key, sent as [`Dialect::key_header`].
     pub key: Secret,

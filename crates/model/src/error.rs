@@ -119,17 +119,20 @@ pub enum Error {
         /// The provider's words, scrubbed.
         message: String,
     },
-    /// 404: no such model, or no such path.
-    #[error("the model endpoint {endpoint} knows no model {model:?} or has nothing at {path}: check the model id, the model map and the base URL{}", said(.message))]
+    /// 404, or a provider's word for a model that it does not have: no such model, or no such path.
+    #[error("the model endpoint {endpoint} knows no model {model:?} or has nothing at {path}: {}check the model id, the model map and the base URL{}", has(.models), said(.message))]
     NotFound {
         /// The base URL.
         endpoint: String,
         /// The model id as it was sent.
         model: String,
         /// The path that was asked for.
-        path: String,
+        path: &'static str,
         /// The provider's words, scrubbed.
         message: String,
+        /// Ids of the models that it has, in one line; at most [`crate::limits::MODELS_SHOWN`] and how many
+        /// more. Empty if it did not tell.
+        models: String,
     },
     /// 408, 409, 5xx, or an `api_error` in the stream.
     #[error("the model endpoint {endpoint} failed{}: try again later{}", status_text(.status), said(.message))]
@@ -273,6 +276,14 @@ fn said(message: &str) -> String {
         String::new()
     } else {
         format!("; it said: {message}")
+    }
+}
+
+fn has(models: &str) -> String {
+    if models.is_empty() {
+        String::new()
+    } else {
+        format!("its models are {models}; ")
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Phase};
 use crate::limits::{ERROR_TEXT_BYTES, RETRY_AFTER};
-use crate::stream::{Trouble, str_of};
+use crate::stream::Trouble;
 
 /// Shortest key that is scrubbed: a shorter one is no key and would make holes in ordinary words.
 const SHORTEST_KEY: usize = 4;
@@ -23,7 +23,7 @@ pub(crate) struct Context<'a> {
     /// The model id as sent.
     pub(crate) model: &'a str,
     /// The path as sent.
-    pub(crate) path: &'a str,
+    pub(crate) path: &'static str,
 }
 
 impl Context<'_> {
@@ -67,6 +67,16 @@ impl Context<'_> {
             dialect,
             what: self.scrub(what),
         }
+    }
+
+    /// An answer that is no event stream. A gateway may put an error into it all the same.
+    pub(crate) fn no_stream(&self, kind: &str, body: &[u8]) -> Error {
+        let (kinds, words) = words_of_body(&String::from_utf8_lossy(body));
+        let what = format!("content of type {kind} where an event stream was asked for");
+        if kinds.iter().all(String::is_empty) {
+            return self.garbage(&what);
+        }
+        self.garbage(&format!("{what}, which says: {words}"))
     }
 
     pub(crate) fn timeout(&self, phase: Phase, limit: Duration) -> Error {
@@ -119,17 +129,27 @@ impl Context<'_> {
 
     /// The answer's status is not 200. `body` is the beginning of its body.
     pub(crate) fn status(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> Error {
+        let (kinds, words) = words_of_body(&String::from_utf8_lossy(body));
+        self.by_status(status, &kinds, &words, retry_after(headers))
+    }
+
+    fn by_status(
+        &self,
+        status: u16,
+        kinds: &[String; 2],
+        words: &str,
+        retry_after: Option<Duration>,
+    ) -> Error {
         let endpoint = self.name();
-        let (code, words) = words_of(&String::from_utf8_lossy(body));
-        let message = self.scrub(&words);
-        let retry_after = retry_after(headers);
-        if status == 413 || (matches!(status, 400 | 422) && is_too_long(&code, &words)) {
+        let message = self.scrub(words);
+        if status == 413 || (matches!(status, 400 | 422) && is_too_long(kinds, words)) {
             return Error::TooLong { endpoint, message };
         }
-        if status == 402 || ((400..500).contains(&status) && is_unpaid(&code, &words)) {
+        if status == 402 || ((400..500).contains(&status) && is_unpaid(kinds, words)) {
             return Error::Billing { endpoint, message };
         }
         match status {
+            400 | 422 if is_unknown_model(kinds, words) => self.not_found(message),
             401 | 403 => self.auth(status, message),
             404 => self.not_found(message),
             429 => Error::RateLimited {
@@ -171,19 +191,20 @@ impl Context<'_> {
     }
 
     fn not_found(&self, message: String) -> Error {
-        let (model, path) = (self.model.to_owned(), self.path.to_owned());
+        let (model, path) = (self.model.to_owned(), self.path);
         Error::NotFound {
             endpoint: self.name(),
             model,
             path,
             message,
+            models: String::new(),
         }
     }
 
     /// A reader objected in the middle of the stream.
     pub(crate) fn trouble(&self, trouble: Trouble) -> Error {
         let endpoint = self.name();
-        let (kind, message) = match trouble {
+        let (kinds, words) = match trouble {
             Trouble::Garbage(what) => return self.garbage(&what),
             Trouble::TooLarge { what, limit } => {
                 return Error::TooLarge {
@@ -192,33 +213,29 @@ impl Context<'_> {
                     limit,
                 };
             }
-            Trouble::Provider { kind, message } => (kind, self.scrub(&message)),
+            Trouble::Provider { kinds, message } => (kinds, message),
         };
-        if is_too_long(&kind, &message) {
+        let message = self.scrub(&words);
+        if is_too_long(&kinds, &words) {
             return Error::TooLong { endpoint, message };
         }
-        if is_unpaid(&kind, &message) {
+        if is_unpaid(&kinds, &words) {
             return Error::Billing { endpoint, message };
         }
-        match kind.as_str() {
-            "overloaded_error" => Error::Overloaded {
-                endpoint,
-                retry_after: None,
-                message,
-            },
-            "rate_limit_error" | "rate_limit_exceeded" => Error::RateLimited {
-                endpoint,
-                retry_after: None,
-                message,
-            },
-            "authentication_error" | "invalid_api_key" => self.auth(401, message),
-            "permission_error" => self.auth(403, message),
-            "not_found_error" | "model_not_found" => self.not_found(message),
-            "invalid_request_error" => Error::BadRequest {
-                endpoint,
-                status: 400,
-                message,
-            },
+        let known = kinds.iter().find_map(|kind| match kind.as_str() {
+            "overloaded_error" | "server_is_overloaded" | "slow_down" => Some(529),
+            "rate_limit_error" | "rate_limit_exceeded" | "throttling_error" => Some(429),
+            "authentication_error" | "invalid_api_key" => Some(401),
+            "permission_error" => Some(403),
+            "not_found_error" | "model_not_found" | "NotFoundError" => Some(404),
+            "invalid_request_error" | "invalid_prompt" | "BadRequestError" => Some(400),
+            // vLLM and LiteLLM put the status they would have had there.
+            other => other.parse().ok().filter(|n| (400..600).contains(n)),
+        });
+        match known {
+            Some(status) if status < 500 || status == 529 => {
+                self.by_status(status, &kinds, &words, None)
+            }
             _ => Error::Server {
                 endpoint,
                 status: None,
@@ -240,29 +257,52 @@ fn innermost(e: &reqwest::Error) -> String {
     }
 }
 
-/// Code and message of an error envelope of either family, else the text itself.
-fn words_of(body: &str) -> (String, String) {
+/// Code, type and message of an error's body, else the text itself.
+fn words_of_body(body: &str) -> ([String; 2], String) {
     let Ok(json) = serde_json::from_str::<Value>(body) else {
-        return (String::new(), body.to_owned());
+        return (<[String; 2]>::default(), body.to_owned());
     };
-    let error = json.get("error").unwrap_or(&json);
-    if let Some(text) = error.as_str() {
-        return (String::new(), text.to_owned());
+    // OpenAI's and Anthropic's envelope; FastAPI's; vLLM's before 0.10, which is the error itself.
+    let error = ["error", "detail"].iter().find_map(|key| json.get(*key));
+    match words_of(error.unwrap_or(&json)) {
+        (kinds, words) if words.is_empty() => (kinds, body.to_owned()),
+        named => named,
     }
-    let code = match str_of(error, "code") {
-        "" => str_of(error, "type"),
-        code => code,
+}
+
+/// Code, type and message of an error object, or of whatever stands in its place.
+pub(crate) fn words_of(error: &Value) -> ([String; 2], String) {
+    let text = |value: Option<&Value>| match value {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Number(number)) => number.to_string(),
+        _ => String::new(),
     };
-    let message = match str_of(error, "message") {
-        "" => body,
-        message => message,
+    let message = match error.get("message") {
+        None => text(Some(error)),
+        // LiteLLM: an error in the place of the message
+        Some(inner @ Value::Object(_)) => text(inner.get("error").or_else(|| inner.get("message"))),
+        message => text(message),
     };
-    (code.to_owned(), message.to_owned())
+    ([text(error.get("code")), text(error.get("type"))], message)
+}
+
+/// How servers say that they have no such model where they do not answer 404.
+fn is_unknown_model(kinds: &[String; 2], words: &str) -> bool {
+    const WORDS: [&str; 4] = [
+        // LiteLLM: "/chat/completions: Invalid model name passed in model=x. Call `/v1/models` to view …"
+        "invalid model name",
+        // OpenRouter: "x is not a valid model ID"
+        "is not a valid model id",
+        "model not found",
+        "unknown model",
+    ];
+    let words = words.to_ascii_lowercase();
+    has_one_of(kinds, &["model_not_found"]) || WORDS.iter().any(|known| words.contains(known))
 }
 
 /// How the providers of both dialects say that a request does not fit: by a code, or else in words.
 /// Anthropic has no code of its own for it; servers of the OpenAI dialect agree on neither.
-fn is_too_long(code: &str, words: &str) -> bool {
+fn is_too_long(kinds: &[String; 2], words: &str) -> bool {
     const CODES: [&str; 4] = [
         "context_length_exceeded",
         "exceed_context_size_error",
@@ -285,17 +325,23 @@ fn is_too_long(code: &str, words: &str) -> bool {
         "exceeds the maximum number of tokens",
     ];
     let words = words.to_ascii_lowercase();
-    CODES.contains(&code) || WORDS.iter().any(|known| words.contains(known))
+    has_one_of(kinds, &CODES) || WORDS.iter().any(|known| words.contains(known))
+}
+
+fn has_one_of(kinds: &[String; 2], known: &[&str]) -> bool {
+    kinds.iter().any(|kind| known.contains(&kind.as_str()))
 }
 
 /// How providers say that nobody pays for the request. Waiting does not help, whatever the status.
-fn is_unpaid(code: &str, words: &str) -> bool {
-    const CODES: [&str; 3] = [
+fn is_unpaid(kinds: &[String; 2], words: &str) -> bool {
+    const CODES: [&str; 4] = [
         "billing_error",
         "insufficient_quota",
         "billing_hard_limit_reached",
+        // LiteLLM's own budget for a key
+        "budget_exceeded",
     ];
-    CODES.contains(&code)
+    has_one_of(kinds, &CODES)
         || words
             .to_ascii_lowercase()
             .contains("credit balance is too low")

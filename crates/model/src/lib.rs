@@ -9,11 +9,18 @@ mod catalog;
 mod client;
 mod endpoint;
 mod error;
+mod headers;
 mod judge;
 pub mod limits;
+mod models;
 mod openai_chat_request;
 mod openai_chat_stream;
+mod openai_content;
+mod openai_responses_request;
+mod openai_responses_stream;
 mod prices;
+#[cfg(test)]
+mod reader_tests;
 mod request;
 mod sse;
 mod stream;

@@ -17,6 +17,12 @@ pub const REPLY_BLOCKS: usize = 4096;
 pub const ERROR_BODY_BYTES: usize = 64 * 1024;
 /// Bytes of a provider's words that may enter an error text.
 pub const ERROR_TEXT_BYTES: usize = 2 * 1024;
+/// Time to ask an endpoint for its models when it does not know the one that was asked for.
+pub const MODELS_TIME: Duration = Duration::from_secs(5);
+/// Bytes of such a list that are read; OpenRouter's, of several hundred models, is about 700 KiB.
+pub const MODELS_BYTES: usize = 2 * 1024 * 1024;
+/// Models that an error names.
+pub const MODELS_SHOWN: usize = 20;
 /// A `retry-after` beyond this is cut to it.
 pub const RETRY_AFTER: Duration = Duration::from_secs(300);
 /// Time for TCP and TLS together.

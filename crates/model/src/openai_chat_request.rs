@@ -4,9 +4,17 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::Dialect;
 use crate::catalog::{MaxTokensField, Quirks};
-use crate::request::{Effort, Request};
+use crate::openai_content::{
+    arguments, effort, outcome, search_result, sorted, system, text_document,
+};
+use crate::request::Request;
 use crate::transcript::{Block, Message, ResultBlock, Source, UserBlock};
+
+/// The field of a call in which Google's servers keep the proof of their model's thinking
+/// (<https://ai.google.dev/gemini-api/docs/thought-signatures>); calls without it are refused later.
+pub(crate) const EXTRA: &str = "extra_content";
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -30,9 +38,7 @@ pub(crate) fn body(
     model: &str,
     quirks: Quirks,
 ) -> Result<Vec<u8>, serde_json::Error> {
-    let mut tools: Vec<_> = request.tools.iter().collect();
-    tools.sort_by(|a, b| a.name.cmp(&b.name));
-    let tools = tools.into_iter().map(|t| {
+    let tools = sorted(request).into_iter().map(|t| {
         json!({"type": "function",
                "function": {"name": t.name, "description": t.description, "parameters": t.input_schema}})
     });
@@ -43,8 +49,11 @@ pub(crate) fn body(
     for message in &request.messages {
         match message {
             Message::User(blocks) => user(blocks, &mut messages),
-            Message::System(texts) => system(texts, &mut messages),
-            Message::Assistant(blocks) => messages.extend(assistant(blocks)),
+            Message::System(texts) => match system(texts) {
+                said if said.is_empty() => {}
+                said => messages.push(json!({"role": "system", "content": said})),
+            },
+            Message::Assistant(blocks) => messages.extend(assistant(blocks, quirks)),
         }
     }
     let completion = quirks.max_tokens_field == MaxTokensField::MaxCompletionTokens;
@@ -61,23 +70,6 @@ pub(crate) fn body(
         tools: tools.collect(),
         messages,
     })
-}
-
-fn effort(effort: Effort) -> &'static str {
-    match effort {
-        Effort::Low => "low",
-        Effort::Medium => "medium",
-        // the dialect has no step above
-        Effort::High | Effort::Xhigh | Effort::Max => "high",
-    }
-}
-
-fn system(texts: &[String], messages: &mut Vec<Value>) {
-    let said = texts.iter().filter(|text| !text.is_empty());
-    let said = said.map(String::as_str).collect::<Vec<_>>().join("\n\n");
-    if !said.is_empty() {
-        messages.push(json!({"role": "system", "content": said}));
-    }
 }
 
 /// Results first, one `tool` message each: they must follow their calls at once. What a `tool` message
@@ -159,17 +151,11 @@ fn result_text(
                 content,
                 ..
             } => {
-                texts.push(format!("{title} ({source})\n{}", content.join("\n")));
+                texts.push(search_result(source, title, content));
             }
         }
     }
-    let text = texts.join("\n");
-    // The dialect has no mark for failure.
-    match (is_error, text.is_empty()) {
-        (true, true) => "Error".to_owned(),
-        (true, false) => format!("Error: {text}"),
-        (false, _) => text,
-    }
+    outcome(&texts, is_error)
 }
 
 fn image(source: &Source) -> Value {
@@ -194,30 +180,34 @@ fn document(source: &Source, title: Option<&str>, context: Option<&str>) -> Valu
     }
 }
 
-fn text_document(data: &str, title: Option<&str>, context: Option<&str>) -> String {
-    let mut head = String::new();
-    for line in [title, context].into_iter().flatten() {
-        head.push_str(line);
-        head.push('\n');
-    }
-    format!("{head}{data}")
-}
-
-/// Thinking is never sent back in this dialect, and neither are other dialects' own blocks.
-fn assistant(blocks: &[Block]) -> Option<Value> {
+/// Thinking goes back in the fields in which it came, because some providers lose their thread or refuse a
+/// result without it; other dialects' own blocks do not.
+fn assistant(blocks: &[Block], quirks: Quirks) -> Option<Value> {
     let (mut text, mut calls) = (String::new(), Vec::new());
+    let mut thinking = Map::new();
     for block in blocks {
         match block {
             Block::Text { text: more } => text.push_str(more),
             Block::ToolUse { id, name, input } => {
-                // What could not be parsed goes back as the model wrote it.
-                let arguments = input
-                    .as_str()
-                    .map_or_else(|| input.to_string(), str::to_owned);
-                calls.push(json!({"id": id, "type": "function",
-                                  "function": {"name": name, "arguments": arguments}}));
+                let mut call = Map::new();
+                call.insert("id".to_owned(), id.as_str().into());
+                call.insert("type".to_owned(), "function".into());
+                let function = json!({"name": name, "arguments": arguments(input)});
+                call.insert("function".to_owned(), function);
+                calls.push(Value::Object(call));
             }
-            Block::Thinking { .. } | Block::RedactedThinking { .. } | Block::Opaque { .. } => {}
+            Block::Reasoning {
+                dialect: Dialect::OpenAiChat,
+                raw: Value::Object(raw),
+            } if quirks.replay_reasoning => think(&mut thinking, raw),
+            Block::Opaque {
+                dialect: Dialect::OpenAiChat,
+                raw,
+            } => sign(&mut calls, raw),
+            Block::Thinking { .. }
+            | Block::RedactedThinking { .. }
+            | Block::Reasoning { .. }
+            | Block::Opaque { .. } => {}
         }
     }
     if text.is_empty() && calls.is_empty() {
@@ -225,16 +215,38 @@ fn assistant(blocks: &[Block]) -> Option<Value> {
     }
     let mut map = Map::new();
     map.insert("role".to_owned(), "assistant".into());
-    map.insert(
-        "content".to_owned(),
-        if text.is_empty() {
-            Value::Null
-        } else {
-            text.into()
-        },
-    );
+    map.append(&mut thinking);
+    let content = if text.is_empty() {
+        Value::Null
+    } else {
+        text.into()
+    };
+    map.insert("content".to_owned(), content);
     if !calls.is_empty() {
         map.insert("tool_calls".to_owned(), calls.into());
     }
     Some(Value::Object(map))
+}
+
+/// Adds one piece of thinking to what the message carries already.
+fn think(into: &mut Map<String, Value>, raw: &Map<String, Value>) {
+    for (field, more) in raw {
+        match (into.get_mut(field), more) {
+            (Some(Value::String(text)), Value::String(more)) => text.push_str(more),
+            (Some(Value::Array(list)), Value::Array(more)) => list.extend(more.iter().cloned()),
+            _ => {
+                into.insert(field.clone(), more.clone());
+            }
+        }
+    }
+}
+
+/// Gives a call back what its provider had attached to it, e.g. the proof of the thinking behind it.
+fn sign(calls: &mut [Value], raw: &Value) {
+    let call = calls
+        .iter_mut()
+        .rfind(|call| call.get("id") == raw.get("id"));
+    if let (Some(call), Some(extra)) = (call.and_then(Value::as_object_mut), raw.get(EXTRA)) {
+        call.insert(EXTRA.to_owned(), extra.clone());
+    }
 }

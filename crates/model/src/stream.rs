@@ -30,8 +30,8 @@ pub(crate) enum Trouble {
     },
     /// The provider reported an error inside the stream.
     Provider {
-        /// Its `type` or `code`.
-        kind: String,
+        /// Its `code` and its `type`, either of them possibly empty.
+        kinds: [String; 2],
         /// Its words.
         message: String,
     },
@@ -46,6 +46,7 @@ pub(crate) enum Building {
         signature: String,
     },
     Redacted(String),
+    Reasoning(Value),
     Tool {
         id: String,
         name: String,
@@ -76,7 +77,9 @@ impl Blocks {
         }
         match &block {
             Building::Text(_) => sink(Delta::TextStart { index }),
-            Building::Thinking { .. } => sink(Delta::ThinkingStart { index }),
+            Building::Thinking { .. } | Building::Reasoning(_) => {
+                sink(Delta::ThinkingStart { index });
+            }
             Building::Tool { id, name, .. } => {
                 sink(Delta::ToolStart {
                     index,
@@ -119,14 +122,26 @@ impl Blocks {
         }
     }
 
+    /// How many blocks there are.
+    pub(crate) fn len(&self) -> u64 {
+        self.list.len() as u64
+    }
+
     /// Whether any block is a tool call.
     pub(crate) fn has_calls(&self) -> bool {
         self.list.iter().any(|b| matches!(b, Building::Tool { .. }))
     }
 
-    /// The finished blocks. Tool inputs that do not parse are kept as JSON strings: the harness answers
-    /// such a call with an error result, and nothing the model said is lost.
-    pub(crate) fn finish(self, dialect: Dialect) -> Vec<Block> {
+    /// The finished blocks. Tool inputs that do not parse are kept as JSON strings: such a call is answered
+    /// with an error result, and nothing the model said is lost. `cut` says that the output limit was met:
+    /// a last call without arguments had no time for them and does not mean an empty object.
+    pub(crate) fn finish(mut self, dialect: Dialect, cut: bool) -> Vec<Block> {
+        if let (true, Some(Building::Tool { json, initial, .. })) = (cut, self.list.last_mut())
+            && json.trim().is_empty()
+            && initial.as_object().is_none_or(serde_json::Map::is_empty)
+        {
+            *initial = Value::String(std::mem::take(json));
+        }
         self.list
             .into_iter()
             .map(|block| match block {
@@ -136,6 +151,7 @@ impl Blocks {
                     signature: Some(signature).filter(|s| !s.is_empty()),
                 },
                 Building::Redacted(data) => Block::RedactedThinking { data },
+                Building::Reasoning(raw) => Block::Reasoning { dialect, raw },
                 Building::Tool {
                     id,
                     name,
@@ -173,6 +189,16 @@ pub(crate) trait Reader: Send {
     fn usage(&self) -> Usage;
     /// The whole answer; `model` is the id that was asked for. `None` when the end was never seen.
     fn finish(self: Box<Self>, model: &str) -> Option<Reply>;
+}
+
+/// An id for a call whose provider gave none: unique in the transcript because the answer's id is.
+pub(crate) fn made_id(answer: &str, number: u64) -> String {
+    let answer: String = answer
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .take(40)
+        .collect();
+    format!("call_{answer}_{number}")
 }
 
 /// Text of a field, empty when absent or not a string.

@@ -139,6 +139,14 @@ pub enum Block {
         /// The provider's ciphertext.
         data: String,
     },
+    /// Thinking that goes back to the dialect it came in, in that dialect's own shape, and to no other.
+    Reasoning {
+        /// The dialect it came in.
+        dialect: Dialect,
+        /// OpenAI Responses: the item, with its id and what the provider encrypted. OpenAI Chat: the fields
+        /// of the assistant message that carried it.
+        raw: Value,
+    },
     /// A wish to run a tool.
     ToolUse {
         /// The call's id, unique in the reply; made by us when the provider gave none.

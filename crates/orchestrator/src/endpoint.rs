@@ -44,12 +44,7 @@ fn from_vault(inner: &Inner, chosen: LlmVault) -> Result<Endpoint, String> {
     let dialect = match chosen.api {
         Api::Anthropic => Dialect::AnthropicMessages,
         Api::OpenaiChat => Dialect::OpenAiChat,
-        Api::OpenaiResponses => {
-            return Err(format!(
-                "LLM vault {}: `longhand.llm_api` openai_responses is not implemented yet; use openai_chat",
-                chosen.vault
-            ));
-        }
+        Api::OpenaiResponses => Dialect::OpenAiResponses,
     };
     let base_url = BaseUrl::parse(&chosen.base_url).map_err(|problem| {
         format!(

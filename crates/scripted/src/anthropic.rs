@@ -130,6 +130,14 @@ fn stop_details(answer: &Answer) -> Value {
     }
 }
 
+/// What a turn was at when it was paused: a search that the provider itself makes. It must come back as it is.
+fn paused(answer: &Answer) -> Option<Value> {
+    (answer.stop.as_deref() == Some("pause_turn")).then(|| {
+        json!({"type": "server_tool_use", "id": answer.id.replacen("msg", "srvtoolu", 1),
+               "name": "web_search", "input": {"query": "scripted"}})
+    })
+}
+
 /// The answer in one piece.
 pub(crate) fn whole(answer: &Answer, tokens: Tokens) -> Value {
     let mut content = Vec::new();
@@ -141,6 +149,7 @@ pub(crate) fn whole(answer: &Answer, tokens: Tokens) -> Value {
     if !answer.pieces.is_empty() {
         content.push(json!({"type": "text", "text": answer.text()}));
     }
+    content.extend(paused(answer));
     for call in &answer.calls {
         content.push(
             json!({"type": "tool_use", "id": call.id, "name": call.name, "input": call.input}),
@@ -185,12 +194,15 @@ pub(crate) fn frames(answer: &Answer, tokens: Tokens) -> Vec<Frame> {
             true,
         );
     }
+    if let Some(start) = paused(answer) {
+        block(&mut frames, &mut index, &start, Vec::new(), false);
+    }
     for call in &answer.calls {
         let start = json!({"type": "tool_use", "id": call.id, "name": call.name, "input": {}});
         // The real API begins with an empty piece, and sends none but that for an empty input.
         let mut pieces = vec![String::new()];
-        if call.input.as_object().is_some_and(|m| !m.is_empty()) {
-            pieces.extend(split(&call.input.to_string(), 3));
+        if call.arguments() != "{}" {
+            pieces.extend(split(&call.arguments(), 3));
         }
         let deltas = pieces
             .iter()

@@ -223,7 +223,12 @@ fn messages(messages: Option<&Value>, marks: &mut usize) -> Result<(), Refusal> 
             }
         }
     }
-    if before == "assistant" {
+    // A paused turn is sent back to go on; nothing else may end with the model's words.
+    let last = messages
+        .last()
+        .and_then(|m| m.get("content")?.as_array()?.last());
+    let paused = last.is_some_and(|block| kind(block) == "server_tool_use");
+    if before == "assistant" && !paused {
         return Err(invalid(
             "This model does not support assistant message prefill. The conversation must end with a user message.",
         ));
@@ -325,7 +330,7 @@ fn content(block: &Value, at: &str, user: bool) -> Result<(), Refusal> {
                 )))
             }
         }
-        ("tool_use" | "redacted_thinking", false) => Ok(()),
+        ("tool_use" | "redacted_thinking" | "server_tool_use", false) => Ok(()),
         (kind, _) => {
             let role = if user { "user" } else { "assistant" };
             Err(invalid(format!(
@@ -337,7 +342,10 @@ fn content(block: &Value, at: &str, user: bool) -> Result<(), Refusal> {
 
 fn text(block: &Value, at: &str) -> Result<(), Refusal> {
     match block.get("text").and_then(Value::as_str) {
-        Some(text) if !text.is_empty() => Ok(()),
+        Some(text) if !text.trim().is_empty() => Ok(()),
+        Some(text) if !text.is_empty() => Err(invalid(format!(
+            "{at}: text content blocks must contain non-whitespace text"
+        ))),
         Some(_) => Err(invalid(format!(
             "{at}: text content blocks must be non-empty"
         ))),

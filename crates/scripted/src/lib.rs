@@ -12,6 +12,7 @@
 //! | `{"text": t}` | text; with `"chunks": n`, `"delay_ms": d` between them, `"thinking": t` before |
 //! | `{"tool": name, "input": {…}}` | one call; with `"text"`, `"thinking"` before |
 //! | `{"tools": [{"name", "input"}, …]}` | parallel calls |
+//! | any call with `"arguments": "text"` | its arguments to the letter, JSON or not |
 //! | `{"echo_results": true}` | text that quotes the tool results of the last user message |
 //! | `{"stop": "max_tokens" \| "refusal" \| …}` | that stop reason, with `"text"` |
 //! | `{"error": 429, "retry_after": s}` | an HTTP error in the dialect's envelope |
@@ -26,7 +27,7 @@
 //! | `{"window": n}` | no answer: every request of more than n tokens is refused as `too_long` |
 //! | any with `"on": "summary"` or `"on": "judge"` | answers requests of that kind, see below |
 //!
-//! The six failing steps (`error` to `hang`) put no assistant message into the transcript, so they are
+//! The six failing steps (`error` to `hang`) and `"stop": "pause_turn"` put no assistant message into the transcript, so they are
 //! counted here: each happens once, `"times": n` times, or for ever with `"times": 0`, and then the script
 //! goes on. The count is kept for the dialect, the key and the user's and model's words up to the script:
 //! two sessions that say the very same share it, so give each its own words.
@@ -50,6 +51,8 @@ mod limits;
 mod main_args;
 mod openai_chat;
 mod openai_chat_check;
+mod openai_responses;
+mod openai_responses_check;
 mod prefix;
 mod pump;
 mod script;

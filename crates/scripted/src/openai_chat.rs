@@ -63,7 +63,7 @@ pub(crate) fn turns(body: &Value) -> Vec<Turn> {
                 ..Turn::default()
             });
         }
-        let texts = texts(message);
+        let texts = texts(message.get("content"));
         if let Some(turn) = turns.last_mut() {
             let list = if role(message) == "tool" {
                 &mut turn.results
@@ -76,8 +76,9 @@ pub(crate) fn turns(body: &Value) -> Vec<Turn> {
     turns
 }
 
-fn texts(message: &Value) -> Vec<String> {
-    match message.get("content") {
+/// The texts of a content, however it is written.
+pub(crate) fn texts(content: Option<&Value>) -> Vec<String> {
+    match content {
         Some(Value::String(text)) => vec![text.clone()],
         Some(Value::Array(parts)) => parts
             .iter()
@@ -119,7 +120,8 @@ fn finish(answer: &Answer) -> &str {
     }
 }
 
-fn call_id(id: &str) -> String {
+/// The id of a call as this family spells it.
+pub(crate) fn call_id(id: &str) -> String {
     id.replacen("toolu_01", "call_", 1)
 }
 
@@ -130,7 +132,7 @@ pub(crate) fn whole(answer: &Answer, tokens: Tokens) -> Value {
         .iter()
         .map(|c| {
             json!({"id": call_id(&c.id), "type": "function",
-                   "function": {"name": c.name, "arguments": c.input.to_string()}})
+                   "function": {"name": c.name, "arguments": c.arguments()}})
         })
         .collect();
     let text = if answer.pieces.is_empty() {
@@ -181,7 +183,7 @@ pub(crate) fn frames(answer: &Answer, tokens: Tokens, with_usage: bool) -> Vec<F
             &json!({"tool_calls": [{"index": number, "id": call_id(&call.id), "type": "function",
             "function": {"name": call.name, "arguments": ""}}]}),
         ));
-        for piece in split(&call.input.to_string(), 3) {
+        for piece in split(&call.arguments(), 3) {
             frames.push(add(
                 &json!({"tool_calls": [{"index": number, "function": {"arguments": piece}}]}),
             ));

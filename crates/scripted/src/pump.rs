@@ -21,6 +21,15 @@ pub(crate) struct PlacedCall {
     pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) input: Value,
+    /// What stands in place of the input, to the letter.
+    pub(crate) raw: Option<String>,
+}
+
+impl PlacedCall {
+    /// The arguments as the model writes them.
+    pub(crate) fn arguments(&self) -> String {
+        self.raw.clone().unwrap_or_else(|| self.input.to_string())
+    }
 }
 
 /// What the model says, in no dialect.
@@ -51,6 +60,7 @@ impl Answer {
                 id: format!("toolu_01{hash:016x}{number:02}"),
                 name: call.name,
                 input: Value::Object(call.input),
+                raw: call.arguments,
             });
         let calls: Vec<PlacedCall> = calls.collect();
         if text.is_empty() && calls.is_empty() && step.stop.is_none() {
@@ -75,7 +85,7 @@ impl Answer {
         let inputs: usize = self
             .calls
             .iter()
-            .map(|c| c.name.len() + c.input.to_string().len())
+            .map(|c| c.name.len() + c.arguments().len())
             .sum();
         let thinking = self.thinking.as_ref().map_or(0, String::len);
         crate::prefix::tokens_of(self.text().len() + inputs + thinking).max(1)

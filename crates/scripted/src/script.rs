@@ -21,6 +21,8 @@ pub(crate) struct Call {
     pub(crate) name: String,
     #[serde(default)]
     pub(crate) input: Map<String, Value>,
+    #[serde(default)]
+    pub(crate) arguments: Option<String>,
 }
 
 /// What a request is for, when it is not one for the next word of the conversation.
@@ -43,6 +45,7 @@ pub(crate) struct Step {
     pub(crate) delay_ms: Option<u64>,
     pub(crate) tool: Option<String>,
     pub(crate) input: Map<String, Value>,
+    pub(crate) arguments: Option<String>,
     pub(crate) tools: Vec<Call>,
     pub(crate) echo_results: bool,
     pub(crate) stop: Option<String>,
@@ -61,7 +64,8 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    /// Whether it leaves no assistant message behind.
+    /// Whether it leaves no assistant message of its own behind: what a paused answer says becomes part of
+    /// the one that follows it.
     pub(crate) fn fails(&self) -> bool {
         self.error.is_some()
             || self.error_event.is_some()
@@ -69,6 +73,7 @@ impl Step {
             || self.garbage
             || self.hang
             || self.too_long
+            || self.stop.as_deref() == Some("pause_turn")
     }
 
     /// Whether it answers no word of the conversation.
@@ -90,6 +95,7 @@ impl Step {
         let one = self.tool.iter().map(|name| Call {
             name: name.clone(),
             input: self.input.clone(),
+            arguments: self.arguments.clone(),
         });
         one.chain(self.tools.iter().cloned()).collect()
     }
@@ -134,7 +140,14 @@ pub(crate) fn find(turns: &[Turn]) -> Result<Option<Script>, String> {
             }
             None => return Err("nothing follows SCRIPT:".to_owned()),
         };
-        let answered = turns
+        // Words of the model at the very end are a paused answer, which goes on.
+        let closed = turns.split_last().map_or(
+            turns,
+            |(last, before)| {
+                if last.assistant { before } else { turns }
+            },
+        );
+        let answered = closed
             .iter()
             .skip(given_at + 1)
             .filter(|t| t.assistant)

@@ -21,6 +21,7 @@ use crate::pump::{self, Answer, Frame};
 use crate::script::{Step, Turn, results};
 use crate::state::{Planned, Recorded, State};
 use crate::{anthropic, anthropic_check, openai_chat, openai_chat_check};
+use crate::{openai_responses, openai_responses_check};
 
 /// Longest wait for connections to end at shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -94,7 +95,7 @@ impl Running {
         self.addr
     }
 
-    /// The base URL for Anthropic clients; OpenAI ones append `/v1`. An unspecified address is named by
+    /// The base URL for Anthropic clients; OpenAI ones (both) append `/v1`. An unspecified address is named by
     /// its loopback.
     #[must_use]
     pub fn base_url(&self) -> String {
@@ -143,6 +144,8 @@ fn router(state: Arc<State>) -> Router {
         .route("/v1/messages", post(messages))
         .route("/chat/completions", post(chat))
         .route("/v1/chat/completions", post(chat))
+        .route("/responses", post(responses))
+        .route("/v1/responses", post(responses))
         .route("/_scripted/requests", get(requests))
         .route("/_scripted/stats", get(stats))
         .route("/_scripted/release/{name}", post(release))
@@ -155,6 +158,7 @@ fn router(state: Arc<State>) -> Router {
 enum Dialect {
     Anthropic,
     Chat,
+    Responses,
 }
 
 async fn messages(
@@ -175,6 +179,16 @@ async fn chat(
 ) -> Response {
     let index = state.record(peer, "/chat/completions", &headers, &body);
     exchange(&state, Dialect::Chat, index, &headers, &body).await
+}
+
+async fn responses(
+    Shared(state): Shared<Arc<State>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let index = state.record(peer, "/responses", &headers, &body);
+    exchange(&state, Dialect::Responses, index, &headers, &body).await
 }
 
 async fn requests(Shared(state): Shared<Arc<State>>) -> Response {
@@ -211,7 +225,9 @@ async fn exchange(
 fn refused(dialect: Dialect, refusal: &Refusal) -> Response {
     let envelope = match dialect {
         Dialect::Anthropic => anthropic::error(refusal.kind, &refusal.message),
-        Dialect::Chat => openai_chat::error(refusal.status, Some(refusal.kind), &refusal.message),
+        Dialect::Chat | Dialect::Responses => {
+            openai_chat::error(refusal.status, Some(refusal.kind), &refusal.message)
+        }
     };
     pump::json(refusal.status, None, &envelope)
 }
@@ -233,7 +249,7 @@ fn admit(
 ) -> Result<Admitted, Refusal> {
     let key = match dialect {
         Dialect::Anthropic => anthropic_check::headers(headers)?,
-        Dialect::Chat => openai_chat_check::headers(headers)?,
+        Dialect::Chat | Dialect::Responses => openai_chat_check::headers(headers)?,
     };
     let body: Value = serde_json::from_slice(bytes)
         .map_err(|e| invalid(format!("the body is not valid JSON: {e}")))?;
@@ -249,6 +265,13 @@ fn admit(
             (
                 openai_chat::turns(&body),
                 openai_chat::prompt(bytes, &body)?,
+            )
+        }
+        Dialect::Responses => {
+            openai_responses_check::body(&body)?;
+            (
+                openai_responses::turns(&body),
+                openai_responses::prompt(bytes, &body)?,
             )
         }
     };
@@ -321,9 +344,16 @@ async fn answer(state: &Arc<State>, dialect: Dialect, index: u64, admitted: Admi
     match (dialect, streamed) {
         (Dialect::Anthropic, false) => pump::json(200, None, &anthropic::whole(&answer, tokens)),
         (Dialect::Chat, false) => pump::json(200, None, &openai_chat::whole(&answer, tokens)),
+        (Dialect::Responses, false) => {
+            let encrypt = openai_responses_check::wants_encrypted(&body);
+            pump::json(
+                200,
+                None,
+                &openai_responses::whole(&answer, tokens, encrypt),
+            )
+        }
         (dialect, true) => {
-            let usage = body.pointer("/stream_options/include_usage") == Some(&true.into());
-            let frames = stream_frames(dialect, &step, &answer, tokens, usage);
+            let frames = stream_frames(dialect, &step, &answer, tokens, &body);
             pump::stream(state, &step, frames)
         }
     }
@@ -333,7 +363,7 @@ fn failed(dialect: Dialect, status: u16, retry_after: Option<u64>) -> Response {
     let words = format!("The script answers {status}.");
     let envelope = match dialect {
         Dialect::Anthropic => anthropic::error(anthropic::error_kind(status), &words),
-        Dialect::Chat => openai_chat::error(status, None, &words),
+        Dialect::Chat | Dialect::Responses => openai_chat::error(status, None, &words),
     };
     pump::json(status, retry_after, &envelope)
 }
@@ -345,6 +375,11 @@ fn too_long(dialect: Dialect) -> Response {
         Dialect::Chat => {
             openai_chat::error(400, Some("context_length_exceeded"), openai_chat::TOO_LONG)
         }
+        Dialect::Responses => openai_chat::error(
+            400,
+            Some("context_length_exceeded"),
+            openai_responses::TOO_LONG,
+        ),
     };
     pump::json(400, None, &envelope)
 }
@@ -354,12 +389,16 @@ fn stream_frames(
     step: &Step,
     answer: &Answer,
     tokens: crate::prefix::Tokens,
-    usage: bool,
+    body: &Value,
 ) -> Vec<Frame> {
+    let usage = body.pointer("/stream_options/include_usage") == Some(&true.into());
+    let encrypt = openai_responses_check::wants_encrypted(body);
     match (dialect, &step.error_event) {
         (Dialect::Anthropic, None) => anthropic::frames(answer, tokens),
         (Dialect::Anthropic, Some(kind)) => anthropic::failing(answer, tokens, kind),
         (Dialect::Chat, None) => openai_chat::frames(answer, tokens, usage),
         (Dialect::Chat, Some(kind)) => openai_chat::failing(answer, kind),
+        (Dialect::Responses, None) => openai_responses::frames(answer, tokens, encrypt),
+        (Dialect::Responses, Some(kind)) => openai_responses::failing(answer, kind),
     }
 }

@@ -191,10 +191,18 @@ pub struct ProposedCall {
     pub id: EventId,
     /// The tool's name as the model wrote it.
     pub name: String,
-    /// Its input, as the model wrote it.
+    /// Its input, as the model wrote it: JSON, and whatever else it wrote as a JSON string.
     pub input: Box<RawValue>,
     /// What the judge said of it, if its policy is `auto` and there was a judge to ask.
     pub judgement: Option<Judgement>,
+}
+
+impl ProposedCall {
+    /// Whether the input is an object. A call whose input is none runs nowhere: nobody knows what it means.
+    #[must_use]
+    pub fn is_well_formed(&self) -> bool {
+        self.input.get().trim_start().starts_with('{')
+    }
 }
 
 /// What may help after a failed model request.

@@ -15,6 +15,9 @@ use crate::policy::{Verdict, permission};
 use crate::state::{Call, CallKind, Effort, Phase, Stage, Used};
 use crate::turn;
 
+/// What the model is told of a call whose arguments are no JSON object.
+const NO_OBJECT: &str = "The call was not run: its arguments are not a JSON object. Call the tool again with one complete JSON object as arguments.";
+
 const ROUNDS_SPENT: &str = "The call was not run: this turn reached its limit of tool rounds.";
 
 pub(crate) fn report(
@@ -167,6 +170,11 @@ fn place_calls(s: &mut Scribe, proposed: Vec<ProposedCall>) -> (Vec<Call>, Vec<(
     let mut calls = Vec::with_capacity(proposed.len());
     let mut refused = Vec::new();
     for call in proposed {
+        if !call.is_well_formed() {
+            refused.push((call.id, NO_OBJECT.to_owned()));
+            calls.push(place_malformed(s, call));
+            continue;
+        }
         let ProposedCall {
             id,
             name,
@@ -226,6 +234,31 @@ fn place_calls(s: &mut Scribe, proposed: Vec<ProposedCall>) -> (Vec<Call>, Vec<(
         });
     }
     (calls, refused)
+}
+
+/// Writes a call whose input is no object as one that was not permitted, so that no client takes it for a
+/// call that it should answer. The event shows what the model wrote: the contract wants an object around it.
+fn place_malformed(s: &mut Scribe, call: ProposedCall) -> Call {
+    let ProposedCall {
+        id, name, input, ..
+    } = call;
+    let shown = format!("{{\"invalid_json\":{}}}", input.get());
+    let input = RawValue::from_string(shown).unwrap_or(input);
+    let body = Body::AgentToolUse {
+        name: name.clone(),
+        input,
+        evaluated_permission: Permission::Deny,
+        evaluation: None,
+        session_thread_id: None,
+    };
+    let seq = s.place(id, body);
+    Call {
+        id,
+        seq,
+        name,
+        kind: CallKind::Sandbox,
+        stage: Stage::Done,
+    }
 }
 
 fn compacted(

@@ -40,9 +40,6 @@ fn built(chosen: &LlmVault) -> Result<(), ApiError> {
     match (chosen.harness, chosen.api) {
         (Harness::Claude, _) => unbuilt("longhand.harness", "the harness `claude`"),
         (Harness::Codex, _) => unbuilt("longhand.harness", "the harness `codex`"),
-        (Harness::Native, Api::OpenaiResponses) => {
-            unbuilt("longhand.llm_api", "the dialect `openai_responses`")
-        }
-        (Harness::Native, Api::Anthropic | Api::OpenaiChat) => Ok(()),
+        (Harness::Native, Api::Anthropic | Api::OpenaiResponses | Api::OpenaiChat) => Ok(()),
     }
 }

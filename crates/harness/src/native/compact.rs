@@ -152,6 +152,7 @@ fn parts(message: &Message) -> Vec<Part> {
                         let _ = write!(text, "\n(calls {name} with {input})");
                     }
                     Block::Thinking { .. }
+                    | Block::Reasoning { .. }
                     | Block::RedactedThinking { .. }
                     | Block::Opaque { .. } => {}
                 }

@@ -10,9 +10,8 @@ use crate::causes::chain;
 use crate::plane::{Plane, PlaneError};
 
 /// What was in flight ended because we ended it: for an interrupt that is a fact, for a shutdown nothing.
-pub(crate) fn gave_up(plane: &dyn Plane, failure: &Failure) -> Result<Fact, PlaneError> {
+pub(crate) fn gave_up(plane: &dyn Plane, bill: &Bill) -> Result<Fact, PlaneError> {
     if plane.interrupted() {
-        let bill = Bill::of(plane, &failure.partial_usage);
         Ok(Fact::Interrupted { used: bill.used() })
     } else {
         Err(PlaneError::Stopping)

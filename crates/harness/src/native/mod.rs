@@ -25,7 +25,7 @@ use crate::bill::Bill;
 use crate::brief::Brief;
 use crate::causes::chain;
 use crate::judge;
-use crate::limits::{BYTES_PER_TOKEN, CROWDED_FIFTHS, SUMMARY_TOKENS, SUMMARY_TRIES};
+use crate::limits::{BYTES_PER_TOKEN, CROWDED_FIFTHS, PAUSES, SUMMARY_TOKENS, SUMMARY_TRIES};
 use crate::native::conversation::{Conversation, Wanted};
 use crate::native::failed::{failed, gave_up};
 use crate::native::reply::Previewer;
@@ -76,25 +76,19 @@ impl Native {
         plane: &dyn Plane,
         conversation: &Conversation,
     ) -> Result<Fact, PlaneError> {
-        let request = request(plane.brief(), conversation.messages());
         let cancel = plane.cancelled();
         let mut previewer = Previewer::new(plane);
-        let mut sink = |delta| previewer.see(delta);
+        let mut bill = Bill::default();
         let began = Instant::now();
         let outcome = self
-            .client
-            .stream(plane.endpoint(), &request, &cancel, &mut sink)
+            .reply(plane, conversation, &mut previewer, &mut bill)
             .await;
         plane.spent(Spent::Model, began.elapsed());
         let reply = match outcome {
             Ok(reply) => reply,
-            Err(failure) if cancel.is_cancelled() => return gave_up(plane, &failure),
-            Err(failure) => {
-                let bill = Bill::of(plane, &failure.partial_usage);
-                return Ok(failed(&failure, &bill));
-            }
+            Err(_) if cancel.is_cancelled() => return gave_up(plane, &bill),
+            Err(failure) => return Ok(failed(&failure, &bill)),
         };
-        let mut bill = Bill::of(plane, &reply.usage);
         let crowded = is_crowded(plane.brief(), &reply) && !conversation.is_condensed();
         let mut said = previewer.finish(reply, plane.endpoint().dialect)?;
         judge::judge(
@@ -111,6 +105,45 @@ impl Native {
             return Err(PlaneError::Stopping);
         }
         Ok(said.fact(&bill, crowded))
+    }
+
+    /// One reply, whole: an answer that the provider paused is sent back until it is finished, and what came
+    /// before the pause stands before what comes after it. Its usage is that of the last request, which is
+    /// what the window holds; the bill is of all.
+    async fn reply(
+        &self,
+        plane: &dyn Plane,
+        conversation: &Conversation,
+        previewer: &mut Previewer<'_>,
+        bill: &mut Bill,
+    ) -> Result<Reply, Failure> {
+        let cancel = plane.cancelled();
+        let mut request = request(plane.brief(), conversation.messages());
+        let asked = request.messages.len();
+        let mut said: Vec<Said> = Vec::new();
+        let mut pauses = 0;
+        loop {
+            let mut sink = |delta| previewer.see(delta);
+            let outcome = self
+                .client
+                .stream(plane.endpoint(), &request, &cancel, &mut sink)
+                .await;
+            let usage = match &outcome {
+                Ok(reply) => &reply.usage,
+                Err(failure) => &failure.partial_usage,
+            };
+            bill.add(plane, usage);
+            let mut reply = outcome?;
+            said.append(&mut reply.blocks);
+            if reply.stop != Stop::Pause || pauses == PAUSES || said.is_empty() {
+                reply.blocks = said;
+                return Ok(reply);
+            }
+            pauses += 1;
+            previewer.resume(said.len());
+            request.messages.truncate(asked);
+            request.messages.push(Message::Assistant(said.clone()));
+        }
     }
 
     /// Asks for a summary of the conversation: of it as it stands, whose prefix is cached, and if that no

@@ -5,7 +5,6 @@ use contract::event::RefusalDetails;
 use contract::ids::EventId;
 use model::{Block, Delta, Dialect, Reply, Stop};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 use session::input::ReplyEnd;
 use session::{Fact, ProposedCall};
@@ -26,8 +25,12 @@ pub(crate) struct ReplyRecord {
 pub(crate) struct Previewer<'a> {
     plane: &'a dyn Plane,
     message: Option<EventId>,
-    /// Reply block index → index among the texts of the message.
+    /// Block → index among the texts of the message.
     texts: Vec<usize>,
+    /// White space that a block began with: it becomes a text only if words follow.
+    held: Option<(usize, String)>,
+    /// Blocks of the parts of this reply that came before a pause.
+    before: usize,
     thinking: Vec<EventId>,
 }
 
@@ -37,37 +40,52 @@ impl<'a> Previewer<'a> {
             plane,
             message: None,
             texts: Vec::new(),
+            held: None,
+            before: 0,
             thinking: Vec::new(),
         }
     }
 
+    /// The reply goes on in another answer, behind `blocks` blocks.
+    pub(crate) fn resume(&mut self, blocks: usize) {
+        self.before = blocks;
+        self.held = None;
+    }
+
     pub(crate) fn see(&mut self, delta: Delta) {
         match delta {
-            Delta::Text { index, text } => {
-                let id = self.message();
-                let place = self.texts.iter().position(|block| *block == index);
-                let place = place.unwrap_or_else(|| {
-                    self.texts.push(index);
-                    self.texts.len() - 1
-                });
-                self.plane.preview(Preview::Text {
-                    id,
-                    index: place,
-                    text,
-                });
-            }
+            Delta::Text { index, text } => self.text(self.before + index, text),
             Delta::ThinkingStart { .. } => {
                 let id = self.plane.mint();
                 self.thinking.push(id);
                 self.plane.preview(Preview::Thinking { id });
             }
-            // A message begins with its first character: an empty block makes no message.
+            // A message begins with its first word: an empty block makes no message.
             Delta::MessageStart
             | Delta::TextStart { .. }
             | Delta::Thinking { .. }
             | Delta::ToolStart { .. }
             | Delta::BlockEnd { .. } => {}
         }
+    }
+
+    fn text(&mut self, block: usize, piece: String) {
+        let place = self.texts.iter().position(|known| *known == block);
+        let (index, text) = match place {
+            Some(index) => (index, piece),
+            None => {
+                let held = self.held.take().filter(|(held, _)| *held == block);
+                let text = held.map_or_else(String::new, |(_, text)| text) + &piece;
+                if text.trim().is_empty() {
+                    self.held = Some((block, text));
+                    return;
+                }
+                self.texts.push(block);
+                (self.texts.len() - 1, text)
+            }
+        };
+        let id = self.message();
+        self.plane.preview(Preview::Text { id, index, text });
     }
 
     fn message(&mut self) -> EventId {
@@ -92,14 +110,16 @@ impl<'a> Previewer<'a> {
         let mut thoughts = 0;
         for block in &reply.blocks {
             match block {
-                Block::Text { text } if !text.is_empty() => texts.push(text.clone()),
-                Block::Thinking { .. } | Block::RedactedThinking { .. } => thoughts += 1,
+                Block::Text { text } if !text.trim().is_empty() => texts.push(text.clone()),
+                Block::Thinking { .. }
+                | Block::RedactedThinking { .. }
+                | Block::Reasoning { .. } => thoughts += 1,
                 Block::ToolUse { name, input, .. } => {
                     let id = self.plane.mint();
                     calls.push(ProposedCall {
                         id,
                         name: name.clone(),
-                        input: shown(input)?,
+                        input: to_raw_value(input).map_err(|e| PlaneError::Bug(e.to_string()))?,
                         judgement: None,
                     });
                 }
@@ -151,13 +171,6 @@ impl Said {
             crowded,
         }
     }
-}
-
-/// A call's input as the event shows it: the contract promises an object.
-fn shown(input: &Value) -> Result<Box<RawValue>, PlaneError> {
-    let empty = Value::Object(serde_json::Map::new());
-    let input = if input.is_object() { input } else { &empty };
-    to_raw_value(input).map_err(|e| PlaneError::Bug(e.to_string()))
 }
 
 fn end(stop: Stop) -> ReplyEnd {

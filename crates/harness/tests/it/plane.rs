@@ -99,6 +99,13 @@ impl MemoryPlane {
         (plane, claimed.step)
     }
 
+    /// The same session behind another dialect of the server at `base_url`.
+    pub fn speaking(mut self, dialect: Dialect, base_url: &str) -> Self {
+        self.endpoint = endpoint(base_url);
+        self.endpoint.dialect = dialect;
+        self
+    }
+
     pub fn kinds(&self) -> Vec<&'static str> {
         self.inner.lock().unwrap().kinds.clone()
     }

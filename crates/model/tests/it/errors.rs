@@ -11,12 +11,16 @@ use crate::fixture::{
 };
 use crate::raw::Raw;
 
-const BOTH: [Dialect; 2] = [Dialect::AnthropicMessages, Dialect::OpenAiChat];
+const ALL: [Dialect; 3] = Dialect::ALL;
 
 #[tokio::test]
 async fn a_refused_key_is_named_by_header_and_source_and_never_shown() {
     let server = scripted().await;
-    for (dialect, header) in [(BOTH[0], "`x-api-key`"), (BOTH[1], "`authorization`")] {
+    for (dialect, header) in [
+        (ALL[0], "`x-api-key`"),
+        (ALL[1], "`authorization`"),
+        (ALL[2], "`authorization`"),
+    ] {
         let mut ep = endpoint(dialect, &server.base_url());
         ep.key = Secret::new("bad-key-4711".to_owned());
         let failure = ask(&ep, &request(vec![text("hi")])).await.unwrap_err();
@@ -41,7 +45,7 @@ async fn a_refused_key_is_named_by_header_and_source_and_never_shown() {
 #[tokio::test]
 async fn statuses_become_classes() {
     let server = scripted().await;
-    for dialect in BOTH {
+    for dialect in ALL {
         let ep = endpoint(dialect, &server.base_url());
         for (status, class) in [
             (400, Class::Fatal),
@@ -121,7 +125,7 @@ async fn an_error_inside_the_stream_is_classed_and_keeps_the_usage() {
 #[tokio::test]
 async fn cut_and_garbage_are_told_apart() {
     let server = scripted().await;
-    for dialect in BOTH {
+    for dialect in ALL {
         let ep = endpoint(dialect, &server.base_url());
         let cut = json!([{"cut": true, "text": "half of this", "chunks": 6}]);
         let failure = ask(&ep, &request(vec![script(cut)])).await.unwrap_err();
@@ -145,22 +149,16 @@ async fn cut_and_garbage_are_told_apart() {
 async fn a_page_instead_of_a_stream_is_garbage_and_a_redirect_is_not_followed() {
     let page = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 5\r\n\r\nhello";
     let server = Raw::start(page.to_owned(), false).await;
-    let failure = ask(
-        &endpoint(BOTH[0], &server.url()),
-        &request(vec![text("hi")]),
-    )
-    .await
-    .unwrap_err();
+    let failure = ask(&endpoint(ALL[0], &server.url()), &request(vec![text("hi")]))
+        .await
+        .unwrap_err();
     assert!(failure.to_string().contains("text/html"), "{failure}");
     let elsewhere =
         "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n";
     let server = Raw::start(elsewhere.to_owned(), false).await;
-    let failure = ask(
-        &endpoint(BOTH[0], &server.url()),
-        &request(vec![text("hi")]),
-    )
-    .await
-    .unwrap_err();
+    let failure = ask(&endpoint(ALL[0], &server.url()), &request(vec![text("hi")]))
+        .await
+        .unwrap_err();
     assert!(
         matches!(failure.error, Error::Redirect { status: 302, .. }),
         "{failure:?}"
@@ -175,12 +173,9 @@ async fn long_words_of_a_provider_are_cut_and_cleaned() {
         body.len()
     );
     let server = Raw::start(head + &body, false).await;
-    let failure = ask(
-        &endpoint(BOTH[0], &server.url()),
-        &request(vec![text("hi")]),
-    )
-    .await
-    .unwrap_err();
+    let failure = ask(&endpoint(ALL[0], &server.url()), &request(vec![text("hi")]))
+        .await
+        .unwrap_err();
     let Error::BadRequest { message, .. } = &failure.error else {
         panic!("{failure:?}")
     };
@@ -198,7 +193,7 @@ async fn nobody_there_says_where_and_why() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap()
     };
-    let ep = endpoint(BOTH[0], &format!("http://{gone}"));
+    let ep = endpoint(ALL[0], &format!("http://{gone}"));
     let failure = ask(&ep, &request(vec![text("hi")])).await.unwrap_err();
     assert!(
         matches!(failure.error, Error::Connect { .. }),
@@ -209,7 +204,7 @@ async fn nobody_there_says_where_and_why() {
         "{failure}"
     );
     assert_eq!(failure.error.class(), Class::Retry);
-    let ep = endpoint(BOTH[0], "http://no-such-host.invalid");
+    let ep = endpoint(ALL[0], "http://no-such-host.invalid");
     let failure = ask(&ep, &request(vec![text("hi")])).await.unwrap_err();
     assert!(
         failure
@@ -222,7 +217,7 @@ async fn nobody_there_says_where_and_why() {
 #[tokio::test]
 async fn each_silence_has_its_limit() {
     let server = scripted().await;
-    let ep = endpoint(BOTH[0], &server.base_url());
+    let ep = endpoint(ALL[0], &server.base_url());
     let short = Duration::from_millis(80);
     let phase = |outcome: Result<model::Reply, model::Failure>| match outcome.unwrap_err().error {
         Error::Timeout { phase, limit, .. } => (phase, limit),
@@ -252,7 +247,7 @@ async fn each_silence_has_its_limit() {
 #[tokio::test]
 async fn cancel_closes_the_connection_and_keeps_the_usage() {
     let server = scripted().await;
-    let ep = endpoint(BOTH[0], &server.base_url());
+    let ep = endpoint(ALL[0], &server.base_url());
     let asked = request(vec![script(
         json!([{"text": "a b", "chunks": 2, "wait_mid": "gate"}]),
     )]);
@@ -287,7 +282,7 @@ async fn a_tenants_endpoint_is_dialled_only_where_the_operator_allows() {
         "http://[::ffff:127.0.0.1]:1".to_owned(),
         "http://0x7f.1:1".to_owned(),
     ] {
-        let mut ep = endpoint(BOTH[0], &base);
+        let mut ep = endpoint(ALL[0], &base);
         ep.origin = Origin::Tenant;
         let failure = ask(&ep, &request(vec![text("hi")])).await.unwrap_err();
         assert!(
@@ -301,7 +296,7 @@ async fn a_tenants_endpoint_is_dialled_only_where_the_operator_allows() {
         );
     }
     assert!(server.requests().is_empty());
-    let mut ep = endpoint(BOTH[0], &server.base_url());
+    let mut ep = endpoint(ALL[0], &server.base_url());
     ep.origin = Origin::Tenant;
     let lifted = client_with(|c| c.policy.allow_private.push("127.0.0.0/8".parse().unwrap()));
     ask_with(&lifted, &ep, &request(vec![text("hi")]))
@@ -319,7 +314,7 @@ async fn settings_that_cannot_be_sent_are_named() {
         ("bad name", "v"),
         ("x-ok", "line\nbreak"),
     ] {
-        let mut ep = endpoint(BOTH[0], &server.base_url());
+        let mut ep = endpoint(ALL[0], &server.base_url());
         ep.headers.push((name.to_owned(), value.to_owned()));
         let failure = ask(&ep, &request(vec![text("hi")])).await.unwrap_err();
         assert!(
@@ -331,7 +326,7 @@ async fn settings_that_cannot_be_sent_are_named() {
             "{failure}"
         );
     }
-    let failure = ask(&endpoint(BOTH[0], &server.base_url()), &request(Vec::new()))
+    let failure = ask(&endpoint(ALL[0], &server.base_url()), &request(Vec::new()))
         .await
         .unwrap_err();
     assert!(
@@ -360,7 +355,7 @@ fn base_urls_are_judged() {
 #[tokio::test]
 async fn a_cancelled_request_is_never_sent() {
     let server = scripted().await;
-    let ep = endpoint(BOTH[0], &server.base_url());
+    let ep = endpoint(ALL[0], &server.base_url());
     let cancel = CancellationToken::new();
     cancel.cancel();
     let outcome = client()
@@ -378,7 +373,7 @@ async fn what_looks_like_a_secret_header_is_scrubbed_and_ordinary_words_are_not(
         body.len()
     );
     let server = Raw::start(head + body, false).await;
-    let mut ep = endpoint(BOTH[0], &server.url());
+    let mut ep = endpoint(ALL[0], &server.url());
     ep.headers = vec![
         ("x-team".to_owned(), "blue".to_owned()),
         ("x-gateway".to_owned(), "Token tok-123456789".to_owned()),
@@ -393,7 +388,7 @@ async fn what_looks_like_a_secret_header_is_scrubbed_and_ordinary_words_are_not(
 #[tokio::test]
 async fn a_request_that_does_not_fit_is_told_from_a_bad_one() {
     let server = scripted().await;
-    for dialect in BOTH {
+    for dialect in ALL {
         let ep = endpoint(dialect, &server.base_url());
         let asked = request(vec![script(json!([{"too_long": true}]))]);
         let failure = ask(&ep, &asked).await.unwrap_err();

@@ -7,9 +7,12 @@ mod anthropic;
 mod catalog;
 mod errors;
 mod fixture;
+mod gateways;
+mod odd;
 mod openai;
 mod prefix;
 mod raw;
+mod responses;
 mod system;
 
 #[test]

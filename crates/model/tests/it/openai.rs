@@ -20,10 +20,7 @@ async fn a_turn_with_parallel_calls_works_to_its_end() {
     assert!(matches!(
         reply.blocks.as_slice(),
         [
-            Block::Thinking {
-                signature: None,
-                ..
-            },
+            Block::Reasoning { .. },
             Block::Text { .. },
             Block::ToolUse { .. },
             Block::ToolUse { .. }

@@ -6,11 +6,14 @@ use serde_json::{Value, json};
 use crate::fixture::{ask_with, client, endpoint, request, results, script, scripted, text, tool};
 
 /// Fifty turns with a tool call each; `disturb` may change the transcript between requests.
-async fn session(dialect: Dialect, disturb: impl Fn(usize, &mut Vec<Message>)) -> scripted::Stats {
+async fn session(
+    dialect: Dialect,
+    disturb: impl Fn(usize, &mut Vec<Message>),
+) -> (scripted::Stats, Value) {
     let server = scripted().await;
     let base = match dialect {
         Dialect::AnthropicMessages => server.base_url(),
-        Dialect::OpenAiChat => format!("{}/v1", server.base_url()),
+        Dialect::OpenAiChat | Dialect::OpenAiResponses => format!("{}/v1", server.base_url()),
     };
     let ep = endpoint(dialect, &base);
     let mut client: Client = client();
@@ -23,6 +26,10 @@ async fn session(dialect: Dialect, disturb: impl Fn(usize, &mut Vec<Message>)) -
         ])));
         loop {
             let mut asked = request(messages.clone());
+            if dialect == Dialect::OpenAiResponses {
+                // One that thinks: its thinking goes back encrypted.
+                asked.model = "gpt-5".to_owned();
+            }
             asked.system = "You are a careful engineer. ".repeat(40);
             if turn % 2 == 1 {
                 asked.tools.reverse();
@@ -49,13 +56,21 @@ async fn session(dialect: Dialect, disturb: impl Fn(usize, &mut Vec<Message>)) -
         }
         disturb(turn, &mut messages);
     }
-    server.stats()
+    let last = server.requests().pop().unwrap().body;
+    (server.stats(), last)
 }
 
 #[tokio::test]
 async fn fifty_turns_repeat_their_prefix() {
-    for dialect in [Dialect::AnthropicMessages, Dialect::OpenAiChat] {
-        let stats = session(dialect, |_, _| {}).await;
+    for dialect in Dialect::ALL {
+        let (stats, last) = session(dialect, |_, _| {}).await;
+        let kept = match dialect {
+            Dialect::AnthropicMessages => "\"signature\":",
+            Dialect::OpenAiChat => "\"reasoning_content\":",
+            Dialect::OpenAiResponses => "\"encrypted_content\":",
+        };
+        // The last request carries the thinking of the 49 turns before it and of its own first answer.
+        assert_eq!(last.to_string().matches(kept).count(), 50, "{dialect:?}");
         assert_eq!(stats.requests, 100);
         assert!(
             stats.prefix_breaks.is_empty(),
@@ -73,7 +88,7 @@ async fn fifty_turns_repeat_their_prefix() {
 /// The check itself: a transcript that changes behind is noticed, and the place is named.
 #[tokio::test]
 async fn a_changed_past_is_noticed() {
-    let stats = session(Dialect::AnthropicMessages, |turn, messages| {
+    let (stats, _) = session(Dialect::AnthropicMessages, |turn, messages| {
         if turn == 30 {
             messages.insert(40, text("slipped in"));
         }

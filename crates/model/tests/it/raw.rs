@@ -24,13 +24,25 @@ impl Raw {
     }
 
     pub(crate) async fn start(answer: String, hold: bool) -> Raw {
+        Raw::by_path(vec![("", answer)], hold).await
+    }
+
+    /// A JSON body under a status, as an answer for [`Raw::by_path`].
+    pub(crate) fn json(status: u16, body: &str) -> String {
+        format!(
+            "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n{body}"
+        )
+    }
+
+    /// Answers by what stands in the head of the request: the first that fits.
+    pub(crate) async fn by_path(answers: Vec<(&'static str, String)>, hold: bool) -> Raw {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((socket, _)) = listener.accept().await {
-                connections.spawn(serve(socket, answer.clone(), hold));
+                connections.spawn(serve(socket, answers.clone(), hold));
             }
         });
         Raw {
@@ -40,7 +52,7 @@ impl Raw {
     }
 }
 
-async fn serve(mut socket: TcpStream, answer: String, hold: bool) {
+async fn serve(mut socket: TcpStream, answers: Vec<(&str, String)>, hold: bool) {
     let mut seen = Vec::new();
     let mut buffer = [0_u8; 16 * 1024];
     // The request is small: its head and the declared body.
@@ -64,6 +76,10 @@ async fn serve(mut socket: TcpStream, answer: String, hold: bool) {
             return;
         }
     }
+    let head = String::from_utf8_lossy(&seen);
+    let Some((_, answer)) = answers.iter().find(|(part, _)| head.contains(part)) else {
+        return;
+    };
     if socket.write_all(answer.as_bytes()).await.is_err() {
         return;
     }

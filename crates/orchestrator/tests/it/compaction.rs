@@ -111,7 +111,7 @@ async fn after_a_compaction_the_prefix_is_stable_again_also_across_restarts() {
 
 #[tokio::test]
 async fn a_request_that_does_not_fit_is_condensed_and_asked_again() {
-    for dialect in [Dialect::AnthropicMessages, Dialect::OpenAiChat] {
+    for dialect in Dialect::ALL {
         let world = World::speaking(dialect).await;
         let server = world.server(|_| {});
         let steps = json!([bash("echo one"), {"too_long": true}, {"text": "it fits"}]);

@@ -176,16 +176,18 @@ async fn a_turns_timeline_and_binding_tell_where_its_time_went() {
 }
 
 #[tokio::test]
-async fn a_judge_is_asked_in_either_dialect() {
-    let world = World::speaking(model::Dialect::OpenAiChat).await;
-    let server = world.server(|_| {});
-    let steps = json!([
-        bash("echo fine"),
-        {"echo_results": true},
-        {"on": "judge", "text": "allow"},
-    ]);
-    let id = server.session("auto", &script("chat", &steps)).await;
-    assert_eq!(said(&server.log(id).await), ["Results: fine"]);
+async fn a_judge_is_asked_in_every_dialect() {
+    for dialect in model::Dialect::ALL {
+        let world = World::speaking(dialect).await;
+        let server = world.server(|_| {});
+        let steps = json!([
+            bash("echo fine"),
+            {"echo_results": true},
+            {"on": "judge", "text": "allow"},
+        ]);
+        let id = server.session("auto", &script("chat", &steps)).await;
+        assert_eq!(said(&server.log(id).await), ["Results: fine"]);
+    }
 }
 
 #[tokio::test]

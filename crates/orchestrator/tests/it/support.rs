@@ -136,7 +136,9 @@ impl World {
     fn endpoint(&self) -> Endpoint {
         let base_url = match self.dialect {
             Dialect::AnthropicMessages => self.scripted.base_url(),
-            Dialect::OpenAiChat => format!("{}/v1", self.scripted.base_url()),
+            Dialect::OpenAiChat | Dialect::OpenAiResponses => {
+                format!("{}/v1", self.scripted.base_url())
+            }
         };
         Endpoint {
             dialect: self.dialect,

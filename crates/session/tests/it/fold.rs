@@ -426,7 +426,11 @@ fn wanted(
     let Some(Fact::Replied { calls, .. }) = fact_of(input) else {
         panic!("a call out of nothing")
     };
-    let judged = calls.iter().find(|c| c.id == id).and_then(|c| c.judgement);
+    let call = calls.iter().find(|c| c.id == id);
+    if call.is_some_and(|c| !c.input.get().starts_with('{')) {
+        return (Permission::Deny, None);
+    }
+    let judged = call.and_then(|c| c.judgement);
     match before.primary.rules.0.get(name) {
         None => (Permission::Deny, None),
         Some(ToolRule::Allow) => (Permission::Allow, Some(Evaluation::AlwaysAllow {})),

@@ -1,0 +1,157 @@
+//! `native` in each dialect: what the model garbles, where it pauses, what it leaves blank.
+
+use std::time::Duration;
+
+use contract::content::Block;
+use harness::native::Native;
+use harness::{EntryBody, Harness as _, Preview};
+use model::{Dialect, ToolSpec};
+use scripted::Running;
+use serde_json::{Value, json};
+use session::policy::{ToolRule, ToolRules};
+
+use crate::plane::MemoryPlane;
+
+/// Runs a turn on a script, to its end.
+async fn turn(dialect: Dialect, steps: &Value) -> (MemoryPlane, Running) {
+    dial::install_crypto_provider();
+    let scripted = scripted::Scripted::start_local().await.unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let rules = [("bash", ToolRule::Allow), ("ask_user", ToolRule::Custom)];
+    let rules = rules.map(|(name, rule)| (name.to_owned(), rule));
+    let rules = ToolRules(rules.into_iter().collect());
+    let (plane, first) = MemoryPlane::with(
+        &format!("SCRIPT: {steps}"),
+        &scripted.base_url(),
+        home.path(),
+        rules,
+        |brief| {
+            brief.custom.push(ToolSpec {
+                name: "ask_user".to_owned(),
+                description: "Asks.".to_owned(),
+                input_schema: json!({"type": "object"}),
+            });
+            if dialect == Dialect::OpenAiResponses {
+                brief.model = "gpt-5".to_owned();
+            }
+        },
+    )
+    .await;
+    let base = match dialect {
+        Dialect::AnthropicMessages => scripted.base_url(),
+        Dialect::OpenAiChat | Dialect::OpenAiResponses => format!("{}/v1", scripted.base_url()),
+    };
+    let plane = plane.speaking(dialect, &base);
+    let native = Native::new(model::Client::new(model::ClientConfig::default()).unwrap());
+    tokio::time::timeout(Duration::from_secs(60), native.run(&plane, first))
+        .await
+        .unwrap()
+        .unwrap();
+    let breaks = scripted.stats().prefix_breaks;
+    assert!(breaks.is_empty(), "{breaks:?}");
+    (plane, scripted)
+}
+
+/// What was shown as it came, by text of the message.
+fn shown(plane: &MemoryPlane) -> Vec<String> {
+    let mut texts: Vec<String> = Vec::new();
+    for preview in plane.previews() {
+        if let Preview::Text { index, text, .. } = preview {
+            texts.resize(texts.len().max(index + 1), String::new());
+            texts[index].push_str(&text);
+        }
+    }
+    texts
+}
+
+#[tokio::test]
+async fn arguments_that_are_no_object_are_told_to_the_model_and_reach_no_client() {
+    for dialect in Dialect::ALL {
+        for wrote in ["{\"question\": \"Whi", "[1, 2]", "yes"] {
+            let steps = json!([
+                {"tool": "ask_user", "arguments": wrote},
+                {"tools": [{"name": "bash", "input": {"command": "echo fine"}}, {"name": "bash", "arguments": wrote}]},
+                {"echo_results": true},
+            ]);
+            let (plane, scripted) = turn(dialect, &steps).await;
+            let kinds = plane.kinds();
+            assert!(!kinds.contains(&"agent.custom_tool_use"), "{kinds:?}");
+            let uses = kinds.iter().filter(|kind| **kind == "agent.tool_use");
+            assert_eq!(uses.count(), 3, "{kinds:?}");
+            assert_eq!(kinds.last(), Some(&"session.status_idle"));
+            let refused = plane.entries().into_iter().filter(|e| match &e.body {
+                EntryBody::Result { content, is_error, .. } => {
+                    matches!(&content[..], [Block::Text { text }] if text.contains("not a JSON object")) && *is_error
+                }
+                _ => false,
+            });
+            assert_eq!(refused.count(), 2, "{dialect:?} {wrote}");
+            let last = &scripted.requests().pop().unwrap().body;
+            let sent = last.to_string();
+            assert!(
+                sent.contains("fine") && sent.contains("not a JSON object"),
+                "{sent}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reply_that_its_provider_pauses_goes_on_and_is_one_reply() {
+    for dialect in Dialect::ALL {
+        let steps = json!([
+            {"thinking": "long", "text": "Searching.", "stop": "pause_turn"},
+            {"text": "Still.", "stop": "pause_turn"},
+            {"text": "Found it.", "chunks": 3},
+        ]);
+        let (plane, scripted) = turn(dialect, &steps).await;
+        let replies = plane.entries().into_iter();
+        let replies = replies.filter(|e| matches!(e.body, EntryBody::Reply { .. }));
+        assert_eq!(replies.count(), 1, "{dialect:?}");
+        let kinds = plane.kinds();
+        let messages = kinds.iter().filter(|kind| **kind == "agent.message");
+        assert_eq!(messages.count(), 1, "{kinds:?}");
+        let previews = plane.previews();
+        let begun = previews
+            .iter()
+            .filter(|p| matches!(p, Preview::Message { .. }));
+        assert_eq!(begun.count(), 1, "{previews:?}");
+        assert_eq!(
+            shown(&plane),
+            ["Searching.", "Still.", "Found it."],
+            "{dialect:?}"
+        );
+        assert_eq!(scripted.requests().len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_only_pauses_is_asked_nine_times_and_no_more() {
+    let pause = json!({"text": "Wait.", "stop": "pause_turn"});
+    let steps = Value::Array(vec![pause; 20]);
+    let (plane, scripted) = turn(Dialect::AnthropicMessages, &steps).await;
+    assert_eq!(scripted.requests().len(), 9);
+    assert_eq!(plane.kinds().last(), Some(&"session.status_idle"));
+}
+
+#[tokio::test]
+async fn words_of_nothing_but_white_space_make_no_message_and_no_preview() {
+    for dialect in Dialect::ALL {
+        let steps = json!([
+            {"text": "\n\n", "tool": "bash", "input": {"command": "echo fine"}},
+            {"text": " \n ", "chunks": 3},
+        ]);
+        let (plane, _scripted) = turn(dialect, &steps).await;
+        assert!(
+            !plane.kinds().contains(&"agent.message"),
+            "{dialect:?}: {:?}",
+            plane.kinds()
+        );
+        assert_eq!(plane.previews(), [], "{dialect:?}");
+
+        let steps = json!([{"text": "\n\n  Hello.", "chunks": 6}]);
+        let (plane, _scripted) = turn(dialect, &steps).await;
+        assert!(plane.kinds().contains(&"agent.message"));
+        assert_eq!(shown(&plane), ["\n\n  Hello."], "{dialect:?}");
+    }
+}

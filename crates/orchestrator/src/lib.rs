@@ -8,7 +8,9 @@
 
 mod active;
 mod brief;
+pub mod clock;
 mod endpoint;
+pub mod faults;
 mod plane;
 mod run;
 mod sandboxes;
@@ -18,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use contract::ids::SessionId;
+use contract::time::Micros;
 use harness::Harness;
 use harness::causes::chain;
 use model::{Catalog, Endpoint};
@@ -31,6 +34,8 @@ use tokio_util::task::TaskTracker;
 use vault::Vault;
 
 use crate::active::Active;
+use crate::clock::Clock;
+use crate::faults::Fault;
 use crate::sandboxes::Sandboxes;
 
 /// Due runs read at once; more are read when these are claimed.
@@ -65,6 +70,8 @@ pub struct Config {
     /// Whether no other process uses the store: then whatever an earlier one held is taken up at the
     /// start, without waiting for the end of its leases.
     pub alone: bool,
+    /// The time and chance of this server.
+    pub clock: Clock,
 }
 
 impl Default for Config {
@@ -76,6 +83,7 @@ impl Default for Config {
             lease: Duration::from_secs(30),
             renew_every: Duration::from_secs(10),
             alone: true,
+            clock: Clock::default(),
         }
     }
 }
@@ -128,7 +136,7 @@ impl Orchestrator {
     /// An orchestrator that does nothing until [`Orchestrator::run`].
     #[must_use]
     pub fn new(parts: Parts, config: Config) -> Self {
-        let holder = Holder(format!("{:032x}", store::clock::entropy()));
+        let holder = Holder(format!("{:032x}", config.clock.entropy()));
         Self(Arc::new(Inner {
             store: parts.store,
             vault: parts.vault,
@@ -156,7 +164,7 @@ impl Orchestrator {
     pub async fn run(&self) -> Result<(), store::Error> {
         let inner = &self.0;
         if inner.config.alone {
-            let now = store::clock::now();
+            let now = inner.now();
             let left = inner.store.requeue_all(inner.holder.clone(), now).await?;
             if left > 0 {
                 tracing::info!(runs = left, "taking up turns that an earlier process left");
@@ -178,8 +186,9 @@ impl Orchestrator {
         loop {
             self.claim_due().await;
             tokio::select! {
+                biased;
                 () = inner.draining.cancelled() => return,
-                () = inner.store.run_due() => {}
+                () = inner.store.run_due(), if !faults::on(Fault::WakeUnheard) => {}
                 () = inner.again.notified() => {}
                 () = self.until_next_due() => {}
             }
@@ -189,7 +198,7 @@ impl Orchestrator {
     /// Sleeps until the earliest due time in the store. Only to be prompt: what is due stands in the store,
     /// and whatever changes it wakes the loop. Never longer than [`LOOK_AGAIN`], whatever the clock does.
     async fn until_next_due(&self) {
-        let now = store::clock::now();
+        let now = self.0.now();
         let next = match self.0.store.next_due(now).await {
             Ok(next) => next,
             Err(error) => {
@@ -211,6 +220,7 @@ impl Orchestrator {
         let mut unread = BTreeSet::new();
         loop {
             let sessions = tokio::select! {
+                biased;
                 () = inner.stopping.cancelled() => return,
                 sessions = inner.store.stops() => sessions,
                 () = tokio::time::sleep(SHORTEST_PAUSE), if !unread.is_empty() => std::mem::take(&mut unread),
@@ -229,14 +239,15 @@ impl Orchestrator {
         let inner = &self.0;
         loop {
             tokio::select! {
+                biased;
                 () = inner.stopping.cancelled() => return,
                 () = tokio::time::sleep(inner.config.renew_every) => {}
             }
             let held = inner.held();
-            if held.is_empty() {
+            if held.is_empty() || faults::on(Fault::RenewalDropped) {
                 continue;
             }
-            let (holder, now) = (inner.holder.clone(), store::clock::now());
+            let (holder, now) = (inner.holder.clone(), inner.now());
             let renewed = inner
                 .store
                 .renew_all(holder, held.clone(), inner.config.lease, now);
@@ -255,6 +266,7 @@ impl Orchestrator {
         self.collect().await;
         loop {
             tokio::select! {
+                biased;
                 () = inner.draining.cancelled() => return,
                 () = inner.store.session_deleted() => self.collect().await,
                 _ = reap.tick() => {
@@ -300,7 +312,7 @@ impl Orchestrator {
         }
         // Those whose claim is under way still stand there as due: they must not hide the ones behind them.
         let limit = CLAIM_BATCH + inner.unclaimed();
-        let due = match inner.store.due_runs(limit, store::clock::now()).await {
+        let due = match inner.store.due_runs(limit, inner.now()).await {
             Ok(due) => due,
             Err(error) => {
                 tracing::error!(error = %chain(&error), "due runs cannot be read");
@@ -363,6 +375,9 @@ impl Orchestrator {
         let Some(active) = self.0.active().get(&session).cloned() else {
             return true;
         };
+        if faults::on(Fault::StopUnheard) {
+            return true;
+        }
         // The signal may be older than the run: only a session that says so is interrupted.
         match self
             .0
@@ -382,6 +397,10 @@ impl Orchestrator {
 }
 
 impl Inner {
+    pub(crate) fn now(&self) -> Micros {
+        self.config.clock.now()
+    }
+
     /// The turns that run under a lease, and which.
     fn held(&self) -> Vec<(SessionId, Generation)> {
         let active = self.active();
@@ -403,6 +422,7 @@ impl Inner {
         for (session, generation) in held.iter().filter(|(id, _)| lost.contains(id)) {
             if let Some(active) = self.active().get(session)
                 && active.held() == Some(*generation)
+                && !faults::on(Fault::LossUnheard)
             {
                 tracing::warn!(session_id = %session, "the lease of a turn is gone");
                 active.lose();

@@ -2,7 +2,7 @@
 //! the feed, tool calls to the session's sandbox.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use contract::agent::SessionAgent;
@@ -23,10 +23,12 @@ use store::SubmitError;
 use store::feed::PreviewKind;
 use store::sessions::{Committed, Scope, SessionRow};
 use store::timeline::{Beside, Binding, Mark};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Inner;
 use crate::active::Active;
+use crate::faults::{self, Fault};
 
 /// One run's view of its session.
 pub(crate) struct SessionPlane {
@@ -114,7 +116,7 @@ impl SessionPlane {
         let took = i64::try_from(took.as_micros()).unwrap_or(i64::MAX);
         let mark = Mark {
             spent,
-            at: Micros(store::clock::now().0 - took),
+            at: Micros(self.inner.now().0 - took),
             took,
             detail: RawValue::NULL.to_owned(),
         };
@@ -185,7 +187,7 @@ impl Plane for SessionPlane {
             fact: Box::new(fact),
             pace,
         };
-        let (now, entropy) = (store::clock::now(), store::clock::entropy());
+        let (now, entropy) = (self.inner.now(), self.inner.config.clock.entropy());
         let mut beside = Beside::default();
         self.note(|noted| beside = std::mem::take(noted));
         let stored = self
@@ -193,6 +195,11 @@ impl Plane for SessionPlane {
             .store
             .submit_beside(Scope::Any, self.session, input, now, entropy, beside)
             .await;
+        if faults::on(Fault::AckBeforeCommit) && matches!(stored, Err(SubmitError::Unavailable(_)))
+        {
+            let (step, entries) = (harness::Step::Rest, Vec::new());
+            return Ok(Taken { step, entries });
+        }
         let committed = stored.map_err(refused)?;
         let mut entries = Vec::new();
         for event in &committed.events {
@@ -264,7 +271,7 @@ impl Plane for SessionPlane {
     }
 
     fn mint(&self) -> EventId {
-        EventId::from_bits(store::clock::id_bits(store::clock::now()))
+        EventId::from_bits(self.inner.config.clock.id_bits())
     }
 }
 

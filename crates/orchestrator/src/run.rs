@@ -17,6 +17,7 @@ use store::sessions::{Committed, Scope};
 use crate::Inner;
 use crate::active::Active;
 use crate::endpoint::NoEndpoint;
+use crate::faults::{self, Fault};
 use crate::plane::SessionPlane;
 
 /// How long a run that could not go on waits before somebody takes it again.
@@ -28,7 +29,7 @@ pub(crate) async fn turn(inner: &Arc<Inner>, session: SessionId, active: Active)
         // It stays due, and nothing of it is in flight.
         return;
     }
-    let (now, entropy) = (store::clock::now(), store::clock::entropy());
+    let (now, entropy) = (inner.now(), inner.config.clock.entropy());
     let claimed = inner
         .store
         .claim(
@@ -46,6 +47,9 @@ pub(crate) async fn turn(inner: &Arc<Inner>, session: SessionId, active: Active)
         Err(error) => {
             // The run stays due. Whoever looks next comes no sooner than this.
             tracing::error!(session_id = %session, error = %chain(&error), "run not claimed");
+            if faults::on(Fault::TurnForgotten) {
+                std::future::pending::<()>().await;
+            }
             pause(inner).await;
             return;
         }
@@ -84,7 +88,10 @@ pub(crate) async fn turn(inner: &Arc<Inner>, session: SessionId, active: Active)
 /// Lets somebody else have the run at once instead of when its lease ends. If the store cannot take it now,
 /// the lease does.
 async fn hand_back(inner: &Inner, session: SessionId, generation: Generation) {
-    let now = store::clock::now();
+    if faults::on(Fault::HandBackDropped) {
+        return;
+    }
+    let now = inner.now();
     if let Err(error) = inner.store.release(session, generation, now).await {
         tracing::warn!(session_id = %session, error = %chain(&error), "run not handed back");
     }
@@ -93,13 +100,9 @@ async fn hand_back(inner: &Inner, session: SessionId, generation: Generation) {
 /// Makes the run due again, for whoever claims it next to settle; the core bounds how often. A store
 /// that cannot take it is asked again: a run nobody gives back would stand still until a restart.
 async fn give_back(inner: &Inner, session: SessionId, generation: Generation) {
-    while !inner.stopping.is_cancelled() {
+    while !inner.stopping.is_cancelled() && !faults::on(Fault::GiveBackDropped) {
         pause(inner).await;
-        match inner
-            .store
-            .release(session, generation, store::clock::now())
-            .await
-        {
+        match inner.store.release(session, generation, inner.now()).await {
             Ok(_) => return,
             Err(error) => {
                 tracing::error!(session_id = %session, error = %chain(&error), "run not released");

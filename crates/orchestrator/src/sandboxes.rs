@@ -4,10 +4,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use contract::ids::SessionId;
 use sandbox::{Error, Provider, Sandbox, SandboxId, Spec};
+use tokio::time::Instant;
 
 /// A session's place: its sandbox, if one runs, and when it was last wanted.
 #[derive(Default)]

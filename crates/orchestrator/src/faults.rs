@@ -1,0 +1,59 @@
+//! Defects on purpose, each a mistake that a server of this kind is known to make. They exist only under the
+//! feature `faults`, which nothing shipped enables, and prove that the simulation sees them. Without the
+//! feature every question here is answered no at compile time.
+
+/// A defect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Leases of running turns are not renewed.
+    RenewalDropped,
+    /// A turn that a drain cut is not handed back.
+    HandBackDropped,
+    /// A turn that failed is not given back.
+    GiveBackDropped,
+    /// An interrupt is not handed to the turn it is for.
+    StopUnheard,
+    /// A lease that is gone does not end its turn.
+    LossUnheard,
+    /// A turn that was opened wakes nobody.
+    WakeUnheard,
+    /// A turn whose claim failed is never forgotten, and so never begun again.
+    TurnForgotten,
+    /// A fact that the store did not take is believed stored.
+    AckBeforeCommit,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::RenewalDropped,
+        Self::HandBackDropped,
+        Self::GiveBackDropped,
+        Self::StopUnheard,
+        Self::LossUnheard,
+        Self::WakeUnheard,
+        Self::TurnForgotten,
+        Self::AckBeforeCommit,
+    ];
+}
+
+#[cfg(feature = "faults")]
+std::thread_local! {
+    static PRESENT: std::cell::Cell<Option<Fault>> = const { std::cell::Cell::new(None) };
+}
+
+/// Makes the orchestrators of this thread suffer from `fault`, or from none.
+#[cfg(feature = "faults")]
+pub fn plant(fault: Option<Fault>) {
+    PRESENT.set(fault);
+}
+
+#[cfg(feature = "faults")]
+pub(crate) fn on(fault: Fault) -> bool {
+    PRESENT.get() == Some(fault)
+}
+
+#[cfg(not(feature = "faults"))]
+pub(crate) const fn on(_: Fault) -> bool {
+    false
+}

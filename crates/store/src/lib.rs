@@ -24,6 +24,8 @@ pub mod meta;
 pub mod page;
 pub mod runs;
 pub mod sessions;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod sqlite;
 pub mod stats;
 mod store;

@@ -116,6 +116,28 @@ impl Store {
         ))
     }
 
+    /// Opens the database at `path` for one simulated process behind `line`: statements run on the thread
+    /// that asks, and a commit is as durable as the kernel makes it.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    #[cfg(feature = "simulation")]
+    pub fn simulated(
+        path: &Path,
+        line: Arc<dyn crate::simulation::Line>,
+    ) -> Result<Self, OpenError> {
+        let options = Options {
+            synchronous: Synchronous::Off,
+            readers: 1,
+            ..Options::default()
+        };
+        let caps = options.caps;
+        let shared = Arc::<Shared>::default();
+        let back = Base::Sqlite(Sqlite::simulated(path, options, Arc::clone(&shared), line)?);
+        let inner = Inner { back, shared, caps };
+        Ok(Self(Arc::new(inner), None))
+    }
+
     /// Ends subscriptions, finishes what is queued, checkpoints and closes. Later operations answer
     /// `Unavailable`. Closing again does nothing.
     pub async fn close(&self) {

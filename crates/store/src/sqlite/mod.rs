@@ -3,6 +3,8 @@
 
 pub(crate) mod agents;
 mod batch;
+#[cfg(feature = "simulation")]
+mod caller;
 mod checkpoint;
 mod copy;
 pub(crate) mod credentials;
@@ -27,6 +29,7 @@ pub(crate) mod tallies;
 pub(crate) mod timeline;
 pub(crate) mod usage;
 pub(crate) mod vaults;
+mod way;
 mod writer;
 
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -42,6 +45,7 @@ pub(crate) use fault::{Fault, Told, Trouble};
 pub(crate) use held::Held;
 pub(crate) use writer::{Cx, Note};
 
+use self::way::Way;
 use crate::error::OpenError;
 use crate::limits;
 use crate::store::{Options, Shared, Synchronous};
@@ -53,6 +57,7 @@ pub(crate) struct Sqlite {
     writes: mpsc::Sender<writer::Message>,
     reads: mpsc::Sender<reader::Message>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    way: Way,
 }
 
 impl Sqlite {
@@ -99,6 +104,42 @@ impl Sqlite {
             writes,
             reads,
             threads: Mutex::new(threads),
+            way: Way::Threads,
+        })
+    }
+
+    /// As [`Self::open`], without threads that anybody waits for.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn simulated(
+        path: &Path,
+        options: Options,
+        shared: Arc<Shared>,
+        line: Arc<dyn crate::simulation::Line>,
+    ) -> Result<Self, OpenError> {
+        let failed = |source: rusqlite::Error| OpenError::Database {
+            path: path.to_owned(),
+            source: source.into(),
+        };
+        let mut conn = connect(path, options).map_err(failed)?;
+        migrate::migrate(&mut conn, path)?;
+        keys::ensure_default(&conn, crate::clock::now()).map_err(failed)?;
+        let (writes, queue) = mpsc::channel(limits::WRITE_QUEUE);
+        let (reads, asked) = mpsc::channel(limits::READ_QUEUE);
+        let own = connect(path, options).map_err(failed)?;
+        let checkpointer = checkpoint::Checkpointer::start(own, Arc::clone(&shared));
+        let checkpointer = checkpointer.map_err(|source| OpenError::Database {
+            path: PathBuf::from(path),
+            source: source.into(),
+        })?;
+        let writer = writer::Writer::new(conn, queue, shared, checkpointer).map_err(failed)?;
+        let reader = connect(path, options).map_err(failed)?;
+        let asked = Arc::new(Mutex::new(asked));
+        Ok(Self {
+            path: path.to_owned(),
+            writes,
+            reads,
+            threads: Mutex::default(),
+            way: Way::Caller(caller::Caller::new(writer, reader, asked, line)),
         })
     }
 
@@ -140,12 +181,14 @@ impl Sqlite {
         job: Box<dyn writer::Job>,
         answer: oneshot::Receiver<Result<T, E>>,
     ) -> Result<T, E> {
+        self.way.there(true).await?;
         if self.writes.send(writer::Message::Job(job)).await.is_err() {
             return Err(Trouble::closed().into());
         }
-        answer
-            .await
-            .unwrap_or_else(|_| Err(Trouble::closed().into()))
+        self.way.go(true);
+        let answer = answer.await;
+        self.way.back(true).await?;
+        answer.unwrap_or_else(|_| Err(Trouble::closed().into()))
     }
 
     /// Runs `work` in a reader, on one snapshot.
@@ -157,12 +200,14 @@ impl Sqlite {
     {
         let (reply, answer) = oneshot::channel();
         let job = reader::job(work, reply);
+        self.way.there(false).await?;
         if self.reads.send(reader::Message::Job(job)).await.is_err() {
             return Err(Trouble::closed().into());
         }
-        answer
-            .await
-            .unwrap_or_else(|_| Err(Trouble::closed().into()))
+        self.way.go(false);
+        let answer = answer.await;
+        self.way.back(false).await?;
+        answer.unwrap_or_else(|_| Err(Trouble::closed().into()))
     }
 
     /// Copies the database to the new file `to`, while it is being used. Not cancel safe: a copy that

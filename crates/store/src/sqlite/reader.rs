@@ -57,3 +57,15 @@ pub(super) fn run(conn: &Connection, asked: &Mutex<mpsc::Receiver<Message>>) {
         }
     }
 }
+
+/// Does what is asked already, and returns.
+#[cfg(feature = "simulation")]
+pub(super) fn pump(conn: &Connection, asked: &Mutex<mpsc::Receiver<Message>>) {
+    let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+    while let Ok(message) = asked.try_recv() {
+        match message {
+            Message::Job(job) => job(conn),
+            Message::Close => asked.close(),
+        }
+    }
+}

@@ -140,8 +140,17 @@ fn decide(
         },
         calls: calls(cx.conn, before.num, &needs.calls)?,
     };
-    let decision = session::decide(&before.state, input, around)
-        .map_err(|refused| Fault::Told(SubmitError::Refused(refused)))?;
+    #[cfg(feature = "simulation")]
+    let asked = input.clone();
+    let decided = session::decide(&before.state, input, around);
+    #[cfg(feature = "simulation")]
+    crate::simulation::tell(|| crate::simulation::Decided::Input {
+        before: Box::new(before.state.clone()),
+        input: Box::new(asked),
+        now,
+        decided: decided.clone().map(Box::new),
+    });
+    let decision = decided.map_err(|refused| Fault::Told(SubmitError::Refused(refused)))?;
     if decision.deleted {
         return remove::delete(cx, before.num, decision);
     }
@@ -400,6 +409,8 @@ pub(crate) fn create(
         ..Around::default()
     };
     let decision = session::open(new.opening, &around);
+    #[cfg(feature = "simulation")]
+    crate::simulation::tell(|| crate::simulation::Decided::Opened(now, Box::new(decision.clone())));
     let row = SessionRow {
         id: decision.state.session,
         workspace: new.workspace,

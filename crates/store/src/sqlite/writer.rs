@@ -246,6 +246,19 @@ impl Writer {
         checkpoint(&self.conn, Mode::Truncate, &self.shared);
     }
 
+    /// Does what is queued, and returns.
+    #[cfg(feature = "simulation")]
+    pub(super) fn pump(&mut self) {
+        loop {
+            match self.queue.try_recv() {
+                Ok(Message::Job(job)) => self.batch(job),
+                Ok(Message::Close) => self.queue.close(),
+                Err(_) if self.trash => self.sweep(),
+                Err(_) => return,
+            }
+        }
+    }
+
     /// One transaction of `first` and whatever else waits.
     fn batch(&mut self, first: Box<dyn Job>) {
         let mut next = Some(first);

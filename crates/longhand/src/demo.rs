@@ -5,12 +5,14 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use contract::secret::Secret;
 use sandbox::Provider as _;
 use serde_json::{Value, json};
 
+use crate::client::Client;
 use crate::config::Config;
 use crate::data_dir::DataDir;
-use crate::{cli, doctor, provider, serve, view};
+use crate::{cli, doctor, provider, serve, sessions, view};
 
 /// What the scripted model does when it gets the demo's message.
 fn script() -> Value {
@@ -64,48 +66,37 @@ pub async fn run(demo: &cli::Demo, mut config: Config) -> anyhow::Result<()> {
 }
 
 async fn play(url: &str, key: &str, as_json: bool) -> anyhow::Result<()> {
-    let api = Api {
-        client: reqwest::Client::builder().no_proxy().build()?,
-        url: url.to_owned(),
-        key: key.to_owned(),
-    };
-    let agent = api
-        .post(
-            "/v1/agents",
-            &json!({
-                "name": "Demo coder", "model": "claude-sonnet-5-5",
-                "system": "You are a careful programmer.",
-                "tools": [{"type": "agent_toolset_20260401"}],
-            }),
-        )
-        .await?;
-    let environment = api
-        .post("/v1/environments", &json!({"name": "demo", "config": {"type": "cloud", "networking": {"type": "unrestricted"}}}))
-        .await?;
-    let session = api
-        .post(
-            "/v1/sessions",
-            &json!({
-                "agent": agent["id"], "environment_id": environment["id"], "title": "Longhand demo",
-            }),
-        )
-        .await?;
+    let api = Client::remote(url, Secret::new(key.to_owned()))?;
+    let agent = json!({
+        "name": "Demo coder", "model": "claude-sonnet-5-5",
+        "system": "You are a careful programmer.",
+        "tools": [{"type": "agent_toolset_20260401"}],
+    });
+    let agent = api.post("/v1/agents", Some(&agent)).await?;
+    let networking = json!({"type": "unrestricted"});
+    let environment =
+        json!({"name": "demo", "config": {"type": "cloud", "networking": networking}});
+    let environment = api.post("/v1/environments", Some(&environment)).await?;
+    let session = json!({
+        "agent": agent["id"], "environment_id": environment["id"], "title": "Longhand demo",
+    });
+    let session = api.post("/v1/sessions", Some(&session)).await?;
     let id = session["id"].as_str().context("a session has an id")?;
-    let mut stream = api.stream(id).await?;
+    let mut stream = api.stream(id, None).await?;
     let text = format!(
         "Write a program that prints the primes below 30.\n\nSCRIPT: {}",
         script()
     );
-    let message = json!({"type": "user.message", "content": [{"type": "text", "text": text}]});
-    api.post(
-        &format!("/v1/sessions/{id}/events"),
-        &json!({"events": [message]}),
-    )
-    .await?;
+    sessions::post(&api, id, &[sessions::message(&text)]).await?;
     let mut failed = false;
     loop {
         let next = tokio::time::timeout(Duration::from_secs(120), stream.next());
         let event = next.await.context("the session fell silent")??;
+        let event = event.context("the stream ended early")?;
+        // Previews, and what only waits, are not shown here.
+        if event["processed_at"].is_null() {
+            continue;
+        }
         if as_json {
             writeln!(std::io::stdout(), "{event}")?;
         } else {
@@ -131,78 +122,4 @@ fn not_started(event: &Value) -> bool {
     let text = event["content"][0]["text"].as_str().unwrap_or_default();
     text.contains("sandbox could not be started")
         || text.contains("outcome of this call is unknown")
-}
-
-/// The few requests the demo makes, over real HTTP like any client's.
-struct Api {
-    client: reqwest::Client,
-    url: String,
-    key: String,
-}
-
-impl Api {
-    fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
-        self.client
-            .request(method, format!("{}{path}", self.url))
-            .bearer_auth(&self.key)
-            .header("anthropic-version", "2026-10-21")
-            .header("anthropic-beta", "managed-agents-2026-04-01")
-    }
-
-    async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        let response = self
-            .request(reqwest::Method::POST, path)
-            .json(body)
-            .send()
-            .await?;
-        let status = response.status();
-        let answer = response.json::<Value>().await?;
-        if !status.is_success() {
-            bail!("POST {path}: {status}: {}", answer["error"]["message"]);
-        }
-        Ok(answer)
-    }
-
-    async fn stream(&self, session: &str) -> anyhow::Result<Stream> {
-        let path = format!("/v1/sessions/{session}/events/stream");
-        let response = self
-            .request(reqwest::Method::GET, &path)
-            .send()
-            .await?
-            .error_for_status()?;
-        Ok(Stream {
-            response,
-            buffer: Vec::new(),
-        })
-    }
-}
-
-/// The session's events as they happen.
-struct Stream {
-    response: reqwest::Response,
-    buffer: Vec<u8>,
-}
-
-impl Stream {
-    async fn next(&mut self) -> anyhow::Result<Value> {
-        loop {
-            while let Some(end) = self.buffer.windows(2).position(|w| w == b"\n\n") {
-                let frame = self.buffer.drain(..end + 2).collect::<Vec<_>>();
-                let frame = String::from_utf8_lossy(&frame);
-                let data = frame.lines().find_map(|line| line.strip_prefix("data: "));
-                let event = data.map(serde_json::from_str::<Value>).transpose()?;
-                if let Some(event) =
-                    event.filter(|e| e["type"] != "ping" && !e["processed_at"].is_null())
-                {
-                    return Ok(event);
-                }
-            }
-            let chunk = self
-                .response
-                .chunk()
-                .await?
-                .context("the stream ended early")?;
-            self.buffer.extend_from_slice(&chunk);
-        }
-    }
 }

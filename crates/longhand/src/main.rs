@@ -3,6 +3,7 @@
 
 mod admin;
 mod cli;
+mod client;
 mod config;
 mod data_dir;
 mod demo;
@@ -10,13 +11,18 @@ mod doctor;
 mod log;
 mod provider;
 mod serve;
+mod sessions;
+mod stream;
+mod things;
 mod view;
+mod watch;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
 use crate::cli::{Cli, Command, ConfigCommand};
+use crate::client::{Client, Refused};
 use crate::config::Loaded;
 use crate::data_dir::DataDir;
 
@@ -36,6 +42,9 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
+            if let Some(hint) = hint(&error) {
+                eprintln!("hint: {hint}");
+            }
             if error.is::<Unable>() {
                 ExitCode::from(3)
             } else {
@@ -48,6 +57,11 @@ fn main() -> ExitCode {
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let io = error.downcast_ref::<std::io::Error>();
     io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// What to try next, if what failed was an answer of a server.
+fn hint(error: &anyhow::Error) -> Option<&str> {
+    error.downcast_ref::<Refused>()?.hint.as_deref()
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
@@ -71,13 +85,29 @@ async fn command(cli: Cli, loaded: Loaded) -> anyhow::Result<()> {
         Command::Doctor(output) => {
             doctor::run(output, &loaded.config, cli.data_dir.as_deref()).await
         }
-        Command::Keys(keys) => admin::keys(keys, &loaded.config, data_dir()?).await,
-        Command::Workspaces(workspaces) => {
-            admin::workspaces(workspaces, &loaded.config, data_dir()?).await
-        }
-        Command::Sessions(sessions) => admin::sessions(sessions, &loaded.config, data_dir()?).await,
-        Command::Backup(backup) => admin::backup(backup, &loaded.config, data_dir()?).await,
         Command::Config(_) => Ok(()),
+        command => {
+            let config = &loaded.config;
+            let client = Client::open(&cli.reach, config, cli.data_dir.as_deref()).await?;
+            let done = ask(command, &client, cli.reach.workspace.as_deref()).await;
+            client.close().await;
+            done
+        }
+    }
+}
+
+/// The commands that ask a server.
+async fn ask(command: Command, client: &Client, workspace: Option<&str>) -> anyhow::Result<()> {
+    match command {
+        Command::Keys(keys) => admin::keys(keys, client, workspace).await,
+        Command::Workspaces(workspaces) => admin::workspaces(workspaces, client).await,
+        Command::Sessions(command) => sessions::run(command, client).await,
+        Command::Agents(command) => things::agents(command, client).await,
+        Command::Environments(command) => things::environments(command, client).await,
+        Command::Vaults(command) => things::vaults(command, client).await,
+        Command::Usage(usage) => admin::usage(&usage, client).await,
+        Command::Backup(backup) => admin::backup(backup, client).await,
+        Command::Serve(_) | Command::Demo(_) | Command::Doctor(_) | Command::Config(_) => Ok(()),
     }
 }
 

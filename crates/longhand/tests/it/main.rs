@@ -4,6 +4,8 @@
 
 mod crash;
 mod drain;
+mod people;
 mod power;
 mod stage;
+mod terminal;
 mod trouble;

@@ -1,9 +1,16 @@
 //! The command line. Its help is the first documentation anyone reads.
 
+mod people;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+
+pub use people::{
+    Agents, By, CreateAgent, CreateSession, CreateVault, Environments, ListSessions, Listed, Named,
+    Send, Sessions, Usage, Vaults, Watch,
+};
 
 /// A self-hosted backend for managed agents: the official Anthropic SDK works with it by changing
 /// `base_url`.
@@ -28,9 +35,34 @@ pub struct Cli {
         value_name = "FILE"
     )]
     pub config: Option<PathBuf>,
+    /// Which server is meant.
+    #[command(flatten)]
+    pub reach: Reach,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// Which server a command speaks to, and in which workspace.
+#[derive(Debug, Args)]
+pub struct Reach {
+    /// A server elsewhere (default: the one of the data directory, through its control socket).
+    #[arg(long, global = true, value_name = "URL", help_heading = "Server")]
+    pub url: Option<String>,
+    /// A key of the server at --url. Other users of this machine can read a command line: prefer the
+    /// variable.
+    #[arg(
+        long,
+        global = true,
+        env = "LONGHAND_API_KEY",
+        hide_env_values = true,
+        value_name = "KEY",
+        help_heading = "Server"
+    )]
+    pub api_key: Option<String>,
+    /// The workspace to work in (default: wrkspc_default, or the key's own).
+    #[arg(long, global = true, value_name = "ID", help_heading = "Server")]
+    pub workspace: Option<String>,
 }
 
 const FIRST_STEPS: &str = "\
@@ -40,6 +72,7 @@ First steps:
   longhand serve                 the server; the first start prints an API key
   ANTHROPIC_API_KEY=… longhand serve
                                  the same, with a real model behind it
+  longhand sessions watch ID     a session as it happens; answer what it asks in place
 
 Then, in a program written for the hosted API:
   client = anthropic.Anthropic(base_url=\"http://127.0.0.1:8787\", api_key=\"lh_…\")
@@ -61,9 +94,20 @@ pub enum Command {
     /// Create, list and archive workspaces.
     #[command(subcommand)]
     Workspaces(Workspaces),
-    /// Ask why a session does what it does.
+    /// List, create, watch and steer sessions.
     #[command(subcommand)]
     Sessions(Sessions),
+    /// List, show and create agents.
+    #[command(subcommand)]
+    Agents(Agents),
+    /// List, show and create environments.
+    #[command(subcommand)]
+    Environments(Environments),
+    /// List, show and create vaults.
+    #[command(subcommand)]
+    Vaults(Vaults),
+    /// What was used in the last 31 days, by workspace, agent and day.
+    Usage(Usage),
     /// Copy the database, whole and consistent, while the server runs (never the master key).
     Backup(Backup),
     /// Show the settings in force.
@@ -80,19 +124,6 @@ pub struct Serve {
     /// The database: sqlite:///path/to/longhand.db (PostgreSQL comes later).
     #[arg(long, value_name = "URL")]
     pub database_url: Option<String>,
-}
-
-/// `sessions`
-#[derive(Debug, Subcommand)]
-pub enum Sessions {
-    /// What it waits for, since when, and the one request that unblocks it.
-    Why {
-        /// Its id, sesn_…
-        id: String,
-        /// How to print.
-        #[command(flatten)]
-        output: Output,
-    },
 }
 
 /// `backup`
@@ -128,14 +159,11 @@ pub struct Output {
 /// `keys`
 #[derive(Debug, Subcommand)]
 pub enum Keys {
-    /// Make a key; it is shown this once.
+    /// Make a key of the workspace of --workspace; it is shown this once.
     Create {
         /// What it is for.
         #[arg(long, default_value = "key")]
         name: String,
-        /// The workspace it belongs to.
-        #[arg(long, default_value = "wrkspc_default", conflicts_with = "operator")]
-        workspace: String,
         /// A key that sees all workspaces under /v1/x.
         #[arg(long)]
         operator: bool,

@@ -72,6 +72,11 @@ pub struct Egress {
 pub struct Model {
     /// A `models.toml` laid over the embedded one.
     pub catalog: Option<PathBuf>,
+    /// The operator's default: which API it speaks, as `longhand.llm_api` of an LLM vault. By the key that is
+    /// set if absent.
+    pub api: Option<String>,
+    /// Certificates as PEM that model endpoints may be signed by, beside the system's roots.
+    pub ca_file: Option<PathBuf>,
     /// The operator's default: agent's model id → provider's.
     pub map: BTreeMap<String, String>,
     /// The operator's default: further headers.
@@ -125,7 +130,8 @@ impl Config {
             text.as_ref()
                 .map_or("(not set)".to_owned(), |t| format!("{t:?}"))
         };
-        let catalog = self.model.catalog.as_ref().map(|p| p.display().to_string());
+        let path =
+            |path: &Option<PathBuf>| quoted(&path.as_ref().map(|path| path.display().to_string()));
         vec![
             (
                 "server.listen",
@@ -144,7 +150,9 @@ impl Config {
                 "egress.allow_private",
                 format!("{:?}", self.egress.allow_private),
             ),
-            ("model.catalog", quoted(&catalog)),
+            ("model.catalog", path(&self.model.catalog)),
+            ("model.api", quoted(&self.model.api)),
+            ("model.ca_file", path(&self.model.ca_file)),
             ("model.map", format!("{:?}", self.model.map)),
             // Values of headers may be secrets.
             (

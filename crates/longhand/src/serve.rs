@@ -118,9 +118,11 @@ impl Server {
         let policy = policy(&config.egress.allow_private)?;
         let client = model::Client::new(model::ClientConfig {
             policy,
+            extra_roots_pem: provider::roots(&config.model)?,
+            catalog: core.catalog.clone(),
             ..Default::default()
         })
-        .context("the TLS roots of this system cannot be loaded")?;
+        .context("the TLS roots of this system, or those of `model.ca_file`, cannot be loaded")?;
         let provider = Arc::new(local_provider(&data_dir)?);
         let orchestrator = Orchestrator::new(
             orchestrator::Parts {

@@ -286,3 +286,17 @@ async fn a_harness_that_is_not_built_is_refused_by_name() {
         );
     }
 }
+
+#[tokio::test]
+async fn every_dialect_is_taken() {
+    let server = Server::start().await;
+    for api in ["anthropic", "openai_responses", "openai_chat"] {
+        let id = vault(&server, llm(&[("longhand.llm_api", api)])).await;
+        let key = json!({"auth": {"type": "static_bearer", "token": SECRET}});
+        server
+            .create(&format!("/v1/vaults/{id}/credentials"), key)
+            .await;
+        let answer = with_vaults(&server, &[&id]).await;
+        assert_eq!(answer.status, 200, "{api}: {}", answer.body);
+    }
+}

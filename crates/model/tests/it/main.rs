@@ -11,6 +11,7 @@ mod gateways;
 mod odd;
 mod openai;
 mod prefix;
+mod private_ca;
 mod raw;
 mod responses;
 mod system;

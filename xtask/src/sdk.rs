@@ -10,6 +10,14 @@ pub(crate) fn all() -> anyhow::Result<()> {
     run(cargo(&[
         "build", "--locked", "-p", "longhand", "-p", "scripted", "--bins",
     ]))?;
+    run(cargo(&[
+        "build",
+        "--locked",
+        "-p",
+        "contract",
+        "--example",
+        "shapes",
+    ]))?;
     python()?;
     typescript()
 }

@@ -15,6 +15,7 @@ pub enum Block {
     /// A picture.
     Image {
         /// Where its bytes are.
+        #[schemars(schema_with = "crate::schema::image_source::<Source>")]
         source: Source,
     },
     /// A document.
@@ -46,9 +47,15 @@ pub enum Block {
 /// The content of a search result: text only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename = "text")]
+#[schemars(transform = tagged)]
 pub struct TextBlock {
     /// The text.
     pub text: String,
+}
+
+// The derive does not know the tag of a struct.
+fn tagged(schema: &mut schemars::Schema) {
+    *schema = crate::schema::variant("text", schema.clone());
 }
 
 /// Whether a search result may be cited.

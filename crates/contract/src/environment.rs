@@ -12,7 +12,7 @@ use crate::ids::EnvironmentId;
 use crate::limits::{ALLOWED_HOSTS, DESCRIPTION, ENVIRONMENT_NAME, PACKAGE, PACKAGES};
 use crate::metadata::{self, Empty, Metadata, MetadataPatch};
 use crate::parse::{Invalid, tagged};
-use crate::patch::Patch;
+use crate::patch::{Patch, present};
 use crate::time::Micros;
 
 /// Body of `POST /v1/environments`. [`CreateEnvironment::resolve`] checks it.
@@ -110,7 +110,8 @@ pub struct LimitedParams {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct PackagesParams {
-    #[serde(default, rename = "type")]
+    #[serde(default, rename = "type", deserialize_with = "present")]
+    #[schemars(with = "PackagesTag")]
     pub kind: Option<PackagesTag>,
     #[serde(default)]
     pub apt: Option<Vec<String>>,

@@ -45,6 +45,26 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// Every kind.
+    pub const ALL: [Self; 16] = [
+        Self::InvalidRequest,
+        Self::Authentication,
+        Self::Billing,
+        Self::Permission,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::Conflict,
+        Self::PreconditionFailed,
+        Self::RequestTooLarge,
+        Self::UnsupportedMediaType,
+        Self::RateLimit,
+        Self::Api,
+        Self::NotImplemented,
+        Self::Unavailable,
+        Self::Timeout,
+        Self::Overloaded,
+    ];
+
     /// The HTTP status.
     #[must_use]
     pub const fn status(self) -> u16 {

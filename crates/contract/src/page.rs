@@ -37,7 +37,7 @@ pub struct IdPage<T> {
 }
 
 /// The answer to a delete: `{id, type}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Deleted<I> {
     /// What was deleted.
     pub id: I,

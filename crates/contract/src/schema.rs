@@ -88,3 +88,77 @@ impl<T: JsonSchema> JsonSchema for Patch<T> {
         <Option<T>>::json_schema(generator)
     }
 }
+
+/// The schema of a union of which only some variants stand here. What is said here has a check that says the
+/// same: no schema decides what is accepted.
+fn only<T: JsonSchema>(generator: &mut SchemaGenerator, tags: &[&str]) -> Schema {
+    fn keep(schema: &mut serde_json::Value, tags: &[&str]) {
+        for union in ["oneOf", "anyOf"] {
+            let Some(variants) = schema.get_mut(union).and_then(|it| it.as_array_mut()) else {
+                continue;
+            };
+            variants.retain(|variant| {
+                let tag = variant["properties"]["type"]["const"].as_str();
+                tag.is_none_or(|tag| tags.contains(&tag))
+            });
+            variants.iter_mut().for_each(|variant| keep(variant, tags));
+        }
+    }
+    let mut schema = T::json_schema(generator).to_value();
+    keep(&mut schema, tags);
+    schema.try_into().unwrap_or_default()
+}
+
+/// Defines schemas of lists, or of single values, of which only some variants stand in one place.
+macro_rules! places {
+    ($($(#[$doc:meta])* $name:ident = [$($tag:literal),+];)*) => {$(
+        $(#[$doc])*
+        pub(crate) fn $name<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+            let items = only::<T>(generator, &[$($tag),+]);
+            json_schema!({"type": "array", "items": items})
+        }
+    )*};
+}
+
+places! {
+    /// What a user says, in a request.
+    message = ["text", "image", "document"];
+    /// What a user said, and threads say to each other.
+    said = ["text", "image", "document", "redacted"];
+    /// What a model said.
+    reply = ["text", "redacted"];
+    /// What a tool answers.
+    result = ["text", "image", "document", "search_result"];
+    /// What an operator says.
+    system = ["text"];
+    /// What a session begins with.
+    initial = ["user.message", "user.define_outcome"];
+    /// Whom a coordinator has, as served.
+    roster = ["agent", "advisor"];
+    /// Whom subagents and workflows may run, as served.
+    predefined = ["agent"];
+    /// Whom subagents and workflows may run, in a request.
+    predefined_params = ["agent", "self"];
+}
+
+/// As [`predefined_params`], in an update.
+pub(crate) fn predefined_patch<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    let list = predefined_params::<T>(generator);
+    json_schema!({"anyOf": [list, {"type": "null"}]})
+}
+
+/// Where an image may come from.
+pub(crate) fn image_source<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    only::<T>(generator, &["base64", "url", "file"])
+}
+
+/// What the user wrote is one source: all of it, or nothing.
+pub(crate) fn user_input<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    let source = only::<T>(generator, &["all", "none"]);
+    json_schema!({"anyOf": [source, {"type": "null"}]})
+}
+
+/// A field of an update that cannot be cleared.
+pub(crate) fn value<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}

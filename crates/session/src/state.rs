@@ -279,6 +279,7 @@ impl Totals {
             input_tokens: self.input,
             list_cost: (self.priced && !self.unpriced).then(|| self.list_cost(now).shown()),
             output_tokens: self.output,
+            server_tool_use: None,
         }
     }
 }

@@ -10,7 +10,7 @@ pub use multiagent::{
     AdvisorParams, AgentRef, CoordinatorParams, Found, InlineAgents, Multiagent, MultiagentParams,
     Referenced, RosterEntry, Team, TeamParams, TopologyParams,
 };
-pub use snapshot::{AgentOverrides, SessionAgent, SessionThreadAgent};
+pub use snapshot::{AgentOverrides, InlineAgent, SessionAgent, SessionThreadAgent, ThreadAgent};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -54,8 +54,12 @@ pub struct CreateAgent {
 #[allow(missing_docs)] // the fields are the contract's, api.md §4.3
 pub struct UpdateAgent {
     #[serde(default)]
+    // Null is refused: an agent always has one.
+    #[schemars(schema_with = "crate::schema::value::<String>")]
     pub name: Patch<String>,
     #[serde(default)]
+    // Null is refused: an agent always has one.
+    #[schemars(schema_with = "crate::schema::value::<ModelParams>")]
     pub model: Patch<ModelParams>,
     #[serde(default)]
     pub description: Patch<String>,

@@ -120,6 +120,7 @@ pub struct EnabledTeamParams {
     pub inline_agents: Patch<InlineAgents>,
     /// Default: none.
     #[serde(default)]
+    #[schemars(schema_with = "crate::schema::predefined_patch::<RosterEntry>")]
     pub predefined_agents: Patch<Vec<RosterEntry>>,
 }
 
@@ -156,6 +157,7 @@ tagged!(Multiagent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Coordinator {
     /// Its entries.
+    #[schemars(schema_with = "crate::schema::roster::<AgentRef>")]
     pub agents: Vec<AgentRef>,
 }
 
@@ -185,6 +187,7 @@ tagged!(Team { "enabled" => Enabled(EnabledTeam), "disabled" => Disabled });
 #[allow(missing_docs)]
 pub struct EnabledTeam {
     pub inline_agents: InlineAgents,
+    #[schemars(schema_with = "crate::schema::predefined::<AgentRef>")]
     pub predefined_agents: Vec<AgentRef>,
 }
 
@@ -210,8 +213,9 @@ tagged!(AgentRef { "self" => Own, "agent" => Agent(PinnedAgent), "advisor" => Ad
 pub struct PinnedAgent {
     /// Which.
     pub id: AgentId,
-    /// Which version; `None` only between resolving and filling in.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Which version; `None` only between resolving and filling in, never in what is served.
+    #[serde(default)]
+    #[schemars(with = "u32")]
     pub version: Option<u32>,
 }
 

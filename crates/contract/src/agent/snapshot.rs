@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::definition::{check_servers, resolve_skills};
 use super::{
-    AgentDefinition, AgentTag, ExecutionIdentity, McpServer, Multiagent, Skill, SkillParams,
+    AdvisorParams, AgentDefinition, AgentTag, ExecutionIdentity, McpServer, Multiagent, Skill,
+    SkillParams,
 };
 use crate::check;
 use crate::ids::AgentId;
@@ -22,6 +23,7 @@ use crate::tools::{self, Tool, ToolParams};
 #[allow(missing_docs)] // the fields are the contract's, api.md §7.1
 pub struct AgentOverrides {
     #[serde(default)]
+    #[schemars(schema_with = "crate::schema::value::<ModelParams>")] // null is refused
     pub model: Patch<ModelParams>,
     #[serde(default)]
     pub system: Patch<String>,
@@ -48,7 +50,9 @@ pub struct SessionAgent {
     pub tools: Vec<Tool>,
     pub mcp_servers: Vec<McpServer>,
     pub skills: Vec<Skill>,
-    /// References only: a session with a team is refused until sessions can run one.
+    /// References only, and only on the way to being refused: a session that has a team is not made, so what
+    /// is served is null.
+    #[schemars(with = "()", required)]
     pub multiagent: Option<Multiagent>,
     pub execution_identity: ExecutionIdentity,
 }
@@ -58,8 +62,6 @@ pub struct SessionAgent {
 #[allow(missing_docs)] // the fields are the contract's
 pub struct SessionThreadAgent {
     pub id: AgentId,
-    #[serde(rename = "type")]
-    pub kind: AgentTag,
     pub version: u32,
     pub name: String,
     pub description: Option<String>,
@@ -71,11 +73,42 @@ pub struct SessionThreadAgent {
     pub execution_identity: ExecutionIdentity,
 }
 
+/// Whom a thread runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ThreadAgent {
+    /// An agent of the workspace.
+    Agent(Box<SessionThreadAgent>),
+    /// One that was made up on the spot.
+    Inline(Box<InlineAgent>),
+    /// A model that is asked for advice.
+    Advisor(AdvisorParams),
+}
+
+/// An agent that was made up on the spot: it has no id and no versions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[allow(missing_docs)] // the fields are the contract's
+pub struct InlineAgent {
+    pub name: String,
+    pub description: Option<String>,
+    pub system: Option<String>,
+    pub model: ModelConfig,
+    pub tools: Vec<Tool>,
+    pub mcp_servers: Vec<McpServer>,
+    pub skills: Vec<Skill>,
+    pub execution_identity: ExecutionIdentity,
+}
+
+impl From<SessionAgent> for ThreadAgent {
+    fn from(agent: SessionAgent) -> Self {
+        Self::Agent(Box::new(agent.into()))
+    }
+}
+
 impl From<SessionAgent> for SessionThreadAgent {
     fn from(agent: SessionAgent) -> Self {
         Self {
             id: agent.id,
-            kind: agent.kind,
             version: agent.version,
             name: agent.name,
             description: agent.description,

@@ -49,6 +49,7 @@ pub struct TextParams {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct ImageParams {
+    #[schemars(schema_with = "crate::schema::image_source::<SourceParams>")]
     pub source: SourceParams,
 }
 

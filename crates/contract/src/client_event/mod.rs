@@ -54,6 +54,7 @@ tagged!(ClientEvent {
 #[serde(deny_unknown_fields)]
 pub struct UserMessage {
     /// Text, images and documents; at least one.
+    #[schemars(schema_with = "crate::schema::message::<BlockParams>")]
     pub content: Vec<BlockParams>,
 }
 
@@ -94,6 +95,7 @@ pub struct UserCustomToolResult {
     pub custom_tool_use_id: EventId,
     /// Text, images, documents and search results; may be empty.
     #[serde(default)]
+    #[schemars(schema_with = "crate::schema::result::<BlockParams>")]
     pub content: Vec<BlockParams>,
     /// Whether the tool failed.
     #[serde(default)]
@@ -107,6 +109,7 @@ pub struct UserCustomToolResult {
 pub struct UserToolResult {
     pub tool_use_id: EventId,
     #[serde(default)]
+    #[schemars(schema_with = "crate::schema::result::<BlockParams>")]
     pub content: Vec<BlockParams>,
     #[serde(default)]
     pub is_error: Option<bool>,
@@ -148,6 +151,7 @@ pub struct RubricText {
 #[serde(deny_unknown_fields)]
 pub struct SystemMessage {
     /// Text only; at least one.
+    #[schemars(schema_with = "crate::schema::system::<BlockParams>")]
     pub content: Vec<BlockParams>,
 }
 

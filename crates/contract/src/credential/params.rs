@@ -13,7 +13,7 @@ use crate::check;
 use crate::limits::{CREDENTIAL_HOSTS, DISPLAY_NAME, OAUTH_TEXT, SECRET_BYTES, SECRET_NAME};
 use crate::metadata::{self, Metadata};
 use crate::parse::{Invalid, tagged};
-use crate::patch::Patch;
+use crate::patch::{Patch, present};
 use crate::secret::Secret;
 use crate::time::Micros;
 
@@ -116,6 +116,7 @@ pub struct EnvironmentVariableParams {
     pub networking: NetworkingParams,
     /// Absent: both. Null is refused.
     #[serde(default)]
+    #[schemars(schema_with = "crate::schema::value::<LocationParams>")] // null is refused
     pub injection_location: Patch<LocationParams>,
 }
 
@@ -134,9 +135,11 @@ tagged!(NetworkingParams { "unrestricted" => Unrestricted, "limited" => Limited(
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct LocationParams {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "bool")]
     pub body: Option<bool>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "bool")]
     pub header: Option<bool>,
 }
 

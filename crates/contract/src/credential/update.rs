@@ -125,6 +125,7 @@ pub struct EnvironmentVariableUpdate {
     pub networking: Option<NetworkingParams>,
     /// Field by field; null is refused.
     #[serde(default)]
+    #[schemars(schema_with = "crate::schema::value::<LocationParams>")] // null is refused
     pub injection_location: Patch<LocationParams>,
 }
 

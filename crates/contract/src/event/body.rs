@@ -56,7 +56,8 @@ macro_rules! bodies {
 }
 
 bodies! {
-    "user.message" => UserMessage { content: Vec<Block> }
+    "user.message" => UserMessage { #[schemars(schema_with = "crate::schema::said::<Block>")]
+        content: Vec<Block> }
     "user.interrupt" => UserInterrupt {
         #[serde(skip_serializing_if = "Option::is_none")]
         session_thread_id: Option<ThreadId>,
@@ -72,6 +73,7 @@ bodies! {
     "user.custom_tool_result" => UserCustomToolResult {
         custom_tool_use_id: EventId,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        #[schemars(schema_with = "crate::schema::result::<Block>")]
         content: Vec<Block>,
         #[serde(skip_serializing_if = "Option::is_none")]
         is_error: Option<bool>,
@@ -81,6 +83,7 @@ bodies! {
     "user.tool_result" => UserToolResult {
         tool_use_id: EventId,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        #[schemars(schema_with = "crate::schema::result::<Block>")]
         content: Vec<Block>,
         #[serde(skip_serializing_if = "Option::is_none")]
         is_error: Option<bool>,
@@ -93,8 +96,10 @@ bodies! {
         rubric: Rubric,
         max_iterations: Option<std::num::NonZeroU32>,
     }
-    "system.message" => SystemMessage { content: Vec<Block> }
-    "agent.message" => AgentMessage { content: Vec<Block> }
+    "system.message" => SystemMessage { #[schemars(schema_with = "crate::schema::system::<Block>")]
+        content: Vec<Block> }
+    "agent.message" => AgentMessage { #[schemars(schema_with = "crate::schema::reply::<Block>")]
+        content: Vec<Block> }
     "agent.thinking" => AgentThinking {}
     "agent.tool_use" => AgentToolUse {
         name: String,
@@ -108,6 +113,7 @@ bodies! {
     }
     "agent.tool_result" => AgentToolResult {
         tool_use_id: EventId,
+        #[schemars(schema_with = "crate::schema::result::<Block>")]
         content: Vec<Block>,
         is_error: bool,
     }
@@ -124,6 +130,7 @@ bodies! {
     }
     "agent.mcp_tool_result" => AgentMcpToolResult {
         mcp_tool_use_id: EventId,
+        #[schemars(schema_with = "crate::schema::result::<Block>")]
         content: Vec<Block>,
         is_error: bool,
     }
@@ -138,12 +145,14 @@ bodies! {
         from_session_thread_id: ThreadId,
         #[serde(skip_serializing_if = "Option::is_none")]
         from_agent_name: Option<String>,
+        #[schemars(schema_with = "crate::schema::said::<Block>")]
         content: Vec<Block>,
     }
     "agent.thread_message_sent" => ThreadMessageSent {
         to_session_thread_id: ThreadId,
         #[serde(skip_serializing_if = "Option::is_none")]
         to_agent_name: Option<String>,
+        #[schemars(schema_with = "crate::schema::said::<Block>")]
         content: Vec<Block>,
     }
     "agent.thread_context_compacted" => ThreadContextCompacted {}

@@ -9,7 +9,8 @@ mod workflow;
 pub use body::Body;
 pub use parts::{
     AskReason, CacheCreation, DenyReason, Evaluation, Judgement, ModelUsage, Permission,
-    RefusalDetails, RetryStatus, SessionError, SessionErrorKind, SessionUsage, Speed, StopReason,
+    RefusalDetails, RetryStatus, ServerToolUsage, SessionError, SessionErrorKind, SessionUsage,
+    Speed, StopReason,
 };
 pub use preview::{Delta, Preview, Previewed};
 pub use workflow::{Phase, WorkflowError, WorkflowResult};

@@ -31,6 +31,7 @@ pub enum StopReason {
 pub struct RefusalDetails {
     /// Always `refusal`.
     #[serde(rename = "type")]
+    #[schemars(extend("const" = "refusal"))]
     pub kind: String,
     /// The provider's category, if it names one.
     pub category: Option<String>,
@@ -166,6 +167,17 @@ pub struct SessionUsage {
     pub list_cost: Option<Money>,
     /// Tokens written.
     pub output_tokens: u64,
+    /// Requests of the provider's own tools; absent until there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_tool_use: Option<ServerToolUsage>,
+}
+
+/// Requests of the provider's own tools.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[allow(missing_docs)] // the fields are the contract's
+pub struct ServerToolUsage {
+    pub web_fetch_requests: u64,
+    pub web_search_requests: u64,
 }
 
 /// What went wrong, for `session.error`.

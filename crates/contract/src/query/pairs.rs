@@ -5,8 +5,11 @@ use crate::limits::{CURSOR, QUERY_VALUES};
 use crate::parse::Invalid;
 use crate::time::Micros;
 
-/// The pairs not yet taken, in order.
-pub(super) struct Pairs(Vec<(String, String)>);
+/// The pairs not yet taken, in order, and the keys that were asked for.
+pub(super) struct Pairs {
+    left: Vec<(String, String)>,
+    known: Vec<String>,
+}
 
 impl Pairs {
     pub(super) fn read(query: &str) -> Result<Self, Invalid> {
@@ -30,22 +33,30 @@ impl Pairs {
                 return Err(Invalid::at("query", "has too many parameters"));
             }
         }
-        Ok(Self(pairs))
+        Ok(Self {
+            left: pairs,
+            known: Vec::new(),
+        })
     }
 
     /// Nothing may be left.
     pub(super) fn finish(self) -> Result<(), Invalid> {
-        match self.0.first() {
-            None => Ok(()),
-            Some((key, _)) => Err(Invalid::at(key.as_str(), "unknown query parameter")),
-        }
+        let Some((key, _)) = self.left.first() else {
+            return Ok(());
+        };
+        let problem = match self.known.as_slice() {
+            [] => "unknown query parameter; none is allowed here".to_owned(),
+            known => format!("unknown query parameter; allowed: `{}`", known.join("`, `")),
+        };
+        Err(Invalid::at(key.as_str(), problem))
     }
 
     /// Every value of a list: `key[]=a&key[]=b`, or `key=a&key=b`.
     fn all(&mut self, key: &str) -> Vec<String> {
         let bracketed = format!("{key}[]");
+        self.known.push(bracketed.clone());
         let mut values = Vec::new();
-        self.0.retain_mut(|(found, value)| {
+        self.left.retain_mut(|(found, value)| {
             let taken = *found == key || *found == bracketed;
             if taken {
                 values.push(std::mem::take(value));
@@ -57,9 +68,10 @@ impl Pairs {
 
     /// The value of a key that may stand once.
     pub(super) fn text(&mut self, key: &str) -> Result<Option<String>, Invalid> {
+        self.known.push(key.to_owned());
         let mut found = None;
-        while let Some(index) = self.0.iter().position(|(name, _)| name == key) {
-            let (_, value) = self.0.remove(index);
+        while let Some(index) = self.left.iter().position(|(name, _)| name == key) {
+            let (_, value) = self.left.remove(index);
             if found.replace(value).is_some() {
                 return Err(Invalid::at(key, "stands twice"));
             }

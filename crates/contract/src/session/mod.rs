@@ -2,11 +2,13 @@
 //! the session core, not here.
 
 mod object;
+mod served;
 mod unbuilt;
 
 pub use object::{
     Session, SessionStats, SessionTag, SessionThread, Status, ThreadStats, ThreadTag,
 };
+pub use served::{FileMount, MemoryMount, OutcomeEvaluation, RepositoryMount, Resource};
 pub use unbuilt::{Unbuilt, in_agent, unbuilt};
 
 use std::collections::BTreeSet;
@@ -40,6 +42,7 @@ pub struct CreateSession {
     #[schemars(with = "Budget")]
     pub budget: Option<Budget>,
     #[serde(default)]
+    #[schemars(schema_with = "crate::schema::initial::<ClientEvent>")]
     pub initial_events: Vec<ClientEvent>,
     #[serde(default)]
     pub metadata: Metadata,
@@ -87,6 +90,7 @@ pub struct AgentWithOverrides {
     #[schemars(with = "std::num::NonZeroU32")]
     pub version: Option<std::num::NonZeroU32>,
     #[serde(default)]
+    #[schemars(schema_with = "crate::schema::value::<ModelParams>")] // null is refused
     pub model: Patch<ModelParams>,
     #[serde(default)]
     pub system: Patch<String>,
@@ -207,7 +211,8 @@ pub struct FileResource {
 #[allow(missing_docs)]
 pub struct RepositoryResource {
     pub url: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Secret")]
     pub authorization_token: Option<Secret>,
     #[serde(default)]
     pub checkout: Option<Checkout>,
@@ -215,8 +220,9 @@ pub struct RepositoryResource {
     pub mount_path: Option<String>,
 }
 
-/// What to check out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What to check out; the same in requests and in answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
 pub enum Checkout {
     /// A branch.
     Branch(Branch),
@@ -227,7 +233,7 @@ pub enum Checkout {
 tagged!(Checkout { "branch" => Branch(Branch), "commit" => Commit(Commit) });
 
 /// A branch.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Branch {
     /// Its name.
@@ -235,7 +241,7 @@ pub struct Branch {
 }
 
 /// A commit.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Commit {
     /// Its full hash.
@@ -255,7 +261,7 @@ pub struct MemoryResource {
 }
 
 /// How a memory store is mounted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
 pub enum Access {

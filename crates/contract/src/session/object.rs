@@ -4,9 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Budget;
-use crate::agent::{SessionAgent, SessionThreadAgent};
+use super::served::{OutcomeEvaluation, Resource};
+use crate::agent::{SessionAgent, ThreadAgent};
 use crate::event::SessionUsage;
-use crate::ids::{EnvironmentId, SessionId, ThreadId, VaultId};
+use crate::ids::{EnvironmentId, SessionId, ThreadId, VaultId, WorkflowRunId};
 use crate::metadata::Metadata;
 use crate::time::Micros;
 
@@ -58,8 +59,7 @@ pub struct ThreadStats {
     pub startup_seconds: Option<f64>,
 }
 
-/// A session as it is served. `resources`, `outcome_evaluations` and `budget` are empty until the
-/// features behind them exist.
+/// A session as it is served.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[allow(missing_docs)] // the fields are the contract's, api.md §7.0
 pub struct Session {
@@ -72,14 +72,17 @@ pub struct Session {
     pub agent: SessionAgent,
     pub environment_id: EnvironmentId,
     pub vault_ids: Vec<VaultId>,
-    pub resources: Vec<serde_json::Value>,
-    pub outcome_evaluations: Vec<serde_json::Value>,
+    pub resources: Vec<Resource>,
+    pub outcome_evaluations: Vec<OutcomeEvaluation>,
     pub budget: Option<Budget>,
     pub stats: SessionStats,
     pub usage: SessionUsage,
     pub created_at: Micros,
     pub updated_at: Micros,
     pub archived_at: Option<Micros>,
+    /// The deployment that made it; absent if none did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deployment_id: Option<String>,
 }
 
 /// The constant `session`.
@@ -99,7 +102,7 @@ pub struct SessionThread {
     #[serde(rename = "type")]
     pub kind: ThreadTag,
     pub session_id: SessionId,
-    pub agent: SessionThreadAgent,
+    pub agent: ThreadAgent,
     pub status: Status,
     /// Null for the primary thread.
     pub parent_thread_id: Option<ThreadId>,
@@ -107,6 +110,8 @@ pub struct SessionThread {
     pub stats: Option<ThreadStats>,
     /// Null until it was idle after a turn.
     pub usage: Option<SessionUsage>,
+    /// Null unless a workflow run made it.
+    pub workflow_run_id: Option<WorkflowRunId>,
     pub created_at: Micros,
     pub updated_at: Micros,
     pub archived_at: Option<Micros>,

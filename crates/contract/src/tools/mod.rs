@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::parse::tagged;
+use crate::patch::present;
 pub(crate) use resolve::resolve;
 pub use web::{Filter, FilterParams, ToolReference, UrlSourcesParams};
 
@@ -136,7 +137,8 @@ pub struct ToolConfigParams {
     /// Which tool.
     pub name: ToolName,
     /// The same again.
-    #[serde(default, rename = "type")]
+    #[serde(default, rename = "type", deserialize_with = "present")]
+    #[schemars(with = "ToolName")]
     pub kind: Option<ToolName>,
     /// Whether the model gets it.
     #[serde(default)]

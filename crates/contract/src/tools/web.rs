@@ -22,6 +22,7 @@ pub struct UrlSourcesParams {
     pub server_tool_results: Option<FilterParams>,
     /// In what the user wrote: `all` or `none`.
     #[serde(default)]
+    #[schemars(schema_with = "crate::schema::user_input::<FilterParams>")]
     pub user_input: Option<FilterParams>,
 }
 
@@ -78,6 +79,7 @@ pub struct Named {
 pub struct UrlSources {
     pub client_tool_results: Option<Filter>,
     pub server_tool_results: Option<Filter>,
+    #[schemars(schema_with = "crate::schema::user_input::<Filter>")]
     pub user_input: Option<Filter>,
 }
 

@@ -54,6 +54,7 @@ fn a_session_and_its_thread_have_the_shape_of_the_sdk() {
         created_at: Micros(0),
         updated_at: Micros(0),
         archived_at: None,
+        deployment_id: None,
     };
     assert_eq!(
         serde_json::to_value(object).unwrap(),
@@ -76,6 +77,7 @@ fn a_session_and_its_thread_have_the_shape_of_the_sdk() {
             startup_seconds: None,
         }),
         usage: None,
+        workflow_run_id: None,
         created_at: Micros(0),
         updated_at: Micros(0),
         archived_at: None,
@@ -84,7 +86,7 @@ fn a_session_and_its_thread_have_the_shape_of_the_sdk() {
         serde_json::to_value(object).unwrap(),
         json!({"id": thread.to_string(), "type": "session_thread", "session_id": session.to_string(),
             "agent": shown, "status": "idle", "parent_thread_id": null,
-            "stats": {"active_seconds": 0.0, "duration_seconds": 0.0}, "usage": null,
+            "stats": {"active_seconds": 0.0, "duration_seconds": 0.0}, "usage": null, "workflow_run_id": null,
             "created_at": T, "updated_at": T, "archived_at": null})
     );
 }

@@ -357,6 +357,7 @@ fn object_with(gateway: &Gateway, row: SessionRow, agent: SessionAgent) -> Sessi
         created_at: row.created_at,
         updated_at: row.updated_at,
         archived_at: row.archived_at,
+        deployment_id: None,
         title: row.profile.title,
         metadata: row.profile.metadata,
         vault_ids: row.vault_ids,

@@ -112,6 +112,7 @@ fn object(gateway: &Gateway, row: &SessionRow) -> Result<SessionThread, Failure>
         parent_thread_id: None,
         stats: moved.then_some(stats),
         usage: ran.then(|| totals.usage(now)),
+        workflow_run_id: None,
         created_at: row.created_at,
         updated_at: row.updated_at,
         archived_at: row.archived_at,

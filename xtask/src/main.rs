@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod docs;
 mod lint;
 mod run;
 mod sdk;
@@ -21,6 +22,7 @@ cargo xtask <chore>
   tidy            house rules: arrows, module docs, lengths
   sdk             the official SDKs against the real server
   sim             random histories of a session: --seeds N, --from K, --record, --faults, --table
+  docs            the parts of documents that are made from the code
   bench NAME      api | session | turn: figure, floor and ratio as JSON
 ";
 
@@ -33,6 +35,7 @@ fn main() -> anyhow::Result<()> {
         ["lint"] => lint::all(),
         ["tidy"] => tidy::check(),
         ["sdk"] => sdk::all(),
+        ["docs"] => docs::all(),
         ["bench", name] => bench::run(name),
         ["sim", options @ ..] => sim::main(options),
         [] | ["help" | "--help" | "-h"] => {

@@ -15,6 +15,7 @@ mod error;
 mod gateway;
 pub mod limits;
 mod once;
+mod openapi;
 mod paging;
 mod reply;
 mod router;
@@ -25,6 +26,7 @@ mod table;
 
 pub use gateway::{Config, Gateway, Parts};
 pub use limits::Limits;
+pub use openapi::{llms_txt, openapi, routes_markdown};
 pub use router::{control_router, router};
 pub use serve::{Drained, serve, serve_unix};
 pub use table::{RouteInfo, routes};

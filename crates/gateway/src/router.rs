@@ -23,6 +23,7 @@ use crate::body;
 use crate::call::Call;
 use crate::gateway::Gateway;
 use crate::once;
+use crate::openapi;
 use crate::reply::{self, Meta};
 use crate::table::{OPERATE, PUBLIC, Route};
 
@@ -162,7 +163,7 @@ async fn readyz(State(gateway): State<Arc<Gateway>>) -> Response {
 }
 
 async fn llms() -> Response {
-    Response::new(Body::from(include_str!("llms.txt")))
+    Response::new(Body::from(openapi::llms_txt()))
 }
 
 #[cfg(test)]

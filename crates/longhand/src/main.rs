@@ -8,6 +8,7 @@ mod config;
 mod data_dir;
 mod demo;
 mod doctor;
+mod edge;
 mod log;
 mod provider;
 mod serve;
@@ -70,6 +71,14 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     if let Command::Config(ConfigCommand::Show { origin }) = cli.command {
         return show(&loaded, origin);
     }
+    if let Command::Openapi { routes } = cli.command {
+        use std::io::Write as _;
+        let text = match routes {
+            true => gateway::routes_markdown(),
+            false => format!("{:#}\n", gateway::openapi()),
+        };
+        return Ok(std::io::stdout().write_all(text.as_bytes())?);
+    }
     log::start(&loaded.config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -85,7 +94,7 @@ async fn command(cli: Cli, loaded: Loaded) -> anyhow::Result<()> {
         Command::Doctor(output) => {
             doctor::run(output, &loaded.config, cli.data_dir.as_deref()).await
         }
-        Command::Config(_) => Ok(()),
+        Command::Config(_) | Command::Openapi { .. } => Ok(()),
         command => {
             let config = &loaded.config;
             let client = Client::open(&cli.reach, config, cli.data_dir.as_deref()).await?;
@@ -107,7 +116,11 @@ async fn ask(command: Command, client: &Client, workspace: Option<&str>) -> anyh
         Command::Vaults(command) => things::vaults(command, client).await,
         Command::Usage(usage) => admin::usage(&usage, client).await,
         Command::Backup(backup) => admin::backup(backup, client).await,
-        Command::Serve(_) | Command::Demo(_) | Command::Doctor(_) | Command::Config(_) => Ok(()),
+        Command::Serve(_)
+        | Command::Demo(_)
+        | Command::Doctor(_)
+        | Command::Config(_)
+        | Command::Openapi { .. } => Ok(()),
     }
 }
 
@@ -129,6 +142,12 @@ fn settings(cli: &Cli) -> anyhow::Result<Loaded> {
                 .clone()
                 .map(|url| ("server.database_url", url)),
         );
+        let path = |path: &Option<std::path::PathBuf>| Some(path.as_ref()?.display().to_string());
+        flags.extend(path(&serve.tls_cert).map(|file| ("server.tls_cert", file)));
+        flags.extend(path(&serve.tls_key).map(|file| ("server.tls_key", file)));
+        if serve.plain_http {
+            flags.push(("server.plain_http", "true".to_owned()));
+        }
     }
     config::load(file.as_deref(), std::env::vars(), &flags)
 }

@@ -12,6 +12,7 @@ mod control;
 mod input;
 mod lists;
 mod objects;
+mod openapi;
 mod once;
 mod plane;
 mod sessions;

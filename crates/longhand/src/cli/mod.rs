@@ -108,6 +108,12 @@ pub enum Command {
     Vaults(Vaults),
     /// What was used in the last 31 days, by workspace, agent and day.
     Usage(Usage),
+    /// Print the OpenAPI document of the HTTP interface.
+    Openapi {
+        /// The list of routes of docs/compatibility.md instead.
+        #[arg(long, hide = true)]
+        routes: bool,
+    },
     /// Copy the database, whole and consistent, while the server runs (never the master key).
     Backup(Backup),
     /// Show the settings in force.
@@ -124,6 +130,15 @@ pub struct Serve {
     /// The database: sqlite:///path/to/longhand.db (PostgreSQL comes later).
     #[arg(long, value_name = "URL")]
     pub database_url: Option<String>,
+    /// The certificate chain as PEM: speak TLS. Read again when it changes and at SIGHUP.
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key as PEM.
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Listen beyond the loopback without TLS, because something in front speaks it.
+    #[arg(long)]
+    pub plain_http: bool,
 }
 
 /// `backup`

@@ -6,6 +6,7 @@ mod crash;
 mod drain;
 mod people;
 mod power;
+mod releases;
 mod stage;
 mod terminal;
 mod trouble;

@@ -68,7 +68,7 @@ impl Reader for Messages {
         } else {
             self.model
         };
-        let cut = stop == Stop::MaxTokens;
+        let cut = stop.is_cut();
         let blocks = self.blocks.finish(Dialect::AnthropicMessages, cut);
         Some(Reply {
             blocks,

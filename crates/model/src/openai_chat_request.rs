@@ -97,7 +97,7 @@ fn user(blocks: &[UserBlock], messages: &mut Vec<Value>) {
                 title,
                 context,
             } => {
-                parts.push(document(source, title.as_deref(), context.as_deref()));
+                parts.extend(document(source, title.as_deref(), context.as_deref()));
             }
             UserBlock::ToolResult { .. } => {}
         }
@@ -143,7 +143,7 @@ fn result_text(
                 context,
             } => {
                 texts.push("[a document, shown in the next message]".to_owned());
-                parts.push(document(source, title.as_deref(), context.as_deref()));
+                parts.extend(document(source, title.as_deref(), context.as_deref()));
             }
             ResultBlock::SearchResult {
                 source,
@@ -167,17 +167,22 @@ fn image(source: &Source) -> Value {
     json!({"type": "image_url", "image_url": {"url": url}})
 }
 
-fn document(source: &Source, title: Option<&str>, context: Option<&str>) -> Value {
-    match source {
-        Source::Text { data } => {
-            json!({"type": "text", "text": text_document(data, title, context)})
-        }
+/// A file has a name and no place for what the sender says of it: that stands before it.
+fn document(source: &Source, title: Option<&str>, context: Option<&str>) -> Vec<Value> {
+    let text = |text: String| json!({"type": "text", "text": text});
+    let mut parts = Vec::new();
+    if let (Some(context), false) = (context, matches!(source, Source::Text { .. })) {
+        parts.push(text(context.to_owned()));
+    }
+    parts.push(match source {
+        Source::Text { data } => text(text_document(data, title, context)),
         Source::Base64 { media_type, data } => {
             let name = title.unwrap_or("document");
             json!({"type": "file", "file": {"filename": name, "file_data": format!("data:{media_type};base64,{data}")}})
         }
-        Source::Url { url } => json!({"type": "text", "text": format!("[a document at {url}]")}),
-    }
+        Source::Url { url } => text(format!("[a document at {url}]")),
+    });
+    parts
 }
 
 /// Thinking goes back in the fields in which it came, because some providers lose their thread or refuse a

@@ -93,7 +93,7 @@ impl Reader for Chat {
                 category: None,
                 explanation: Some(self.refusal),
             };
-        } else if stop == Stop::EndTurn && self.blocks.has_calls() {
+        } else if matches!(stop, Stop::EndTurn | Stop::Pause) && self.blocks.has_calls() {
             stop = Stop::ToolUse;
         } else if stop == Stop::ToolUse && !self.blocks.has_calls() {
             stop = Stop::EndTurn;
@@ -103,7 +103,7 @@ impl Reader for Chat {
         } else {
             self.model
         };
-        let cut = stop == Stop::MaxTokens;
+        let cut = stop.is_cut();
         let blocks = self.blocks.finish(Dialect::OpenAiChat, cut);
         Some(Reply {
             blocks,

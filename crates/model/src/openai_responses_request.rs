@@ -92,7 +92,7 @@ fn user(blocks: &[UserBlock], input: &mut Vec<Value>) {
                 source,
                 title,
                 context,
-            } => parts.push(document(source, title.as_deref(), context.as_deref())),
+            } => parts.extend(document(source, title.as_deref(), context.as_deref())),
         }
     }
     match parts.as_slice() {
@@ -122,7 +122,7 @@ fn output(content: &[ResultBlock], is_error: bool) -> Value {
                 source,
                 title,
                 context,
-            } => parts.push(document(source, title.as_deref(), context.as_deref())),
+            } => parts.extend(document(source, title.as_deref(), context.as_deref())),
             ResultBlock::SearchResult {
                 source,
                 title,
@@ -154,15 +154,21 @@ fn image(source: &Source) -> Value {
     json!({"type": "input_image", "image_url": url, "detail": "auto"})
 }
 
-fn document(source: &Source, title: Option<&str>, context: Option<&str>) -> Value {
-    match source {
+/// A file has a name and no place for what the sender says of it: that stands before it.
+fn document(source: &Source, title: Option<&str>, context: Option<&str>) -> Vec<Value> {
+    let mut parts = Vec::new();
+    if let (Some(context), false) = (context, matches!(source, Source::Text { .. })) {
+        parts.push(text_part(context));
+    }
+    parts.push(match source {
         Source::Text { data } => text_part(&text_document(data, title, context)),
         Source::Base64 { media_type, data } => {
             let name = title.unwrap_or("document");
             json!({"type": "input_file", "filename": name, "file_data": format!("data:{media_type};base64,{data}")})
         }
         Source::Url { url } => json!({"type": "input_file", "file_url": url}),
-    }
+    });
+    parts
 }
 
 /// What the model said, item by item, without the ids of its messages: the provider kept nothing that they

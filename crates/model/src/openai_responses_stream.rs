@@ -104,6 +104,9 @@ impl Reader for Responses {
 
     fn finish(self: Box<Self>, model: &str) -> Option<Reply> {
         let stop = match self.end? {
+            End::Incomplete(reason) if reason == "pause_turn" && self.blocks.has_calls() => {
+                Stop::ToolUse
+            }
             End::Incomplete(reason) => incomplete(reason, &self.refusal),
             End::Completed if !self.refusal.is_empty() => refused(None, &self.refusal),
             End::Completed if self.blocks.has_calls() => Stop::ToolUse,
@@ -114,7 +117,7 @@ impl Reader for Responses {
         } else {
             self.model
         };
-        let cut = stop == Stop::MaxTokens;
+        let cut = stop.is_cut();
         Some(Reply {
             blocks: self.blocks.finish(Dialect::OpenAiResponses, cut),
             stop,

@@ -133,8 +133,8 @@ impl Blocks {
     }
 
     /// The finished blocks. Tool inputs that do not parse are kept as JSON strings: such a call is answered
-    /// with an error result, and nothing the model said is lost. `cut` says that the output limit was met:
-    /// a last call without arguments had no time for them and does not mean an empty object.
+    /// with an error result, and nothing the model said is lost. `cut` says that the model was stopped: a
+    /// last call without arguments had no time for them and does not mean an empty object.
     pub(crate) fn finish(mut self, dialect: Dialect, cut: bool) -> Vec<Block> {
         if let (true, Some(Building::Tool { json, initial, .. })) = (cut, self.list.last_mut())
             && json.trim().is_empty()

@@ -239,6 +239,20 @@ pub enum Stop {
     },
 }
 
+impl Stop {
+    /// Whether the model was stopped before it had said what it wanted, perhaps in the middle of a call.
+    pub(crate) fn is_cut(&self) -> bool {
+        match self {
+            Stop::EndTurn | Stop::ToolUse | Stop::StopSequence => false,
+            Stop::MaxTokens
+            | Stop::ContextWindow
+            | Stop::Refusal { .. }
+            | Stop::Pause
+            | Stop::Other { .. } => true,
+        }
+    }
+}
+
 /// A whole answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reply {

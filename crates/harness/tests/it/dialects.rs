@@ -8,12 +8,21 @@ use harness::{EntryBody, Harness as _, Preview};
 use model::{Dialect, ToolSpec};
 use scripted::Running;
 use serde_json::{Value, json};
+use session::Step;
 use session::policy::{ToolRule, ToolRules};
 
 use crate::plane::MemoryPlane;
 
-/// Runs a turn on a script, to its end.
-async fn turn(dialect: Dialect, steps: &Value) -> (MemoryPlane, Running) {
+/// A session behind a dialect.
+struct World {
+    plane: MemoryPlane,
+    scripted: Running,
+    native: Native,
+    _home: tempfile::TempDir,
+}
+
+/// Runs the first turn of a session on a script, to its end.
+async fn turn(dialect: Dialect, steps: &Value) -> World {
     dial::install_crypto_provider();
     let scripted = scripted::Scripted::start_local().await.unwrap();
     let home = tempfile::tempdir().unwrap();
@@ -43,13 +52,23 @@ async fn turn(dialect: Dialect, steps: &Value) -> (MemoryPlane, Running) {
     };
     let plane = plane.speaking(dialect, &base);
     let native = Native::new(model::Client::new(model::ClientConfig::default()).unwrap());
-    tokio::time::timeout(Duration::from_secs(60), native.run(&plane, first))
+    run(&native, &plane, first).await;
+    let breaks = scripted.stats().prefix_breaks;
+    assert!(breaks.is_empty(), "{breaks:?}");
+    World {
+        plane,
+        scripted,
+        native,
+        _home: home,
+    }
+}
+
+/// Runs a turn from what is recorded, as a server does that has just started: the loop keeps nothing.
+async fn run(native: &Native, plane: &MemoryPlane, first: Step) {
+    tokio::time::timeout(Duration::from_secs(60), native.run(plane, first))
         .await
         .unwrap()
         .unwrap();
-    let breaks = scripted.stats().prefix_breaks;
-    assert!(breaks.is_empty(), "{breaks:?}");
-    (plane, scripted)
 }
 
 /// What was shown as it came, by text of the message.
@@ -66,33 +85,37 @@ fn shown(plane: &MemoryPlane) -> Vec<String> {
 
 #[tokio::test]
 async fn arguments_that_are_no_object_are_told_to_the_model_and_reach_no_client() {
-    for dialect in Dialect::ALL {
-        for wrote in ["{\"question\": \"Whi", "[1, 2]", "yes"] {
-            let steps = json!([
-                {"tool": "ask_user", "arguments": wrote},
-                {"tools": [{"name": "bash", "input": {"command": "echo fine"}}, {"name": "bash", "arguments": wrote}]},
-                {"echo_results": true},
-            ]);
-            let (plane, scripted) = turn(dialect, &steps).await;
-            let kinds = plane.kinds();
-            assert!(!kinds.contains(&"agent.custom_tool_use"), "{kinds:?}");
-            let uses = kinds.iter().filter(|kind| **kind == "agent.tool_use");
-            assert_eq!(uses.count(), 3, "{kinds:?}");
-            assert_eq!(kinds.last(), Some(&"session.status_idle"));
-            let refused = plane.entries().into_iter().filter(|e| match &e.body {
-                EntryBody::Result { content, is_error, .. } => {
-                    matches!(&content[..], [Block::Text { text }] if text.contains("not a JSON object")) && *is_error
-                }
-                _ => false,
-            });
-            assert_eq!(refused.count(), 2, "{dialect:?} {wrote}");
-            let last = &scripted.requests().pop().unwrap().body;
-            let sent = last.to_string();
-            assert!(
-                sent.contains("fine") && sent.contains("not a JSON object"),
-                "{sent}"
-            );
-        }
+    let garbled = ["{\"question\": \"Whi", "[1, 2]", "yes"];
+    for (dialect, wrote) in Dialect::ALL.into_iter().zip(garbled) {
+        let steps = json!([
+            {"tool": "ask_user", "arguments": wrote},
+            {"tools": [{"name": "bash", "input": {"command": "echo fine"}}, {"name": "bash", "arguments": wrote}]},
+            {"echo_results": true},
+        ]);
+        let World {
+            plane, scripted, ..
+        } = turn(dialect, &steps).await;
+        let kinds = plane.kinds();
+        assert!(!kinds.contains(&"agent.custom_tool_use"), "{kinds:?}");
+        let uses = kinds.iter().filter(|kind| **kind == "agent.tool_use");
+        assert_eq!(uses.count(), 3, "{kinds:?}");
+        assert_eq!(kinds.last(), Some(&"session.status_idle"));
+        let refused = plane.entries().into_iter().filter(|e| match &e.body {
+            EntryBody::Result {
+                content, is_error, ..
+            } => {
+                matches!(&content[..], [Block::Text { text }] if text.contains("not a JSON object"))
+                    && *is_error
+            }
+            _ => false,
+        });
+        assert_eq!(refused.count(), 2, "{dialect:?} {wrote}");
+        let last = &scripted.requests().pop().unwrap().body;
+        let sent = last.to_string();
+        assert!(
+            sent.contains("fine") && sent.contains("not a JSON object"),
+            "{sent}"
+        );
     }
 }
 
@@ -104,7 +127,9 @@ async fn a_reply_that_its_provider_pauses_goes_on_and_is_one_reply() {
             {"text": "Still.", "stop": "pause_turn"},
             {"text": "Found it.", "chunks": 3},
         ]);
-        let (plane, scripted) = turn(dialect, &steps).await;
+        let World {
+            plane, scripted, ..
+        } = turn(dialect, &steps).await;
         let replies = plane.entries().into_iter();
         let replies = replies.filter(|e| matches!(e.body, EntryBody::Reply { .. }));
         assert_eq!(replies.count(), 1, "{dialect:?}");
@@ -129,7 +154,9 @@ async fn a_reply_that_its_provider_pauses_goes_on_and_is_one_reply() {
 async fn a_provider_that_only_pauses_is_asked_nine_times_and_no_more() {
     let pause = json!({"text": "Wait.", "stop": "pause_turn"});
     let steps = Value::Array(vec![pause; 20]);
-    let (plane, scripted) = turn(Dialect::AnthropicMessages, &steps).await;
+    let World {
+        plane, scripted, ..
+    } = turn(Dialect::AnthropicMessages, &steps).await;
     assert_eq!(scripted.requests().len(), 9);
     assert_eq!(plane.kinds().last(), Some(&"session.status_idle"));
 }
@@ -141,7 +168,7 @@ async fn words_of_nothing_but_white_space_make_no_message_and_no_preview() {
             {"text": "\n\n", "tool": "bash", "input": {"command": "echo fine"}},
             {"text": " \n ", "chunks": 3},
         ]);
-        let (plane, _scripted) = turn(dialect, &steps).await;
+        let World { plane, .. } = turn(dialect, &steps).await;
         assert!(
             !plane.kinds().contains(&"agent.message"),
             "{dialect:?}: {:?}",
@@ -150,8 +177,52 @@ async fn words_of_nothing_but_white_space_make_no_message_and_no_preview() {
         assert_eq!(plane.previews(), [], "{dialect:?}");
 
         let steps = json!([{"text": "\n\n  Hello.", "chunks": 6}]);
-        let (plane, _scripted) = turn(dialect, &steps).await;
+        let World { plane, .. } = turn(dialect, &steps).await;
         assert!(plane.kinds().contains(&"agent.message"));
         assert_eq!(shown(&plane), ["\n\n  Hello."], "{dialect:?}");
+    }
+}
+
+/// The law of the prefix with everything that happens on the way: calls, thinking, pauses, garbled arguments,
+/// blank words, and a server that starts anew before each turn, so that all of it comes from what was recorded.
+#[tokio::test]
+async fn fifty_turns_with_a_restart_before_each_repeat_their_prefix_in_every_dialect() {
+    for dialect in Dialect::ALL {
+        let filler = "x".repeat(8_000);
+        let steps = json!([{"thinking": "hm", "text": filler, "tool": "bash", "input": {"command": "echo 1"}}]);
+        let world = turn(dialect, &steps).await;
+        for turn in 1..50 {
+            let steps = match turn % 4 {
+                0 => {
+                    json!([{"thinking": "a", "text": "\n", "tool": "bash", "input": {"command": format!("echo {turn}")}},
+                            {"thinking": "b", "text": format!("Turn {turn}.")}])
+                }
+                1 => {
+                    json!([{"text": "So.", "stop": "pause_turn"}, {"thinking": "c", "text": "On."}])
+                }
+                2 => {
+                    json!([{"thinking": "d", "tool": "ask_user", "arguments": "{\"q"}, {"text": " "}])
+                }
+                _ => json!([{"thinking": "e", "text": "Cut", "stop": "max_tokens"}]),
+            };
+            let first = world.plane.say(&format!("{turn} SCRIPT: {steps}"));
+            run(&world.native, &world.plane, first).await;
+        }
+        let stats = world.scripted.stats();
+        let breaks = &stats.prefix_breaks;
+        assert!(breaks.is_empty(), "{dialect:?}: {:?}", breaks.first());
+        assert!(stats.requests > 80, "{dialect:?}: {}", stats.requests);
+        let ratio = stats.cache_read_tokens as f64 / stats.input_tokens as f64;
+        assert!(ratio > 0.9, "{dialect:?}: {ratio:.3}");
+        let kept = match dialect {
+            Dialect::AnthropicMessages => "\"signature\":",
+            Dialect::OpenAiChat => "\"reasoning_content\":",
+            Dialect::OpenAiResponses => "\"encrypted_content\":",
+        };
+        let last = world.scripted.requests().pop().unwrap().body.to_string();
+        assert!(
+            last.matches(kept).count() >= 50,
+            "{dialect:?}: thinking is lost"
+        );
     }
 }

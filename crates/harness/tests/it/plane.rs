@@ -16,7 +16,9 @@ use model::{BaseUrl, Catalog, Dialect, Endpoint, KeySource, Origin, Secret, Usag
 use sandbox::{Local, Provider as _, Sandbox, SandboxId, Spec};
 use serde_json::value::RawValue;
 use session::policy::{ToolRule, ToolRules};
-use session::{Around, Cost, Decision, Input, Opening, Pace, Step, UserEvent, decide, open};
+use session::{
+    Around, Command, Cost, Decision, Input, Opening, Pace, Step, UserEvent, decide, open,
+};
 use tokio_util::sync::CancellationToken;
 
 pub struct MemoryPlane {
@@ -97,6 +99,19 @@ impl MemoryPlane {
         let claimed = plane.decide(Input::Claim).unwrap();
         plane.take(&claimed, None);
         (plane, claimed.step)
+    }
+
+    /// Sends a message to the session at rest and claims it; returns the first step.
+    pub fn say(&self, text: &str) -> Step {
+        let content = vec![Block::text(text)];
+        let message = Input::Command(Command::Send(vec![UserEvent::Message { content }]));
+        let mut step = Step::Rest;
+        for input in [message, Input::Claim] {
+            let decision = self.decide(input).unwrap();
+            self.take(&decision, None);
+            step = decision.step;
+        }
+        step
     }
 
     /// The same session behind another dialect of the server at `base_url`.

@@ -99,9 +99,46 @@ async fn a_pause_is_a_pause_and_a_call_ends_it() {
         let reply = read(dialect, answer(dialect, "Searching", None, "pause_turn")).await;
         assert_eq!(reply.stop, Stop::Pause, "{dialect:?}");
     }
-    let this = Dialect::AnthropicMessages;
-    let reply = read(this, answer(this, "So", Some("{}"), "pause_turn")).await;
-    assert_eq!(reply.stop, Stop::ToolUse, "the call wants its result first");
+    for dialect in Dialect::ALL {
+        let reply = read(dialect, answer(dialect, "So", Some("{}"), "pause_turn")).await;
+        assert_eq!(
+            reply.stop,
+            Stop::ToolUse,
+            "{dialect:?}: the call wants its result first"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_a_sender_says_of_a_document_reaches_the_model() {
+    let server = scripted().await;
+    let sources = [
+        model::Source::Text {
+            data: "plain".to_owned(),
+        },
+        model::Source::Base64 {
+            media_type: "application/pdf".to_owned(),
+            data: "AAAA".to_owned(),
+        },
+        model::Source::Url {
+            url: "https://example.com/a.pdf".to_owned(),
+        },
+    ];
+    for dialect in Dialect::ALL {
+        for source in sources.clone() {
+            let document = model::UserBlock::Document {
+                source,
+                title: Some("a.pdf".to_owned()),
+                context: Some("the contract of May".to_owned()),
+            };
+            let ep = endpoint(dialect, &base(dialect, server.base_url()));
+            ask(&ep, &request(vec![Message::User(vec![document])]))
+                .await
+                .unwrap();
+            let body = server.requests().pop().unwrap().body.to_string();
+            assert!(body.contains("the contract of May"), "{dialect:?}: {body}");
+        }
+    }
 }
 
 #[tokio::test]

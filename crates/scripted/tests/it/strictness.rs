@@ -208,3 +208,95 @@ async fn a_changed_key_order_is_a_break() {
         "{only:?}"
     );
 }
+
+#[tokio::test]
+async fn responses_that_the_api_would_refuse_are_refused() {
+    let talk = Talk::start().await;
+    let call = json!({"type": "function_call", "call_id": "c1", "name": "bash", "arguments": "{}"});
+    let output = json!({"type": "function_call_output", "call_id": "c1", "output": "ok"});
+    let said = json!({"role": "assistant", "content": "b"});
+    let thought = |proof: Value| {
+        json!({"type": "reasoning", "id": "rs_1", "encrypted_content": proof,
+               "summary": [{"type": "summary_text", "text": "hm"}]})
+    };
+    let tool = json!({"type": "function", "name": "bash", "parameters": {"type": "object"}});
+    for (change, words) in [
+        (json!({"messages": []}), "Unknown parameter: 'messages'"),
+        (json!({"input": []}), "'input'"),
+        (
+            json!({"input": [user("a"), call]}),
+            "No tool output found for function call c1",
+        ),
+        (json!({"input": [user("a"), output]}), "No tool call found"),
+        (
+            json!({"input": [user("a"), thought(Value::Null), said]}),
+            "not found",
+        ),
+        (
+            json!({"input": [user("a"), thought("forged".into()), said]}),
+            "could not be verified",
+        ),
+        (
+            json!({"input": [{"role": "user", "content": [{"type": "text", "text": "a"}]}]}),
+            "content[0].type",
+        ),
+        (
+            json!({"input": [user("a"), {"type": "telepathy"}]}),
+            "telepathy",
+        ),
+        (json!({"tools": [tool]}), "required"),
+        (
+            json!({"include": ["reasoning.encrypted_content"]}),
+            "Encrypted content is not supported",
+        ),
+        (json!({"reasoning": {"effort": "low"}}), "reasoning.effort"),
+    ] {
+        let mut body = json!({"model": "gpt-4.1", "input": [user("a")], "store": false});
+        for (key, value) in change.as_object().unwrap() {
+            body[key] = value.clone();
+        }
+        let response = talk.post("/v1/responses", &body).send().await.unwrap();
+        let status = response.status().as_u16();
+        let answer: Value = response.json().await.unwrap();
+        let message = answer["error"]["message"].as_str().unwrap_or_default();
+        assert!(
+            matches!(status, 400 | 404) && message.contains(words),
+            "{change}: {status} {answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_response_in_one_piece_can_be_sent_back() {
+    let talk = Talk::start().await;
+    let script = user(
+        r#"SCRIPT: [{"thinking": "hm", "text": "Looking.", "tool": "bash"}, {"echo_results": true}]"#,
+    );
+    let ask = |input: Value| {
+        let body = json!({"model": "gpt-5", "input": input, "store": false, "include": ["reasoning.encrypted_content"]});
+        let sent = talk.post("/v1/responses", &body).send();
+        async move { sent.await.unwrap().json::<Value>().await.unwrap() }
+    };
+    let answer = ask(json!([script])).await;
+    assert_eq!(answer["status"], "completed");
+    let output = answer["output"].as_array().unwrap().clone();
+    let kinds: Vec<&str> = output.iter().map(|i| i["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["reasoning", "message", "function_call"]);
+    let mut input = vec![script];
+    input.extend(output.iter().cloned());
+    input.push(
+        json!({"type": "function_call_output", "call_id": output[2]["call_id"], "output": "a.txt"}),
+    );
+    let answer = ask(input.into()).await;
+    assert_eq!(
+        answer["output"][0]["content"][0]["text"], "Results: a.txt",
+        "{answer}"
+    );
+    assert!(talk.server.stats().prefix_breaks.is_empty());
+    assert_eq!(
+        answer["usage"]["input_tokens_details"]["cached_tokens"]
+            .as_u64()
+            .map(|n| n > 0),
+        Some(true)
+    );
+}

@@ -152,7 +152,8 @@ async fn unreachable_model(
     loop {
         let fact = match step {
             Step::Rest => return Ok(()),
-            Step::Request { .. } | Step::Compact { .. } => Fact::RequestFailed {
+            Step::Request { span } | Step::Compact { span } => Fact::RequestFailed {
+                span,
                 kind: SessionErrorKind::ModelRequestFailedError,
                 message: message.clone(),
                 used: Used::default(),

@@ -233,6 +233,8 @@ pub enum ReplyEnd {
 pub enum Fact {
     /// The model answered.
     Replied {
+        /// The request it answers: its `span.model_request_start`.
+        span: EventId,
         /// Ids for `agent.thinking` events, one a thinking block.
         thinking: Vec<EventId>,
         /// Id (as previewed) and texts of the `agent.message`, if it said anything.
@@ -250,6 +252,8 @@ pub enum Fact {
     },
     /// The transcript was condensed.
     Compacted {
+        /// The request it answers: its `span.model_request_start`.
+        span: EventId,
         /// What stands in its place; opaque here, private.
         record: Box<RawValue>,
         /// What it used.
@@ -257,6 +261,8 @@ pub enum Fact {
     },
     /// The model request failed.
     RequestFailed {
+        /// The request it answers: its `span.model_request_start`.
+        span: EventId,
         /// Which error.
         kind: SessionErrorKind,
         /// What happened and what to do.

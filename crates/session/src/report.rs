@@ -28,6 +28,7 @@ pub(crate) fn report(
 ) -> Result<Decision, Refused> {
     match fact {
         Fact::Replied {
+            span,
             thinking,
             message,
             calls,
@@ -45,10 +46,11 @@ pub(crate) fn report(
                 end,
                 crowded,
             };
-            replied(s, reply, inbox, pace)
+            replied(s, span, reply, inbox, pace)
         }
-        Fact::Compacted { record, used } => compacted(s, record, &used, inbox, pace),
+        Fact::Compacted { span, record, used } => compacted(s, span, record, &used, inbox, pace),
         Fact::RequestFailed {
+            span,
             kind,
             message,
             used,
@@ -59,7 +61,7 @@ pub(crate) fn report(
                 message,
                 remedy,
             };
-            request_failed(s, failure, &used, inbox, pace)
+            request_failed(s, span, failure, &used, inbox, pace)
         }
         Fact::Finished {
             call,
@@ -94,13 +96,14 @@ fn out_of_place(s: &Scribe, fact: &'static str) -> Refused {
 
 fn replied(
     mut s: Scribe,
+    span: EventId,
     reply: Reply,
     inbox: &[Waiting],
     pace: Pace,
 ) -> Result<Decision, Refused> {
-    let Phase::Requesting { span } = s.thread().phase else {
+    if s.thread().phase != (Phase::Requesting { span }) {
         return Err(out_of_place(&s, "a model reply"));
-    };
+    }
     for id in reply.thinking {
         s.place(id, Body::AgentThinking {});
     }
@@ -263,14 +266,15 @@ fn place_malformed(s: &mut Scribe, call: ProposedCall) -> Call {
 
 fn compacted(
     mut s: Scribe,
+    span: EventId,
     record: Box<RawValue>,
     used: &Used,
     inbox: &[Waiting],
     pace: Pace,
 ) -> Result<Decision, Refused> {
-    let Phase::Compacting { span } = s.thread().phase else {
+    if s.thread().phase != (Phase::Compacting { span }) {
         return Err(out_of_place(&s, "a compaction"));
-    };
+    }
     turn::end_span(&mut s, span, false, used);
     let id = s.id();
     let seq = s.place(id, Body::ThreadContextCompacted {});
@@ -288,15 +292,16 @@ fn compacted(
 
 fn request_failed(
     mut s: Scribe,
+    span: EventId,
     failure: Failure,
     used: &Used,
     inbox: &[Waiting],
     pace: Pace,
 ) -> Result<Decision, Refused> {
-    let (Phase::Requesting { span } | Phase::Compacting { span }) = s.thread().phase else {
+    let compacting = s.thread().phase == (Phase::Compacting { span });
+    if !compacting && s.thread().phase != (Phase::Requesting { span }) {
         return Err(out_of_place(&s, "a failed model request"));
-    };
-    let compacting = matches!(s.thread().phase, Phase::Compacting { .. });
+    }
     turn::end_span(&mut s, span, true, used);
     s.thread().phase = Phase::Due;
     if s.thread().interrupting {

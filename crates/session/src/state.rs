@@ -371,6 +371,15 @@ impl State {
         }
     }
 
+    /// The model request that is in flight, by its `span.model_request_start`.
+    #[must_use]
+    pub const fn asking(&self) -> Option<EventId> {
+        match self.primary.phase {
+            Phase::Requesting { span } | Phase::Compacting { span } => Some(span),
+            _ => None,
+        }
+    }
+
     /// The thread of that id.
     #[must_use]
     pub fn thread(&self, id: ThreadId) -> Option<&Thread> {

@@ -185,6 +185,7 @@ impl Server {
         calls: Vec<ProposedCall>,
     ) -> Committed {
         let fact = Fact::Replied {
+            span: claimed.state.asking().unwrap(),
             thinking: Vec::new(),
             message: message.map(|(id, text)| (id, vec![text.to_owned()])),
             calls,

@@ -2,6 +2,7 @@
 //! session core decides whether and when.
 
 use contract::event::SessionErrorKind;
+use contract::ids::EventId;
 use model::{Class, Error, Failure};
 use session::{Fact, Remedy};
 
@@ -18,8 +19,8 @@ pub(crate) fn gave_up(plane: &dyn Plane, bill: &Bill) -> Result<Fact, PlaneError
     }
 }
 
-/// The fact that a failure makes.
-pub(crate) fn failed(failure: &Failure, bill: &Bill) -> Fact {
+/// The fact that a failure of the request `span` makes.
+pub(crate) fn failed(span: EventId, failure: &Failure, bill: &Bill) -> Fact {
     let kind = match &failure.error {
         Error::RateLimited { .. } => SessionErrorKind::ModelRateLimitedError,
         Error::Overloaded { .. } => SessionErrorKind::ModelOverloadedError,
@@ -27,6 +28,7 @@ pub(crate) fn failed(failure: &Failure, bill: &Bill) -> Fact {
         _ => SessionErrorKind::ModelRequestFailedError,
     };
     Fact::RequestFailed {
+        span,
         kind,
         message: chain(&failure.error),
         used: bill.used(),

@@ -59,8 +59,8 @@ impl Harness for Native {
         loop {
             let fact = match step {
                 Step::Rest => return Ok(()),
-                Step::Request { .. } => self.request(plane, &conversation).await?,
-                Step::Compact { .. } => self.compact(plane, &conversation).await?,
+                Step::Request { span } => self.request(plane, span, &conversation).await?,
+                Step::Compact { span } => self.compact(plane, span, &conversation).await?,
                 Step::Execute { call } => execute(plane, &conversation, call).await?,
             };
             let taken = plane.report(fact).await?;
@@ -74,6 +74,7 @@ impl Native {
     async fn request(
         &self,
         plane: &dyn Plane,
+        span: EventId,
         conversation: &Conversation,
     ) -> Result<Fact, PlaneError> {
         let cancel = plane.cancelled();
@@ -87,7 +88,7 @@ impl Native {
         let reply = match outcome {
             Ok(reply) => reply,
             Err(_) if cancel.is_cancelled() => return gave_up(plane, &bill),
-            Err(failure) => return Ok(failed(&failure, &bill)),
+            Err(failure) => return Ok(failed(span, &failure, &bill)),
         };
         let crowded = is_crowded(plane.brief(), &reply) && !conversation.is_condensed();
         let mut said = previewer.finish(reply, plane.endpoint().dialect)?;
@@ -104,7 +105,7 @@ impl Native {
         if cancel.is_cancelled() && !plane.interrupted() && is_judged(plane.brief(), &said.calls) {
             return Err(PlaneError::Stopping);
         }
-        Ok(said.fact(&bill, crowded))
+        Ok(said.fact(span, &bill, crowded))
     }
 
     /// One reply, whole: an answer that the provider paused is sent back until it is finished, and what came
@@ -151,6 +152,7 @@ impl Native {
     async fn compact(
         &self,
         plane: &dyn Plane,
+        span: EventId,
         conversation: &Conversation,
     ) -> Result<Fact, PlaneError> {
         let cancel = plane.cancelled();
@@ -179,13 +181,14 @@ impl Native {
             }
         };
         plane.spent(Spent::Model, began.elapsed());
-        summarised(plane, conversation, outcome, &bill)
+        summarised(plane, span, conversation, outcome, &bill)
     }
 }
 
 /// The fact that an answer to the request for a summary makes.
 fn summarised(
     plane: &dyn Plane,
+    span: EventId,
     conversation: &Conversation,
     outcome: Result<Reply, Failure>,
     bill: &Bill,
@@ -196,11 +199,12 @@ fn summarised(
             return Ok(Fact::Interrupted { used: bill.used() });
         }
         Err(_) if plane.cancelled().is_cancelled() => return Err(PlaneError::Stopping),
-        Err(failure) => return Ok(failed(&failure, bill)),
+        Err(failure) => return Ok(failed(span, &failure, bill)),
     };
     let text = text_of(&reply);
     if text.trim().is_empty() {
         return Ok(Fact::RequestFailed {
+            span,
             kind: SessionErrorKind::ModelRequestFailedError,
             message: "the model was asked to summarise the conversation and said nothing"
                 .to_owned(),
@@ -211,6 +215,7 @@ fn summarised(
     let (summary, open) = compact::read(&text);
     let record = conversation.record(summary, open);
     Ok(Fact::Compacted {
+        span,
         record: to_raw_value(&record).map_err(|e| PlaneError::Bug(e.to_string()))?,
         used: bill.used(),
     })

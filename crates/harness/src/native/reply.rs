@@ -159,9 +159,10 @@ pub(crate) struct Said {
 }
 
 impl Said {
-    /// The fact to report.
-    pub(crate) fn fact(self, bill: &Bill, crowded: bool) -> Fact {
+    /// The fact to report: the answer to the request `span`.
+    pub(crate) fn fact(self, span: EventId, bill: &Bill, crowded: bool) -> Fact {
         Fact::Replied {
+            span,
             thinking: self.thinking,
             message: self.message,
             calls: self.calls,

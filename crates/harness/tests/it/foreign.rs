@@ -3,6 +3,7 @@
 
 use async_trait::async_trait;
 use contract::content::Block;
+use contract::ids::EventId;
 use harness::{Fact, Harness, Plane, PlaneError, Step};
 use sandbox::{Command, Process};
 use serde_json::value::to_raw_value;
@@ -47,8 +48,8 @@ impl Harness for Foreign {
                     loop_.say("go").await?;
                     continue;
                 }
-                ("reply-call", Step::Request { .. }) => replied(plane, None, Some(rest))?,
-                ("reply-text", Step::Request { .. }) => replied(plane, Some(rest), None)?,
+                ("reply-call", Step::Request { span }) => replied(plane, span, None, Some(rest))?,
+                ("reply-text", Step::Request { span }) => replied(plane, span, Some(rest), None)?,
                 ("result", Step::Execute { call }) => Fact::Finished {
                     call,
                     content: vec![Block::text(rest)],
@@ -71,7 +72,12 @@ impl Harness for Foreign {
     }
 }
 
-fn replied(plane: &dyn Plane, text: Option<&str>, call: Option<&str>) -> Result<Fact, PlaneError> {
+fn replied(
+    plane: &dyn Plane,
+    span: EventId,
+    text: Option<&str>,
+    call: Option<&str>,
+) -> Result<Fact, PlaneError> {
     let calls = call.map(|command| {
         let input = to_raw_value(&serde_json::json!({"command": command})).map_err(bug)?;
         Ok::<_, PlaneError>(ProposedCall {
@@ -82,6 +88,7 @@ fn replied(plane: &dyn Plane, text: Option<&str>, call: Option<&str>) -> Result<
         })
     });
     Ok(Fact::Replied {
+        span,
         thinking: Vec::new(),
         message: text.map(|text| (plane.mint(), vec![text.to_owned()])),
         calls: calls.transpose()?.into_iter().collect(),

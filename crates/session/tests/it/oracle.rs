@@ -46,9 +46,9 @@ impl Checker {
     /// Whether a fact of the holder fits where the turn stands.
     pub fn fits(&self, fact: &Fact) -> bool {
         match fact {
-            Fact::Replied { .. } => self.span.is_some_and(|(_, compacting)| !compacting),
-            Fact::Compacted { .. } => self.span.is_some_and(|(_, compacting)| compacting),
-            Fact::RequestFailed { .. } => self.span.is_some(),
+            Fact::Replied { span, .. } => self.span == Some((*span, false)),
+            Fact::Compacted { span, .. } => self.span == Some((*span, true)),
+            Fact::RequestFailed { span, .. } => self.span.is_some_and(|(open, _)| open == *span),
             Fact::Finished { call, .. } => {
                 let call = self.open.iter().find(|c| c.id == *call);
                 call.is_some_and(|c| c.at == At::Started)

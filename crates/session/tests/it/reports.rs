@@ -24,6 +24,7 @@ impl Sim<'_> {
                     self.failure()
                 } else {
                     Fact::Compacted {
+                        span: crate::world::OPEN,
                         record: crate::world::raw("1"),
                         used: self.used(),
                     }
@@ -72,6 +73,7 @@ impl Sim<'_> {
             unreachable!()
         };
         Fact::RequestFailed {
+            span: crate::world::OPEN,
             kind,
             message,
             used: self.used(),

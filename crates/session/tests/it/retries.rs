@@ -448,3 +448,28 @@ fn neither_a_queue_nor_a_server_that_was_down_is_running_time() {
         .active_seconds(contract::time::Micros(world.now));
     assert!((6.99..7.01).contains(&seconds), "{seconds}");
 }
+
+#[test]
+fn what_is_reported_of_a_request_is_taken_once() {
+    let mut world = running_on("go");
+    world.send(vec![message("and this")]).unwrap();
+    let generation = world.state.generation;
+    let first = world.reply(Some("said"), &[]);
+    let (reply, failed) = (
+        world.addressed(first),
+        world.addressed(failure(Remedy::None)),
+    );
+    let step = world.report(reply.clone());
+    assert!(matches!(step, Step::Request { .. }), "{step:?}");
+    let log = world.log.len();
+    for late in [reply, failed] {
+        let refused = world.fact(generation, late, Pace::Go);
+        assert!(
+            matches!(refused, Err(session::Refused::OutOfPlace { .. })),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(world.log.len(), log);
+    let next = world.reply(Some("this too"), &[]);
+    assert_eq!(world.report(next), Step::Rest);
+}

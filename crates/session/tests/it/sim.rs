@@ -210,6 +210,7 @@ impl<'a> Sim<'a> {
     }
 
     fn fact(&mut self, generation: Generation, fact: Fact, pace: Pace) -> Result<Step, Refused> {
+        let fact = self.world.addressed(fact);
         if self.said.len() == 6 {
             self.said.remove(0);
         }
@@ -244,7 +245,11 @@ impl<'a> Sim<'a> {
                 self.turned_away(input);
                 return;
             }
-            _ => (held, self.anything()),
+            6 => (held, self.anything()),
+            _ => {
+                let fact = self.anything();
+                (held, self.world.addressed(fact))
+            }
         };
         let thread = self.world.state.primary.id;
         let input = Input::Fact {
@@ -253,8 +258,7 @@ impl<'a> Sim<'a> {
             fact: Box::new(fact),
             pace: Pace::Go,
         };
-        // What fits where the turn stands cannot be told from the holder's own word: a fact names a
-        // generation and a call, not a request.
+        // What names what is open now cannot be told from the holder's own word.
         let world = &self.world;
         let due = world.checker.expected(&world.state, &input, world.now);
         if due.is_some() {

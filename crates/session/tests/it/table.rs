@@ -10,8 +10,8 @@ use session::{Command, Fact, Generation, Input, Pace, Remedy, Step, Update, User
 
 use crate::coverage::{KINDS, kind_of, phase_of};
 use crate::world::{
-    INTERRUPT, World, allow, answer, compacted, deny, failure, finished, interrupted, message, raw,
-    rules, system,
+    INTERRUPT, World, addressed, allow, answer, compacted, deny, failure, finished, interrupted,
+    message, raw, rules, system,
 };
 
 const WAIT: Remedy = Remedy::Wait { at_least: None };
@@ -116,10 +116,11 @@ pub fn input_of(kind: &str, world: &mut World) -> Input {
         _ => world.state.generation,
     };
     let thread = world.state.primary.id;
+    let open = world.checker.span;
     let fact = |fact: Fact| Input::Fact {
         generation,
         thread,
-        fact: Box::new(fact),
+        fact: Box::new(addressed(fact, open)),
         pace: Pace::Go,
     };
     match kind {

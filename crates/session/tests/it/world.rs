@@ -43,6 +43,9 @@ impl Rng {
     }
 }
 
+/// Stands for the request that is open; no event has this id.
+pub const OPEN: EventId = EventId::from_bits(0);
+
 /// The row that says that somebody must run the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
@@ -138,6 +141,17 @@ impl World {
         };
         let sent = opening.initial.clone();
         let first = open(opening, &around);
+        Self::opened(rng, sent, budget, now, first)
+    }
+
+    /// A world that begins with this decision about what was sent.
+    pub fn opened(
+        rng: Rng,
+        sent: Vec<UserEvent>,
+        budget: Option<u64>,
+        now: i64,
+        first: Decision,
+    ) -> Self {
         let mut world = Self {
             state: first.state.clone(),
             log: Vec::new(),
@@ -206,6 +220,17 @@ impl World {
         self.checker.observe(&self.state, &input, now, &decision);
         self.apply(&input, decision.clone());
         Ok(decision)
+    }
+
+    /// Takes in what somebody else decided on the same state.
+    pub fn witness(&mut self, input: &Input, now: Micros, decided: Result<&Decision, &Refused>) {
+        self.now = now.0;
+        self.checker
+            .admission(&self.state, input, now, decided.err());
+        if let Ok(decision) = decided {
+            self.checker.observe(&self.state, input, now, decision);
+            self.apply(input, decision.clone());
+        }
     }
 
     fn apply(&mut self, input: &Input, decision: Decision) {
@@ -287,11 +312,16 @@ impl World {
         let input = Input::Fact {
             generation,
             thread: self.state.primary.id,
-            fact: Box::new(fact),
+            fact: Box::new(self.addressed(fact)),
             pace,
         };
         self.step = self.submit(input)?.step;
         Ok(self.step)
+    }
+
+    /// The fact as an answer to the request that is open, unless it names one.
+    pub fn addressed(&self, fact: Fact) -> Fact {
+        addressed(fact, self.checker.span)
     }
 
     pub fn report(&mut self, fact: Fact) -> Step {
@@ -311,6 +341,7 @@ impl World {
     ) -> Fact {
         let mut id = || EventId::from_bits(self.rng.wide());
         Fact::Replied {
+            span: OPEN,
             thinking: Vec::new(),
             message: text.map(|t| (id(), vec![t.to_owned()])),
             calls: calls
@@ -352,8 +383,22 @@ impl World {
     }
 }
 
+/// The fact as an answer to the request `open`, unless it names one.
+pub fn addressed(mut fact: Fact, open: Option<(EventId, bool)>) -> Fact {
+    if let Fact::Replied { span, .. }
+    | Fact::Compacted { span, .. }
+    | Fact::RequestFailed { span, .. } = &mut fact
+        && *span == OPEN
+        && let Some((open, _)) = open
+    {
+        *span = open;
+    }
+    fact
+}
+
 pub fn failure(remedy: Remedy) -> Fact {
     Fact::RequestFailed {
+        span: OPEN,
         kind: contract::event::SessionErrorKind::ModelOverloadedError,
         message: "overloaded".to_owned(),
         used: Used::default(),
@@ -363,6 +408,7 @@ pub fn failure(remedy: Remedy) -> Fact {
 
 pub fn compacted() -> Fact {
     Fact::Compacted {
+        span: OPEN,
         record: raw("\"summary\""),
         used: used(1),
     }

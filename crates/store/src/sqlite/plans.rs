@@ -258,6 +258,7 @@ fn turn(cx: &mut Cx<'_>, session: SessionId) {
     let generation = claimed
         .map_err(|e: SubmitError| e.to_string())
         .expect("claimed");
+    let asking = generation.state.asking().expect("the model is asked");
     let generation = generation.state.generation;
     ok(runs::renew(
         cx,
@@ -274,6 +275,7 @@ fn turn(cx: &mut Cx<'_>, session: SessionId) {
         judgement: None,
     });
     let replied = Fact::Replied {
+        span: asking,
         thinking: Vec::new(),
         message: None,
         calls: calls.into(),

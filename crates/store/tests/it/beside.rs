@@ -5,7 +5,7 @@ use session::{Cost, Input, Pace};
 use store::timeline::{Beside, Binding, Mark, Spent};
 
 use crate::support::{
-    Fixture, WS, at, claim, command, fact, idle, message, open, raw, reply, send,
+    Fixture, WS, addressed, at, claim, command, fact, idle, message, open, raw, reply, send,
 };
 
 fn mark(took: i64) -> Mark {
@@ -28,7 +28,7 @@ async fn the_timeline_says_how_long_a_turn_waited_and_what_its_runner_reports() 
     let input = Input::Fact {
         generation: claimed.state.generation,
         thread: row.state.primary.id,
-        fact: Box::new(reply("hello", &[])),
+        fact: Box::new(addressed(reply("hello", &[]), &claimed.state)),
         pace: Pace::Go,
     };
     let beside = Beside {

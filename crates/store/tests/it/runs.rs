@@ -122,7 +122,7 @@ async fn a_turn_put_down_for_a_drain_is_due_again() {
     let input = Input::Fact {
         generation: state.generation,
         thread: state.primary.id,
-        fact: Box::new(reply("x", &[(7, "bash")])),
+        fact: Box::new(addressed(reply("x", &[(7, "bash")]), &state)),
         pace: Pace::Halt,
     };
     let done = f
@@ -208,6 +208,7 @@ async fn a_turn_that_waits_for_its_next_try_is_due_then_and_not_before() {
     let id = running(&f.store).await;
     let generation = claim(&f.store, id, at(20)).await.state.generation;
     let failed = session::Fact::RequestFailed {
+        span: contract::ids::EventId::from_bits(0),
         kind: contract::event::SessionErrorKind::ModelOverloadedError,
         message: "busy".to_owned(),
         used: session::Used::default(),

@@ -158,9 +158,13 @@ pub(crate) async fn fact(
     now: Micros,
 ) -> Result<Committed, SubmitError> {
     let row = store.session(Scope::Any, session).await;
+    let (thread, fact) = match &row {
+        Ok(row) => (row.state.primary.id, addressed(fact, &row.state)),
+        Err(_) => (ThreadId::from_bits(0), fact),
+    };
     let input = Input::Fact {
         generation,
-        thread: row.map_or(ThreadId::from_bits(0), |row| row.state.primary.id),
+        thread,
         fact: Box::new(fact),
         pace: Pace::Go,
     };
@@ -169,7 +173,17 @@ pub(crate) async fn fact(
         .await
 }
 
-/// A reply that says `text` and calls these tools.
+/// The fact as an answer to the request that is open.
+pub(crate) fn addressed(mut fact: Fact, state: &session::State) -> Fact {
+    if let Fact::Replied { span, .. } | Fact::RequestFailed { span, .. } = &mut fact
+        && let Some(open) = state.asking()
+    {
+        *span = open;
+    }
+    fact
+}
+
+/// A reply that says `text` and calls these tools, to no request yet.
 pub(crate) fn reply(text: &str, calls: &[(u128, &str)]) -> Fact {
     let said = (EventId::from_bits(clock::entropy()), vec![text.to_owned()]);
     let call = |(id, name): &(u128, &str)| ProposedCall {
@@ -179,6 +193,7 @@ pub(crate) fn reply(text: &str, calls: &[(u128, &str)]) -> Fact {
         judgement: None,
     };
     Fact::Replied {
+        span: EventId::from_bits(0),
         thinking: Vec::new(),
         message: Some(said),
         calls: calls.iter().map(call).collect(),

@@ -30,6 +30,11 @@ pub(crate) async fn admit(
     meta: Meta,
 ) -> Result<Principal, ApiError> {
     let who = auth::principal(gateway, access, headers, meta).await?;
+    if let (Some(key), Some(rate)) = (who.key, gateway.config.limits.rate) {
+        gateway
+            .shares
+            .request(key, rate, tokio::time::Instant::now(), &gateway.metrics)?;
+    }
     if route.beta == Beta::Operator {
         return if who.operator {
             Ok(who)

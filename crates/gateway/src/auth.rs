@@ -4,7 +4,7 @@
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use contract::error::{ApiError, ErrorKind};
-use contract::ids::WorkspaceId;
+use contract::ids::{ApiKeyId, WorkspaceId};
 use store::keys::KeyRole;
 
 use crate::admit::WORKSPACE;
@@ -25,6 +25,8 @@ pub(crate) enum Access {
 /// Who asks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Principal {
+    /// The key they have; none on the control socket.
+    pub(crate) key: Option<ApiKeyId>,
     /// The workspace they act in.
     pub(crate) workspace: WorkspaceId,
     /// Whether `/v1/x` is theirs.
@@ -51,6 +53,7 @@ pub(crate) async fn principal(
         .map_err(|error| store_error(error, meta))?;
     let key = found.ok_or_else(refused)?;
     Ok(Principal {
+        key: Some(key.id),
         workspace: key.workspace,
         operator: key.role == KeyRole::Operator,
     })
@@ -63,6 +66,7 @@ async fn operator(
     meta: Meta,
 ) -> Result<Principal, ApiError> {
     let operator = |workspace| Principal {
+        key: None,
         workspace,
         operator: true,
     };

@@ -13,16 +13,18 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 
 use crate::limits::{DISCARDED_BYTES, REFUSED_BYTES, REFUSED_TIME};
+use crate::shares::Hold;
 
 /// Reads a JSON body; empty if there is none.
 ///
 /// # Errors
-/// 400 for a body that is compressed, in another character set, too slow or cut; 413 over 32 MB; 415 if there is
+/// 400 for a body that is compressed, in another character set, too slow or cut; 413 over 32 MB; 503 while all bodies together take what they may; 415 if there is
 /// one and it does not say that it is JSON.
 pub(crate) async fn read(
     headers: &HeaderMap,
     mut body: Body,
     idle: Duration,
+    hold: &mut Hold,
 ) -> Result<Bytes, ApiError> {
     let encoding = headers
         .get(CONTENT_ENCODING)
@@ -43,12 +45,23 @@ pub(crate) async fn read(
     }
     let mut pieces = BytesMut::new();
     loop {
-        let Some(piece) = next(&mut body, idle).await? else {
-            break;
+        let piece = match next(&mut body, idle).await {
+            Ok(Some(piece)) => piece,
+            Ok(None) => break,
+            Err(cut) => {
+                if matches!(cut, Cut::Slow) {
+                    hold.stalled();
+                }
+                return Err(cut.into());
+            }
         };
         if pieces.len() + piece.len() > BODY_BYTES {
             discard(&mut body, DISCARDED_BYTES, idle).await;
             return Err(too_large());
+        }
+        if !hold.take(piece.len()) {
+            discard(&mut body, REFUSED_BYTES, idle).await;
+            return Err(crowded());
         }
         pieces.extend_from_slice(&piece);
     }
@@ -73,17 +86,30 @@ enum Charset {
     Latin1,
 }
 
-async fn next(body: &mut Body, idle: Duration) -> Result<Option<Bytes>, ApiError> {
+/// Why a body does not come to its end.
+enum Cut {
+    Slow,
+    Broken,
+}
+
+impl From<Cut> for ApiError {
+    fn from(cut: Cut) -> Self {
+        match cut {
+            Cut::Slow => ApiError::invalid("the request body arrived too slowly")
+                .code("request_body_timeout"),
+            Cut::Broken => ApiError::invalid("the request body was cut"),
+        }
+    }
+}
+
+async fn next(body: &mut Body, idle: Duration) -> Result<Option<Bytes>, Cut> {
     loop {
         let frame = tokio::time::timeout(idle, body.frame())
             .await
-            .map_err(|_| {
-                ApiError::invalid("the request body arrived too slowly")
-                    .code("request_body_timeout")
-            })?;
+            .map_err(|_| Cut::Slow)?;
         match frame {
             None => return Ok(None),
-            Some(Err(_)) => return Err(ApiError::invalid("the request body was cut")),
+            Some(Err(_)) => return Err(Cut::Broken),
             // Trailers carry nothing for us.
             Some(Ok(frame)) => {
                 if let Ok(piece) = frame.into_data() {
@@ -115,6 +141,16 @@ async fn discard(body: &mut Body, most: usize, idle: Duration) {
             Ok(None) | Err(_) => return,
         }
     }
+}
+
+/// All bodies together are too large: this one may be taken when others are answered.
+fn crowded() -> ApiError {
+    ApiError::new(
+        ErrorKind::Unavailable,
+        "the server holds as many bytes of requests as it may; try again",
+    )
+    .code("request_bodies_full")
+    .retry_after(1)
 }
 
 fn too_large() -> ApiError {

@@ -24,6 +24,7 @@ use crate::body;
 use crate::error::Failure;
 use crate::gateway::Gateway;
 use crate::reply::Meta;
+use crate::shares::Hold;
 
 /// A request that passed every check that needs no body.
 pub(crate) struct Call {
@@ -39,6 +40,8 @@ pub(crate) struct Call {
     /// The body, if it was read before its handler asked for it.
     ahead: Option<Bytes>,
     body_idle: Duration,
+    /// The room that the body takes, until the request is answered.
+    hold: Hold,
     /// Where its answer is kept, if it has an `Idempotency-Key`.
     pub(crate) once: Option<Slot>,
 }
@@ -56,6 +59,7 @@ impl Call {
         params: &RawPathParams,
         body: Body,
         body_idle: Duration,
+        hold: Hold,
     ) -> Self {
         Self {
             meta,
@@ -70,6 +74,7 @@ impl Call {
             body: Mutex::new(body),
             ahead: None,
             body_idle,
+            hold,
             once: None,
         }
     }
@@ -155,7 +160,7 @@ impl Call {
         }
         let body = self.body.get_mut().unwrap_or_else(PoisonError::into_inner);
         let body = std::mem::take(body);
-        body::read(&self.headers, body, self.body_idle).await
+        body::read(&self.headers, body, self.body_idle, &mut self.hold).await
     }
 }
 

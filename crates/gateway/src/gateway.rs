@@ -11,7 +11,11 @@ use tokio_util::sync::CancellationToken;
 use vault::Vault;
 
 use crate::cast::Casts;
+use crate::disk::{Disk, Floor};
 use crate::limits::{Limits, PING};
+use crate::metrics::Metrics;
+use crate::readings;
+use crate::shares::Shares;
 
 /// What an operator may set.
 #[derive(Debug, Clone)]
@@ -26,6 +30,12 @@ pub struct Config {
     pub backups: Option<PathBuf>,
     /// Events that a stream's reader may lag behind before it is cut.
     pub subscriber_lag: usize,
+    /// Origins whose pages may ask, as `https://tools.example`, or `*`; none: no page may.
+    pub cors_origins: Vec<String>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<dial::Net>,
+    /// How much of the disk must stay free; none: nobody looks.
+    pub disk: Option<Floor>,
 }
 
 impl Default for Config {
@@ -36,6 +46,9 @@ impl Default for Config {
             ping: PING,
             backups: None,
             subscriber_lag: store::limits::SUBSCRIBER_LAG,
+            cors_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+            disk: None,
         }
     }
 }
@@ -54,6 +67,8 @@ pub struct Parts {
     pub shutdown: CancellationToken,
     /// What an operator may set.
     pub config: Config,
+    /// Where everything is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// The edge: hand it to [`crate::router`] and [`crate::control_router`].
@@ -66,6 +81,9 @@ pub struct Gateway {
     pub(crate) config: Config,
     pub(crate) started_at: Micros,
     pub(crate) casts: Casts,
+    pub(crate) shares: Arc<Shares>,
+    pub(crate) disk: Option<Arc<Disk>>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Gateway {
@@ -79,10 +97,17 @@ impl Gateway {
             clock,
             shutdown,
             config,
+            metrics,
         } = parts;
+        let shares = Arc::<Shares>::default();
+        let disk = config.disk.clone().map(|floor| Arc::new(Disk::new(floor)));
+        readings::register(&metrics, &store, &config.limits, &shares, disk.as_ref());
         Arc::new(Self {
             started_at: clock(),
             casts: Casts::default(),
+            shares,
+            disk,
+            metrics,
             store,
             vault,
             catalog,

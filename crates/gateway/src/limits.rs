@@ -15,6 +15,23 @@ pub struct Limits {
     pub write_stall: Duration,
     /// From shutdown to the moment open connections are dropped.
     pub drain: Duration,
+    /// Bytes of the head of a request, and of hyper's read buffer.
+    pub head_bytes: usize,
+    /// Bytes of request bodies that are held at once, of all connections together.
+    pub bodies: usize,
+    /// Streams that one API key may have open.
+    pub streams_per_key: usize,
+    /// What one API key may ask; none: as much as it likes.
+    pub rate: Option<Rate>,
+}
+
+/// How fast one API key may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Requests a second, at least 1.
+    pub per_second: u32,
+    /// Requests at once after a pause, at least 1.
+    pub burst: u32,
 }
 
 impl Default for Limits {
@@ -25,12 +42,24 @@ impl Default for Limits {
             body_idle: Duration::from_secs(30),
             write_stall: Duration::from_secs(60),
             drain: Duration::from_secs(30),
+            head_bytes: HEAD_BYTES,
+            bodies: BODIES_BYTES,
+            streams_per_key: STREAMS_PER_KEY,
+            rate: None,
         }
     }
 }
 
-/// Bytes of the head of a request, and of hyper's read buffer.
+/// Bytes of the head of a request, unless the operator says otherwise.
 pub const HEAD_BYTES: usize = 64 * 1024;
+/// Bytes of request bodies held at once, unless the operator says otherwise: eight of the largest, which
+/// parsed may take several times as much.
+pub const BODIES_BYTES: usize = 8 * contract::limits::BODY_BYTES;
+/// Streams of a key, unless the operator says otherwise: fewer than there are connections, so that one key
+/// cannot have them all.
+pub const STREAMS_PER_KEY: usize = 2_000;
+/// Keys whose rate is remembered; beyond it those that have asked nothing for a while are forgotten.
+pub const RATES_KEPT: usize = 10_000;
 /// Header fields of a request (hyper's default, stated).
 pub const HEADERS: usize = 100;
 /// Bytes read and thrown away of a body over the limit, so that the client can read the refusal

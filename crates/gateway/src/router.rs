@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{FromRequestParts, RawPathParams, Request, State};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::Response;
@@ -21,11 +22,17 @@ use crate::admit;
 use crate::auth::Access;
 use crate::body;
 use crate::call::Call;
+use crate::client::{self, Peer};
+use crate::cors;
 use crate::gateway::Gateway;
 use crate::once;
 use crate::openapi;
 use crate::reply::{self, Meta};
 use crate::table::{OPERATE, PUBLIC, Route};
+
+/// Which route of the table answered.
+#[derive(Clone, Copy)]
+struct Served(&'static Route);
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 
@@ -48,6 +55,7 @@ fn assemble(
     let mut router = Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
         .route("/llms.txt", get(llms));
     for route in routes {
         router = router.route(route.path, serve(access, route));
@@ -77,7 +85,9 @@ fn serve(access: Access, route: &'static Route) -> MethodRouter<Arc<Gateway>> {
               Extension(meta): Extension<Meta>,
               request: Request| async move {
             let answered = answer(access, route, gateway, meta, request).await;
-            answered.unwrap_or_else(|refusal| reply::error(&refusal, meta))
+            let mut response = answered.unwrap_or_else(|refusal| reply::error(&refusal, meta));
+            response.extensions_mut().insert(Served(route));
+            response
         },
     )
 }
@@ -91,6 +101,7 @@ async fn answer(
 ) -> Result<Response, ApiError> {
     let (mut parts, body) = request.into_parts();
     let admitted = admit::admit(&gateway, access, route, &parts.headers, meta).await;
+    let admitted = admitted.and_then(|who| room(&gateway, route).map(|()| who));
     let (who, handler) = match (admitted, route.handler) {
         (Ok(who), Some(handler)) => (who, handler),
         (admitted, _) => {
@@ -102,11 +113,22 @@ async fn answer(
     let params = RawPathParams::from_request_parts(&mut parts, &()).await;
     // A segment that is not UTF-8 names nothing.
     let params = params.map_err(|_| reply::no_route())?;
-    let idle = gateway.config.limits.body_idle;
-    let call = Call::new(meta, who, parts, &params, body, idle);
+    let limits = &gateway.config.limits;
+    let hold = gateway.shares.hold(limits.bodies, &gateway.metrics);
+    let call = Call::new(meta, who, parts, &params, body, limits.body_idle, hold);
     once::answer(gateway, route, handler, call)
         .await
         .map_err(|failure| failure.answer(meta))
+}
+
+/// Refuses what would write while the disk is almost full. Deleting makes room, and an operator's small
+/// writes may be what mends it.
+fn room(gateway: &Gateway, route: &Route) -> Result<(), ApiError> {
+    let operates = route.path.starts_with("/v1/x/") && !route.path.ends_with("/backup");
+    match &gateway.disk {
+        Some(disk) if route.method == Method::POST && !operates => disk.room(&gateway.metrics),
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn not_built(route: &Route) -> ApiError {
@@ -129,18 +151,44 @@ async fn envelope(
     };
     request.extensions_mut().insert(meta);
     let method = request.method().clone();
+    let origin = cors::allowed(&gateway.config.cors_origins, request.headers());
+    let peer = request.extensions().get::<Peer>().copied();
+    let trusted = &gateway.config.trusted_proxies;
+    let client = client::address(peer, request.headers(), trusted);
+    let preflight = origin
+        .as_ref()
+        .and_then(|_| cors::preflight(&method, request.headers()));
+    if let Some(mut answer) = preflight {
+        cors::let_read(
+            origin.unwrap_or(HeaderValue::from_static("*")),
+            answer.headers_mut(),
+        );
+        return answer;
+    }
     let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
     let mut response = answered.unwrap_or_else(|_| {
         tracing::error!(request_id = %meta.request, "http.request panicked");
         reply::error(&ApiError::new(ErrorKind::Api, crate::error::INTERNAL), meta)
     });
+    let route = response.extensions().get::<Served>();
+    let none = ("none", "none");
+    let (method, route) = route.map_or(none, |Served(route)| (route.method.as_str(), route.path));
+    let (took, status) = (started.elapsed(), response.status().as_u16());
+    gateway
+        .metrics
+        .answered((method, route), status, took.as_secs_f64());
     tracing::debug!(
         request_id = %meta.request,
-        %method,
-        status = response.status().as_u16(),
-        elapsed_ms = started.elapsed().as_millis(),
+        method,
+        route,
+        client = client.map(tracing::field::display),
+        status,
+        elapsed_ms = took.as_millis(),
         "http.request"
     );
+    if let Some(origin) = origin {
+        cors::let_read(origin, response.headers_mut());
+    }
     let id = HeaderValue::try_from(meta.request.to_string());
     response
         .headers_mut()
@@ -160,6 +208,26 @@ async fn readyz(State(gateway): State<Arc<Gateway>>) -> Response {
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
     response
+}
+
+/// Without a key, like the two above: it says how busy the server is and nothing of what it holds.
+async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
+    match gateway.metrics.text() {
+        Ok(text) => {
+            let mut response = Response::new(Body::from(text));
+            let kind = HeaderValue::from_static(
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            );
+            response.headers_mut().insert(CONTENT_TYPE, kind);
+            response
+        }
+        Err(error) => {
+            tracing::error!(%error, "the metrics cannot be written");
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            response
+        }
+    }
 }
 
 async fn llms() -> Response {
@@ -184,6 +252,7 @@ mod tests {
             clock: store::clock::now,
             shutdown: tokio_util::sync::CancellationToken::new(),
             config: crate::Config::default(),
+            metrics: Arc::default(),
         });
         let router = Router::new()
             .route("/boom", get(async || -> Response { panic!("a defect") }))

@@ -1,6 +1,8 @@
 //! Settings: file, then environment, then flags; each remembers where it came from. Only the binary
 //! reads files and the environment; every crate below gets a struct that is already valid.
 
+mod limits;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,6 +10,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use serde::Deserialize;
 use toml::{Table, Value};
+
+pub use limits::Limits;
 
 /// Environment variables that are not settings of a section.
 const SPECIAL: [&str; 4] = [
@@ -17,12 +21,17 @@ const SPECIAL: [&str; 4] = [
     "LONGHAND_HAND_BIN",
 ];
 
+/// Settings that are lists.
+const LISTS: [&str; 3] = ["allow_private", "cors_origins", "trusted_proxies"];
+
 /// Every setting, with its default.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The HTTP edge and the process.
     pub server: Server,
+    /// What connections, keys and workspaces may use.
+    pub limits: Limits,
     /// What sandboxes and tenants may reach.
     pub egress: Egress,
     /// Model providers.
@@ -45,6 +54,16 @@ pub struct Server {
     pub lenient_headers: bool,
     /// Seconds that running turns get at shutdown to reach a commit.
     pub drain_seconds: u64,
+    /// The certificate chain as PEM; with `tls_key` the listener speaks TLS only.
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key as PEM.
+    pub tls_key: Option<PathBuf>,
+    /// Listen beyond the loopback without TLS.
+    pub plain_http: bool,
+    /// Origins whose pages may ask, as `https://tools.example`.
+    pub cors_origins: Vec<String>,
+    /// Proxies whose `X-Forwarded-For` is believed, as `10.0.0.0/8`.
+    pub trusted_proxies: Vec<String>,
 }
 
 impl Default for Server {
@@ -54,6 +73,11 @@ impl Default for Server {
             database_url: None,
             lenient_headers: false,
             drain_seconds: 30,
+            tls_cert: None,
+            tls_key: None,
+            plain_http: false,
+            cors_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
         }
     }
 }
@@ -132,7 +156,7 @@ impl Config {
         };
         let path =
             |path: &Option<PathBuf>| quoted(&path.as_ref().map(|path| path.display().to_string()));
-        vec![
+        let mut shown = vec![
             (
                 "server.listen",
                 format!("{:?}", self.server.listen.to_string()),
@@ -145,6 +169,17 @@ impl Config {
             (
                 "server.drain_seconds",
                 self.server.drain_seconds.to_string(),
+            ),
+            ("server.tls_cert", path(&self.server.tls_cert)),
+            ("server.tls_key", path(&self.server.tls_key)),
+            ("server.plain_http", self.server.plain_http.to_string()),
+            (
+                "server.cors_origins",
+                format!("{:?}", self.server.cors_origins),
+            ),
+            (
+                "server.trusted_proxies",
+                format!("{:?}", self.server.trusted_proxies),
             ),
             (
                 "egress.allow_private",
@@ -165,7 +200,9 @@ impl Config {
                 "log.format",
                 format!("{:?}", self.log.format).to_lowercase(),
             ),
-        ]
+        ];
+        shown.extend(self.limits.shown());
+        shown
     }
 }
 
@@ -243,7 +280,7 @@ fn set(table: &mut Table, section: &str, key: &str, text: &str) {
 }
 
 fn value(key: &str, text: &str) -> Value {
-    if key == "allow_private" {
+    if LISTS.contains(&key) {
         let items = text
             .trim_matches(['[', ']'])
             .split(',')

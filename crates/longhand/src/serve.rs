@@ -14,7 +14,7 @@ use anyhow::{Context, bail};
 use axum::Router;
 use contract::ids::WorkspaceId;
 use contract::secret::Secret;
-use gateway::{Gateway, Limits};
+use gateway::{Front, Gateway, Metrics, Tls};
 use harness::native::Native;
 use model::{Catalog, Endpoint};
 use orchestrator::Orchestrator;
@@ -30,6 +30,7 @@ use vault::{KeySource, Vault};
 
 use crate::config::Config;
 use crate::data_dir::{DataDir, Lock};
+use crate::edge;
 use crate::provider;
 
 /// Runs the server until it is told to end.
@@ -112,6 +113,7 @@ impl Server {
         data_dir: DataDir,
         model: Option<Endpoint>,
     ) -> anyhow::Result<Self> {
+        let tls = edge::tls(&config.server)?;
         let lock = data_dir.lock()?;
         guard_memory()?;
         let core = Core::open(config, &data_dir).await?;
@@ -140,7 +142,8 @@ impl Server {
         );
         let listener = listen(config.server.listen)
             .with_context(|| format!("cannot listen on {}", config.server.listen))?;
-        let url = format!("http://{}", listener.local_addr()?);
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", listener.local_addr()?);
         let control = control_socket(&data_dir.join("control.sock"))?;
         let server = Self {
             url,
@@ -153,23 +156,40 @@ impl Server {
             tasks: TaskTracker::new(),
             _lock: lock,
         };
-        server.spawn(config, &core, listener, control);
+        server.spawn(config, &core, (listener, tls), control)?;
         server.tasks.spawn(try_sandboxes(provider));
         Ok(server)
     }
 
-    fn spawn(&self, config: &Config, core: &Core, listener: TcpListener, control: UnixListener) {
-        let gateway = core.gateway(config, self.leaving.clone());
+    fn spawn(
+        &self,
+        config: &Config,
+        core: &Core,
+        (listener, tls): (TcpListener, Option<Arc<Tls>>),
+        control: UnixListener,
+    ) -> anyhow::Result<()> {
+        let metrics = Arc::new(Metrics::new());
+        edge::count_turns(&metrics, &self.orchestrator);
+        let gateway = core.gateway(config, self.leaving.clone(), Arc::clone(&metrics))?;
         let (router, operators) = (
             gateway::router(gateway.clone()),
             gateway::control_router(gateway),
         );
-        let (closed, limits) = (self.closed.clone(), Limits::default());
-        self.tasks.spawn(gateway::serve(
+        let (closed, limits) = (self.closed.clone(), config.limits.edge());
+        if let Some(tls) = &tls {
+            let fresh = edge::keep_fresh(Arc::clone(tls), closed.clone());
+            self.tasks.spawn(fresh);
+        }
+        let front = Front {
+            tls,
+            metrics: Some(metrics),
+        };
+        self.tasks.spawn(gateway::serve_edge(
             listener,
             router,
             closed.clone(),
             limits.clone(),
+            front,
         ));
         self.tasks
             .spawn(gateway::serve_unix(control, operators, closed, limits));
@@ -179,6 +199,7 @@ impl Server {
                 tracing::error!(error = %error, "the orchestrator cannot run");
             }
         });
+        Ok(())
     }
 
     /// Where it listens.
@@ -243,12 +264,14 @@ struct Core {
     store: Store,
     vault: Arc<Vault>,
     catalog: Arc<Catalog>,
+    data_dir: PathBuf,
     backups: PathBuf,
 }
 
 impl Core {
     async fn open(config: &Config, data_dir: &DataDir) -> anyhow::Result<Self> {
-        let (path, options) = database(config.server.database_url.as_deref(), data_dir)?;
+        let (path, mut options) = database(config.server.database_url.as_deref(), data_dir)?;
+        options.caps = config.limits.caps();
         let store = tokio::task::spawn_blocking(move || Store::open(&path, options)).await??;
         let key = KeySource::File(data_dir.join("master.key"));
         let vault = Arc::new(Vault::unlock(&store, key).await?);
@@ -265,23 +288,29 @@ impl Core {
             store,
             vault,
             catalog: Arc::new(catalog),
+            data_dir: data_dir.path().to_owned(),
             backups: data_dir.directory("backups")?,
         })
     }
 
-    fn gateway(&self, config: &Config, leaving: CancellationToken) -> Arc<Gateway> {
-        Gateway::new(gateway::Parts {
+    fn gateway(
+        &self,
+        config: &Config,
+        leaving: CancellationToken,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<Arc<Gateway>> {
+        Ok(Gateway::new(gateway::Parts {
             store: self.store.clone(),
             vault: self.vault.clone(),
             catalog: self.catalog.clone(),
             clock: store::clock::now,
             shutdown: leaving,
             config: gateway::Config {
-                lenient_headers: config.server.lenient_headers,
                 backups: Some(self.backups.clone()),
-                ..Default::default()
+                ..edge::config(config, &self.data_dir)?
             },
-        })
+            metrics,
+        }))
     }
 }
 
@@ -299,7 +328,8 @@ pub struct Offline {
 /// Whatever keeps it from opening.
 pub async fn offline(config: &Config, data_dir: &DataDir) -> anyhow::Result<Offline> {
     let core = Core::open(config, data_dir).await?;
-    let router = gateway::control_router(core.gateway(config, CancellationToken::new()));
+    let router =
+        gateway::control_router(core.gateway(config, CancellationToken::new(), Arc::default())?);
     Ok(Offline {
         router,
         store: core.store,

@@ -10,6 +10,8 @@ pub struct Caps {
     pub sessions: u64,
     /// Vaults that are not deleted.
     pub vaults: u64,
+    /// Turns that run at once; none: all that there is room for.
+    pub turns: Option<u32>,
 }
 
 impl Default for Caps {
@@ -17,6 +19,7 @@ impl Default for Caps {
         Self {
             sessions: crate::limits::WORKSPACE_SESSIONS,
             vaults: crate::limits::WORKSPACE_VAULTS,
+            turns: None,
         }
     }
 }

@@ -93,13 +93,21 @@ impl Store {
     }
 
     /// Runs that are due at `now`, longest waiting first, and held ones whose lease has expired; also those
-    /// that only a clock set back since can have put off for so long.
+    /// that only a clock set back since can have put off for so long. With a cap on the turns of a workspace
+    /// ([`crate::caps::Caps::turns`]), no more of each than it may still run.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn due_runs(&self, limit: u32, now: Micros) -> Result<Vec<DueRun>, Error> {
+        let most = self.caps().turns;
         match self.back() {
-            Back::Sqlite(db) => db.read(move |c| sqlite::runs::due(c, limit, now)).await,
+            Back::Sqlite(db) => {
+                db.read(move |c| match most {
+                    None => sqlite::runs::due(c, limit, now),
+                    Some(most) => sqlite::runs::due_fairly(c, limit, now, most),
+                })
+                .await
+            }
         }
     }
 

@@ -19,6 +19,8 @@ pub struct Stats {
     pub checkpoints: u64,
     /// Writes that wait now.
     pub queue_depth: u64,
+    /// Reads that wait now.
+    pub read_queue_depth: u64,
     /// Subscribers cut because they lagged.
     pub cut: u64,
 }
@@ -35,7 +37,7 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn read(&self, queue_depth: u64) -> Stats {
+    pub(crate) fn read(&self, [queue_depth, read_queue_depth]: [u64; 2]) -> Stats {
         let get = |n: &AtomicU64| n.load(Ordering::Relaxed);
         Stats {
             commits: get(&self.commits),
@@ -45,6 +47,7 @@ impl Counters {
             max_batch: get(&self.max_batch),
             checkpoints: get(&self.checkpoints),
             queue_depth,
+            read_queue_depth,
             cut: get(&self.cut),
         }
     }

@@ -164,7 +164,7 @@ impl Store {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let depth = match &self.0.back {
-            Base::Sqlite(db) => db.queue_depth(),
+            Base::Sqlite(db) => [db.queue_depth(), db.read_queue_depth()],
         };
         self.0.shared.counters.read(depth)
     }

@@ -193,6 +193,10 @@ pub(super) async fn watch(
 ) -> Result<Response, Failure> {
     let deltas = StreamEvents::parse(call.query())?;
     let after = last_event_id(call)?;
+    let most = gateway.config.limits.streams_per_key;
+    let seat = gateway
+        .shares
+        .stream(call.who.key, most, &gateway.metrics)?;
     // First the subscription, then the reads: nothing falls between them.
     let subscription = gateway
         .store
@@ -219,6 +223,7 @@ pub(super) async fn watch(
         subscription,
         replay_after,
         terminated,
+        _seat: seat,
     }))
 }
 

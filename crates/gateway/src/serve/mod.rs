@@ -5,25 +5,35 @@
 //! themselves on the gateway's shutdown token, and [`Limits::drain`] bounds everything else.
 
 mod stall;
+pub(crate) mod tls;
 
+use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::Request;
+use axum::response::Response;
+use bytes::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::{HEAD_BYTES, HEADERS, Limits};
+use crate::client::Peer;
+use crate::limits::{HEADERS, Limits};
+use crate::metrics::{Kind, Limit, Metrics};
 use stall::Stall;
+use tls::Tls;
 
 /// How a listener ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +53,32 @@ pub async fn serve(
     shutdown: CancellationToken,
     limits: Limits,
 ) -> Drained {
+    serve_edge(listener, router, shutdown, limits, Front::default()).await
+}
+
+/// What stands before a listener's routes.
+#[derive(Debug, Clone, Default)]
+pub struct Front {
+    /// TLS; none: plain HTTP.
+    pub tls: Option<Arc<Tls>>,
+    /// Where connections are counted.
+    pub metrics: Option<Arc<Metrics>>,
+}
+
+/// As [`serve`], with TLS and counted.
+///
+/// Cancel safe: yes; dropping it cuts every connection at once.
+pub async fn serve_edge(
+    listener: TcpListener,
+    router: Router,
+    shutdown: CancellationToken,
+    limits: Limits,
+    front: Front,
+) -> Drained {
     let mut pool = Pool::new(router, limits);
+    if let Some(metrics) = front.metrics {
+        pool.count(metrics);
+    }
     loop {
         let Some(permit) = pool.permit(&shutdown).await else {
             break;
@@ -53,12 +88,15 @@ pub async fn serve(
             () = shutdown.cancelled() => break,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 // Answers are small and wait for nothing more.
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "set TCP_NODELAY");
                 }
-                pool.take(stream, permit);
+                match &front.tls {
+                    None => pool.take(stream, Some(Peer(peer)), permit),
+                    Some(tls) => pool.take_tls(stream, peer, tls, permit),
+                }
             }
             Err(error) => accept_failed(&error).await,
         }
@@ -87,7 +125,7 @@ pub async fn serve_unix(
             () = shutdown.cancelled() => break,
         };
         match accepted {
-            Ok((stream, _)) if may_control(&stream, own) => pool.take(stream, permit),
+            Ok((stream, _)) if may_control(&stream, own) => pool.take(stream, None, permit),
             Ok(_) => tracing::warn!("refused a process of another user on the control socket"),
             Err(error) => accept_failed(&error).await,
         }
@@ -121,6 +159,7 @@ struct Pool {
     tasks: JoinSet<()>,
     slots: Arc<Semaphore>,
     limits: Limits,
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl Pool {
@@ -130,12 +169,12 @@ impl Pool {
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.head)
-            .max_buf_size(HEAD_BYTES)
+            .max_buf_size(limits.head_bytes)
             .max_headers(HEADERS);
         builder
             .http2()
             .timer(TokioTimer::new())
-            .max_header_list_size(u32::try_from(HEAD_BYTES).unwrap_or(u32::MAX))
+            .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
             .max_concurrent_streams(128)
             .keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(limits.head);
@@ -146,30 +185,78 @@ impl Pool {
             tasks: JoinSet::new(),
             slots: Arc::new(Semaphore::new(limits.connections)),
             limits,
+            metrics: None,
         }
+    }
+
+    /// Has connections counted.
+    fn count(&mut self, metrics: Arc<Metrics>) {
+        let (slots, most) = (Arc::clone(&self.slots), self.limits.connections);
+        let open = move || (most - slots.available_permits()) as u64;
+        metrics.read(
+            "gateway_connections",
+            "Connections that are open",
+            Kind::Level,
+            open,
+        );
+        self.metrics = Some(metrics);
     }
 
     /// The right to hold one more connection; `None` at shutdown.
     async fn permit(&mut self, shutdown: &CancellationToken) -> Option<OwnedSemaphorePermit> {
         while self.tasks.try_join_next().is_some() {}
+        if let (Some(metrics), 0) = (&self.metrics, self.slots.available_permits()) {
+            metrics.hit(Limit::Connections);
+        }
         tokio::select! {
             permit = Arc::clone(&self.slots).acquire_owned() => permit.ok(),
             () = shutdown.cancelled() => None,
         }
     }
 
-    fn take<S>(&mut self, stream: S, permit: OwnedSemaphorePermit)
+    fn take<S>(&mut self, stream: S, peer: Option<Peer>, permit: OwnedSemaphorePermit)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let io = TokioIo::new(Stall::new(stream, self.limits.write_stall));
-        let service = TowerToHyperService::new(self.router.clone());
-        let builder = self.builder.clone();
+        let (service, builder) = (self.service(peer), self.builder.clone());
         let watcher = self.graceful.watcher();
         self.tasks.spawn(async move {
             let _permit = permit;
             connection(&builder, io, service, watcher).await;
         });
+    }
+
+    /// The handshake has as long as a head.
+    fn take_tls(
+        &mut self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        tls: &Tls,
+        permit: OwnedSemaphorePermit,
+    ) {
+        let (acceptor, limits) = (tls.acceptor(), self.limits.clone());
+        let (service, builder) = (self.service(Some(Peer(peer))), self.builder.clone());
+        let watcher = self.graceful.watcher();
+        self.tasks.spawn(async move {
+            let _permit = permit;
+            let shaken = tokio::time::timeout(limits.head, acceptor.accept(stream)).await;
+            match shaken {
+                Ok(Ok(stream)) => {
+                    let io = TokioIo::new(Stall::new(stream, limits.write_stall));
+                    connection(&builder, io, service, watcher).await;
+                }
+                Ok(Err(error)) => tracing::debug!(%error, "TLS handshake"),
+                Err(_) => tracing::debug!("TLS handshake took too long"),
+            }
+        });
+    }
+
+    fn service(&self, peer: Option<Peer>) -> Service {
+        TowerToHyperService::new(Known {
+            router: self.router.clone(),
+            peer,
+        })
     }
 
     /// Lets requests in flight finish, for a bounded time.
@@ -193,10 +280,41 @@ impl Pool {
     }
 }
 
+type Service = TowerToHyperService<Known>;
+
+/// The routes, for requests of which it is known where they come from.
+#[derive(Debug, Clone)]
+struct Known {
+    router: Router,
+    peer: Option<Peer>,
+}
+
+impl<B> tower::Service<Request<B>> for Known
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = <Router as tower::Service<Request<B>>>::Future;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // A router is always ready.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        if let Some(peer) = self.peer {
+            request.extensions_mut().insert(peer);
+        }
+        self.router.call(request)
+    }
+}
+
 async fn connection<S>(
     builder: &auto::Builder<TokioExecutor>,
     io: TokioIo<Stall<S>>,
-    service: TowerToHyperService<Router>,
+    service: Service,
     watcher: Watcher,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

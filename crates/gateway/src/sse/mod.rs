@@ -23,7 +23,9 @@ use tokio::time::Instant;
 use crate::error::store_error;
 use crate::gateway::Gateway;
 use crate::limits::REPLAY_PAGE;
+use crate::metrics::Limit;
 use crate::reply::{self, Meta};
+use crate::shares::Seat;
 use preview::{Previewed, Previews};
 
 /// What one connection watches.
@@ -41,6 +43,8 @@ pub(crate) struct Watch {
     pub(crate) replay_after: Option<u64>,
     /// The session is over: nothing will happen in it any more.
     pub(crate) terminated: bool,
+    /// Of the streams that its key may have open.
+    pub(crate) _seat: Seat,
 }
 
 /// The response that streams.
@@ -213,12 +217,17 @@ impl Writer {
         match ended {
             Ended::Deleted => self.end(None),
             Ended::Closed => self.end(Some(frame::GOODBYE)),
-            Ended::Lagged => self.fail(&ApiError::new(
-                ErrorKind::Overloaded,
-                "This connection did not read its events fast enough and was cut. Connect again, with \
-                 Last-Event-ID or by reading the list first.",
-            )),
+            Ended::Lagged => self.lagged(),
         }
+    }
+
+    fn lagged(&mut self) {
+        self.watch.gateway.metrics.hit(Limit::StreamLag);
+        self.fail(&ApiError::new(
+            ErrorKind::Overloaded,
+            "This connection did not read its events fast enough and was cut. Connect again, with \
+                 Last-Event-ID or by reading the list first.",
+        ));
     }
 
     /// Ends the stream with an error that the SDKs raise.

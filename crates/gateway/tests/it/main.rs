@@ -9,11 +9,12 @@
 
 mod checks;
 mod control;
+mod edge;
 mod input;
 mod lists;
 mod objects;
-mod openapi;
 mod once;
+mod openapi;
 mod plane;
 mod sessions;
 mod sockets;

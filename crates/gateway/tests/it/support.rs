@@ -80,6 +80,7 @@ impl Server {
             clock: clock::now,
             shutdown: shutdown.clone(),
             config,
+            metrics: Arc::default(),
         });
         let router = gateway::router(Arc::clone(&gateway));
         let control = gateway::control_router(gateway);

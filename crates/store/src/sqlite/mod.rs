@@ -225,6 +225,10 @@ impl Sqlite {
         (self.writes.max_capacity() - self.writes.capacity()) as u64
     }
 
+    pub(crate) fn read_queue_depth(&self) -> u64 {
+        (self.reads.max_capacity() - self.reads.capacity()) as u64
+    }
+
     /// Finishes what is queued; the writer checkpoints last, when no reader holds the log.
     pub(crate) async fn close(&self) {
         let _ = self.reads.send(reader::Message::Close).await;

@@ -127,6 +127,37 @@ pub(crate) fn due(conn: &Connection, limit: u32, now: Micros) -> Told<Vec<DueRun
     Ok(found)
 }
 
+/// As [`due`], but of each workspace at most `most` together with those of it that are held. Reads every
+/// open turn: the price of a cap.
+pub(crate) fn due_fairly(
+    conn: &Connection,
+    limit: u32,
+    now: Micros,
+    most: u32,
+) -> Told<Vec<DueRun>> {
+    const FAIR: &str = "WITH open AS (
+          SELECT r.id, r.generation, r.due_at, t.workspace AS w,
+                 r.held = 1 AND (r.lease_expires_at IS NULL OR r.lease_expires_at BETWEEN ?1 + 1 AND ?2)
+                   AS busy,
+                 r.held = 1 OR r.due_at <= ?1 OR r.due_at > ?2 AS due
+          FROM runs r CROSS JOIN sessions t ON t.num = r.session),
+        ranked AS (
+          SELECT id, generation, due_at, busy,
+                 row_number() OVER (PARTITION BY w ORDER BY busy DESC, due_at) AS place
+          FROM open WHERE due)
+        SELECT id, generation, due_at FROM ranked
+        WHERE NOT busy AND place <= ?3 ORDER BY due_at LIMIT ?4";
+    let mut statement = conn.prepare_cached(FAIR)?;
+    let rows = statement.query_map((now.0, now.0 + FARTHEST, most, limit), |row| {
+        Ok(DueRun {
+            session: text(row, 0)?,
+            generation: Generation(number(row, 1)?),
+            due_at: micros(row, 2)?,
+        })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
+}
+
 pub(crate) fn renew_all(
     cx: &mut Cx<'_>,
     holder: &Holder,

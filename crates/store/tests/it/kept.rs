@@ -124,6 +124,7 @@ async fn a_workspace_that_has_all_it_may_have_is_refused_and_the_others_are_not(
         caps: Caps {
             sessions: 1,
             vaults: 2,
+            ..Caps::default()
         },
         ..Options::default()
     };
@@ -151,4 +152,37 @@ async fn a_workspace_that_has_all_it_may_have_is_refused_and_the_others_are_not(
         make(&store, 4).await.is_err(),
         "the count survives a restart"
     );
+}
+
+#[tokio::test]
+async fn a_workspace_runs_no_more_turns_than_it_may_and_hides_none_of_the_others() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = Options {
+        synchronous: Synchronous::Off,
+        caps: Caps {
+            turns: Some(2),
+            ..Caps::default()
+        },
+        ..Options::default()
+    };
+    let store = Store::open(&dir.path().join("t.db"), options).expect("a store");
+    let (agent, environment) = definitions(&store).await;
+    for n in 1..=5 {
+        let new = new_session(n, agent, environment, vec![message("x")]);
+        let made = store.create_session(new, at(10), n).await;
+        made.expect("a session");
+    }
+    let due = || async {
+        let due = store.due_runs(100, at(20)).await.expect("read");
+        due.into_iter().map(|run| run.session).collect::<Vec<_>>()
+    };
+    let id = contract::ids::SessionId::from_bits;
+    assert_eq!(due().await, [id(1), id(2)]);
+    claim(&store, id(1), at(20)).await;
+    assert_eq!(due().await, [id(2)], "one runs, so one more may");
+    claim(&store, id(2), at(20)).await;
+    assert!(due().await.is_empty());
+    let done = store.release(id(1), session::Generation(1), at(30)).await;
+    assert!(done.expect("released"), "it holds the run");
+    assert_eq!(due().await, [id(3)], "one that waits takes its place");
 }

@@ -181,6 +181,12 @@ class Recorder:
         self.listener.server_close()
 
 
+def shapes():
+    """What this server reads and writes, as JSON Schemas by name."""
+    program = os.environ.get("LONGHAND_SHAPES", ROOT / "target/debug/examples/shapes")
+    return json.loads(subprocess.run([program], check=True, capture_output=True).stdout)
+
+
 def unique(word="x"):
     return f"{word}-{uuid.uuid4().hex[:12]}"
 

@@ -35,8 +35,7 @@ def declared():
 @pytest.fixture(scope="module")
 def ours():
     """What this server reads and writes."""
-    command = [os.environ.get("LONGHAND_SHAPES", kit.ROOT / "target/debug/examples/shapes")]
-    found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    found = kit.shapes()
     found["objects"]["Streamed"] = {"oneOf": [found["objects"]["Event"], found["objects"]["Preview"]]}
     return found
 

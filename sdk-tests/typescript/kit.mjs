@@ -9,7 +9,11 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import Anthropic from '@anthropic-ai/sdk';
+
+/** The SDK under test: the newest, or an older one by the name that `package.json` gives it. */
+const sdk = process.env.LONGHAND_TYPESCRIPT_SDK ?? '@anthropic-ai/sdk';
+export const { default: Anthropic } = await import(sdk);
+export const { VERSION } = await import(`${sdk}/version`);
 
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 export const KEY = 'lh_sdk_tests_key_0001';

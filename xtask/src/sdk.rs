@@ -1,12 +1,27 @@
-//! The official SDKs against the real server: Python in a virtual environment, TypeScript from npm, both
-//! pinned and installed on first use.
+//! The official SDKs against the real server: Python in virtual environments, TypeScript from npm, all
+//! pinned and installed on first use. The newest versions run every test; older ones run what is said of
+//! their generation.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::run::{cargo, command, root, run};
 
-/// Both languages.
+/// Versions of the Python SDK that stand for older clients: the first that knows sessions, and the last that
+/// sends `anthropic-version: 2023-06-01`.
+const OLDER_PYTHON: [&str; 2] = ["0.96.0", "1.17.0"];
+
+/// The same for TypeScript, by the names that `package.json` gives them.
+const OLDER_TYPESCRIPT: [&str; 2] = ["sdk-0.96", "sdk-0.137"];
+
+/// Both languages, every generation.
 pub(crate) fn all() -> anyhow::Result<()> {
+    build()?;
+    python()?;
+    typescript()
+}
+
+/// What the tests start.
+pub(crate) fn build() -> anyhow::Result<()> {
     run(cargo(&[
         "build", "--locked", "-p", "longhand", "-p", "scripted", "--bins",
     ]))?;
@@ -17,38 +32,62 @@ pub(crate) fn all() -> anyhow::Result<()> {
         "contract",
         "--example",
         "shapes",
-    ]))?;
-    python()?;
-    typescript()
+    ]))
 }
 
 fn python() -> anyhow::Result<()> {
-    let venv = root().join("target/sdk-python");
+    let newest = environment("target/sdk-python", "requirements.txt")?;
+    run(command(
+        &newest,
+        &["-m", "pytest", "-q", "sdk-tests/python"],
+    ))?;
+    for version in OLDER_PYTHON {
+        let folder = format!("target/sdk/python-{version}");
+        let older = environment(&folder, &format!("generations/{version}.txt"))?;
+        let tests = "sdk-tests/python/test_generations.py";
+        run(command(&older, &["-m", "pytest", "-q", tests]))?;
+    }
+    Ok(())
+}
+
+/// The Python of a virtual environment that has what a file of requirements asks for.
+fn environment(folder: &str, requirements: &str) -> anyhow::Result<String> {
+    let venv = root().join(folder);
     let python = venv.join("bin/python");
     if !python.exists() {
         run(command("python3", &["-m", "venv", &venv.to_string_lossy()]))?;
     }
     let python = python.to_string_lossy().into_owned();
-    let requirements = "sdk-tests/python/requirements.txt";
+    let requirements = format!("sdk-tests/python/{requirements}");
     run(command(
         &python,
-        &["-m", "pip", "install", "--quiet", "-r", requirements],
+        &["-m", "pip", "install", "--quiet", "-r", &requirements],
     ))?;
-    run(command(
-        &python,
-        &["-m", "pytest", "-q", "sdk-tests/python"],
-    ))
+    Ok(python)
 }
 
 fn typescript() -> anyhow::Result<()> {
-    let home = "sdk-tests/typescript";
-    if !installed(&root().join(home)) {
+    let home = typescript_home();
+    let folder = home.to_string_lossy();
+    if !installed(&home) {
         run(command(
             "npm",
-            &["--prefix", home, "ci", "--no-audit", "--no-fund"],
+            &["--prefix", &folder, "ci", "--no-audit", "--no-fund"],
         ))?;
     }
-    run(command("npm", &["--prefix", home, "test", "--silent"]))
+    run(command("npm", &["--prefix", &folder, "test", "--silent"]))?;
+    for name in OLDER_TYPESCRIPT {
+        let tests = "sdk-tests/typescript/tests/generations.test.mjs";
+        let mut older = command("node", &["--test", "--test-timeout=180000", tests]);
+        older.env("LONGHAND_TYPESCRIPT_SDK", name);
+        run(older)?;
+    }
+    Ok(())
+}
+
+/// Where the tests in TypeScript and their packages are.
+pub(crate) fn typescript_home() -> PathBuf {
+    root().join("sdk-tests/typescript")
 }
 
 /// Whether npm's record of what it installed is younger than what the lock file asks for.

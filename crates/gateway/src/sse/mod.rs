@@ -165,8 +165,7 @@ impl Writer {
             Item::Announced(event) => {
                 // Its place may already have been shown by the replay.
                 if self.is_mine(&event) && !self.replayed.contains(&event.id) {
-                    self.pending
-                        .extend(frame::event(None, &event.kind, Arc::clone(&event.json)));
+                    self.frame(None, &event);
                 }
             }
             Item::Preview(preview) => self.preview(&preview),
@@ -180,9 +179,7 @@ impl Writer {
         self.shown = event.seq.unwrap_or(self.shown);
         if self.is_mine(event) {
             self.previews.stored(&event.kind, event.id);
-            let id = Some(event.id);
-            self.pending
-                .extend(frame::event(id, &event.kind, Arc::clone(&event.json)));
+            self.frame(Some(event.id), event);
         }
         // Whatever reads until the end of the stream must come to it (api.md §1.9).
         self.watch.terminated |= event.kind == "session.status_terminated";
@@ -201,9 +198,16 @@ impl Writer {
             PreviewKind::Delta => (self.previews.delta(preview.event), "event_delta"),
         };
         if wanted {
+            let name = frame::name(name, self.watch.meta.generation);
             self.pending
                 .push_back(frame::transient(name, &preview.json));
         }
+    }
+
+    fn frame(&mut self, id: Option<EventId>, event: &Stored) {
+        let name = frame::name(&event.kind, self.watch.meta.generation);
+        self.pending
+            .extend(frame::event(id, name, Arc::clone(&event.json)));
     }
 
     fn is_mine(&self, event: &Stored) -> bool {

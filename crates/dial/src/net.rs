@@ -64,6 +64,28 @@ pub enum NetError {
 }
 
 impl Net {
+    /// The range of `prefix` bits that `ip` lies in; `None` if its family has no such prefix, or if that
+    /// were an IPv4 range in IPv6 clothes.
+    #[must_use]
+    pub fn around(ip: IpAddr, prefix: u8) -> Option<Net> {
+        if prefix >= 96 && matches!(ip, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some()) {
+            return None;
+        }
+        mask(ip, prefix).map(|base| Net { base, prefix })
+    }
+
+    /// The length of its prefix, in bits.
+    #[must_use]
+    pub fn prefix(&self) -> u8 {
+        self.prefix
+    }
+
+    /// Whether it is a range of IPv4.
+    #[must_use]
+    pub fn is_ipv4(&self) -> bool {
+        self.base.is_ipv4()
+    }
+
     /// Whether `ip` lies in the range. No embedded form is unwrapped here.
     #[must_use]
     pub fn contains(&self, ip: IpAddr) -> bool {

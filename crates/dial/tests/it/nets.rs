@@ -71,3 +71,17 @@ proptest! {
         prop_assert!(last == u32::MAX || !net.contains(ip(last + 1)));
     }
 }
+
+#[test]
+fn the_range_around_an_address_contains_it_and_is_written_like_one() {
+    let around = |ip: &str, prefix| Net::around(ip.parse().unwrap(), prefix);
+    let net = around("10.1.2.3", 8).unwrap();
+    assert_eq!(net, "10.0.0.0/8".parse().unwrap());
+    assert!(net.contains("10.1.2.3".parse().unwrap()) && net.is_ipv4());
+    assert_eq!(
+        around("2001:db8::1", 32).unwrap(),
+        "2001:db8::/32".parse().unwrap()
+    );
+    assert_eq!(around("10.1.2.3", 33), None);
+    assert_eq!(around("::ffff:10.1.2.3", 128), None);
+}

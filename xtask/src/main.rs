@@ -4,6 +4,8 @@
 
 mod bench;
 mod docs;
+mod drift;
+mod fuzz;
 mod lint;
 mod run;
 mod sdk;
@@ -21,7 +23,9 @@ cargo xtask <chore>
   lint            fmt, clippy, deny, tidy
   tidy            house rules: arrows, module docs, lengths
   sdk             the official SDKs against the real server
+  drift           what the newest SDKs in the registries changed for the served routes
   sim             random histories of a session: --seeds N, --from K, --record, --faults, --table
+  fuzz            malformed requests for every served route, from the OpenAPI document
   docs            the parts of documents that are made from the code
   bench NAME      api | session | turn: figure, floor and ratio as JSON
 ";
@@ -35,6 +39,8 @@ fn main() -> anyhow::Result<()> {
         ["lint"] => lint::all(),
         ["tidy"] => tidy::check(),
         ["sdk"] => sdk::all(),
+        ["drift"] => drift::check(),
+        ["fuzz"] => fuzz::all(),
         ["docs"] => docs::all(),
         ["bench", name] => bench::run(name),
         ["sim", options @ ..] => sim::main(options),

@@ -2,7 +2,7 @@
 //! pinned and installed on first use. The newest versions run every test; older ones run what is said of
 //! their generation.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::run::{cargo, command, root, run};
 
@@ -13,11 +13,15 @@ const OLDER_PYTHON: [&str; 2] = ["0.96.0", "1.17.0"];
 /// The same for TypeScript, by the names that `package.json` gives them.
 const OLDER_TYPESCRIPT: [&str; 2] = ["sdk-0.96", "sdk-0.137"];
 
-/// Both languages, every generation.
+/// Where the tests in TypeScript and their packages are.
+const TYPESCRIPT: &str = "sdk-tests/typescript";
+
+/// Both languages, every generation; then whatever else may be sent.
 pub(crate) fn all() -> anyhow::Result<()> {
     build()?;
     python()?;
-    typescript()
+    typescript()?;
+    crate::fuzz::all()
 }
 
 /// What the tests start.
@@ -35,8 +39,14 @@ pub(crate) fn build() -> anyhow::Result<()> {
     ]))
 }
 
+/// Installs the pinned SDKs of both languages and gives the Python that has one.
+pub(crate) fn prepare() -> anyhow::Result<String> {
+    packages()?;
+    environment("target/sdk-python", "requirements.txt")
+}
+
 fn python() -> anyhow::Result<()> {
-    let newest = environment("target/sdk-python", "requirements.txt")?;
+    let newest = prepare()?;
     run(command(
         &newest,
         &["-m", "pytest", "-q", "sdk-tests/python"],
@@ -67,15 +77,10 @@ fn environment(folder: &str, requirements: &str) -> anyhow::Result<String> {
 }
 
 fn typescript() -> anyhow::Result<()> {
-    let home = typescript_home();
-    let folder = home.to_string_lossy();
-    if !installed(&home) {
-        run(command(
-            "npm",
-            &["--prefix", &folder, "ci", "--no-audit", "--no-fund"],
-        ))?;
-    }
-    run(command("npm", &["--prefix", &folder, "test", "--silent"]))?;
+    run(command(
+        "npm",
+        &["--prefix", TYPESCRIPT, "test", "--silent"],
+    ))?;
     for name in OLDER_TYPESCRIPT {
         let tests = "sdk-tests/typescript/tests/generations.test.mjs";
         let mut older = command("node", &["--test", "--test-timeout=180000", tests]);
@@ -85,9 +90,15 @@ fn typescript() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where the tests in TypeScript and their packages are.
-pub(crate) fn typescript_home() -> PathBuf {
-    root().join("sdk-tests/typescript")
+/// Installs what the tests in TypeScript need, and the compiler that reads the SDK's declarations.
+fn packages() -> anyhow::Result<()> {
+    if installed(&root().join(TYPESCRIPT)) {
+        return Ok(());
+    }
+    run(command(
+        "npm",
+        &["--prefix", TYPESCRIPT, "ci", "--no-audit", "--no-fund"],
+    ))
 }
 
 /// Whether npm's record of what it installed is younger than what the lock file asks for.

@@ -196,8 +196,16 @@ async fn envelope(
     response
 }
 
+/// A text for people and probes.
+fn plain(text: impl Into<Body>) -> Response {
+    let mut response = Response::new(text.into());
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
 async fn healthz() -> Response {
-    Response::new(Body::from("ok\n"))
+    plain("ok\n")
 }
 
 async fn readyz(State(gateway): State<Arc<Gateway>>) -> Response {
@@ -205,7 +213,7 @@ async fn readyz(State(gateway): State<Arc<Gateway>>) -> Response {
         Ok(()) => (StatusCode::OK, "ready\n"),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
     };
-    let mut response = Response::new(Body::from(text));
+    let mut response = plain(text);
     *response.status_mut() = status;
     response
 }
@@ -231,7 +239,7 @@ async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
 }
 
 async fn llms() -> Response {
-    Response::new(Body::from(openapi::llms_txt()))
+    plain(openapi::llms_txt())
 }
 
 #[cfg(test)]

@@ -40,6 +40,7 @@ pub fn openapi() -> Value {
     }
     for (path, what) in [
         ("/healthz", "Whether the process answers"),
+        ("/metrics", "Counters and gauges for Prometheus"),
         ("/readyz", "Whether new work is welcome"),
         ("/llms.txt", "This server in the words that models read"),
     ] {
@@ -364,7 +365,11 @@ fn empty() -> Value {
 }
 
 fn plain(path: &str, what: &str) -> Value {
-    let content = json!({"text/plain": {"schema": {"type": "string"}}});
+    let media = match path {
+        "/metrics" => "application/openmetrics-text",
+        _ => "text/plain",
+    };
+    let content = json!({media: {"schema": {"type": "string"}}});
     let answer = |text: &str| json!({"description": text, "content": content});
     let mut responses = json!({"200": answer("Yes")});
     if path == "/readyz" {

@@ -238,3 +238,14 @@ fn the_list_of_routes_in_the_documents_is_that_of_the_table() {
         "run `cargo xtask docs`"
     );
 }
+
+#[tokio::test]
+async fn texts_for_people_and_probes_say_that_they_are_text() {
+    let server = Server::start().await;
+    for path in ["/healthz", "/readyz", "/llms.txt"] {
+        let answer = server.bare(Method::GET, path).send().await;
+        assert_eq!(answer.status, 200, "{path}");
+        let kind = answer.header("content-type").unwrap_or_default();
+        assert!(kind.starts_with("text/plain"), "{path}: {kind}");
+    }
+}

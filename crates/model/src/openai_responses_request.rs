@@ -13,6 +13,9 @@ use crate::openai_content::{
 use crate::request::Request;
 use crate::transcript::{Block, Message, ResultBlock, Source, UserBlock};
 
+/// The field of a message that says what it is for.
+pub(crate) const PHASE: &str = "phase";
+
 #[derive(Serialize)]
 struct Body<'a> {
     model: &'a str,
@@ -175,7 +178,24 @@ fn document(source: &Source, title: Option<&str>, context: Option<&str>) -> Vec<
 /// could name. Thinking is refused unless what it led to follows it, so at the end of a cut answer it stays
 /// away.
 fn assistant(blocks: &[Block], input: &mut Vec<Value>) {
-    let items = blocks.iter().filter_map(item).collect::<Vec<_>>();
+    let mut items = Vec::with_capacity(blocks.len());
+    let mut phase = None;
+    for block in blocks {
+        match (block, item(block)) {
+            (Block::Opaque { raw, .. }, _) if raw.get("type").is_none() => phase = raw.get(PHASE),
+            (Block::Text { .. }, Some(mut said)) => {
+                if let (Some(phase), Some(map)) = (phase, said.as_object_mut()) {
+                    map.insert(PHASE.to_owned(), phase.clone());
+                }
+                items.push(said);
+            }
+            (Block::Text { .. }, None) => {}
+            (_, other) => {
+                phase = None;
+                items.extend(other);
+            }
+        }
+    }
     let is_thinking = |item: &Value| item.get("type").is_some_and(|t| t == "reasoning");
     let end = items.iter().rposition(|item| !is_thinking(item));
     input.extend(items.into_iter().take(end.map_or(0, |end| end + 1)));
@@ -195,7 +215,7 @@ fn item(block: &Block) -> Option<Value> {
         Block::Opaque {
             dialect: Dialect::OpenAiResponses,
             raw,
-        } => Some(raw.clone()),
+        } if raw.get("type").is_some() => Some(raw.clone()),
         Block::Thinking { .. }
         | Block::RedactedThinking { .. }
         | Block::Reasoning { .. }

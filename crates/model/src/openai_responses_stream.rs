@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::judge::words_of;
+use crate::openai_responses_request::PHASE;
 use crate::request::Delta;
 use crate::sse::Event;
 use crate::stream::{Blocks, Building, Flow, Reader, Trouble, made_id, str_of};
@@ -171,8 +172,8 @@ impl Responses {
             ));
         }
         let building = match str_of(item, "type") {
-            "message" => None,
-            "reasoning" => Some(Building::Reasoning(item.clone())),
+            "message" => phase(item),
+            "reasoning" => Some(Building::Reasoning(unfinished(item))),
             // A server that does not know the name yet tells it at the item's end.
             "function_call" if str_of(item, "name").is_empty() => None,
             "function_call" => Some(self.call(output, item)),
@@ -184,7 +185,10 @@ impl Responses {
         };
         let known = self.items.entry(output).or_default();
         if let Some(building) = building {
-            known.parts.insert(0, self.blocks.start(building, sink)?);
+            let index = self.blocks.start(building, sink)?;
+            if str_of(item, "type") != "message" {
+                known.parts.insert(0, index);
+            }
         }
         Ok(())
     }
@@ -324,6 +328,25 @@ impl Responses {
             cache_creation_1h: 0,
         };
     }
+}
+
+/// What a message is for (`commentary`, `final_answer`): models that name it want it back with the message. It
+/// stands before the message's texts.
+fn phase(item: &Value) -> Option<Building> {
+    let phase = item.get(PHASE).filter(|phase| phase.is_string())?;
+    Some(Building::Opaque {
+        raw: serde_json::json!({ PHASE: phase }),
+        json: String::new(),
+    })
+}
+
+/// An item of thinking that has only begun: its ciphertext is not whole before its end.
+fn unfinished(item: &Value) -> Value {
+    let mut item = item.clone();
+    if let Some(map) = item.as_object_mut() {
+        map.remove("encrypted_content");
+    }
+    item
 }
 
 /// Absent counts as 0: a server that names no index has one item.

@@ -98,13 +98,18 @@ impl<'a> Previewer<'a> {
         id
     }
 
-    /// The reply in the words of the session core. Ids that were previewed are kept.
-    pub(crate) fn finish(mut self, reply: Reply, dialect: Dialect) -> Result<Said, PlaneError> {
+    /// The reply in the words of the session core. Ids that were previewed are kept. What a refused reply had
+    /// asked for is not run: it ends the turn.
+    pub(crate) fn finish(mut self, mut reply: Reply, dialect: Dialect) -> Result<Said, PlaneError> {
         tracing::debug!(
             dialect = dialect.name(),
             model = reply.model,
             "model replied"
         );
+        if matches!(reply.stop, Stop::Refusal { .. }) {
+            let is_call = |block: &Block| matches!(block, Block::ToolUse { .. });
+            reply.blocks.retain(|block| !is_call(block));
+        }
         let mut texts = Vec::new();
         let mut calls = Vec::new();
         let mut thoughts = 0;

@@ -162,6 +162,31 @@ async fn a_provider_that_only_pauses_is_asked_nine_times_and_no_more() {
 }
 
 #[tokio::test]
+async fn what_a_refused_reply_had_asked_for_is_not_run() {
+    for dialect in Dialect::ALL {
+        let steps = json!([{"text": "So.", "tool": "bash", "input": {"command": "echo x"}, "stop": "refusal"}]);
+        let World {
+            plane,
+            native,
+            scripted,
+            _home,
+        } = turn(dialect, &steps).await;
+        let kinds = plane.kinds();
+        assert!(!kinds.contains(&"agent.tool_use"), "{dialect:?}: {kinds:?}");
+        assert_eq!(kinds.last(), Some(&"session.status_idle"));
+        assert_eq!(scripted.requests().len(), 1);
+        // The transcript is one that the provider still takes.
+        let first = plane.say("And now? SCRIPT: [{\"text\": \"Fine.\"}]");
+        run(&native, &plane, first).await;
+        assert_eq!(
+            shown(&plane).concat().matches("Fine.").count(),
+            1,
+            "{dialect:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn words_of_nothing_but_white_space_make_no_message_and_no_preview() {
     for dialect in Dialect::ALL {
         let steps = json!([

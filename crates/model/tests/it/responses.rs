@@ -292,6 +292,42 @@ async fn unknown_items_are_kept_verbatim_and_go_back_where_they_stood() {
 }
 
 #[tokio::test]
+async fn what_a_message_is_for_goes_back_with_it_and_with_no_other() {
+    let message = |phase: Value, text: &str| {
+        json!({"type": "message", "role": "assistant", "phase": phase,
+               "content": [{"type": "output_text", "text": text}]})
+    };
+    let call = json!({"type": "function_call", "call_id": "c1", "name": "bash", "arguments": "{}"});
+    let output = json!([
+        message("commentary".into(), "I look."),
+        call,
+        message(Value::Null, "So.")
+    ]);
+    let reply = read(ended("completed", output, json!({}))).await.unwrap();
+    let server = scripted().await;
+    let results = results(&reply, "ok");
+    let messages = vec![text("hi"), Message::Assistant(reply.blocks), results];
+    ask(
+        &endpoint(THIS, &server.base_url()),
+        &request(messages.clone()),
+    )
+    .await
+    .unwrap();
+    let body = server.requests().pop().unwrap().body;
+    assert_eq!(
+        (&body["input"][1], &body["input"][3]),
+        (
+            &json!({"role": "assistant", "content": "I look.", "phase": "commentary"}),
+            &json!({"role": "assistant", "content": "So."})
+        )
+    );
+    let chat = endpoint(Dialect::OpenAiChat, &server.base_url());
+    ask(&chat, &request(messages)).await.unwrap();
+    let body = server.requests().pop().unwrap().body.to_string();
+    assert!(!body.contains("commentary"), "{body}");
+}
+
+#[tokio::test]
 async fn a_cut_answer_loses_no_words_and_its_last_thinking_stays_away() {
     let server = scripted().await;
     let ep = endpoint(THIS, &server.base_url());
@@ -308,6 +344,21 @@ async fn a_cut_answer_loses_no_words_and_its_last_thinking_stays_away() {
         kinds(&server.requests().pop().unwrap().body),
         ["user", "user"]
     );
+
+    // Its ciphertext is whole only at its end.
+    let item = json!({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "ha"});
+    let begun =
+        event(&json!({"type": "response.output_item.added", "output_index": 0, "item": item}));
+    let words =
+        event(&json!({"type": "response.output_text.delta", "output_index": 1, "delta": "So"}));
+    let details = json!({"incomplete_details": {"reason": "max_output_tokens"}});
+    let reply = read(begun + &words + &ended("incomplete", json!([]), details))
+        .await
+        .unwrap();
+    let messages = vec![text("hi"), Message::Assistant(reply.blocks), text("go on")];
+    ask(&ep, &thinking(messages)).await.unwrap();
+    let body = server.requests().pop().unwrap().body;
+    assert_eq!(kinds(&body), ["user", "assistant", "user"]);
 
     let begun = json!({"type": "response.output_item.added", "output_index": 0,
                        "item": {"type": "function_call", "call_id": "c1", "name": "bash", "arguments": ""}});

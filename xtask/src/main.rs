@@ -7,6 +7,7 @@ mod docs;
 mod drift;
 mod fuzz;
 mod lint;
+mod release;
 mod run;
 mod sdk;
 mod sim;
@@ -27,6 +28,7 @@ cargo xtask <chore>
   sim             random histories of a session: --seeds N, --from K, --record, --faults, --table
   fuzz            malformed requests for every served route, from the OpenAPI document
   docs            the parts of documents that are made from the code
+  release         static binary, sums, bill of materials and image layout in target/dist
   bench NAME      api | session | turn: figure, floor and ratio as JSON
 ";
 
@@ -42,6 +44,7 @@ fn main() -> anyhow::Result<()> {
         ["drift"] => drift::check(),
         ["fuzz"] => fuzz::all(),
         ["docs"] => docs::all(),
+        ["release"] => release::all(),
         ["bench", name] => bench::run(name),
         ["sim", options @ ..] => sim::main(options),
         [] | ["help" | "--help" | "-h"] => {

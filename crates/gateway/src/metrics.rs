@@ -37,6 +37,18 @@ pub enum Limit {
     StreamLag,
 }
 
+impl Limit {
+    const ALL: [Self; 7] = [
+        Self::Rate,
+        Self::Streams,
+        Self::Bodies,
+        Self::Disk,
+        Self::BodyIdle,
+        Self::Connections,
+        Self::StreamLag,
+    ];
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfLimit {
     limit: Limit,
@@ -109,6 +121,10 @@ impl Metrics {
             metrics.hits.clone(),
         );
         drop(registry);
+        // From zero: a limit that is met for the first time is a rise, not a beginning.
+        for limit in Limit::ALL {
+            metrics.hits.get_or_create(&OfLimit { limit });
+        }
         metrics
     }
 

@@ -4,6 +4,7 @@
 
 mod crash;
 mod drain;
+mod edge;
 mod people;
 mod power;
 mod releases;

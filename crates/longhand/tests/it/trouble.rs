@@ -52,7 +52,10 @@ async fn a_full_disk_refuses_clearly_loses_nothing_and_goes_on_when_there_is_roo
     let disk =
         Disk::new().expect("this test needs root, loop devices, e2fsprogs, util-linux and python3");
     let (launch, model) = stage::launch().await;
-    let launch = launch.placed(&disk.path().join("data"), disk.inside());
+    // Without a floor, so that it is SQLite that finds no room.
+    let launch = launch
+        .environment("LONGHAND_LIMITS_DISK_FREE_BYTES", "0")
+        .placed(&disk.path().join("data"), disk.inside());
     let mut stage = Stage::on(launch, model, 1).await;
     let filler = fill(&disk.outside());
     let (status, body) = send_until_refused(&mut stage, &"x".repeat(20_000)).await;

@@ -2,21 +2,17 @@
 send and receive. What differs stands in `differences.toml`, with a reason, and nothing else does."""
 
 import json
-import os
-import pathlib
-import subprocess
 import tomllib
 
 import pytest
 
-import kit
+import declarations
 import routes
 import shapes
-from compare import HEADERS, PATH, Comparison, from_schema
+from compare import Comparison
+from declarations import differing
 
-HERE = pathlib.Path(__file__).parent
-TYPESCRIPT = kit.ROOT / "sdk-tests/typescript"
-PACKAGE = os.environ.get("LONGHAND_TYPESCRIPT_SDK", TYPESCRIPT / "node_modules/@anthropic-ai/sdk")
+PACKAGE = declarations.TYPESCRIPT / "node_modules/@anthropic-ai/sdk"
 MOST = 40
 # What a `TypedDict` of this version of Python cannot say.
 UNSAYABLE = {("BetaManagedAgentsCustomToolInputSchema", "only the SDK may have further keys")}
@@ -26,46 +22,16 @@ UNSAYABLE = {("BetaManagedAgentsCustomToolInputSchema", "only the SDK may have f
 def declared():
     """What the TypeScript SDK declares. Its declarations tell null from absent, which Python's models do not, so
     they are what ours are compared with; Python's are compared with them."""
-    names = [typescript for typescript, _ in (*routes.REQUESTS.values(), *routes.OBJECTS.values())]
-    names += [*routes.QUERIES, routes.ERRORS[0]]
-    command = ["node", "shapes.mjs", PACKAGE, *names]
-    return json.loads(subprocess.run(command, cwd=TYPESCRIPT, check=True, capture_output=True).stdout)
+    return declarations.typescript(PACKAGE)
 
 
 @pytest.fixture(scope="module")
 def ours():
-    """What this server reads and writes."""
-    found = kit.shapes()
-    found["objects"]["Streamed"] = {"oneOf": [found["objects"]["Event"], found["objects"]["Preview"]]}
-    return found
-
-
-def differing(declared, ours):
-    """Every (place, what) in which the TypeScript SDK and this server differ."""
-    found = set()
-    for written, table, schemas in ((False, routes.REQUESTS, ours["requests"]), (True, routes.OBJECTS, ours["objects"])):
-        comparison = Comparison(declared["types"], written=written)
-        for name, (typescript, _) in table.items():
-            shape, _ = from_schema(schemas[name], written)
-            comparison.shapes(typescript.split(":")[1], declared["roots"][typescript], shape)
-        found |= comparison.found
-    for typescript, (name, _) in routes.QUERIES.items():
-        theirs, known = set(query(declared, typescript)), set(ours["queries"][name])
-        found |= {(f"{typescript}.{key}", "only the SDK has it") for key in theirs - known}
-        found |= {(f"{typescript}.{key}", "only we have it") for key in known - theirs}
-    errors = Comparison(declared["types"])
-    errors.shapes("ErrorType", declared["roots"][routes.ERRORS[0]], {"kind": "enum", "values": ours["errors"]})
-    return found | errors.found
-
-
-def query(declared, typescript):
-    shape = declared["roots"][typescript]
-    fields = declared["types"][shape["name"]]["fields"] if shape["kind"] == "ref" else shape["fields"]
-    return fields.keys() - HEADERS - PATH
+    return declarations.ours()
 
 
 def reviewed():
-    return tomllib.loads((HERE / "differences.toml").read_text())["difference"]
+    return tomllib.loads((declarations.HERE / "differences.toml").read_text())["difference"]
 
 
 def test_the_server_differs_from_the_sdk_only_where_that_is_meant(declared, ours):

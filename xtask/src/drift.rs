@@ -8,7 +8,7 @@ use crate::sdk;
 
 /// Installs the newest SDKs, compares, and fails if the server would have to change.
 pub(crate) fn check() -> anyhow::Result<()> {
-    sdk::build()?;
+    sdk::shapes()?;
     let pinned = sdk::prepare()?;
     let home = root().join("target/drift");
     if home.exists() {

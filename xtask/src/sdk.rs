@@ -25,10 +25,15 @@ pub(crate) fn all() -> anyhow::Result<()> {
 }
 
 /// What the tests start.
-pub(crate) fn build() -> anyhow::Result<()> {
+fn build() -> anyhow::Result<()> {
     run(cargo(&[
         "build", "--locked", "-p", "longhand", "-p", "scripted", "--bins",
     ]))?;
+    shapes()
+}
+
+/// The program that prints what the server reads and writes.
+pub(crate) fn shapes() -> anyhow::Result<()> {
     run(cargo(&[
         "build",
         "--locked",

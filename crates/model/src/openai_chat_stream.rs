@@ -273,32 +273,7 @@ impl Chat {
                     "a tool call that begins without a name".to_owned(),
                 ));
             }
-            None => {
-                self.close(sink);
-                let id = if id.is_empty() {
-                    made_id(&self.id, self.blocks.len())
-                } else {
-                    id.to_owned()
-                };
-                let block = Building::Tool {
-                    id: id.clone(),
-                    name: name.to_owned(),
-                    json: String::new(),
-                    initial: Value::Null,
-                };
-                let index = self.blocks.start(block, sink)?;
-                let open = Open {
-                    index,
-                    id,
-                    shown: false,
-                };
-                if let Some(before) = self.calls.insert(number, open).filter(|o| !o.shown) {
-                    sink(Delta::BlockEnd {
-                        index: before.index,
-                    });
-                }
-                index
-            }
+            None => self.begin_call(number, id, name, sink)?,
         };
         if let Some(Building::Tool { json, .. }) = self.blocks.get(index) {
             match function.get("arguments") {
@@ -309,6 +284,39 @@ impl Chat {
             }
         }
         self.keep_extra(index, call, sink)
+    }
+
+    fn begin_call(
+        &mut self,
+        number: u64,
+        id: &str,
+        name: &str,
+        sink: Sink<'_>,
+    ) -> Result<usize, Trouble> {
+        self.close(sink);
+        let id = if id.is_empty() {
+            made_id(&self.id, self.blocks.len())
+        } else {
+            id.to_owned()
+        };
+        let block = Building::Tool {
+            id: id.clone(),
+            name: name.to_owned(),
+            json: String::new(),
+            initial: Value::Null,
+        };
+        let index = self.blocks.start(block, sink)?;
+        let open = Open {
+            index,
+            id,
+            shown: false,
+        };
+        if let Some(before) = self.calls.insert(number, open).filter(|o| !o.shown) {
+            sink(Delta::BlockEnd {
+                index: before.index,
+            });
+        }
+        Ok(index)
     }
 
     /// Whether the call's arguments are complete.

@@ -414,33 +414,6 @@ fn a_judges_refusal_cannot_be_overridden_by_the_client() {
 }
 
 #[test]
-fn a_call_whose_input_is_no_object_runs_nowhere_and_no_client_is_asked_about_it() {
-    for (name, wrote) in [
-        ("ask", "\"{\\\"a\\\": \""),
-        ("write", "[1]"),
-        ("bash", "\"\""),
-    ] {
-        let mut world = running_on("go");
-        let mut reply = world.reply(None, &[name]);
-        let session::Fact::Replied { calls, .. } = &mut reply else {
-            panic!("{reply:?}")
-        };
-        calls[0].input = crate::world::raw(wrote);
-        let step = world.report(reply);
-        assert!(matches!(step, Step::Request { .. }), "{name}: {step:?}");
-        let (told, is_error) = told(&world, world.calls[0]).unwrap();
-        assert!(told.contains("not a JSON object") && is_error, "{told}");
-        assert!(world.blocked().is_empty());
-        assert_eq!(world.count("agent.custom_tool_use"), 0);
-        let shown = world.log.iter().find_map(|p| match &p.event.body {
-            Body::AgentToolUse { input, .. } => Some(input.get().to_owned()),
-            _ => None,
-        });
-        assert_eq!(shown.unwrap(), format!("{{\"invalid_json\":{wrote}}}"));
-    }
-}
-
-#[test]
 fn a_judgement_counts_only_where_the_policy_asks_for_one() {
     let mut world = running_on("go");
     let allows = Some(Judgement::Allow {});

@@ -10,6 +10,7 @@ mod coverage;
 mod faulty;
 mod fold;
 mod invariants;
+mod malformed;
 mod oracle;
 mod reports;
 mod retries;

@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::cli::Output;
 use crate::config::Config;
 use crate::data_dir::DataDir;
+use crate::host::Host;
 use crate::{Unable, provider, serve, view};
 
 /// Runs the doctor.
@@ -21,6 +22,7 @@ pub async fn run(output: Output, config: &Config, data_dir: Option<&Path>) -> an
     let report = local.probe().await;
     let model = provider::from_environment(&config.model)?;
     let mut findings = report.findings.clone();
+    findings.extend(Host::here().findings(data_dir.path()));
     findings.push(Finding {
         what: "default model".to_owned(),
         ok: model.is_some(),
@@ -71,7 +73,7 @@ fn as_json(finding: &Finding) -> serde_json::Value {
 fn print(finding: &Finding) {
     let (mark, colour) = match (finding.ok, finding.required) {
         (true, _) => ("ok  ", AnsiColor::Green),
-        (false, false) => ("none", AnsiColor::Yellow),
+        (false, false) => ("warn", AnsiColor::Yellow),
         (false, true) => ("FAIL", AnsiColor::Red),
     };
     let style = Style::new().fg_color(Some(colour.into()));

@@ -357,3 +357,43 @@ async fn usage_is_added_up_by_what_is_asked_for() {
     assert!(sum("output_tokens") > 0);
     stage.kill().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_warns_of_a_data_directory_that_others_can_enter_and_names_the_mend() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let home = tempfile::tempdir().expect("a directory");
+    let dir = home.path();
+    for (mode, ok) in [(0o755, false), (0o700, true)] {
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode)).expect("ours");
+        let found = lines(dir, &["doctor", "--json"]).await;
+        let finding = |what: &str| {
+            let found = found.iter().find(|finding| finding["what"] == what);
+            found
+                .unwrap_or_else(|| panic!("{what} is not looked at"))
+                .clone()
+        };
+        let directory = finding("data directory");
+        assert_eq!(directory["ok"], ok, "{directory}");
+        let mend = directory["mend"].as_str().expect("a text");
+        assert_eq!(mend.starts_with("chmod 0700 /"), !ok, "{directory}");
+        for what in ["kernel", "core dumps", "CAP_SYS_RESOURCE"] {
+            assert_eq!(finding(what)["required"], false, "{what} is advice");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_without_root_certificates_speaks_to_its_own_server() {
+    let mut stage = Stage::new(1).await;
+    let mut command = command(stage.launch.data_dir(), &["sessions", "list"]);
+    let command = command
+        .env("SSL_CERT_FILE", "/nonexistent")
+        .env("SSL_CERT_DIR", "/nonexistent");
+    let listed = command.output().await.expect("it runs");
+    assert!(
+        listed.status.success(),
+        "{}",
+        String::from_utf8_lossy(&listed.stderr)
+    );
+    stage.kill().await;
+}

@@ -1,5 +1,5 @@
-//! `cargo xtask sim`: the simulation of the session core over many seeds. It builds and runs the example
-//! of crate `session`, optimised and with every check, and knows no rule itself.
+//! `cargo xtask sim`: the simulations of the session core and of the orchestrator over many seeds. It builds
+//! and runs the examples of those crates, optimised and with every check, and knows no rule itself.
 
 use anyhow::{Context, bail};
 
@@ -13,14 +13,34 @@ const PROFILE: [&str; 4] = [
     "profile.sim.overflow-checks=true",
 ];
 
+/// `--orchestrator` runs the orchestrator's, for `--seconds N` or `--seeds N --from K`; else that of the core:
 /// `--seeds N --from K` runs; `--record` runs on from the last recorded seed and appends the result to
 /// docs/benchmarks.md; `--faults` proves that planted faults are seen; `--table` writes the state table.
 pub(crate) fn main(words: &[&str]) -> anyhow::Result<()> {
     match words {
         ["--table"] => run(example(&["--table".to_owned()])),
         ["--faults"] => faults(),
+        ["--orchestrator", rest @ ..] => orchestrator(rest),
         _ => seeds(words),
     }
+}
+
+/// The real orchestrator in a world that is made up; as many seeds as fit a minute, unless it is told.
+fn orchestrator(words: &[&str]) -> anyhow::Result<()> {
+    let words = if words.is_empty() {
+        &["--seconds", "60"]
+    } else {
+        words
+    };
+    let mut sim = cargo(&["run", "--quiet", "--profile", "sim"]);
+    for line in PROFILE {
+        sim.args(["--config", line]);
+    }
+    sim.args(["-p", "orchestrator", "--example", "sim_plane", "--"]);
+    run({
+        sim.args(words);
+        sim
+    })
 }
 
 fn seeds(words: &[&str]) -> anyhow::Result<()> {
@@ -75,17 +95,20 @@ fn example(args: &[String]) -> std::process::Command {
 }
 
 fn faults() -> anyhow::Result<()> {
-    let tests = [
-        "test",
-        "-p",
-        "session",
-        "--features",
-        "faults",
-        "--test",
-        "it",
-        "faulty",
-    ];
-    run(cargo(&tests))
+    for of in ["session", "orchestrator"] {
+        let tests = [
+            "test",
+            "-p",
+            of,
+            "--features",
+            "faults",
+            "--test",
+            "it",
+            "faulty",
+        ];
+        run(cargo(&tests))?;
+    }
+    Ok(())
 }
 
 const PAGE: &str = "docs/benchmarks.md";

@@ -8,6 +8,7 @@ pub(crate) fn all() -> anyhow::Result<()> {
     lint::all()?;
     rust()?;
     sim::main(&["--seeds", "20000"])?;
+    sim::main(&["--orchestrator"])?;
     sim::main(&["--faults"])?;
     sdk::all()
 }

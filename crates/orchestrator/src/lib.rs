@@ -329,6 +329,7 @@ impl Orchestrator {
                 return;
             };
             let Some(active) = inner.begin(run.session) else {
+                inner.outrun(run.session, run.generation);
                 continue;
             };
             let ends = Ends {
@@ -427,6 +428,17 @@ impl Inner {
                 tracing::warn!(session_id = %session, "the lease of a turn is gone");
                 active.lose();
             }
+        }
+    }
+
+    /// Ends a turn that somebody else has taken meanwhile, without waiting for a renewal to tell: its session
+    /// is due again, and waits for nothing but the end of it.
+    fn outrun(&self, session: SessionId, generation: Generation) {
+        if let Some(active) = self.active().get(&session)
+            && active.held().is_some_and(|held| held < generation)
+            && !faults::on(Fault::LossUnheard)
+        {
+            active.lose();
         }
     }
 

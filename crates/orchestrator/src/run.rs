@@ -100,13 +100,20 @@ async fn hand_back(inner: &Inner, session: SessionId, generation: Generation) {
 /// Makes the run due again, for whoever claims it next to settle; the core bounds how often. A store
 /// that cannot take it is asked again: a run nobody gives back would stand still until a restart.
 async fn give_back(inner: &Inner, session: SessionId, generation: Generation) {
-    while !inner.stopping.is_cancelled() && !faults::on(Fault::GiveBackDropped) {
+    if faults::on(Fault::GiveBackDropped) {
+        return;
+    }
+    loop {
         pause(inner).await;
         match inner.store.release(session, generation, inner.now()).await {
             Ok(_) => return,
             Err(error) => {
                 tracing::error!(session_id = %session, error = %chain(&error), "run not released");
             }
+        }
+        // Asked once more all the same: what failed just before the end must not wait for its lease.
+        if inner.stopping.is_cancelled() {
+            return;
         }
     }
 }

@@ -6,13 +6,36 @@
     reason = "tests, and the fixtures that only they use"
 )]
 
+#[allow(missing_docs, dead_code)]
+#[path = "../../../session/tests/it/check.rs"]
+mod check;
+#[allow(missing_docs, dead_code)]
+#[path = "../../../session/tests/it/client.rs"]
+mod client;
 mod compaction;
+#[allow(missing_docs, dead_code)]
+#[path = "../../../session/tests/it/coverage.rs"]
+mod coverage;
+#[cfg(feature = "faults")]
+mod faulty;
+#[allow(missing_docs, dead_code)]
+#[path = "../../../session/tests/it/fold.rs"]
+mod fold;
+mod histories;
 mod interrupts;
 mod judging;
 mod leases;
+#[allow(missing_docs, dead_code)]
+#[path = "../../../session/tests/it/oracle.rs"]
+mod oracle;
 mod pretend;
 mod retries;
+#[allow(missing_docs, dead_code)]
+mod simulation;
 mod support;
+#[allow(missing_docs, dead_code)]
+#[path = "../../../session/tests/it/world.rs"]
+mod world;
 
 #[test]
 fn every_file_here_is_compiled() {

@@ -1,0 +1,100 @@
+//! The simulation of the orchestrator over any number of seeds: `cargo xtask sim --orchestrator` builds and
+//! runs it. It shares its world with the tests, and the checker with those of the core.
+#![allow(missing_docs, dead_code, clippy::unwrap_used, clippy::panic)]
+
+#[path = "../../session/tests/it/check.rs"]
+mod check;
+#[path = "../../session/tests/it/client.rs"]
+mod client;
+#[path = "../../session/tests/it/coverage.rs"]
+mod coverage;
+#[path = "../../session/tests/it/fold.rs"]
+mod fold;
+#[path = "../../session/tests/it/oracle.rs"]
+mod oracle;
+#[path = "../tests/it/simulation/mod.rs"]
+mod simulation;
+#[path = "../../session/tests/it/world.rs"]
+mod world;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use coverage::Coverage;
+
+fn main() {
+    let args = std::env::args().skip(1).collect::<Vec<_>>();
+    let number = |name: &str| {
+        let at = args.iter().position(|a| a == name)?;
+        args.get(at + 1)?.parse::<u64>().ok()
+    };
+    let from = number("--from").unwrap_or(0);
+    let end = number("--seeds").map_or(u64::MAX, |seeds| from.saturating_add(seeds));
+    let limit = number("--seconds").map(Duration::from_secs);
+    let memory = PathBuf::from("/dev/shm");
+    let home = if memory.is_dir() {
+        tempfile::tempdir_in(memory).unwrap()
+    } else {
+        tempfile::tempdir().unwrap()
+    };
+    let blank = simulation::blank(home.path());
+    let began = Instant::now();
+    let next = AtomicU64::new(from);
+    let failed = AtomicBool::new(false);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let is_over = || limit.is_some_and(|limit| began.elapsed() >= limit);
+    let work = || worker(&next, end, &failed, &blank, is_over);
+    let parts = std::thread::scope(|scope| {
+        let workers = (0..threads).map(|_| scope.spawn(work)).collect::<Vec<_>>();
+        let parts = workers.into_iter().map(|w| w.join().unwrap());
+        parts.collect::<Vec<_>>()
+    });
+    let mut coverage = Coverage::default();
+    let (mut seeds, mut steps) = (0, 0);
+    for (part, its_seeds, its_steps) in &parts {
+        coverage.add(part);
+        seeds += its_seeds;
+        steps += its_steps;
+    }
+    print!("{}", coverage.table());
+    let cells = coverage.cells.iter().flatten();
+    println!(
+        "seeds {from}..{}, {steps} steps, {} a seed, {} cells met, {:.1} s",
+        from + seeds,
+        steps / seeds.max(1),
+        cells.filter(|hits| **hits > 0).count(),
+        began.elapsed().as_secs_f64()
+    );
+    if failed.load(Ordering::Relaxed) {
+        std::process::exit(1);
+    }
+    println!("ok");
+}
+
+fn worker(
+    next: &AtomicU64,
+    end: u64,
+    failed: &AtomicBool,
+    blank: &Path,
+    is_over: impl Fn() -> bool,
+) -> (Coverage, u64, u64) {
+    let mut coverage = Coverage::default();
+    let (mut seeds, mut steps) = (0, 0);
+    while !failed.load(Ordering::Relaxed) && !is_over() {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        if seed >= end {
+            break;
+        }
+        let run = std::panic::AssertUnwindSafe(|| simulation::history(seed, blank));
+        let Ok(told) = std::panic::catch_unwind(run) else {
+            failed.store(true, Ordering::Relaxed);
+            println!("seed {seed} failed: cargo xtask sim --orchestrator --seeds 1 --from {seed}");
+            break;
+        };
+        seeds += 1;
+        steps += told.steps;
+        coverage.add(&told.coverage);
+    }
+    (coverage, seeds, steps)
+}

@@ -1,0 +1,38 @@
+//! Proof that the simulation sees what it is there for: each planted fault of the orchestrator is caught by a
+//! general promise. Runs with the feature `faults`: `cargo xtask sim --faults`.
+
+use orchestrator::faults::{Fault, plant};
+
+use crate::histories::home;
+use crate::simulation::{blank, history};
+
+/// Seeds within which a fault must show; most show in the first few.
+const SEEDS: u64 = 150;
+
+#[test]
+fn each_planted_fault_is_caught() {
+    let home = home();
+    let blank = blank(home.path());
+    let mut unseen = Vec::new();
+    for fault in Fault::ALL {
+        let found = (0..SEEDS).find_map(|seed| {
+            plant(Some(fault));
+            let run = std::panic::AssertUnwindSafe(|| history(seed, &blank));
+            let outcome = std::panic::catch_unwind(run);
+            plant(None);
+            let why = outcome.err()?;
+            let text = why.downcast_ref::<String>().cloned();
+            Some((seed, text.unwrap_or_default()))
+        });
+        match found {
+            Some((seed, why)) => {
+                println!(
+                    "{fault:?}: seed {seed}, {}",
+                    why.lines().next().unwrap_or_default()
+                );
+            }
+            None => unseen.push(fault),
+        }
+    }
+    assert_eq!(unseen, [], "nobody saw these");
+}

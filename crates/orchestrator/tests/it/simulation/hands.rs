@@ -1,0 +1,316 @@
+//! What stands in for a model and for sandboxes: they take their time, fail, say things twice, and stop when
+//! they are told to. A tool counts what it starts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use contract::content::Block;
+use contract::event::{Judgement, ModelUsage, SessionErrorKind};
+use contract::ids::{EventId, SessionId};
+use harness::{Harness, Plane, PlaneError, Taken};
+use sandbox::{
+    Command, Content, Error, Process, Provider, Report, Sandbox, SandboxId, Spec, Tool, ToolCall,
+    ToolOutput,
+};
+use serde_json::json;
+use session::input::ReplyEnd;
+use session::{Cost, Fact, Generation, ProposedCall, Remedy, Step, Used};
+use tokio_util::sync::CancellationToken;
+
+use super::books::{below, chance, with};
+use super::line::live;
+use crate::world::raw;
+
+/// The harness of the process of that number.
+pub struct Actor(pub usize);
+
+#[async_trait]
+impl Harness for Actor {
+    fn name(&self) -> &'static str {
+        "simulated"
+    }
+
+    async fn run(&self, plane: &dyn Plane, first: Step) -> Result<(), PlaneError> {
+        let session = plane.brief().system.as_deref().unwrap().parse().unwrap();
+        let generation = with(|books| books.processes[self.0].claimed[&session]);
+        let outcome = self.turn(plane, first, session, generation).await;
+        live(self.0).await;
+        match outcome {
+            Ok(()) => with(|books| books.rests(session, generation)),
+            Err(_) => with(|books| books.gave_up(session)),
+        }
+        if matches!(outcome, Err(PlaneError::Bug(_))) && chance(50) {
+            std::panic::resume_unwind(Box::new("the harness panics"));
+        }
+        outcome
+    }
+}
+
+impl Actor {
+    async fn turn(
+        &self,
+        plane: &dyn Plane,
+        first: Step,
+        session: SessionId,
+        generation: Generation,
+    ) -> Result<(), PlaneError> {
+        let mut step = first;
+        loop {
+            if chance(20) {
+                plane.transcript().await?;
+            }
+            let fact = match step {
+                Step::Rest => return Ok(()),
+                Step::Request { span } => self.ask(plane, span, false).await?,
+                Step::Compact { span } => self.ask(plane, span, true).await?,
+                Step::Execute { call } => self.execute(plane, session, generation, call).await?,
+            };
+            if fails(1) {
+                return Err(PlaneError::Bug("the harness has a defect".to_owned()));
+            }
+            step = self.report(plane, fact).await?.step;
+        }
+    }
+
+    /// Reports, and now and then reports again what was taken, or may have been.
+    async fn report(&self, plane: &dyn Plane, fact: Fact) -> Result<Taken, PlaneError> {
+        let first = plane.report(fact.clone()).await;
+        let again = match &first {
+            Ok(_) => fails(5),
+            Err(PlaneError::Unavailable(_)) => fails(50),
+            Err(_) => false,
+        };
+        if !again {
+            return first;
+        }
+        let second = plane.report(fact).await;
+        match (first, second) {
+            (Ok(_), Ok(_)) => {
+                with(|books| books.blame("the same fact was taken twice"));
+                Err(PlaneError::Lost)
+            }
+            (Err(_), second) => second,
+            (first, Err(_)) => first,
+        }
+    }
+
+    /// The model thinks, and answers or fails.
+    async fn ask(
+        &self,
+        plane: &dyn Plane,
+        span: EventId,
+        condense: bool,
+    ) -> Result<Fact, PlaneError> {
+        let cancel = plane.cancelled();
+        let ended = cancel.run_until_cancelled(think()).await;
+        live(self.0).await;
+        let used = used();
+        if ended.is_none() {
+            return if plane.interrupted() {
+                Ok(Fact::Interrupted { used })
+            } else {
+                Err(PlaneError::Stopping)
+            };
+        }
+        if with(|books| !books.calm && books.rng.chance(books.failures)) {
+            return Ok(failure(span, used));
+        }
+        if condense {
+            let record = raw("1");
+            return Ok(Fact::Compacted { span, record, used });
+        }
+        Ok(reply(plane, span, used))
+    }
+
+    async fn execute(
+        &self,
+        plane: &dyn Plane,
+        session: SessionId,
+        generation: Generation,
+        call: EventId,
+    ) -> Result<Fact, PlaneError> {
+        let input = json!({
+            "session": session, "call": call, "generation": generation.0,
+        });
+        let tool = ToolCall {
+            name: Tool::Bash,
+            input,
+        };
+        let outcome = match plane.sandbox().await {
+            Ok(sandbox) => sandbox.tool(tool, plane.cancelled()).await,
+            Err(error) => Err(error),
+        };
+        live(self.0).await;
+        let told = |text: String, is_error| Fact::Finished {
+            call,
+            content: vec![Block::text(text)],
+            is_error,
+        };
+        match outcome {
+            Ok(output) => Ok(told("ran".to_owned(), output.is_error)),
+            Err(Error::Cancelled) if plane.interrupted() => Ok(Fact::Interrupted {
+                used: Used::default(),
+            }),
+            Err(Error::Cancelled) => Err(PlaneError::Stopping),
+            Err(error) => Ok(told(error.to_string(), true)),
+        }
+    }
+}
+
+/// Whether something fails that does so in `percent` of all cases, while the world is not calm.
+fn fails(percent: u64) -> bool {
+    with(|books| !books.calm && books.rng.chance(percent))
+}
+
+/// Mostly a moment, sometimes longer than a lease.
+async fn think() {
+    let millis = match below(20) {
+        0..14 => below(300),
+        14..19 => below(4_000),
+        _ => below(45_000),
+    };
+    tokio::time::sleep(Duration::from_millis(millis)).await;
+}
+
+fn used() -> Used {
+    let usage = ModelUsage {
+        input_tokens: below(100),
+        output_tokens: 1 + below(100),
+        ..ModelUsage::default()
+    };
+    Used {
+        usage,
+        cache_1h: 0,
+        cost: Some(Cost(1_000_000_007 * below(20))),
+    }
+}
+
+fn failure(span: EventId, used: Used) -> Fact {
+    let at_least = chance(30).then(|| i64::try_from(below(400_000_000)).unwrap());
+    let remedy = match below(10) {
+        0 => Remedy::None,
+        1 | 2 => Remedy::Compact,
+        _ => Remedy::Wait { at_least },
+    };
+    Fact::RequestFailed {
+        span,
+        kind: SessionErrorKind::ModelOverloadedError,
+        message: "overloaded".to_owned(),
+        used,
+        remedy,
+    }
+}
+
+fn reply(plane: &dyn Plane, span: EventId, used: Used) -> Fact {
+    let names = ["bash", "read", "write", "grep", "ask", "unknown"];
+    let count = if chance(45) { 0 } else { 1 + below(3) };
+    let judgements = [None, Some(Judgement::Allow {}), Some(Judgement::UNKNOWN)];
+    let calls = (0..count).map(|_| ProposedCall {
+        id: plane.mint(),
+        name: with(|books| (*books.rng.pick(&names)).to_owned()),
+        input: raw("{}"),
+        judgement: with(|books| *books.rng.pick(&judgements)),
+    });
+    Fact::Replied {
+        span,
+        thinking: chance(20).then(|| plane.mint()).into_iter().collect(),
+        message: (count == 0).then(|| (plane.mint(), vec!["said".to_owned()])),
+        calls: calls.collect(),
+        record: raw("[]"),
+        used,
+        end: if count == 0 && fails(5) {
+            ReplyEnd::Refused(None)
+        } else {
+            ReplyEnd::Complete
+        },
+        crowded: fails(15),
+    }
+}
+
+/// The sandboxes of the process of that number.
+#[derive(Clone)]
+pub struct Hands(pub usize);
+
+#[async_trait]
+impl Provider for Hands {
+    async fn attach(&self, spec: Spec) -> Result<Arc<dyn Sandbox>, Error> {
+        tokio::time::sleep(Duration::from_millis(below(50))).await;
+        live(self.0).await;
+        if fails(3) {
+            return Err(Error::Busy {
+                problem: "too much runs".to_owned(),
+            });
+        }
+        let name = spec.id.as_str().to_owned();
+        with(|books| books.processes[self.0].kept.insert(name));
+        Ok(Arc::new(self.clone()))
+    }
+
+    async fn delete(&self, id: &SandboxId) -> Result<(), Error> {
+        live(self.0).await;
+        with(|books| {
+            let session = id.as_str().parse().unwrap();
+            if books.subject(session).is_some_and(|s| !s.world.deleted) {
+                books.blame("the workspace of a session that is there was removed");
+            }
+            books.processes[self.0].kept.remove(id.as_str());
+        });
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<Vec<SandboxId>, Error> {
+        live(self.0).await;
+        let kept = with(|books| books.processes[self.0].kept.clone());
+        kept.iter().map(|name| SandboxId::new(name)).collect()
+    }
+
+    async fn probe(&self) -> Report {
+        Report::default()
+    }
+}
+
+#[async_trait]
+impl Sandbox for Hands {
+    async fn tool(&self, call: ToolCall, cancel: CancellationToken) -> Result<ToolOutput, Error> {
+        live(self.0).await;
+        if cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        let session = call.input["session"].as_str().unwrap().parse().unwrap();
+        let id = call.input["call"].as_str().unwrap().parse().unwrap();
+        let generation = Generation(call.input["generation"].as_u64().unwrap());
+        with(|books| books.starts(session, id));
+        let ended = cancel.run_until_cancelled(think()).await;
+        live(self.0).await;
+        if ended.is_none() {
+            return Err(Error::Cancelled);
+        }
+        with(|books| books.goes_on(self.0, session, generation));
+        if fails(3) {
+            return Err(Error::Lost);
+        }
+        Ok(ToolOutput {
+            content: vec![Content::Text {
+                text: "ran".to_owned(),
+            }],
+            is_error: chance(10),
+        })
+    }
+
+    async fn spawn(&self, _: Command) -> Result<Process, Error> {
+        Err(Error::Gone)
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn stop(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn is_alive(&self) -> bool {
+        true
+    }
+}

@@ -123,7 +123,7 @@ impl Metrics {
         drop(registry);
         // From zero: a limit that is met for the first time is a rise, not a beginning.
         for limit in Limit::ALL {
-            metrics.hits.get_or_create(&OfLimit { limit });
+            drop(metrics.hits.get_or_create(&OfLimit { limit }));
         }
         metrics
     }

@@ -218,7 +218,11 @@ impl Pool {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let io = TokioIo::new(Stall::new(stream, self.limits.write_stall));
+        let io = TokioIo::new(Stall::new(
+            stream,
+            self.limits.head,
+            self.limits.write_stall,
+        ));
         let (service, builder) = (self.service(peer), self.builder.clone());
         let watcher = self.graceful.watcher();
         self.tasks.spawn(async move {
@@ -243,7 +247,7 @@ impl Pool {
             let shaken = tokio::time::timeout(limits.head, acceptor.accept(stream)).await;
             match shaken {
                 Ok(Ok(stream)) => {
-                    let io = TokioIo::new(Stall::new(stream, limits.write_stall));
+                    let io = TokioIo::new(Stall::new(stream, limits.head, limits.write_stall));
                     connection(&builder, io, service, watcher).await;
                 }
                 Ok(Err(error)) => tracing::debug!(%error, "TLS handshake"),

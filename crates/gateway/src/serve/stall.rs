@@ -1,4 +1,5 @@
-//! A stream whose peer must take what is written to it within a time. It changes nothing else.
+//! A stream whose peer must begin within a time, and take what is written to it within another. It changes
+//! nothing else.
 
 use std::io;
 use std::pin::Pin;
@@ -8,21 +9,28 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// Cuts a write that makes no progress for `limit`.
+/// Bytes after which hyper knows which HTTP is spoken, and its own bounds hold: before that it waits for
+/// ever, also for a peer that says nothing at all.
+const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
+
+/// Cuts a peer that does not begin, and a write that makes no progress for `limit`.
 pub(super) struct Stall<S> {
     inner: S,
     limit: Duration,
-    /// Runs only while a write is pending.
+    /// Bytes that must still come before the peer has begun.
+    missing: usize,
+    /// Runs until the peer has begun, and while a write is pending.
     deadline: Pin<Box<Sleep>>,
     armed: bool,
 }
 
 impl<S> Stall<S> {
-    pub(super) fn new(inner: S, limit: Duration) -> Self {
+    pub(super) fn new(inner: S, begin: Duration, limit: Duration) -> Self {
         Self {
             inner,
             limit,
-            deadline: Box::pin(tokio::time::sleep(limit)),
+            missing: PREFACE,
+            deadline: Box::pin(tokio::time::sleep(begin)),
             armed: false,
         }
     }
@@ -32,6 +40,8 @@ impl<S> Stall<S> {
         cx: &mut Context<'_>,
         progress: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
+        // Whoever is answered has begun, however short it was.
+        self.missing = 0;
         if progress.is_ready() {
             self.armed = false;
             return progress;
@@ -54,7 +64,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for Stall<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let progress = Pin::new(&mut self.inner).poll_read(cx, buf);
+        if self.missing == 0 {
+            return progress;
+        }
+        if progress.is_ready() {
+            let came = buf.filled().len() - before;
+            self.missing = self.missing.saturating_sub(came);
+            return progress;
+        }
+        ready!(self.deadline.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the peer does not begin",
+        )))
     }
 }
 

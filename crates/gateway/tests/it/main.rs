@@ -7,6 +7,7 @@
     clippy::disallowed_methods
 )]
 
+mod abuse;
 mod checks;
 mod control;
 mod edge;

@@ -12,6 +12,7 @@ mod objects;
 mod parsing;
 mod properties;
 mod queries;
+mod schemas;
 mod sessions;
 mod teams;
 

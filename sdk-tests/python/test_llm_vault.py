@@ -98,9 +98,9 @@ def test_an_incomplete_llm_vault_is_refused_naming_the_key(client, model):
     keyless = client.beta.vaults.create(display_name="keyless", metadata=whole)
     with pytest.raises(anthropic.BadRequestError, match="static_bearer"):
         kit.session(client, vault_ids=[keyless.id])
-    later, _ = llm_vault(client, "openai_responses", f"{model.url}/v1")
+    unknown, _ = llm_vault(client, "smoke_signals", f"{model.url}/v1")
     with pytest.raises(anthropic.BadRequestError, match="longhand.llm_api"):
-        kit.session(client, vault_ids=[later])
+        kit.session(client, vault_ids=[unknown])
 
 
 def test_a_tenants_url_on_the_loopback_is_denied_unless_the_operator_lifts_it(launch, model):

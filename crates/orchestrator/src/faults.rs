@@ -17,23 +17,17 @@ pub enum Fault {
     LossUnheard,
     /// A turn that was opened wakes nobody.
     WakeUnheard,
-    /// A turn whose claim failed is never forgotten, and so never begun again.
-    TurnForgotten,
-    /// A fact that the store did not take is believed stored.
-    AckBeforeCommit,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 6] = [
         Self::RenewalDropped,
         Self::HandBackDropped,
         Self::GiveBackDropped,
         Self::StopUnheard,
         Self::LossUnheard,
         Self::WakeUnheard,
-        Self::TurnForgotten,
-        Self::AckBeforeCommit,
     ];
 }
 

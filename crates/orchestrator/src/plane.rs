@@ -28,7 +28,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Inner;
 use crate::active::Active;
-use crate::faults::{self, Fault};
 
 /// One run's view of its session.
 pub(crate) struct SessionPlane {
@@ -195,11 +194,6 @@ impl Plane for SessionPlane {
             .store
             .submit_beside(Scope::Any, self.session, input, now, entropy, beside)
             .await;
-        if faults::on(Fault::AckBeforeCommit) && matches!(stored, Err(SubmitError::Unavailable(_)))
-        {
-            let (step, entries) = (harness::Step::Rest, Vec::new());
-            return Ok(Taken { step, entries });
-        }
         let committed = stored.map_err(refused)?;
         let mut entries = Vec::new();
         for event in &committed.events {

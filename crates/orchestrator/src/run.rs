@@ -47,9 +47,6 @@ pub(crate) async fn turn(inner: &Arc<Inner>, session: SessionId, active: Active)
         Err(error) => {
             // The run stays due. Whoever looks next comes no sooner than this.
             tracing::error!(session_id = %session, error = %chain(&error), "run not claimed");
-            if faults::on(Fault::TurnForgotten) {
-                std::future::pending::<()>().await;
-            }
             pause(inner).await;
             return;
         }

@@ -139,7 +139,7 @@ impl Sqlite {
             writes,
             reads,
             threads: Mutex::default(),
-            way: Way::Caller(caller::Caller::new(writer, reader, asked, line)),
+            way: Way::Caller(Box::new(caller::Caller::new(writer, reader, asked, line))),
         })
     }
 

@@ -140,17 +140,8 @@ fn decide(
         },
         calls: calls(cx.conn, before.num, &needs.calls)?,
     };
-    #[cfg(feature = "simulation")]
-    let asked = input.clone();
-    let decided = session::decide(&before.state, input, around);
-    #[cfg(feature = "simulation")]
-    crate::simulation::tell(|| crate::simulation::Decided::Input {
-        before: Box::new(before.state.clone()),
-        input: Box::new(asked),
-        now,
-        decided: decided.clone().map(Box::new),
-    });
-    let decision = decided.map_err(|refused| Fault::Told(SubmitError::Refused(refused)))?;
+    let decision = ask_core(&before.state, input, around)
+        .map_err(|refused| Fault::Told(SubmitError::Refused(refused)))?;
     if decision.deleted {
         return remove::delete(cx, before.num, decision);
     }
@@ -188,6 +179,21 @@ fn decide(
     usage::add(cx.conn, owner, &before.state.totals, &state.totals, now)?;
     timeline::put(cx.conn, before.num, state, now, &beside)?;
     append(cx, before.num, decision)
+}
+
+/// Asks the core; a simulation may listen.
+fn ask_core(state: &State, input: Input, around: Around) -> Result<Decision, session::Refused> {
+    #[cfg(feature = "simulation")]
+    let (asked, now) = (input.clone(), around.now);
+    let decided = session::decide(state, input, around);
+    #[cfg(feature = "simulation")]
+    crate::simulation::tell(|| crate::simulation::Decided::Input {
+        before: Box::new(state.clone()),
+        input: Box::new(asked),
+        now,
+        decided: decided.clone().map(Box::new),
+    });
+    decided
 }
 
 /// Keeps the run in step with the state.

@@ -9,7 +9,7 @@ pub(super) enum Way {
     Threads,
     /// The thread that asks.
     #[cfg(feature = "simulation")]
-    Caller(super::caller::Caller),
+    Caller(Box<super::caller::Caller>),
 }
 
 #[cfg(not(feature = "simulation"))]

@@ -262,7 +262,7 @@ impl Provider for Hands {
     async fn list(&self) -> Result<Vec<SandboxId>, Error> {
         live(self.0).await;
         let kept = with(|books| books.processes[self.0].kept.clone());
-        kept.iter().map(|name| SandboxId::new(name)).collect()
+        kept.iter().map(SandboxId::new).collect()
     }
 
     async fn probe(&self) -> Report {

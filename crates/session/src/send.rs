@@ -76,8 +76,8 @@ fn admit(state: &State, events: &[UserEvent], around: &Around) -> Result<(), Ref
             }
             UserEvent::ToolConfirmation { call, .. } => {
                 admit_confirmation(state, around, index, *call)?;
-                // An interrupt ahead of it in the same batch has closed the call.
-                if stopped || !confirmed.insert(*call) {
+                // An interrupt ahead of it, in the same batch or waiting, has closed the call.
+                if stopped || state.primary.interrupting || !confirmed.insert(*call) {
                     return Err(Refused::Resolved { index, id: *call });
                 }
             }

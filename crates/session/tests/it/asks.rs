@@ -334,6 +334,8 @@ fn an_interrupt_of_a_running_turn_closes_its_unconfirmed_calls_too() {
     let reply = world.reply(None, &["bash", "write"]);
     world.report(reply);
     world.send(vec![INTERRUPT]).unwrap();
+    let late = world.send(vec![allow(world.calls[1])]).unwrap_err();
+    assert!(matches!(late, Refused::Resolved { index: 0, .. }));
     world.report(interrupted());
     assert_eq!(world.count("agent.tool_result"), 2);
     assert_eq!(world.state.status(), Status::Idle);

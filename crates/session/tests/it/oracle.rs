@@ -99,7 +99,9 @@ impl Checker {
     }
 
     fn confirmation(&self, id: EventId, before: &[UserEvent]) -> Option<&'static str> {
-        let stopped = before.iter().any(|e| e.kind() == "user.interrupt");
+        let stops = |kind| kind == "user.interrupt";
+        let stopped = before.iter().any(|e| stops(e.kind()))
+            || self.waiting.iter().any(|w| stops(w.event.kind()));
         let twice = before.iter().any(|e| e.answers() == Some(id));
         match self.called.get(&id) {
             None | Some((true, _)) => Some("UnknownCall"),

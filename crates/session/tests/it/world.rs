@@ -223,6 +223,10 @@ impl World {
     }
 
     /// Takes in what somebody else decided on the same state.
+    #[allow(
+        dead_code,
+        reason = "the simulation of the orchestrator shares this file"
+    )]
     pub fn witness(&mut self, input: &Input, now: Micros, decided: Result<&Decision, &Refused>) {
         self.now = now.0;
         self.checker

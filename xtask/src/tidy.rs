@@ -13,7 +13,7 @@ const FLOORS: [&[&str]; 12] = [
     &["testkit"],
     &["gateway", "orchestrator"],
     &["harness"],
-    &["model", "sandbox"],
+    &["model", "sandbox", "egress"],
     &["bundle"],
     &["helper"],
     &["jail", "hand"],

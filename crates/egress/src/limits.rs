@@ -1,0 +1,58 @@
+//! Every limit of this crate, with its unit and its reason. No logic stands here.
+
+/// Bytes of a name in its canonical form: RFC 1035 §2.3.4 less the root's dot.
+pub const NAME: usize = 253;
+/// Bytes of one label: RFC 1035 §2.3.4.
+pub const LABEL: usize = 63;
+/// Bytes of a name as it was written. Non-ASCII names shrink and grow on the way to their canonical form.
+pub const NAME_AS_WRITTEN: usize = 1_024;
+/// Bytes of a request's path: what common servers accept, with room.
+pub const PATH: usize = 8_192;
+
+/// Rules of one policy, the contract's included. A bigger one is a generated list: put its hosts in one
+/// rule.
+pub const RULES: usize = 10_000;
+/// Hosts and ranges of one policy, over all rules: some 30 MB when compiled.
+pub const TARGETS: usize = 100_000;
+/// Rules that name the same host or range: with it a decision has a fixed bound.
+pub const RULES_PER_TARGET: usize = 64;
+/// Ports or ranges of ports of one rule.
+pub const PORTS: usize = 64;
+/// Methods, path prefixes or tools of one rule, each.
+pub const CONDITIONS: usize = 256;
+/// Ranges that the operator lifts out of the always-denied set; each decision on an address looks at all.
+pub const LIFTED: usize = 64;
+/// Bytes of a rule's name, which stands in answers and in the audit.
+pub const RULE_NAME: usize = 128;
+
+/// Bytes of a DNS query that is read: a question, EDNS with padding to 468 bytes (RFC 8467), with room.
+pub const DNS_QUERY: usize = 1_232;
+/// Bytes over UDP that our answers say we take: what passes everywhere unfragmented.
+pub const DNS_PAYLOAD: u16 = 1_232;
+/// Seconds for which a client may keep a virtual address.
+pub const DNS_TTL: u32 = 60;
+/// Names that a sandbox may have in use at one time: half of 198.18.0.0/15.
+pub const POOL_NAMES: usize = 65_536;
+/// Seconds after its last use for which an address keeps its name. Clients keep answers for longer than
+/// they are told.
+pub const POOL_REUSE_AFTER: u64 = 3_600;
+
+/// Bytes of a ClientHello: with post-quantum key shares they have some 2 KB, with tickets more.
+pub const HELLO: usize = 16_384;
+/// Bytes on the wire within which a ClientHello ends, cut into records of any size that is sent.
+pub const HELLO_BYTES: usize = 32_768;
+/// Extensions of a ClientHello; browsers send 20.
+pub const HELLO_EXTENSIONS: usize = 64;
+
+/// Bytes of a request's head, its last empty line included: what nginx takes in all.
+pub const HEAD: usize = 32_768;
+/// Header fields of a request.
+pub const HEADERS: usize = 128;
+/// Bytes of a method; the longest registered one has 17.
+pub const METHOD: usize = 32;
+
+const _: () = assert!(PATH < HEAD);
+const _: () = assert!(HELLO < HELLO_BYTES);
+const _: () = assert!(DNS_TTL as u64 * 10 <= POOL_REUSE_AFTER);
+const _: () = assert!(RULES <= TARGETS, "a rule has at least one target");
+const _: () = assert!(NAME < NAME_AS_WRITTEN);

@@ -29,7 +29,7 @@ cargo xtask <chore>
   fuzz            malformed requests for every served route, from the OpenAPI document
   docs            the parts of documents that are made from the code
   release         static binary, sums, bill of materials and image layout in target/dist
-  bench NAME      api | session | turn: figure, floor and ratio as JSON
+  bench NAME      api | edge | fanout | idle | session | turn: figure, floor and ratio as JSON
 ";
 
 fn main() -> anyhow::Result<()> {

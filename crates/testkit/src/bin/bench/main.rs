@@ -1,11 +1,15 @@
-//! `bench api|session|turn`: measures the real server and, in the same run and interleaved with it, a floor that no
+//! `bench NAME`: measures the real server and, in the same run and interleaved with it, a floor that no
 //! server could beat. Prints figure, floor and ratio as JSON on stdout, talk on stderr. Changes nothing but
 //! its own temporary directory.
 #![forbid(unsafe_code)]
 
 mod api;
+mod edge;
+mod fanout;
 mod floor;
+mod idle;
 mod load;
+mod memory;
 mod numbers;
 mod session;
 mod syncs;
@@ -34,12 +38,16 @@ fn main() -> ExitCode {
     let printed = runtime.block_on(async {
         match name.as_str() {
             "api" => api::run().await.map(Some),
-            "turn" => turn::run().await.map(Some),
+            "edge" => edge::run().await.map(Some),
+            "fanout" => fanout::run().await.map(Some),
+            "idle" => idle::run().await.map(Some),
             "session" => session::run().await.map(Some),
+            "turn" => turn::run().await.map(Some),
             "floor" => floor::serve().await.map(|()| None),
-            other => {
-                Err(format!("no such benchmark: {other:?}; there are: api, session, turn").into())
-            }
+            other => Err(format!(
+                "no such benchmark: {other:?}; there are: api, edge, fanout, idle, session, turn"
+            )
+            .into()),
         }
     });
     match printed {

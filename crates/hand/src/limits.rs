@@ -57,3 +57,6 @@ const _: () = assert!(WRITE_BYTES < BODY_BYTES && BASH_COMMAND_BYTES < BODY_BYTE
 const _: () = assert!(PROCESS_RESERVE as usize > CALLS);
 const _: () = assert!(2 * PREVIEW_CHARS < SPILL_CHARS);
 const _: () = assert!(BASH_OUTPUT_BYTES < BODY_BYTES && CHUNK_BYTES < BODY_BYTES);
+/// How ready the kernel is to end a command when memory is short, as `oom_score_adj` has it; above the
+/// hand's own, which is the jail's 500.
+pub const OOM_SCORE: i32 = 700;

@@ -72,6 +72,10 @@ fn hint(step: &str, errno: i32) -> &'static str {
         return "an outer container masks /proc: start it with --privileged, or with \
                 --security-opt systempaths=unconfined";
     }
+    if step == GROUPS {
+        return "the cgroups that worked when the server started refuse now: did something take them \
+                away or change them? Restart the server to look again";
+    }
     if step == SECCOMP {
         return "the kernel needs CONFIG_SECCOMP_FILTER";
     }
@@ -90,4 +94,5 @@ pub(crate) const NAMESPACES: &str = "make the namespaces";
 pub(crate) const IDMAP: &str = "map the ids of a volume";
 pub(crate) const OVERLAY: &str = "mount the root overlay";
 pub(crate) const PROC: &str = "mount /proc";
+pub(crate) const GROUPS: &str = "limit the sandbox by cgroups";
 pub(crate) const SECCOMP: &str = "install the seccomp filter";

@@ -1,20 +1,22 @@
 //! Set-up and supervision of one sandbox, in a fixed order. It never continues after a step that failed.
 //!
-//! [`plan`] is the data spoken with the server, [`PidOne`] is for both sides; everything else runs only
-//! in the static helper,
-//! whose single thread is what makes code after clone sound (see `sys::clone_process`).
+//! [`plan`] is the data spoken with the server; [`groups`], [`PidOne`] and [`Record`] are for both
+//! sides; everything else runs only in the static helper, whose single thread is what makes code after clone sound (see `sys::clone_process`).
 
 #![forbid(unsafe_code)]
 
 mod error;
+pub mod groups;
 mod mounts;
 mod pid_one;
 pub mod plan;
 mod privileges;
+mod record;
 mod seccomp;
 mod setup;
 mod supervisor;
 mod userns;
 
 pub use pid_one::PidOne;
+pub use record::Record;
 pub use supervisor::run;

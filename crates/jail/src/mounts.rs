@@ -19,6 +19,34 @@ use crate::privileges::as_mapped_root;
 
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
+/// How large a directory in memory may grow.
+struct InMemory {
+    /// Bytes at most.
+    most: u64,
+    /// And at most one part in so many of the sandbox's memory: full, all of them together leave room
+    /// to remove what is in them.
+    part: u64,
+}
+
+const TMP: InMemory = InMemory {
+    most: 1 << 30,
+    part: 4,
+};
+const SHM: InMemory = InMemory {
+    most: 256 << 20,
+    part: 8,
+};
+const RUN: InMemory = InMemory {
+    most: 64 << 20,
+    part: 16,
+};
+
+impl InMemory {
+    fn of(&self, plan: &Plan) -> u64 {
+        self.most.min(plan.limits.memory.most / self.part)
+    }
+}
+
 /// Trees taken from the host before its mounts are covered, each detached.
 struct Trees {
     template: OwnedFd,
@@ -54,12 +82,14 @@ pub(crate) fn build(plan: &Plan, userns: BorrowedFd<'_>) -> Result<()> {
     })?;
     chdir("root").during(STAGE)?;
     attach(&trees.usr, "usr").during("bind /usr")?;
-    fill_dev(&trees, plan.id_base)?;
+    fill_dev(&trees, plan)?;
     fill_proc()?;
-    tmpfs(Path::new("tmp"), "mode=1777,size=1g,nr_inodes=400k").during("mount /tmp")?;
+    let tmp = format!("mode=1777,size={},nr_inodes=400k", TMP.of(plan));
+    tmpfs(Path::new("tmp"), &tmp).during("mount /tmp")?;
     let run = format!(
-        "mode=755,size=64m,nr_inodes=10k,uid={0},gid={0}",
-        plan.id_base
+        "mode=755,size={1},nr_inodes=10k,uid={0},gid={0}",
+        plan.id_base,
+        RUN.of(plan)
     );
     tmpfs(Path::new("run"), &run).during("mount /run")?;
     for (volume, tree) in plan.volumes.iter().zip(&trees.volumes) {
@@ -143,7 +173,7 @@ fn tmpfs(target: &Path, options: &str) -> rustix::io::Result<()> {
     mount("tmpfs", target, "tmpfs", flags, options.as_c_str())
 }
 
-fn fill_dev(trees: &Trees, id_base: u32) -> Result<()> {
+fn fill_dev(trees: &Trees, plan: &Plan) -> Result<()> {
     const STEP: &str = "fill /dev";
     tmpfs(Path::new("dev"), "mode=755,size=64k,nr_inodes=64").during(STEP)?;
     for (name, tree) in DEVICES.iter().zip(&trees.devices) {
@@ -162,14 +192,15 @@ fn fill_dev(trees: &Trees, id_base: u32) -> Result<()> {
     }
     fs::create_dir("dev/pts").during(STEP)?;
     fs::create_dir("dev/shm").during(STEP)?;
-    let tty_gid = id_base.saturating_add(5);
+    let tty_gid = plan.id_base.saturating_add(5);
     let options = format!("newinstance,ptmxmode=0666,mode=0620,gid={tty_gid},max=256");
     let options = std::ffi::CString::new(options)
         .map_err(std::io::Error::from)
         .during(STEP)?;
     let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
     mount("devpts", "dev/pts", "devpts", flags, options.as_c_str()).during("mount /dev/pts")?;
-    tmpfs(Path::new("dev/shm"), "mode=1777,size=256m,nr_inodes=10k").during(STEP)
+    let shm = format!("mode=1777,size={},nr_inodes=10k", SHM.of(plan));
+    tmpfs(Path::new("dev/shm"), &shm).during(STEP)
 }
 
 /// A /proc of the new pid namespace, mounted by the real root: what it guards with root's rights,

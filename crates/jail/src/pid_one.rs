@@ -7,9 +7,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
-/// A sandbox's PID 1 as the host knows it: by its number, and by what tells it from a later process
-/// of the same number. A supervisor writes it into the lock of the sandbox: if it is killed itself,
-/// its lock is free before the last process of the sandbox has died.
+/// A sandbox's PID 1 (or any process) as the host knows it: by its number, and by what tells it from a
+/// later process of the same number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PidOne {
     pid: i32,
@@ -36,6 +35,18 @@ impl PidOne {
             start,
             boot: boot.trim().to_owned(),
         })
+    }
+
+    /// A name that no other process of this boot ever has.
+    pub(crate) fn name(&self) -> String {
+        format!("longhand-{}-{}", self.pid, self.start)
+    }
+
+    /// Whether it was started since this host was booted.
+    #[must_use]
+    pub fn is_of_this_boot(&self) -> bool {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        boot.is_ok_and(|boot| boot.trim() == self.boot)
     }
 
     /// Whether anything of its sandbox may still run. The kernel lets a PID 1 end only after every

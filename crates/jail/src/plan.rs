@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use crate::groups::Group;
 use serde::{Deserialize, Serialize};
 
 /// The version of this file's types; both sides come from one build, so a mismatch is a mistake.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// How many user and group ids a sandbox has: 0..65536 inside.
 pub const ID_COUNT: u32 = 65_536;
@@ -27,6 +28,44 @@ pub struct Plan {
     pub volumes: Vec<Volume>,
     /// The whole environment of the hand and so of every command.
     pub env: Vec<(String, String)>,
+    /// What the sandbox may use.
+    pub limits: Limits,
+    /// The cgroups that hold it to that.
+    pub groups: Vec<Group>,
+}
+
+/// What a sandbox may use as a whole, and what holds it to that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes of memory, files in memory (`/tmp`, `/dev/shm`) included.
+    pub memory: Limit,
+    /// Thousandths of one processor.
+    pub cpu: Limit,
+    /// Processes and threads.
+    pub processes: Limit,
+}
+
+/// One limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// How much; the unit is the field's.
+    pub most: u64,
+    /// By what means.
+    pub by: By,
+}
+
+/// What holds a sandbox to a limit on this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum By {
+    /// A cgroup of version 1, for the whole sandbox.
+    CgroupV1,
+    /// A cgroup of version 2, for the whole sandbox.
+    CgroupV2,
+    /// Resource limits: of processes for the whole sandbox, of memory for each process by itself.
+    Rlimit,
+    /// Nothing: this host has no means.
+    Nothing,
 }
 
 /// A directory of the host shown in the sandbox.
@@ -48,6 +87,8 @@ pub enum Report {
     Started {
         /// The pid of the sandbox's PID 1 on the host.
         pid: i32,
+        /// The directories of its cgroups, in the order of [`Plan::groups`].
+        groups: Vec<PathBuf>,
     },
     /// A step of the set-up failed; nothing runs.
     Failed(Failure),
@@ -57,6 +98,8 @@ pub enum Report {
         code: Option<i32>,
         /// The signal that ended it.
         signal: Option<i32>,
+        /// Processes of it that the kernel ended for want of memory, from first to last.
+        oom_kills: u64,
     },
 }
 

@@ -13,6 +13,7 @@ use rustix::thread::{
 };
 
 use crate::error::{During, Result};
+use crate::plan::{By, Limits};
 
 /// What package managers need, and nothing else. All of it counts only in the sandbox's own user
 /// namespace, which owns none of its mount, network, pid, ipc or uts namespaces.
@@ -31,8 +32,6 @@ const KEPT: CapabilitySet = CapabilitySet::CHOWN
 /// Bytes of a core dump. One, not none: less than any dump, so no file is written, and the only value
 /// that also keeps the kernel from piping a dump to a handler on the host.
 const CORE_BYTES: u64 = 1;
-/// Processes and threads of a sandbox, whatever ids they have; see [`as_owner`].
-const MAX_PROCESSES: u64 = 4096;
 /// Open files a process.
 const MAX_FILES: u64 = 65_536;
 /// Bytes that stay in memory for ever: a process's own, and of shared memory the whole sandbox's.
@@ -41,13 +40,17 @@ const MAX_LOCKED_BYTES: u64 = 64 << 10;
 const MAX_QUEUE_BYTES: u64 = 819_200;
 /// Signals that wait, and timers, of the whole sandbox.
 const MAX_SIGNALS: u64 = 16_384;
-/// Of what the kernel counts for a user namespace as a whole.
-const WHOLE: [(Resource, u64); 4] = [
-    (Resource::Nproc, MAX_PROCESSES),
-    (Resource::Memlock, MAX_LOCKED_BYTES),
-    (Resource::Msgqueue, MAX_QUEUE_BYTES),
-    (Resource::Sigpending, MAX_SIGNALS),
-];
+/// Of what the kernel counts for a user namespace as a whole. Processes are counted whatever ids they
+/// have; see [`as_owner`].
+fn whole(limits: &Limits) -> [(Resource, u64); 4] {
+    [
+        (Resource::Nproc, limits.processes.most),
+        (Resource::Memlock, MAX_LOCKED_BYTES),
+        (Resource::Msgqueue, MAX_QUEUE_BYTES),
+        (Resource::Sigpending, MAX_SIGNALS),
+    ]
+}
+
 /// Of each process or id.
 const EACH: [(Resource, u64); 4] = [
     (Resource::Core, CORE_BYTES),
@@ -91,10 +94,15 @@ pub(crate) fn as_mapped_root<T>(base: u32, action: impl FnOnce() -> Result<T>) -
 /// the id that made it, and holds that sum to the maker's limit of that moment; only an owner other
 /// than the real root is held to it. Source: kernel/user_namespace.c, `create_user_ns`;
 /// kernel/ucount.c, `is_rlimit_overlimit` (Linux 5.14).
-pub(crate) fn as_owner<T>(base: u32, action: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn as_owner<T>(
+    base: u32,
+    limits: &Limits,
+    action: impl FnOnce() -> Result<T>,
+) -> Result<T> {
     const STEP: &str = "set the limits of the whole sandbox";
-    let before = WHOLE.map(|(resource, _)| getrlimit(resource));
-    for ((resource, wanted), before) in WHOLE.into_iter().zip(&before) {
+    let whole = whole(limits);
+    let before = whole.map(|(resource, _)| getrlimit(resource));
+    for ((resource, wanted), before) in whole.into_iter().zip(&before) {
         // The soft one counts, and can be set back.
         let most = before.maximum.unwrap_or(u64::MAX).min(wanted);
         let limit = Rlimit {
@@ -104,16 +112,20 @@ pub(crate) fn as_owner<T>(base: u32, action: impl FnOnce() -> Result<T>) -> Resu
         setrlimit(resource, limit).during(STEP)?;
     }
     let result = as_mapped_root(base, action);
-    for ((resource, _), before) in WHOLE.into_iter().zip(before) {
+    for ((resource, _), before) in whole.into_iter().zip(before) {
         setrlimit(resource, before).during(STEP)?;
     }
     result
 }
 
 /// Hard limits that no process of the sandbox can raise again.
-pub(crate) fn limit_resources() -> Result<()> {
+///
+/// Where no cgroup limits the memory of the sandbox, each process of it may have that much of its own:
+/// of what it may write (`RLIMIT_DATA`), since runtimes reserve far more addresses than they use.
+pub(crate) fn limit_resources(limits: &Limits) -> Result<()> {
     const STEP: &str = "set the resource limits";
-    for (resource, wanted) in EACH.into_iter().chain(WHOLE) {
+    let memory = (limits.memory.by == By::Rlimit).then_some((Resource::Data, limits.memory.most));
+    for (resource, wanted) in EACH.into_iter().chain(whole(limits)).chain(memory) {
         // Raising a hard limit needs CAP_SYS_RESOURCE, which even root may lack.
         let most = getrlimit(resource).maximum.unwrap_or(u64::MAX).min(wanted);
         let limit = Rlimit {

@@ -11,7 +11,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{chdir, setsid};
 use rustix::system::{setdomainname, sethostname};
 
-use crate::error::{During, Result};
+use crate::error::{During, GROUPS, Result};
+use crate::groups::Groups;
 use crate::plan::Plan;
 use crate::{mounts, privileges, seccomp};
 
@@ -21,6 +22,9 @@ pub(crate) struct Inherited<'a> {
     pub(crate) program: BorrowedFd<'a>,
     pub(crate) hand: BorrowedFd<'a>,
     pub(crate) errors: BorrowedFd<'a>,
+    pub(crate) groups: &'a Groups,
+    /// Whether this process was not started in its group of version 2.
+    pub(crate) outside_version_2: bool,
 }
 
 /// Turns this process, alone in its new namespaces, into the hand. Returns only an error.
@@ -28,6 +32,9 @@ pub(crate) struct Inherited<'a> {
 /// Order matters: everything that needs the real root first, the user namespace last, so that the
 /// sandbox's root owns none of what was built; seccomp after the last call it forbids.
 pub(crate) fn become_hand(plan: &Plan, from: &Inherited<'_>) -> Result<Infallible> {
+    // First of all: memory counts where it is asked for, and never moves.
+    from.groups.enter(from.outside_version_2).during(GROUPS)?;
+    sys::hide_cgroups_above().during("make the cgroup namespace")?;
     // In the server's session `/dev/tty` would be the terminal the server was started from.
     setsid().during("leave the server's session")?;
     privileges::die_before_the_host()?;
@@ -38,7 +45,7 @@ pub(crate) fn become_hand(plan: &Plan, from: &Inherited<'_>) -> Result<Infallibl
     // otherwise not bind a port below 1024.
     fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0").during("open the low ports")?;
     mounts::build(plan, from.userns)?;
-    privileges::limit_resources()?;
+    privileges::limit_resources(&plan.limits)?;
     let env = environment(plan)?;
     chdir("/workspace").during("enter /workspace")?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());

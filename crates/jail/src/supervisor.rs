@@ -17,9 +17,11 @@ use rustix::process::{
 };
 use sys::{Forked, Standard, clone_process, flags, take_standard};
 
-use crate::error::{During, NAMESPACES, Result};
+use crate::error::{During, GROUPS, NAMESPACES, Result};
+use crate::groups::Groups;
 use crate::pid_one::PidOne;
 use crate::plan::{Failure, Plan, Report, VERSION};
+use crate::record::Record;
 use crate::setup::{Inherited, become_hand};
 use crate::userns;
 
@@ -29,6 +31,8 @@ const CONTROL: Standard = Standard::Input;
 const HAND: Standard = Standard::Output;
 /// Where it put the lock of the sandbox, held until the sandbox is gone.
 const LOCK: Standard = Standard::Error;
+/// What an outer container answers to clone3.
+const ENOSYS: i32 = Errno::NOSYS.raw_os_error();
 /// The most a plan or a report may be long, in bytes.
 const LINE_LIMIT: u64 = 1 << 20;
 
@@ -57,37 +61,58 @@ fn supervise() -> io::Result<()> {
     sys::keep_only_standard_over_exec()?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     let plan = read_plan(&control)?;
-    let running = match start(&plan, &hand) {
+    let own = PidOne::of(rustix::process::getpid().as_raw_nonzero().get())?;
+    let groups = Groups::new(&plan.groups, &own.name());
+    let mut record = Record {
+        supervisor: own,
+        pid_one: None,
+        groups: groups.dirs(),
+        limits: plan.limits.clone(),
+    };
+    // Before they are made: whatever happens from here on, somebody knows what to remove.
+    lock.note(&record)?;
+    let running = match start(&plan, &hand, &groups) {
         Ok(Ok(running)) => running,
-        Ok(Err(failure)) => return tell(&mut control, &Report::Failed(failure)),
-        Err(error) => return tell(&mut control, &Report::Failed(error.to_failure())),
+        Ok(Err(failure)) => return give_up(groups, &mut control, failure),
+        Err(error) => return give_up(groups, &mut control, error.to_failure()),
     };
     // Only the hand may hold its end: the server must see it close.
     drop(hand);
     let pid = running.pid.as_raw_nonzero().get();
     // Before the server knows of the hand, which runs nothing until it is asked to.
-    let told = lock
-        .note(pid)
-        .and_then(|()| tell(&mut control, &Report::Started { pid }));
+    let told = PidOne::of(pid).and_then(|pid_one| {
+        record.pid_one = Some(pid_one);
+        lock.note(&record)?;
+        let groups = record.groups;
+        tell(&mut control, &Report::Started { pid, groups })
+    });
     let ended = told.and_then(|()| wait_for_end(&running, &control));
     let status = kill_and_reap(&running)?;
     ended?;
     let report = Report::Ended {
         code: status.as_ref().and_then(WaitIdStatus::exit_status),
         signal: status.as_ref().and_then(WaitIdStatus::terminating_signal),
+        oom_kills: groups.oom_kills(),
     };
+    drop(groups);
     tell(&mut control, &report)?;
     // The lock lives exactly as long as anything of the sandbox does.
     drop(lock);
     Ok(())
 }
 
-/// The lock of the sandbox, and in it who its PID 1 is, for the owner after a supervisor that was killed.
+/// Who hears of the failure finds nothing left of it.
+fn give_up(groups: Groups, control: &mut UnixStream, failure: Failure) -> io::Result<()> {
+    drop(groups);
+    tell(control, &Report::Failed(failure))
+}
+
+/// The lock of the sandbox, and in it the record of it.
 struct Lock(File);
 
 impl Lock {
-    fn note(&mut self, pid: i32) -> io::Result<()> {
-        let note = serde_json::to_vec(&PidOne::of(pid)?)?;
+    fn note(&mut self, record: &Record) -> io::Result<()> {
+        let note = serde_json::to_vec(record)?;
         self.0.set_len(0)?;
         self.0.write_all_at(&note, 0)
     }
@@ -110,7 +135,11 @@ fn tell(control: &mut UnixStream, report: &Report) -> io::Result<()> {
     control.write_all(&line)
 }
 
-fn start(plan: &Plan, hand: &OwnedFd) -> Result<std::result::Result<Running, Failure>> {
+fn start(
+    plan: &Plan,
+    hand: &OwnedFd,
+    groups: &Groups,
+) -> Result<std::result::Result<Running, Failure>> {
     // Absent keyrings are as good as an empty one.
     let _ = sys::leave_session_keyring();
     let program = rustix::fs::open(
@@ -119,15 +148,11 @@ fn start(plan: &Plan, hand: &OwnedFd) -> Result<std::result::Result<Running, Fai
         Mode::empty(),
     );
     let program = program.during("open the helper")?;
-    let userns = userns::make(plan.id_base)?;
+    let userns = userns::make(plan.id_base, &plan.limits)?;
+    groups.make().during(GROUPS)?;
     let (errors_rx, errors_tx) = pipe_with(PipeFlags::CLOEXEC).during(NAMESPACES)?;
-    let namespaces = flags::NEWNS
-        | flags::NEWPID
-        | flags::NEWNET
-        | flags::NEWIPC
-        | flags::NEWUTS
-        | flags::NEWCGROUP;
-    match clone_process(namespaces).during(NAMESPACES)? {
+    let (forked, outside_version_2) = fork(groups)?;
+    match forked {
         Forked::Child => {
             drop(errors_rx);
             let inherited = Inherited {
@@ -135,6 +160,8 @@ fn start(plan: &Plan, hand: &OwnedFd) -> Result<std::result::Result<Running, Fai
                 program: program.as_fd(),
                 hand: hand.as_fd(),
                 errors: errors_tx.as_fd(),
+                groups,
+                outside_version_2,
             };
             let Err(error) = become_hand(plan, &inherited);
             let failure = serde_json::to_vec(&error.to_failure()).unwrap_or_default();
@@ -159,6 +186,20 @@ fn start(plan: &Plan, hand: &OwnedFd) -> Result<std::result::Result<Running, Fai
                 }
             })))
         }
+    }
+}
+
+/// The child in its namespaces, and if it can be in its group of version 2 from its first instruction;
+/// whether it still has to enter that one.
+fn fork(groups: &Groups) -> Result<(Forked, bool)> {
+    // Not the cgroup namespace: its root is to be the group that the child enters.
+    let namespaces = flags::NEWNS | flags::NEWPID | flags::NEWNET | flags::NEWIPC | flags::NEWUTS;
+    let group = groups.of_version_2().during(GROUPS)?;
+    match clone_process(namespaces, group.as_ref().map(AsFd::as_fd)) {
+        Err(error) if group.is_some() && error.raw_os_error() == Some(ENOSYS) => {
+            Ok((clone_process(namespaces, None).during(NAMESPACES)?, true))
+        }
+        other => Ok((other.during(NAMESPACES)?, false)),
     }
 }
 

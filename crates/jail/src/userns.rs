@@ -10,17 +10,17 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, wai
 use sys::{Forked, clone_process, flags};
 
 use crate::error::{During, Result, USER_NAMESPACE};
-use crate::plan::ID_COUNT;
+use crate::plan::{ID_COUNT, Limits};
 use crate::privileges::as_owner;
 
 /// A new user namespace in which ids 0..65536 are `base..base + 65536` of the host, and in which no
 /// further user namespace can be made (the second lock behind seccomp).
-pub(crate) fn make(base: u32) -> Result<OwnedFd> {
+pub(crate) fn make(base: u32, limits: &Limits) -> Result<OwnedFd> {
     let (mapped_rx, mapped_tx) = pipe_with(PipeFlags::CLOEXEC).during(USER_NAMESPACE)?;
     let (locked_rx, locked_tx) = pipe_with(PipeFlags::CLOEXEC).during(USER_NAMESPACE)?;
     let mut mapped_tx = Some(mapped_tx);
-    let (pid, pidfd) = as_owner(base, || {
-        match clone_process(flags::NEWUSER).during(USER_NAMESPACE)? {
+    let (pid, pidfd) = as_owner(base, limits, || {
+        match clone_process(flags::NEWUSER, None).during(USER_NAMESPACE)? {
             Forked::Child => {
                 // Or it would never see that the parent has gone.
                 drop(mapped_tx.take());

@@ -2,6 +2,7 @@
 //! reads files and the environment; every crate below gets a struct that is already valid.
 
 mod limits;
+mod sandbox;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 pub use limits::Limits;
+pub use sandbox::Sandbox;
 
 /// Environment variables that are not settings of a section.
 const SPECIAL: [&str; 4] = [
@@ -32,6 +34,8 @@ pub struct Config {
     pub server: Server,
     /// What connections, keys and workspaces may use.
     pub limits: Limits,
+    /// What each sandbox may use.
+    pub sandbox: Sandbox,
     /// What sandboxes and tenants may reach.
     pub egress: Egress,
     /// Model providers.
@@ -202,6 +206,7 @@ impl Config {
             ),
         ];
         shown.extend(self.limits.shown());
+        shown.extend(self.sandbox.shown());
         shown
     }
 }

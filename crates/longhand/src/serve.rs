@@ -125,7 +125,7 @@ impl Server {
             ..Default::default()
         })
         .context("the TLS roots of this system, or those of `model.ca_file`, cannot be loaded")?;
-        let provider = Arc::new(local_provider(&data_dir)?);
+        let provider = Arc::new(local_provider(&data_dir, &config.sandbox)?);
         let orchestrator = Orchestrator::new(
             orchestrator::Parts {
                 store: core.store.clone(),
@@ -374,10 +374,14 @@ async fn try_sandboxes(provider: Arc<sandbox::Local>) {
 /// The sandboxes of this machine.
 ///
 /// # Errors
-/// Its directories cannot be made.
-pub fn local_provider(data_dir: &DataDir) -> anyhow::Result<sandbox::Local> {
+/// Its directories cannot be made, or `[sandbox]` allows too little.
+pub fn local_provider(
+    data_dir: &DataDir,
+    settings: &crate::config::Sandbox,
+) -> anyhow::Result<sandbox::Local> {
     let dir = data_dir.join("sandboxes");
-    let config = sandbox::Config::beside(&dir);
+    let mut config = sandbox::Config::beside(&dir);
+    config.allowance = settings.allowance();
     sandbox::Local::new(dir, config).context("the sandbox provider cannot start")
 }
 

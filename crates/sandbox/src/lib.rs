@@ -12,6 +12,6 @@ mod provider;
 
 pub use error::Error;
 pub use hand::wire::{Content, Output as ToolOutput, Tool};
-pub use local::{Config, Local};
+pub use local::{Allowance, Config, Local};
 pub use process::{Command, ExitStatus, Process};
 pub use provider::{Finding, Provider, Report, Sandbox, SandboxId, Spec, ToolCall};

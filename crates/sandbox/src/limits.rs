@@ -35,6 +35,14 @@ pub const ENV_VARS: usize = 256;
 pub const TEMPLATE_FILE_BYTES: u64 = 16 << 20;
 /// Files that are copied into the template.
 pub const TEMPLATE_FILES: usize = 20_000;
+/// The least memory of a sandbox, in bytes: the hand, a shell and what they load.
+pub const MEMORY_BYTES_MIN: u64 = 32 << 20;
+/// The least processor time, in thousandths of one: below, the kernel's quota has no such value.
+pub const CPU_MILLIS_MIN: u64 = 10;
+/// The least number of processes; the hand keeps some of them to itself.
+pub const PROCESSES_MIN: u64 = 256;
+/// Characters of a command that are repeated when memory ran out.
+pub const SHOWN_COMMAND_CHARS: usize = 200;
 /// Bytes of the pipe between a process's stream and its reader.
 pub const STREAM_BYTES: usize = 64 * 1024;
 /// Bytes of a supervisor's report line.

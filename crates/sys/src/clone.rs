@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::process::Pid;
 
@@ -10,8 +10,6 @@ use rustix::process::Pid;
 pub mod flags {
     /// A new mount namespace.
     pub const NEWNS: u64 = libc::CLONE_NEWNS as u64;
-    /// A new cgroup namespace.
-    pub const NEWCGROUP: u64 = libc::CLONE_NEWCGROUP as u64;
     /// A new UTS namespace.
     pub const NEWUTS: u64 = libc::CLONE_NEWUTS as u64;
     /// A new IPC namespace.
@@ -38,6 +36,9 @@ pub enum Forked {
     Child,
 }
 
+/// `CLONE_INTO_CGROUP` of linux/sched.h (Linux 5.7), which is wider than the C library's int.
+const INTO_CGROUP: u64 = 0x2_0000_0000;
+
 #[repr(C)]
 #[derive(Default)]
 struct CloneArgs {
@@ -54,12 +55,13 @@ struct CloneArgs {
     cgroup: u64,
 }
 
-/// Makes a child in the namespaces of `namespaces` (see [`flags`]; 0 for a plain fork).
+/// Makes a child in the namespaces of `namespaces` (see [`flags`]; 0 for a plain fork), and in the
+/// cgroup of version 2 whose directory `cgroup` is, if one is given.
 ///
 /// Refuses with `EBUSY` when the calling process has more than one thread: only then may the
 /// child go on running ordinary code, because no lock of the allocator or of the C library can be
 /// held by a thread that does not exist in the copy. Falls back to clone(2) where an outer
-/// container answers `ENOSYS` to clone3.
+/// container answers `ENOSYS` to clone3, but not with a cgroup: clone(2) knows none.
 ///
 /// One thing of the copy is stale, since it was not made by the C library's fork: musl keeps the
 /// thread's number in memory, and the child has its parent's there. It is used for three things.
@@ -70,19 +72,23 @@ struct CloneArgs {
 ///
 /// # Errors
 /// The errno of clone3, clone or pidfd_open; `EBUSY` as said above.
-pub fn clone_process(namespaces: u64) -> io::Result<Forked> {
+pub fn clone_process(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
     if fs::read_dir("/proc/self/task")?.count() != 1 {
         return Err(io::Error::from_raw_os_error(libc::EBUSY));
     }
     let mut pidfd: RawFd = -1;
-    let args = CloneArgs {
+    let mut args = CloneArgs {
         flags: namespaces | libc::CLONE_PIDFD as u64,
         pidfd: &raw mut pidfd as u64,
         exit_signal: libc::SIGCHLD as u64,
         ..CloneArgs::default()
     };
+    if let Some(cgroup) = cgroup {
+        args.flags |= INTO_CGROUP;
+        args.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
+    }
     // SAFETY: `args` is a valid clone_args of the size passed and lives through the call; `pidfd`
-    // is a writable int. Without CLONE_VM and with stack 0 the child gets its own copy of this
+    // is a writable int; the cgroup's descriptor is borrowed and so open. Without CLONE_VM and with stack 0 the child gets its own copy of this
     // address space and continues here. The process has one thread (checked above; nothing between
     // the check and here starts one), so the copy holds no foreign lock. The C library's stale thread
     // number, said above, is never used as an address or index: no memory depends on it.
@@ -92,7 +98,7 @@ pub fn clone_process(namespaces: u64) -> io::Result<Forked> {
         0 => Ok(Forked::Child),
         -1 => {
             let error = io::Error::last_os_error();
-            if error.raw_os_error() == Some(libc::ENOSYS) {
+            if error.raw_os_error() == Some(libc::ENOSYS) && cgroup.is_none() {
                 return clone_legacy(namespaces);
             }
             Err(error)
@@ -125,5 +131,18 @@ fn clone_legacy(namespaces: u64) -> io::Result<Forked> {
             let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
             Ok(Forked::Parent { pid, pidfd })
         }
+    }
+}
+
+/// Makes the cgroup that this process is in the root of all that it and its children see of cgroups.
+///
+/// # Errors
+/// The errno of unshare; `EPERM` without CAP_SYS_ADMIN.
+pub fn hide_cgroups_above() -> io::Result<()> {
+    // SAFETY: touches no memory and no descriptor; with this flag alone nothing but the view of
+    // cgroups changes.
+    match unsafe { libc::unshare(libc::CLONE_NEWCGROUP) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }

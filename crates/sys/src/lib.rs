@@ -9,7 +9,7 @@ mod fds;
 mod mount;
 mod net;
 
-pub use clone::{Forked, clone_process, flags};
+pub use clone::{Forked, clone_process, flags, hide_cgroups_above};
 pub use exec::{exec_fd, leave_session_keyring};
 pub use fds::{Standard, keep_only_standard_over_exec, take_standard};
 pub use mount::{MountAttr, mount_setattr};

@@ -14,7 +14,7 @@ use rustix::process::{
     prlimit, wait, waitid,
 };
 
-use crate::limits::PROCESS_RESERVE;
+use crate::limits::{OOM_SCORE, PROCESS_RESERVE};
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +73,7 @@ impl Reaper {
         let child = command.spawn()?;
         let pid = Pid::from_child(&child);
         keep_a_reserve(pid);
+        go_before_the_hand(pid);
         let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
         let (tx, exit) = sync_channel(1);
         waiting.insert(pid, tx);
@@ -98,6 +99,14 @@ fn keep_a_reserve(child: Pid) {
     };
     // It may have ended already; without the limit it is only less well bounded.
     let _ = prlimit(Some(child), Resource::Nproc, limit);
+}
+
+/// Makes a child and its descendants what the kernel ends first when the sandbox is short of memory:
+/// without the hand all of it is gone. Raising it needs no right.
+fn go_before_the_hand(child: Pid) {
+    let file = format!("/proc/{}/oom_score_adj", child.as_raw_nonzero());
+    // It may have ended already.
+    let _ = std::fs::write(file, OOM_SCORE.to_string());
 }
 
 fn reap(shared: &Shared) {

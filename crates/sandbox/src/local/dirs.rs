@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, Per
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use jail::PidOne;
+use jail::Record;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use tokio::time::{Instant, sleep};
@@ -27,8 +27,8 @@ const LAYOUT: [&str; 6] = [
 /// How long to wait before asking again for a lock that a dying sandbox still holds.
 const LOCK_RETRY: Duration = Duration::from_millis(5);
 
-/// Bytes of the note in a lock, with room to spare.
-const NOTE_BYTES: usize = 512;
+/// Bytes of the record in a lock, with room to spare: a few paths of the host.
+const RECORD_BYTES: usize = 16 << 10;
 
 pub(super) struct Dirs {
     root: PathBuf,
@@ -81,6 +81,23 @@ impl Dirs {
             let made = directory(&path.join(name), 0o755);
             made.doing(|| format!("make `{name}` of sandbox {id}"))
         })
+    }
+
+    /// Gives to `look` what stands in the locks that nobody has; each is held meanwhile.
+    pub(super) fn each_free(&self, look: impl Fn(&Record)) {
+        for id in self.list().unwrap_or_default() {
+            let lock = OpenOptions::new()
+                .read(true)
+                .open(self.path(&id).join("lock"));
+            let Ok(lock) = lock else { continue };
+            // Most have left nothing, and a lock that is held only to look is in somebody's way.
+            if former(&lock).is_some_and(|record| record.left_groups())
+                && flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+                && let Some(record) = former(&lock)
+            {
+                look(&record);
+            }
+        }
     }
 
     /// The lock of a sandbox that has a directory.
@@ -164,11 +181,16 @@ async fn take_lock(path: &Path, id: &SandboxId, handover: Duration) -> Result<Fi
     }
 }
 
+/// What the lock says of the sandbox that had it before.
+pub(super) fn former(lock: &File) -> Option<Record> {
+    let mut record = vec![0; RECORD_BYTES];
+    let read = lock.read_at(&mut record, 0).unwrap_or(0);
+    serde_json::from_slice(&record[..read]).ok()
+}
+
 /// Whether anything of the sandbox that had this lock before may still run.
 fn former_lives(lock: &File) -> bool {
-    let mut note = [0; NOTE_BYTES];
-    let read = lock.read_at(&mut note, 0).unwrap_or(0);
-    serde_json::from_slice::<PidOne>(&note[..read]).is_ok_and(|former| former.lives())
+    former(lock).is_some_and(|former| former.lives())
 }
 
 fn same_file(file: &File, path: &Path) -> bool {

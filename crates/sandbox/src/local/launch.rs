@@ -5,6 +5,7 @@ use std::fs::{File, Permissions};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use tokio::time::timeout;
 
 use super::Shared;
 use super::client::Client;
+use super::memory::Memory;
 use super::running::Running;
 use crate::error::{Doing, Error};
 use crate::limits::{REPORT_BYTES, START};
@@ -48,16 +50,19 @@ pub(super) struct Supervisor {
     pub(super) control: BufReader<UnixStream>,
     /// Of the sandbox's PID 1, once it runs; readable when it and all others in there have ended.
     pub(super) pid_one: Option<OwnedFd>,
+    /// The directories of its cgroups, once it runs.
+    pub(super) groups: Vec<PathBuf>,
 }
 
 pub(super) async fn launch(shared: &Arc<Shared>, spec: Spec) -> Result<Running, Error> {
-    let lock = shared.dirs.lock(&spec.id).await?;
+    let lock = super::settle(shared.dirs.lock(&spec.id).await?).await?;
     let (prepared, id) = (Arc::clone(shared), spec.id.clone());
     let blocking = tokio::task::spawn_blocking(move || {
         prepared.dirs.fill(&id)?;
-        Ok::<_, Error>((prepared.templates.host()?, prepared.helper()?))
+        let (template, helper) = (prepared.templates.host()?, prepared.helper()?);
+        Ok::<_, Error>((template, helper, prepared.groups()))
     });
-    let (template, helper) = match blocking.await {
+    let (template, helper, groups) = match blocking.await {
         Ok(prepared) => prepared?,
         Err(_) => return Err(Error::Gone),
     };
@@ -70,6 +75,8 @@ pub(super) async fn launch(shared: &Arc<Shared>, spec: Spec) -> Result<Running, 
         id_base: range.base(),
         volumes: VOLUMES.iter().map(volume).collect(),
         env: environment(spec.env),
+        limits: groups.limits.clone(),
+        groups: groups.each.clone(),
     };
     let (mut supervisor, hand) = start(&helper, lock).await?;
     let started = async {
@@ -77,20 +84,24 @@ pub(super) async fn launch(shared: &Arc<Shared>, spec: Spec) -> Result<Running, 
         supervisor.started().await?;
         Client::connect(hand, &shared.tasks).await
     };
-    let client = match timeout(START, started).await {
-        Ok(client) => client?,
-        Err(_) => {
-            return Err(Error::Unsupported {
-                step: "start the hand".to_owned(),
-                errno: 0,
-                hint: format!(
-                    "no answer within {} s: is the host overloaded?",
-                    START.as_secs()
-                ),
-            });
-        }
+    let Ok(client) = timeout(START, started).await else {
+        // One that is stuck in the set-up does not see its control socket close.
+        let killed = supervisor.child.start_kill();
+        tracing::warn!(?killed, sandbox = %spec.id, "a sandbox did not start in time");
+        return Err(Error::Unsupported {
+            step: "start the hand".to_owned(),
+            errno: 0,
+            hint: format!(
+                "no answer within {} s: is the host overloaded?",
+                START.as_secs()
+            ),
+        });
     };
-    Ok(Running::new(client, supervisor, range, shared, spec.id))
+    let client = client?;
+    let memory = Memory::open(&groups, &supervisor.groups);
+    Ok(Running::new(
+        client, supervisor, range, memory, shared, spec.id,
+    ))
 }
 
 fn volume((source, target, read_only): &(&str, &str, bool)) -> Volume {
@@ -153,8 +164,8 @@ async fn start(helper: &OwnedFd, lock: File) -> Result<(Supervisor, UnixStream),
         .stdout(Stdio::from(OwnedFd::from(hand_theirs)))
         .stderr(Stdio::from(OwnedFd::from(lock)))
         // A signal from the terminal is for the server, which drains first.
-        .process_group(0)
-        .kill_on_drop(true);
+        .process_group(0);
+    // Not killed when dropped: its control socket closes then, and it ends the sandbox and cleans up.
     let child = command.spawn().doing(doing)?;
     drop(command);
     let control = BufReader::new(UnixStream::from_std(control).doing(doing)?);
@@ -163,6 +174,7 @@ async fn start(helper: &OwnedFd, lock: File) -> Result<(Supervisor, UnixStream),
         child,
         control,
         pid_one: None,
+        groups: Vec::new(),
     };
     Ok((supervisor, hand))
 }
@@ -179,7 +191,8 @@ impl Supervisor {
 
     async fn started(&mut self) -> Result<(), Error> {
         match self.report().await {
-            Some(Report::Started { pid }) => {
+            Some(Report::Started { pid, groups }) => {
+                self.groups = groups;
                 tracing::debug!(pid, "sandbox started");
                 let doing = || "watch the sandbox".to_owned();
                 let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidData);
@@ -199,6 +212,11 @@ impl Supervisor {
                     .to_owned(),
             }),
         }
+    }
+
+    /// Tells it to end the sandbox. It can still say how that went, unless this is false.
+    pub(super) async fn hang_up(&mut self) -> bool {
+        self.control.get_mut().shutdown().await.is_ok()
     }
 
     /// The next thing the supervisor says; `None` when it has gone or talks nonsense.

@@ -4,7 +4,9 @@
 mod answer;
 mod client;
 mod dirs;
+mod groups;
 mod launch;
+mod memory;
 mod pipes;
 mod probe;
 mod ranges;
@@ -13,18 +15,21 @@ mod template;
 mod trash;
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio_util::task::TaskTracker;
 
 use crate::error::{Doing, Error};
-use crate::limits::{ENV_VARS, HANDOVER};
+use crate::limits::{CPU_MILLIS_MIN, ENV_VARS, HANDOVER, MEMORY_BYTES_MIN, PROCESSES_MIN};
 use crate::provider::{Provider, Report, Sandbox, SandboxId, Spec};
 use dirs::Dirs;
+use groups::Groups;
 use ranges::Ranges;
 use running::Running;
 use template::Templates;
@@ -43,6 +48,52 @@ pub struct Config {
     /// How long attach and delete wait while another process has the sandbox: long enough for one
     /// that was just killed to finish dying.
     pub handover: Duration,
+    /// What each sandbox may use.
+    pub allowance: Allowance,
+}
+
+/// What a sandbox may use: all its processes together, where this host has cgroups (see
+/// [`Provider::probe`] for what it has).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// Bytes of memory, files in `/tmp` and `/dev/shm` included; at least [`MEMORY_BYTES_MIN`].
+    pub memory_bytes: u64,
+    /// Thousandths of one processor; at least [`CPU_MILLIS_MIN`].
+    pub cpu_millis: u64,
+    /// Processes and threads; at least [`PROCESSES_MIN`].
+    pub processes: u64,
+}
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 4 << 30,
+            cpu_millis: 4000,
+            processes: 4096,
+        }
+    }
+}
+
+impl Allowance {
+    fn check(&self) -> Result<(), Error> {
+        let least = [
+            ("memory", self.memory_bytes, MEMORY_BYTES_MIN, "bytes"),
+            (
+                "cpu",
+                self.cpu_millis,
+                CPU_MILLIS_MIN,
+                "thousandths of a processor",
+            ),
+            ("processes", self.processes, PROCESSES_MIN, ""),
+        ];
+        match least.iter().find(|(_, value, least, _)| value < least) {
+            Some((name, value, least, unit)) => {
+                let problem = format!("{name} of a sandbox: {value} is less than {least} {unit}");
+                Err(Error::invalid(problem.trim_end()))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 impl Config {
@@ -55,6 +106,7 @@ impl Config {
             templates: parent.join("templates"),
             usr: PathBuf::from("/usr"),
             handover: HANDOVER,
+            allowance: Allowance::default(),
         }
     }
 }
@@ -69,6 +121,8 @@ struct Shared {
     trash: Trash,
     ranges: Arc<Ranges>,
     helper: OnceLock<Arc<OwnedFd>>,
+    allowance: Allowance,
+    groups: OnceLock<Arc<Groups>>,
     live: Arc<Mutex<Live>>,
     tasks: TaskTracker,
 }
@@ -100,26 +154,36 @@ impl Drop for Change {
 
 impl Local {
     /// Sandboxes below `dir`, one directory each. Makes the directories that are missing, starts the
-    /// removal of what is in the trash, and tries nothing else: see [`Provider::probe`].
+    /// removal of what is in the trash and of what killed sandboxes left on the host, and tries nothing
+    /// else: see [`Provider::probe`].
     ///
     /// # Errors
     /// [`Error::Unsupported`] when `dir`, the trash or the templates is there and not this user's alone;
-    /// [`Error::Io`].
+    /// [`Error::Invalid`] for an allowance that is too small; [`Error::Io`].
     pub fn new(dir: PathBuf, config: Config) -> Result<Self, Error> {
+        config.allowance.check()?;
         // The helper gets them from another working directory.
         let absolute = |path: PathBuf| {
             std::path::absolute(&path).doing(|| format!("make {} absolute", path.display()))
         };
         let (trash, templates) = (absolute(config.trash)?, absolute(config.templates)?);
-        Ok(Self(Arc::new(Shared {
+        let shared = Arc::new(Shared {
             dirs: Dirs::open(absolute(dir)?, config.handover)?,
             templates: Templates::open(templates, config.usr)?,
             trash: Trash::open(trash)?,
             ranges: Arc::default(),
             helper: OnceLock::new(),
+            allowance: config.allowance,
+            groups: OnceLock::new(),
             live: Arc::default(),
             tasks: TaskTracker::new(),
-        })))
+        });
+        let swept = Arc::downgrade(&shared);
+        thread::Builder::new()
+            .name("sweep".to_owned())
+            .spawn(move || sweep(&swept))
+            .doing(|| "start the search for what was left behind".to_owned())?;
+        Ok(Self(shared))
     }
 
     /// Stops every sandbox that this value attached and waits until all are gone. Workspaces stay.
@@ -189,6 +253,7 @@ impl Provider for Local {
         }
         change.then = None;
         if let Some(lock) = self.0.dirs.lock_existing(id).await? {
+            let lock = settle(lock).await?;
             self.0.trash.take(&self.0.dirs.path(id))?;
             drop(lock);
         }
@@ -205,6 +270,38 @@ impl Provider for Local {
 
     async fn probe(&self) -> Report {
         probe::probe(self).await
+    }
+}
+
+/// Removes what sandboxes left on the host whose supervisor was killed.
+fn sweep(shared: &Weak<Shared>) {
+    let deadline = Instant::now() + HANDOVER;
+    let Some(shared) = shared.upgrade() else {
+        return;
+    };
+    shared
+        .dirs
+        .each_free(|record| groups::sweep(record, deadline));
+}
+
+/// The lock, once what its former sandbox left on the host is gone.
+async fn settle(lock: File) -> Result<File, Error> {
+    let settled = tokio::task::spawn_blocking(move || {
+        if let Some(former) = dirs::former(&lock) {
+            groups::sweep(&former, Instant::now() + HANDOVER);
+        }
+        lock
+    });
+    settled.await.map_err(|_| Error::Gone)
+}
+
+impl Shared {
+    /// What holds sandboxes to their limits here. Blocks the first time.
+    fn groups(&self) -> Arc<Groups> {
+        let found = self
+            .groups
+            .get_or_init(|| Arc::new(Groups::find(&self.allowance)));
+        Arc::clone(found)
     }
 }
 

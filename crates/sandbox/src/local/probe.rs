@@ -20,6 +20,10 @@ pub(super) async fn probe(local: &Local) -> Report {
         detail: format!("{}, {} bytes", bundle::HELPER_TARGET, bundle::HELPER.len()),
         mend: String::new(),
     }];
+    let shared = Arc::clone(&local.0);
+    if let Ok(groups) = tokio::task::spawn_blocking(move || shared.groups()).await {
+        findings.extend(groups.findings());
+    }
     let tried = whole(local).await;
     if let Ok(programs) = &tried {
         findings.extend(programs.iter().map(|(name, there)| program(name, *there)));

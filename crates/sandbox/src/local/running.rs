@@ -10,8 +10,12 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use jail::plan::Report;
+
 use super::client::Client;
+use super::groups::remove_all;
 use super::launch::Supervisor;
+use super::memory::Memory;
 use super::ranges::Range;
 use super::{Live, Shared, Slot};
 use crate::error::Error;
@@ -25,10 +29,18 @@ const ENDED_RETRY: Duration = Duration::from_millis(5);
 
 pub(super) struct Running {
     client: Client,
-    ended: watch::Receiver<bool>,
+    memory: Memory,
+    ended: watch::Receiver<Option<Ended>>,
     stop: CancellationToken,
     /// The last handle dropped ends the sandbox.
     _guard: DropGuard,
+}
+
+/// What is known of a sandbox that has ended.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ended {
+    /// How many of its processes the kernel ended for want of memory, from first to last.
+    oom_kills: u64,
 }
 
 impl Running {
@@ -36,21 +48,23 @@ impl Running {
         client: Client,
         supervisor: Supervisor,
         range: Range,
+        memory: Memory,
         shared: &Shared,
         id: SandboxId,
     ) -> Self {
         let stop = CancellationToken::new();
-        let (ended_tx, ended) = watch::channel(false);
+        let (ended_tx, ended) = watch::channel(None);
         let live = Arc::clone(&shared.live);
         let watched = watch_over(supervisor, range, stop.clone(), client.clone());
         shared.tasks.spawn(async move {
-            watched.await;
+            let ended = watched.await;
             forget(&live, &id);
             // Nobody may be waiting for it.
-            let _ = ended_tx.send(true);
+            let _ = ended_tx.send(Some(ended));
         });
         Self {
             client,
+            memory,
             ended,
             _guard: stop.clone().drop_guard(),
             stop,
@@ -70,21 +84,26 @@ async fn watch_over(
     range: Range,
     stop: CancellationToken,
     client: Client,
-) {
-    let report = tokio::select! {
+) -> Ended {
+    let mut report = tokio::select! {
         () = stop.cancelled() => None,
         // A hand that was taken over does not end by itself.
         () = client.ended() => None,
         report = supervisor.report() => report,
     };
     client.close();
+    // Half of the control socket closing is what tells the supervisor to kill; by the other half it
+    // says how it went.
+    if supervisor.hang_up().await && report.is_none() {
+        report = timeout(STOP, supervisor.report()).await.ok().flatten();
+    }
     tracing::debug!(?report, "sandbox ends");
     let Supervisor {
         mut child,
         control,
         pid_one,
+        groups,
     } = supervisor;
-    // Its end of the control socket closing is what tells the supervisor to kill.
     drop(control);
     if timeout(STOP, child.wait()).await.is_err() {
         // PID 1 has the supervisor's death as its death signal.
@@ -97,7 +116,16 @@ async fn watch_over(
     {
         tracing::warn!("a sandbox's processes have not ended");
     }
+    // The supervisor has removed them, unless it was killed.
+    let removed = tokio::task::spawn_blocking(move || remove_all(&groups)).await;
+    if removed.is_err() {
+        tracing::warn!("the cgroups of a sandbox may have stayed behind");
+    }
     drop(range);
+    match report {
+        Some(Report::Ended { oom_kills, .. }) => Ended { oom_kills },
+        _ => Ended::default(),
+    }
 }
 
 /// Returns when what `pid_one` names has ended. As a rule it has when this is called: the supervisor has
@@ -127,7 +155,20 @@ fn forget(live: &Mutex<Live>, id: &SandboxId) {
 #[async_trait]
 impl Sandbox for Running {
     async fn tool(&self, call: ToolCall, cancel: CancellationToken) -> Result<Output, Error> {
-        self.client.tool(call, cancel).await
+        let shown = call.clone();
+        match self.client.tool(call, cancel).await {
+            Ok(output) => Ok(self.memory.told(&shown, output)),
+            Err(Error::Lost) => {
+                let mut ended = self.ended.clone();
+                let ended = timeout(STOP, ended.wait_for(Option::is_some)).await;
+                let kills = match ended {
+                    Ok(Ok(ended)) => ended.unwrap_or_default().oom_kills,
+                    _ => 0,
+                };
+                self.memory.ended(&shown, kills).ok_or(Error::Lost)
+            }
+            other => other,
+        }
     }
 
     async fn spawn(&self, command: Command) -> Result<Process, Error> {
@@ -142,7 +183,7 @@ impl Sandbox for Running {
         self.kill();
         let mut ended = self.ended.clone();
         // The watcher is given twice `STOP` at most: once to end, once to be killed.
-        match timeout(STOP * 2, ended.wait_for(|ended| *ended)).await {
+        match timeout(STOP * 2, ended.wait_for(Option::is_some)).await {
             Ok(_) => Ok(()),
             Err(_) => Err(Error::busy("the sandbox does not die")),
         }
@@ -180,6 +221,7 @@ mod tests {
         Supervisor {
             control: BufReader::new(UnixStream::from_std(control).unwrap()),
             pid_one: Some(pidfd_open(pid, PidfdFlags::empty()).unwrap()),
+            groups: Vec::new(),
             child,
         }
     }

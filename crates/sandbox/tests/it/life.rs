@@ -18,7 +18,7 @@ use crate::support::{attach, bash, host, id, impatient_in, local_in, ok, text, u
 const OWNER_DIR: &str = "SANDBOX_TEST_OWNER_DIR";
 
 /// Pids of this host's processes whose command line has `marker` as one of its arguments.
-fn processes(marker: &str) -> Vec<u32> {
+pub fn processes(marker: &str) -> Vec<u32> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let Some(pid) = entry
@@ -40,12 +40,27 @@ fn processes(marker: &str) -> Vec<u32> {
 }
 
 /// An argument that no other test's process has.
-fn marker(name: &str) -> String {
+pub fn marker(name: &str) -> String {
     format!("{name}{}", std::process::id())
 }
 
-fn start_sleeper(marker: &str) -> String {
+pub fn start_sleeper(marker: &str) -> String {
     format!("setsid bash -c 'exec -a {marker} sleep 1000' >/dev/null 2>&1 &")
+}
+
+/// The supervisor of the sandbox in which the one process with `marker` runs.
+pub fn supervisor_of(marker: &str) -> rustix::process::Pid {
+    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let inside = processes(marker);
+    let inside = namespace(&inside.first().unwrap().to_string());
+    // Other tests have theirs: the one whose child is in the same namespace.
+    let ours = |pid: &u32| {
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let children = children.unwrap_or_default();
+        inside.is_some() && namespace(children.trim()) == inside
+    };
+    let found = processes("supervisor").into_iter().find(ours).unwrap();
+    rustix::process::Pid::from_raw(found.cast_signed()).unwrap()
 }
 
 #[tokio::test]
@@ -214,29 +229,7 @@ async fn the_sandbox_dies_with_its_supervisor() {
         processes(&marker).len() == 1
     })
     .await;
-    let own = |pid: &u32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        stat.rsplit_once(')')
-            .and_then(|(_, rest)| rest.split(' ').nth(2)?.parse().ok())
-            == Some(std::process::id())
-    };
-    let supervisors: Vec<u32> = processes("supervisor").into_iter().filter(own).collect();
-    // Under `cargo test` other tests of this process have theirs: kill the one whose death counts.
-    for pid in supervisors {
-        let child = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-        let daemon = processes(&marker);
-        let same = daemon.iter().any(|daemon| {
-            std::fs::read_link(format!("/proc/{daemon}/ns/pid")).ok()
-                == std::fs::read_link(format!("/proc/{}/ns/pid", child.trim())).ok()
-        });
-        if same {
-            rustix::process::kill_process(
-                rustix::process::Pid::from_raw(pid.cast_signed()).unwrap(),
-                rustix::process::Signal::KILL,
-            )
-            .unwrap();
-        }
-    }
+    rustix::process::kill_process(supervisor_of(&marker), rustix::process::Signal::KILL).unwrap();
     until("the daemon is dead", || async {
         processes(&marker).is_empty()
     })
@@ -419,11 +412,11 @@ async fn a_host_that_cannot_is_told_the_step_the_errno_and_the_mend() {
 }
 
 /// A server in a process of its own, which can be killed.
-struct Owner(std::process::Child);
+pub struct Owner(std::process::Child);
 
 impl Owner {
     /// Returns when its sandbox runs a daemon under the name `marker`.
-    fn start(dir: &Path, marker: &str) -> Self {
+    pub fn start(dir: &Path, marker: &str) -> Self {
         let mut child = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "life::owner_process", "--ignored", "--nocapture"])
             .env(OWNER_DIR, format!("{}:{marker}", dir.display()))
@@ -439,7 +432,7 @@ impl Owner {
     }
 
     /// `kill -9`.
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }

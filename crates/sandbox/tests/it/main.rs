@@ -17,6 +17,7 @@ mod basics;
 mod files;
 mod latency;
 mod life;
+mod limits;
 mod planted;
 mod private;
 mod process;

@@ -24,6 +24,16 @@ pub fn host() -> Host {
     Host { local, dir }
 }
 
+/// As [`host`], with other settings.
+pub fn host_with(change: impl FnOnce(&mut Config)) -> Host {
+    let dir = tempfile::tempdir().unwrap();
+    let sandboxes = dir.path().join("sandboxes");
+    let mut config = Config::beside(&sandboxes);
+    change(&mut config);
+    let local = Local::new(sandboxes, config).unwrap();
+    Host { local, dir }
+}
+
 pub fn local_in(dir: PathBuf) -> Local {
     let sandboxes = dir.join("sandboxes");
     let config = Config::beside(&sandboxes);

@@ -1,0 +1,164 @@
+//! Owns what a model is told when a sandbox ran out of memory. It limits nothing.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hand::wire::{Content, Output, Tool};
+use jail::groups::oom_kills;
+
+use super::groups::{Groups, size};
+use crate::limits::SHOWN_COMMAND_CHARS;
+use crate::provider::ToolCall;
+
+/// Bytes of the kernel's file of counts.
+const COUNTS_BYTES: usize = 1024;
+
+/// The memory of one running sandbox.
+pub(super) struct Memory {
+    /// Counts what the kernel ended; none where no cgroup limits memory.
+    counter: Option<File>,
+    most: u64,
+    /// How many of those the model has heard of.
+    told: AtomicU64,
+}
+
+impl Memory {
+    /// `dirs` are of the sandbox's groups, in the order of `groups`. Blocks no longer than opening a
+    /// file that is not on a disk.
+    pub(super) fn open(groups: &Groups, dirs: &[PathBuf]) -> Self {
+        let mut files = groups
+            .each
+            .iter()
+            .zip(dirs)
+            .filter_map(|(group, dir)| Some(dir.join(group.oom_counter.as_ref()?)));
+        Self {
+            counter: files.next().and_then(|file| File::open(file).ok()),
+            most: groups.limits.memory.most,
+            told: AtomicU64::new(0),
+        }
+    }
+
+    /// The answer to a call, and under it that memory ran out, if it did since the answer before.
+    pub(super) fn told(&self, call: &ToolCall, mut output: Output) -> Output {
+        let kills = self.news(self.count());
+        if kills == 0 {
+            return output;
+        }
+        let note = format!(
+            "[Out of memory: the sandbox reached its limit of {}, and the kernel ended {} of it{}. \
+             Files in /tmp and /dev/shm count as memory. Use less at a time, or work on files below \
+             /workspace.]",
+            size(self.most),
+            processes(kills),
+            during(call),
+        );
+        match output.content.last_mut() {
+            Some(Content::Text { text }) if !text.is_empty() => {
+                text.push('\n');
+                text.push_str(&note);
+            }
+            Some(Content::Text { text }) => *text = note,
+            _ => output.content.push(Content::Text { text: note }),
+        }
+        output
+    }
+
+    /// The answer to a call during which the sandbox ended, if that was for want of memory: `kills` is
+    /// the last count.
+    pub(super) fn ended(&self, call: &ToolCall, kills: u64) -> Option<Output> {
+        if self.news(kills) == 0 {
+            return None;
+        }
+        Some(Output::error(format!(
+            "The sandbox ran out of memory (its limit is {}) and was ended{}. What the call had done \
+             until then stays done; files in /tmp and all processes are gone, the other files are there. \
+             The next call starts a new one: use less memory at a time.",
+            size(self.most),
+            during(call),
+        )))
+    }
+
+    /// How many more than anybody was told of.
+    fn news(&self, kills: u64) -> u64 {
+        kills.saturating_sub(self.told.fetch_max(kills, Ordering::Relaxed))
+    }
+
+    fn count(&self) -> u64 {
+        let mut counts = [0; COUNTS_BYTES];
+        let read = self
+            .counter
+            .as_ref()
+            .and_then(|file| file.read_at(&mut counts, 0).ok());
+        let counts = String::from_utf8_lossy(&counts[..read.unwrap_or(0)]);
+        oom_kills(&counts)
+    }
+}
+
+fn processes(kills: u64) -> String {
+    if kills == 1 {
+        "a process".to_owned()
+    } else {
+        format!("{kills} processes")
+    }
+}
+
+/// Which call it was; a command by its first characters.
+fn during(call: &ToolCall) -> String {
+    let command = call.input.get("command").and_then(|c| c.as_str());
+    match (call.name, command) {
+        (Tool::Bash, Some(command)) => {
+            let mut shown: String = command.chars().take(SHOWN_COMMAND_CHARS).collect();
+            if shown.len() < command.len() {
+                shown.push('…');
+            }
+            format!(" during (or shortly before) the command `{shown}`")
+        }
+        _ => " before this call ended".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn memory() -> Memory {
+        Memory {
+            counter: None,
+            most: 1 << 30,
+            told: AtomicU64::new(2),
+        }
+    }
+
+    fn call(name: Tool) -> ToolCall {
+        ToolCall {
+            name,
+            input: json!({"command": "x".repeat(300)}),
+        }
+    }
+
+    #[test]
+    fn what_was_told_once_is_not_told_again() {
+        let memory = memory();
+        assert_eq!(memory.news(2), 0);
+        assert_eq!(memory.news(5), 3);
+        assert_eq!(memory.news(5), 0);
+        // An older count than the last one.
+        assert_eq!(memory.news(4), 0);
+    }
+
+    #[test]
+    fn an_end_that_memory_had_no_part_in_is_not_explained_by_it() {
+        let memory = memory();
+        assert_eq!(memory.ended(&call(Tool::Read), 2), None);
+        let output = memory.ended(&call(Tool::Bash), 3).unwrap();
+        assert!(output.is_error);
+        let Some(Content::Text { text }) = output.content.first() else {
+            panic!("{output:?}")
+        };
+        assert!(text.contains("its limit is 1 GiB"), "{text}");
+        assert!(text.contains(&format!("`{}…`", "x".repeat(200))), "{text}");
+    }
+}

@@ -1,16 +1,20 @@
-//! What a sandbox may reach, and why: policy, and the readers of what it is judged by (names
-//! and paths). It owns every decision about egress and must never open a connection, resolve a
-//! name or read a clock: that is the proxy's part, which asks here.
+//! What a sandbox may reach, and why: policy, and the readers of what it is judged by (names, paths, DNS,
+//! TLS hellos, HTTP heads), and the audit. It owns every decision about egress and must never open a
+//! connection, resolve a name or read a clock: that is the proxy's part, which asks here.
 //!
 //! Each input comes from hostile code. A parser here is total and bounded, and refuses what two readers
 //! could understand in two ways.
 
 #![forbid(unsafe_code)]
 
+pub mod dns;
+pub mod http1;
+pub mod identity;
 pub mod limits;
 mod name;
 mod path;
 pub mod policy;
+pub mod sni;
 
 pub use name::{Authority, AuthorityError, HostPattern, Name, NameError, Target, TargetError};
 pub use path::{Path, PathError, Reading};

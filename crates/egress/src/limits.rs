@@ -51,6 +51,16 @@ pub const HEADERS: usize = 128;
 /// Bytes of a method; the longest registered one has 17.
 pub const METHOD: usize = 32;
 
+/// Records that wait to be written: some 4 MB, and a fraction of a second of heavy traffic.
+pub const AUDIT_QUEUE: usize = 4_096;
+/// Records of one transaction.
+pub const AUDIT_BATCH: usize = 512;
+/// Bytes of one text in a record; a longer one is cut.
+pub const AUDIT_TEXT: usize = 2_048;
+/// Bytes of a record as JSON, where a byte of a text takes at most six.
+pub const AUDIT_RECORD: usize = 131_072;
+
+const _: () = assert!(7 * 6 * (AUDIT_TEXT + 3) + 4_096 < AUDIT_RECORD);
 const _: () = assert!(PATH < HEAD);
 const _: () = assert!(HELLO < HELLO_BYTES);
 const _: () = assert!(DNS_TTL as u64 * 10 <= POOL_REUSE_AFTER);

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod audit;
 pub mod dns;
 pub mod http1;
 pub mod identity;

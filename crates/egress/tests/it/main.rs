@@ -3,6 +3,7 @@
 // clippy.toml allows these in test functions; the helpers beside them are tests as well
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod audit;
 mod dns;
 mod hellos;
 mod http1;

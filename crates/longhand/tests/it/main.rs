@@ -6,6 +6,7 @@ mod crash;
 mod drain;
 mod edge;
 mod people;
+mod plane;
 mod power;
 mod releases;
 mod stage;

@@ -26,6 +26,53 @@ const SESSIONS: u64 = 1_000;
 /// Interrupts of each kind.
 const INTERRUPTS: usize = 40;
 
+/// A phase of a turn, and how one sees that it is reached: by an event, else by the request that waits.
+struct Phase {
+    name: &'static str,
+    policy: &'static str,
+    steps: fn(&str) -> Value,
+    shown_by: Option<&'static str>,
+}
+
+const PHASES: &[Phase] = &[
+    Phase {
+        name: "model_asked",
+        policy: "always_allow",
+        steps: |gate| json!([{"wait": gate, "text": "never"}]),
+        shown_by: None,
+    },
+    Phase {
+        name: "model_streaming",
+        policy: "always_allow",
+        steps: |gate| json!([{"text": "in two pieces", "chunks": 2, "wait_mid": gate}]),
+        shown_by: Some("event_delta"),
+    },
+    Phase {
+        name: "tool_running",
+        policy: "always_allow",
+        steps: |gate| json!([{"tool": "bash", "input": {"command": format!("sleep 1000 # {gate}")}}]),
+        shown_by: Some("agent.tool_use"),
+    },
+    Phase {
+        name: "retry_waiting",
+        policy: "always_allow",
+        steps: |_| json!([{"error": 529, "retry_after": 100}, {"text": "never"}]),
+        shown_by: Some("session.status_rescheduled"),
+    },
+    Phase {
+        name: "judging",
+        policy: "auto",
+        steps: |gate| json!([script::bash("true"), {"on": "judge", "wait": gate, "text": "allow"}]),
+        shown_by: None,
+    },
+    Phase {
+        name: "condensing",
+        policy: "always_allow",
+        steps: |gate| json!([{"too_long": true}, {"text": "never"}, {"on": "summary", "wait": gate, "text": "late"}]),
+        shown_by: None,
+    },
+];
+
 struct Bench {
     launch: Launch,
     server: Option<Server>,
@@ -175,38 +222,37 @@ impl Bench {
 
     /// From the send of an interrupt to idle on the stream, in each phase.
     async fn interrupts(&self) -> Result<Value, Wrong> {
-        let streaming = self.interrupt(
-            "streaming",
-            &|gate| json!([{"text": "in two pieces", "chunks": 2, "wait_mid": gate}]),
-        );
-        let streaming = streaming.await?;
-        let tool = self.interrupt(
-            "tool",
-            &|gate| json!([{"tool": "bash", "input": {"command": format!("sleep 1000 # {gate}")}}]),
-        );
-        let tool = tool.await?;
-        Ok(json!({"model_streaming": streaming, "tool_running": tool, "target": {"p99_ms": 250}}))
+        let mut shown = serde_json::Map::new();
+        for phase in PHASES {
+            let figures = self.interrupt(phase).await?;
+            eprintln!("{}: {figures}", phase.name);
+            shown.insert(phase.name.to_owned(), figures);
+        }
+        shown.insert("target".to_owned(), json!({"p99_ms": 250}));
+        Ok(Value::Object(shown))
     }
 
-    async fn interrupt(
-        &self,
-        phase: &str,
-        steps: &(dyn Fn(&str) -> Value + Sync),
-    ) -> Result<Value, Wrong> {
+    async fn interrupt(&self, phase: &Phase) -> Result<Value, Wrong> {
         let api = self.api()?;
-        let session = api.session(&self.ground).await?;
+        let tools = json!([{"type": "agent_toolset_20260401", "default_config": {"permission_policy": {"type": phase.policy}}}]);
+        let agent = json!({"name": "Interrupted", "model": "claude-sonnet-5-5", "tools": tools});
+        let agent = api.post("/v1/agents", &agent).await?;
+        let mut body = self.ground.session();
+        body["agent"] = agent["id"].clone();
+        let made = api.post("/v1/sessions", &body).await?;
+        let session = made["id"].as_str().ok_or("no id")?.to_owned();
         let mut stream = api.stream(&session, true).await?;
         let mut times = Vec::new();
         for n in 0..INTERRUPTS {
-            let gate = format!("{phase}{n}");
-            api.send(&session, &[script::message("m", &steps(&gate))])
-                .await?;
-            let wanted = if phase == "tool" {
-                "agent.tool_use"
-            } else {
-                "event_delta"
-            };
-            while stream.next().await?.ok_or("the stream ended")?["type"] != wanted {}
+            let gate = format!("{}{n}", phase.name);
+            let steps = (phase.steps)(&gate);
+            api.send(&session, &[script::message("m", &steps)]).await?;
+            match phase.shown_by {
+                Some(kind) => {
+                    while stream.next().await?.ok_or("the stream ended")?["type"] != kind {}
+                }
+                None => self.model.reached(std::slice::from_ref(&gate)).await,
+            }
             let begun = Instant::now();
             api.send(&session, &[json!({"type": "user.interrupt"})])
                 .await?;

@@ -9,6 +9,7 @@
 )]
 
 mod attack;
+mod attack_cgroups;
 mod attack_limits;
 mod attack_network;
 mod attack_syscalls;

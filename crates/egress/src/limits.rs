@@ -31,8 +31,11 @@ pub const DNS_QUERY: usize = 1_232;
 pub const DNS_PAYLOAD: u16 = 1_232;
 /// Seconds for which a client may keep a virtual address.
 pub const DNS_TTL: u32 = 60;
-/// Names that a sandbox may have in use at one time: half of 198.18.0.0/15.
-pub const POOL_NAMES: usize = 65_536;
+/// Names that a sandbox may have in use at one time: some 6 MB if each is as long as names get.
+pub const POOL_NAMES: usize = 16_384;
+/// Ports for which a name is judged to know whether all are denied (`dns_deny = "refuse"`): it bounds what
+/// one query may cost.
+pub const PORTS_OF_A_NAME: usize = 256;
 /// Seconds after its last use for which an address keeps its name. Clients keep answers for longer than
 /// they are told.
 pub const POOL_REUSE_AFTER: u64 = 3_600;
@@ -63,6 +66,7 @@ pub const AUDIT_RECORD: usize = 131_072;
 const _: () = assert!(7 * 6 * (AUDIT_TEXT + 3) + 4_096 < AUDIT_RECORD);
 const _: () = assert!(PATH < HEAD);
 const _: () = assert!(HELLO < HELLO_BYTES);
+const _: () = assert!(POOL_NAMES < 1 << 17, "198.18.0.0/15 has room");
 const _: () = assert!(DNS_TTL as u64 * 10 <= POOL_REUSE_AFTER);
 const _: () = assert!(RULES <= TARGETS, "a rule has at least one target");
 const _: () = assert!(NAME < NAME_AS_WRITTEN);

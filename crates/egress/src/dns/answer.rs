@@ -66,6 +66,7 @@ pub fn answer_for(
 }
 
 /// A query has no port: a name is denied if no port that is named anywhere, nor any other, is let through.
+/// With too many ports to ask about, the connection will tell.
 fn is_denied_on_every_port(policy: &Policy, name: &Name) -> bool {
     let target = Target::Name(name.clone());
     let denied = |port| {
@@ -76,7 +77,9 @@ fn is_denied_on_every_port(policy: &Policy, name: &Name) -> bool {
         };
         policy.decide(&attempt).verdict == Verdict::Deny
     };
-    policy.ports_of(name).into_iter().all(denied)
+    policy
+        .ports_of(name)
+        .is_some_and(|ports| ports.into_iter().all(denied))
 }
 
 /// Writes the answer to `query`.

@@ -1,6 +1,7 @@
 //! The decision itself: total, pure, and bounded by the labels of a name, never by the number of hosts. It
 //! must never allow on what it has not seen: an open question is answered with "look first".
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use dial::Class;
@@ -8,7 +9,8 @@ use dial::Class;
 use super::compile::{BaseKind, Compiled, Conditions, Policy};
 use super::rule::{Action, Mode, Origin, Protocol};
 use super::table::Entry;
-use crate::name::Target;
+use crate::limits;
+use crate::name::{Name, Target};
 use crate::path::{Path, Reading};
 
 /// What somebody in the sandbox is about to do.
@@ -160,19 +162,19 @@ impl Policy {
     }
 
     /// Ports that stand for all others when `name` is asked about without one: each border of a rule that
-    /// speaks of it, and one that no such rule names.
-    pub(crate) fn ports_of(&self, name: &crate::name::Name) -> Vec<u16> {
-        let mut ports = Vec::new();
+    /// speaks of it, and one that no such rule names. `None` if there are more than
+    /// [`limits::PORTS_OF_A_NAME`].
+    pub(crate) fn ports_of(&self, name: &Name) -> Option<BTreeSet<u16>> {
+        let mut ports = BTreeSet::from([1]);
         for entry in self.table.of_name(name).flatten() {
             for (low, high) in &self.rule(*entry).ports {
                 ports.extend([*low, high.saturating_add(1)]);
+                if ports.len() > limits::PORTS_OF_A_NAME {
+                    return None;
+                }
             }
         }
-        ports.push(1);
-        ports.retain(|port| *port > 0);
-        ports.sort_unstable();
-        ports.dedup();
-        ports
+        Some(ports)
     }
 
     /// The decision that `ip` is always denied, if it is. Looks at the kernel's routing.

@@ -81,6 +81,22 @@ fn a_denied_name_is_refused_where_the_operator_wants_it() {
 }
 
 #[test]
+fn a_name_is_refused_only_if_every_port_is_denied() {
+    let answer = |rule: &str| {
+        let text = format!("[[rules]]\nname = \"r\"\nto = [\"a.test\"]\n{rule}");
+        let query = Query::parse(&packet("a.test.", WireType::A, false)).unwrap();
+        let policy = read_policy(&text).unwrap();
+        answer_for(&query, &policy, OnDenied::Refuse, &mut Pool::default(), 0)
+    };
+    let refused = Answer::Failed(Rcode::Refused);
+    assert_eq!(answer("action = \"deny\""), refused);
+    for ports in ["[1]", "[65535]", "[\"5000-6000\"]", "[\"1-65535\"]"] {
+        let rule = format!("action = \"allow\"\nports = {ports}");
+        assert!(matches!(answer(&rule), Answer::V4(_)), "{ports}");
+    }
+}
+
+#[test]
 fn no_other_record_type_has_an_answer() {
     for kind in [
         WireType::TXT,

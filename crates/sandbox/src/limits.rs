@@ -45,6 +45,8 @@ pub const PROCESSES_MIN: u64 = 256;
 pub const SHOWN_COMMAND_CHARS: usize = 200;
 /// Bytes of the pipe between a process's stream and its reader.
 pub const STREAM_BYTES: usize = 64 * 1024;
+/// How often the helper's image in memory is sealed before that counts as failed.
+pub const SEAL_TRIES: usize = 20;
 /// Bytes of a supervisor's report line.
 pub const REPORT_BYTES: usize = 64 * 1024;
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use jail::plan::{Failure, Plan, Report, VERSION, Volume};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -22,7 +23,7 @@ use super::client::Client;
 use super::memory::Memory;
 use super::running::Running;
 use crate::error::{Doing, Error};
-use crate::limits::{REPORT_BYTES, START};
+use crate::limits::{REPORT_BYTES, SEAL_TRIES, START};
 use crate::provider::Spec;
 
 /// The environment of every command, before what the caller adds. Nothing of the host's.
@@ -145,8 +146,20 @@ fn image() -> io::Result<OwnedFd> {
     // is made from it, closed to everybody inside, from its first instruction.
     file.set_permissions(Permissions::from_mode(0o711))?;
     let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-    fcntl_add_seals(&file, seals)?;
+    seal(&file, seals)?;
     Ok(file.into())
+}
+
+/// The kernel answers EBUSY while it holds a page of the file itself, as when it moves pages about on a
+/// busy host; each call waits a little for that. Source: mm/memfd.c, `memfd_wait_for_pins`.
+fn seal(file: &File, seals: SealFlags) -> io::Result<()> {
+    for _ in 1..SEAL_TRIES {
+        match fcntl_add_seals(file, seals) {
+            Err(Errno::BUSY) => {}
+            other => return Ok(other?),
+        }
+    }
+    Ok(fcntl_add_seals(file, seals)?)
 }
 
 async fn start(helper: &OwnedFd, lock: File) -> Result<(Supervisor, UnixStream), Error> {
@@ -204,13 +217,17 @@ impl Supervisor {
             Some(Report::Failed(Failure { step, errno, hint })) => {
                 Err(Error::Unsupported { step, errno, hint })
             }
-            Some(Report::Ended { .. }) | None => Err(Error::Unsupported {
-                step: "start the supervisor".to_owned(),
-                errno: 0,
-                hint: "the helper ended without a word; can this host execute from memory \
-                       (sysctl vm.memfd_noexec=0)?"
-                    .to_owned(),
-            }),
+            Some(Report::Ended { .. }) | None => {
+                let status = self.child.try_wait().ok().flatten();
+                tracing::warn!(?status, "a supervisor ended without a word");
+                Err(Error::Unsupported {
+                    step: "start the supervisor".to_owned(),
+                    errno: 0,
+                    hint: "the helper ended without a word; can this host execute from memory \
+                           (sysctl vm.memfd_noexec=0)?"
+                        .to_owned(),
+                })
+            }
         }
     }
 

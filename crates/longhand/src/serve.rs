@@ -381,7 +381,7 @@ pub fn local_provider(
 ) -> anyhow::Result<sandbox::Local> {
     let dir = data_dir.join("sandboxes");
     let mut config = sandbox::Config::beside(&dir);
-    config.allowance = settings.allowance();
+    config.allowance = settings.allowance()?;
     sandbox::Local::new(dir, config).context("the sandbox provider cannot start")
 }
 

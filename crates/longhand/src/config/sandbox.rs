@@ -1,7 +1,9 @@
 //! The section `[sandbox]`: what each sandbox may use. Whether this host can hold it to that, `longhand
 //! doctor` says.
 
+use anyhow::bail;
 use sandbox::Allowance;
+use sandbox::limits::{CPU_MILLIS_MIN, MEMORY_BYTES_MIN, PROCESSES_MIN};
 use serde::Deserialize;
 
 /// `[sandbox]`
@@ -32,14 +34,26 @@ impl Default for Sandbox {
 }
 
 impl Sandbox {
-    /// In the units of the provider, which refuses what is too small.
-    #[must_use]
-    pub fn allowance(&self) -> Allowance {
-        Allowance {
+    /// In the units of the provider.
+    ///
+    /// # Errors
+    /// A setting that is too small, by name.
+    pub fn allowance(&self) -> anyhow::Result<Allowance> {
+        let least = [
+            ("memory_mib", self.memory_mib, MEMORY_BYTES_MIN >> 20),
+            ("cpu_percent", self.cpu_percent, CPU_MILLIS_MIN / 10),
+            ("processes", self.processes, PROCESSES_MIN),
+        ];
+        for (name, value, least) in least {
+            if value < least {
+                bail!("`sandbox.{name}` is {value}: it must be at least {least}");
+            }
+        }
+        Ok(Allowance {
             memory_bytes: self.memory_mib.saturating_mul(1 << 20),
             cpu_millis: self.cpu_percent.saturating_mul(10),
             processes: self.processes,
-        }
+        })
     }
 
     /// Every setting with its value.
@@ -50,5 +64,24 @@ impl Sandbox {
             ("sandbox.cpu_percent", self.cpu_percent.to_string()),
             ("sandbox.processes", self.processes.to_string()),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_the_providers_and_what_is_too_small_is_named() {
+        let defaults = Sandbox::default();
+        assert_eq!(defaults.allowance().unwrap(), Allowance::default());
+        let small = Sandbox {
+            memory_mib: 31,
+            ..defaults
+        };
+        assert_eq!(
+            small.allowance().unwrap_err().to_string(),
+            "`sandbox.memory_mib` is 31: it must be at least 32"
+        );
     }
 }

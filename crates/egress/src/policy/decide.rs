@@ -289,7 +289,8 @@ impl Policy {
         let lifted = match decision.verdict {
             // That nothing lists it is the lesser reason: listing it would not help.
             Verdict::Deny => decision.cause != Cause::Base,
-            Verdict::Allow => !decision.observed && first.is_some_and(|(entry, _)| lifts(entry)),
+            // What is only observed was decided by a rule that denies, which lifts nothing.
+            Verdict::Allow => first.is_some_and(|(entry, _)| lifts(entry)),
             Verdict::Look | Verdict::Inspect => self
                 .of_address(ip)
                 .flatten()

@@ -116,6 +116,35 @@ fn each_kind_of_tampering_is_found() {
     }
 }
 
+/// The hash of a place, by the definition: the hash before it, its number, its text.
+fn hash(before: &[u8], seq: u64, body: &str) -> Vec<u8> {
+    let bytes = [before, &seq.to_be_bytes(), body.as_bytes()].concat();
+    aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes)
+        .as_ref()
+        .to_vec()
+}
+
+#[test]
+fn a_record_that_was_changed_with_its_own_hash_breaks_the_next_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.db");
+    filled(&path, 10);
+    let conn = Connection::open(&path).unwrap();
+    let at = |seq: i64| -> (Vec<u8>, String) {
+        let sql = "SELECT hash, body FROM records WHERE seq = ?1";
+        conn.query_row(sql, [seq], |row| Ok((row.get(0)?, row.get(1)?)))
+            .unwrap()
+    };
+    let (before, _) = at(4);
+    let (own, body) = at(5);
+    assert_eq!(own, hash(&before, 5, &body));
+    let forged = body.replace("allowed", "denied");
+    let sql = "UPDATE records SET hash = ?1, body = ?2 WHERE seq = 5";
+    conn.execute(sql, (hash(&before, 5, &forged), forged))
+        .unwrap();
+    assert_eq!(found(&path), Finding::Changed { seq: 6 });
+}
+
 #[test]
 fn a_chain_that_was_made_anew_does_not_lead_through_a_head_that_was_kept() {
     let dir = tempfile::tempdir().unwrap();

@@ -77,6 +77,9 @@ fn a_path_that_can_be_read_as_another_is_denied_by_both_and_allowed_by_neither()
         assert!(it.is_below(&path("/admin"), Reading::Any), "{text}");
         assert!(!it.is_below(&path("/admin"), Reading::Every), "{text}");
     }
+    // The other way round: as written it is below the prefix, as read without parameters it is not.
+    assert!(path("/open;/x").is_below(&path("/open;"), Reading::Any));
+    assert!(!path("/open;/x").is_below(&path("/open;"), Reading::Every));
     assert!(path("/public;/x").is_below(&path("/"), Reading::Every));
 }
 

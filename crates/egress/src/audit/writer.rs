@@ -104,7 +104,7 @@ impl Audit {
     }
 }
 
-/// The text of a record. What a client can make long is cut when the whole is too long.
+/// The text of a record, in which what somebody made too long is cut.
 fn bounded(mut record: Record) -> Result<String, AuditError> {
     let of_client = [&mut record.path, &mut record.name, &mut record.method];
     of_client.into_iter().flatten().for_each(cut);

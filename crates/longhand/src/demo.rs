@@ -40,7 +40,11 @@ pub async fn run(demo: &cli::Demo, mut config: Config) -> anyhow::Result<()> {
         .prefix("longhand-demo-")
         .tempdir()?;
     let data_dir = DataDir::open(Some(home.path()))?;
-    doctor::require(&serve::local_provider(&data_dir, &config.sandbox)?.probe().await)?;
+    doctor::require(
+        &serve::local_provider(&data_dir, &config.sandbox)?
+            .probe()
+            .await,
+    )?;
     let scripted = scripted::Scripted::start(([127, 0, 0, 1], 0).into())
         .await
         .context("cannot start the scripted model")?;

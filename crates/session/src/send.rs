@@ -40,7 +40,9 @@ fn admit(state: &State, events: &[UserEvent], around: &Around) -> Result<(), Ref
         || blocked
             .iter()
             .all(|id| events.iter().any(|e| e.answers() == Some(*id)));
-    let spent = state.is_spent(around.now);
+    // Time in which nothing was heard of an open turn may prove to be waiting, in the queue or for a server that
+    // was down, and is given back when the turn is claimed: it refuses nobody.
+    let spent = state.is_spent(state.last_at.min(around.now));
     let mut confirmed = BTreeSet::new();
     let mut stopped = false;
     for (index, event) in events.iter().enumerate() {

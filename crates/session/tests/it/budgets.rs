@@ -2,6 +2,7 @@
 
 use contract::event::{Body, StopReason};
 use contract::patch::Patch;
+use contract::time::Micros;
 use session::{
     Command, Fact, Input, Phase, Refused, Remedy, Status, Step, Update, UserEvent, Webhook,
 };
@@ -203,6 +204,19 @@ fn an_interrupt_while_the_last_affordable_step_runs_ends_the_turn() {
     assert_eq!(world.report(finished(call, "ran")), Step::Rest);
     assert_eq!(world.state.primary.phase, Phase::Idle);
     assert_eq!(reasons(&world), (StopReason::EndTurn {}, REACHED));
+}
+
+#[test]
+fn time_that_may_prove_to_be_waiting_refuses_no_message() {
+    let mut world = World::with_budget(5, vec![message("go")], Some(8));
+    // An hour costs eight cents; nobody was there to claim the turn.
+    world.now += 2 * 3_600_000_000;
+    world.send(vec![message("more")]).unwrap();
+    world.claim().unwrap();
+    assert!(!world.state.is_spent(Micros(world.now)));
+    let reply = world.reply(Some("done"), &[]);
+    world.report(reply);
+    assert_eq!(reasons(&world).1, StopReason::EndTurn {});
 }
 
 #[test]

@@ -69,7 +69,7 @@ impl Checker {
         let answered = |id: &EventId| events.iter().any(|e| e.answers() == Some(*id));
         let held =
             !owed.iter().all(answered) && !events.iter().any(|e| e.kind() == "user.interrupt");
-        let spent = self.sums.spent(now);
+        let spent = self.sums.spent(now.min(self.last_at));
         for (index, event) in events.iter().enumerate() {
             let trails = index > 0
                 && event.kind() == "system.message"

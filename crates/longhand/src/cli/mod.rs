@@ -85,6 +85,8 @@ pub enum Command {
     /// Run the server.
     Serve(Serve),
     /// Play a whole session on this machine: scripted model, real sandbox, no key, no network.
+    ///
+    /// It keeps nothing: everything lies in a temporary directory, whatever --data-dir says.
     Demo(Demo),
     /// Say what this machine can and cannot do, and how to mend it.
     Doctor(Output),

@@ -15,7 +15,7 @@ use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, get, on};
 use axum::{Extension, Router};
 use contract::error::{ApiError, ErrorKind};
-use contract::ids::{RequestId, compose};
+use contract::ids::{RequestId, SessionId, compose};
 use futures_util::FutureExt;
 
 use crate::admit;
@@ -151,6 +151,7 @@ async fn envelope(
     };
     request.extensions_mut().insert(meta);
     let method = request.method().clone();
+    let session = session_named(request.uri().path());
     let origin = cors::allowed(&gateway.config.cors_origins, request.headers());
     let peer = request.extensions().get::<Peer>().copied();
     let trusted = &gateway.config.trusted_proxies;
@@ -179,6 +180,7 @@ async fn envelope(
         .answered((method, route), status, took.as_secs_f64());
     tracing::debug!(
         request_id = %meta.request,
+        session_id = session,
         method,
         route,
         client = client.map(tracing::field::display),
@@ -194,6 +196,18 @@ async fn envelope(
         .headers_mut()
         .insert(REQUEST_ID, id.expect("an id is ASCII"));
     response
+}
+
+/// The session that a path names, for the log; only where that line is written.
+fn session_named(path: &str) -> Option<String> {
+    if !tracing::enabled!(tracing::Level::DEBUG) {
+        return None;
+    }
+    let named = path
+        .strip_prefix("/v1/")
+        .map(|path| path.trim_start_matches("x/"))?;
+    let id = named.strip_prefix("sessions/")?.split('/').next()?;
+    id.parse::<SessionId>().ok().map(|id| id.to_string())
 }
 
 /// A text for people and probes.

@@ -258,7 +258,10 @@ impl Books {
             && mono.saturating_duration_since(since) > PROMPTLY
             && self.is_well(opener, since)
         {
-            self.blame(format!("a turn waited {:?} for nobody", mono - since));
+            self.blame(format!(
+                "a turn of process {opener} waited {:?} for nobody, then {process} took it",
+                mono - since
+            ));
         }
     }
 

@@ -182,6 +182,8 @@ fn refusal(refused: &Refused, meta: Meta) -> ApiError {
         | Refused::BudgetReached { .. }
         | Refused::NotAsked { .. }
         | Refused::Resolved { .. }
+        | Refused::OutcomeOpen { .. }
+        | Refused::TooManyOutcomes { .. }
         | Refused::UnknownCall { .. }
         | Refused::UnknownThread { .. } => ApiError::invalid(message),
         Refused::BudgetCreateOnly => ApiError::invalid(message).code("budget_create_only"),

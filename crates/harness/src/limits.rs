@@ -32,3 +32,16 @@ pub(crate) const JUDGE_INPUT_BYTES: usize = 16 * 1024;
 pub(crate) const JUDGED: usize = 32;
 /// Judgements asked for at once.
 pub(crate) const JUDGES: usize = 4;
+
+/// Requests of one grader until its verdict: enough to look at many files, and an end.
+pub(crate) const GRADER_ROUNDS: u32 = 30;
+/// Answers that are no verdict before the outcome fails for want of one.
+pub(crate) const GRADER_GARBAGE: u32 = 3;
+/// Time for one request of a grader; after it the request has failed and is tried again.
+pub(crate) const GRADE_TIME: Duration = Duration::from_secs(300);
+/// How often a session shows that its grader is still at work.
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(15);
+/// Share of the window that the transcript has in a grader's question, as a divisor.
+pub(crate) const GRADER_SEES: u32 = 2;
+/// Bytes of a grader's explanation: the model works from it, and the session's object shows it.
+pub(crate) const EXPLANATION_BYTES: usize = 16 * 1024;

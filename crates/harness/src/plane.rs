@@ -36,6 +36,20 @@ pub enum EntryBody {
         /// What the application says.
         content: Vec<Block>,
     },
+    /// `user.define_outcome`.
+    Outcome {
+        /// What is to be reached.
+        description: String,
+        /// How it is judged.
+        rubric: String,
+    },
+    /// `span.outcome_evaluation_end`: what became of an iteration.
+    Verdict {
+        /// As the contract spells it.
+        result: String,
+        /// The grader's words, or ours.
+        explanation: String,
+    },
     /// What stands in place of everything before it, as the harness recorded it.
     Summary {
         /// The harness's own record.
@@ -99,6 +113,8 @@ pub enum Spent {
     Tool,
     /// The judgements of one reply.
     Judge,
+    /// A request of a grader, to its end.
+    Grade,
 }
 
 /// Why a run cannot go on.

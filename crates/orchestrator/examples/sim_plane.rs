@@ -10,6 +10,8 @@ mod client;
 mod coverage;
 #[path = "../../session/tests/it/fold.rs"]
 mod fold;
+#[path = "../../session/tests/it/graded.rs"]
+mod graded;
 #[path = "../../session/tests/it/oracle.rs"]
 mod oracle;
 #[path = "../tests/it/simulation/mod.rs"]

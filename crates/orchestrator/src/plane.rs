@@ -1,11 +1,13 @@
 //! The session plane as one run sees it: facts go to the store under the run's generation, previews to
 //! the feed, tool calls to the session's sandbox.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use contract::agent::SessionAgent;
+use contract::client_event::Rubric;
 use contract::content::Block;
 use contract::environment::{Config, EnvironmentDefinition, Networking as Policy};
 use contract::ids::{EventId, SessionId, ThreadId};
@@ -37,6 +39,9 @@ pub(crate) struct SessionPlane {
     generation: Generation,
     /// Where the transcript starts: the last compaction.
     history_from: u64,
+    /// The last place of the log that the harness knows: what a client puts there while a turn runs, the
+    /// harness does not hear by itself.
+    heard: AtomicU64,
     brief: Brief,
     endpoint: Option<Endpoint>,
     active: Active,
@@ -83,6 +88,7 @@ impl SessionPlane {
             session: row.id,
             thread: claimed.state.primary.id,
             history_from: claimed.state.primary.history_from,
+            heard: AtomicU64::new(claimed.state.next_seq - 1),
             generation: claimed.state.generation,
             inner,
             brief,
@@ -104,6 +110,24 @@ fn binding(inner: &Inner, session: SessionId, sandboxed: bool) -> Result<Binding
 }
 
 impl SessionPlane {
+    /// What the model is shown, from that place on.
+    async fn read_from(&self, from: u64) -> Result<Vec<Entry>, PlaneError> {
+        let rows = self
+            .inner
+            .store
+            .transcript(self.session, self.thread, from)
+            .await;
+        let rows = rows.map_err(|e| PlaneError::Unavailable(Box::new(e)))?;
+        if let Some(last) = rows.last() {
+            self.heard.fetch_max(last.seq, Ordering::AcqRel);
+        }
+        let entries = rows.into_iter().map(|row| match row.record {
+            Some(record) => Ok(Some(recorded(row.seq, &row.kind, record))),
+            None => entry(row.seq, &row.kind, &row.json),
+        });
+        entries.filter_map(Result::transpose).collect()
+    }
+
     fn note(&self, change: impl FnOnce(&mut Beside)) {
         // What is noted explains and decides nothing: half of it is as good as none.
         let mut beside = self.beside.lock().unwrap_or_else(PoisonError::into_inner);
@@ -148,22 +172,13 @@ impl Plane for SessionPlane {
             Spent::Model => store::timeline::Spent::Model,
             Spent::Tool => store::timeline::Spent::Tool,
             Spent::Judge => store::timeline::Spent::Judge,
+            Spent::Grade => store::timeline::Spent::Grade,
         };
         self.mark(spent, took);
     }
 
     async fn transcript(&self) -> Result<Vec<Entry>, PlaneError> {
-        let rows = self
-            .inner
-            .store
-            .transcript(self.session, self.thread, self.history_from)
-            .await;
-        let rows = rows.map_err(|e| PlaneError::Unavailable(Box::new(e)))?;
-        let entries = rows.into_iter().map(|row| match row.record {
-            Some(record) => Ok(Some(recorded(row.seq, &row.kind, record))),
-            None => entry(row.seq, &row.kind, &row.json),
-        });
-        entries.filter_map(Result::transpose).collect()
+        self.read_from(self.history_from).await
     }
 
     async fn report(&self, fact: Fact) -> Result<Taken, PlaneError> {
@@ -173,7 +188,11 @@ impl Plane for SessionPlane {
             Fact::Compacted { record, .. } => {
                 Some((record.clone(), "agent.thread_context_compacted"))
             }
-            Fact::RequestFailed { .. } | Fact::Finished { .. } | Fact::Interrupted { .. } => None,
+            Fact::RequestFailed { .. }
+            | Fact::Grading { .. }
+            | Fact::Graded { .. }
+            | Fact::Finished { .. }
+            | Fact::Interrupted { .. } => None,
         };
         let pace = if self.inner.draining.is_cancelled() {
             Pace::Halt
@@ -195,6 +214,14 @@ impl Plane for SessionPlane {
             .submit_beside(Scope::Any, self.session, input, now, entropy, beside)
             .await;
         let committed = stored.map_err(refused)?;
+        let last = committed.state.next_seq - 1;
+        let heard = self.heard.swap(last, Ordering::AcqRel);
+        if last - committed.events.len() as u64 > heard {
+            // A client answered something meanwhile: its events stand between, and are heard in their order.
+            let entries = self.read_from(heard + 1).await?;
+            let step = committed.step;
+            return Ok(Taken { step, entries });
+        }
         let mut entries = Vec::new();
         for event in &committed.events {
             let Some(seq) = event.seq else { continue };
@@ -283,6 +310,47 @@ fn recorded(seq: u64, kind: &str, record: Box<RawValue>) -> Entry {
     Entry { seq, body }
 }
 
+/// A stored outcome or verdict as a transcript entry.
+fn aim(kind: &str, json: &str) -> Result<Option<EntryBody>, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Defined {
+        description: String,
+        rubric: Rubric,
+    }
+    #[derive(Deserialize)]
+    struct Ended {
+        result: String,
+        explanation: String,
+    }
+    Ok(match kind {
+        "user.define_outcome" => {
+            let Defined {
+                description,
+                rubric,
+            } = serde_json::from_str(json)?;
+            match rubric {
+                Rubric::Text(rubric) => Some(EntryBody::Outcome {
+                    description,
+                    rubric: rubric.content,
+                }),
+                // Refused at the edge until there is a Files API.
+                Rubric::File(_) => None,
+            }
+        }
+        "span.outcome_evaluation_end" => {
+            let Ended {
+                result,
+                explanation,
+            } = serde_json::from_str(json)?;
+            Some(EntryBody::Verdict {
+                result,
+                explanation,
+            })
+        }
+        _ => None,
+    })
+}
+
 /// A stored event as a transcript entry, if the model is shown its kind.
 fn entry(seq: u64, kind: &str, json: &str) -> Result<Option<Entry>, PlaneError> {
     #[derive(Deserialize)]
@@ -293,14 +361,17 @@ fn entry(seq: u64, kind: &str, json: &str) -> Result<Option<Entry>, PlaneError> 
         tool_use_id: Option<EventId>,
         is_error: Option<bool>,
     }
+    let bad = |e| PlaneError::Bug(format!("stored event at {seq}: {e}"));
+    if let Some(body) = aim(kind, json).map_err(bad)? {
+        return Ok(Some(Entry { seq, body }));
+    }
     if !matches!(
         kind,
         "user.message" | "system.message" | "user.custom_tool_result" | "agent.tool_result"
     ) {
         return Ok(None);
     }
-    let shown: Shown = serde_json::from_str(json)
-        .map_err(|e| PlaneError::Bug(format!("stored event at {seq}: {e}")))?;
+    let shown: Shown = serde_json::from_str(json).map_err(bad)?;
     let body = match shown.tool_use_id {
         None if kind == "system.message" => EntryBody::System {
             content: shown.content,

@@ -156,13 +156,15 @@ async fn unreachable_model(
     loop {
         let fact = match step {
             Step::Rest => return Ok(()),
-            Step::Request { span } | Step::Compact { span } => Fact::RequestFailed {
-                span,
-                kind: SessionErrorKind::ModelRequestFailedError,
-                message: message.clone(),
-                used: Used::default(),
-                remedy: Remedy::None,
-            },
+            Step::Request { span } | Step::Compact { span } | Step::Grade { start: span, .. } => {
+                Fact::RequestFailed {
+                    span,
+                    kind: SessionErrorKind::ModelRequestFailedError,
+                    message: message.clone(),
+                    used: Used::default(),
+                    remedy: Remedy::None,
+                }
+            }
             Step::Execute { call } => Fact::Finished {
                 call,
                 content: vec![contract::content::Block::text(

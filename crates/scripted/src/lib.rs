@@ -25,18 +25,19 @@
 //! | any text with `"wait_mid": name` | waits after the first piece |
 //!
 //! | `{"window": n}` | no answer: every request of more than n tokens is refused as `too_long` |
-//! | any with `"on": "summary"` or `"on": "judge"` | answers requests of that kind, see below |
+//! | any with `"on"`: `"summary"`, `"judge"` or `"grade"` | answers requests of that kind, see below |
 //!
 //! The six failing steps (`error` to `hang`) and `"stop": "pause_turn"` put no assistant message into the transcript, so they are
 //! counted here: each happens once, `"times": n` times, or for ever with `"times": 0`, and then the script
 //! goes on. The count is kept for the dialect, the key and the user's and model's words up to the script:
 //! two sessions that say the very same share it, so give each its own words.
 //!
-//! Two kinds of request stand beside the conversation. One that ends in a text with `<summary>` and
+//! Three kinds of request stand beside the conversation. One that ends in a text with `<summary>` and
 //! `</summary>` wants a summary, one whose only message is a JSON object with `user_messages` and `call`
-//! wants a judgement. They are answered by the steps with that `"on"`, each once (or `"times"`), then by a
+//! wants a judgement, one that begins with a JSON object with `outcome`, `rubric` and `transcript` wants a
+//! verdict. They are answered by the steps with that `"on"`, each once (or `"times"`), then by a
 //! summary that says `SCRIPT-STEP: n (past: …)` (so that the script goes on where it stood when it comes back
-//! quoted beside that mark) and by `unclear`. A conversation that comes as one text names its speakers in lines of
+//! quoted beside that mark), by `unclear` and by the verdict `satisfied`. A conversation that comes as one text names its speakers in lines of
 //! their own, `[assistant]` among them.
 //!
 //! # Control

@@ -33,6 +33,8 @@ pub(crate) enum Aside {
     Summary,
     /// It asks whether a call may run.
     Judge,
+    /// It asks whether work meets a rubric.
+    Grade,
 }
 
 /// One step of a script, as written.
@@ -189,16 +191,37 @@ fn replies(text: &str) -> usize {
 }
 
 /// What a request is for, by how it is worded: one that ends in a text about a `<summary>` wants one, one
-/// that is a JSON object with `user_messages` and `call` wants a judgement.
+/// that is a JSON object with `user_messages` and `call` wants a judgement, one that begins with a JSON
+/// object with `outcome`, `rubric` and `transcript` wants a verdict.
 pub(crate) fn aside(turns: &[Turn]) -> Option<Aside> {
     let last = turns.iter().rev().find_map(|t| t.texts.last())?;
-    if judged(turns).is_some() {
+    if graded(turns).is_some() {
+        Some(Aside::Grade)
+    } else if judged(turns).is_some() {
         Some(Aside::Judge)
     } else if last.contains("<summary>") && last.contains("</summary>") {
         Some(Aside::Summary)
     } else {
         None
     }
+}
+
+/// What the user wants, as a request for a verdict quotes it at its beginning.
+pub(crate) fn graded(turns: &[Turn]) -> Option<Vec<Turn>> {
+    #[derive(Deserialize)]
+    struct Asked {
+        outcome: String,
+        #[serde(rename = "rubric")]
+        _rubric: serde::de::IgnoredAny,
+        #[serde(rename = "transcript")]
+        _transcript: serde::de::IgnoredAny,
+    }
+    let asked: Asked = serde_json::from_str(turns.first()?.texts.last()?).ok()?;
+    let said = Turn {
+        texts: vec![asked.outcome],
+        ..Turn::default()
+    };
+    Some(vec![said])
 }
 
 /// What the user said, as a request for a judgement quotes it.
@@ -227,6 +250,7 @@ pub(crate) fn default_aside(aside: Aside, answered: usize, past: &[usize]) -> St
         .join(", ");
     Step::saying(match aside {
         Aside::Judge => "unclear".to_owned(),
+        Aside::Grade => r#"{"verdict": "satisfied", "explanation": "It is done."}"#.to_owned(),
         Aside::Summary => format!(
             "<summary>The conversation so far, in short. SCRIPT-STEP: {answered} (past: {past})</summary>\n<open>Nothing is open.</open>"
         ),

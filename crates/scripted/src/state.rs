@@ -14,7 +14,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::limits::{LOG_BYTES, LOG_ENTRIES, NAMES};
 use crate::prefix::{Ledger, Prompt, Stats, Tokens};
-use crate::script::{Aside, Script, Step, Turn, aside, default_aside, default_step, find, judged};
+use crate::script::{
+    Aside, Script, Step, Turn, aside, default_aside, default_step, find, graded, judged,
+};
 
 /// One request as it came.
 #[derive(Clone, Debug, Serialize)]
@@ -179,7 +181,7 @@ impl State {
         aside: Aside,
         size: u64,
     ) -> Result<Planned, String> {
-        let quoted = judged(turns);
+        let quoted = graded(turns).or_else(|| judged(turns));
         let turns = quoted.as_deref().unwrap_or(turns);
         let Some(script) = find(turns)? else {
             return Ok(Planned {

@@ -10,6 +10,8 @@ mod client;
 mod coverage;
 #[path = "../tests/it/fold.rs"]
 mod fold;
+#[path = "../tests/it/graded.rs"]
+mod graded;
 #[path = "../tests/it/oracle.rs"]
 mod oracle;
 #[path = "../tests/it/reports.rs"]

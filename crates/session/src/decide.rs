@@ -10,6 +10,7 @@ use crate::input::{Around, Command, Input, Opening, Profile, Update};
 use crate::limits;
 use crate::mint::Scribe;
 use crate::money::{self, Budget};
+use crate::outcome;
 use crate::state::{Effort, Generation, Phase, State, Thread, Totals};
 use crate::{recover, report, send, turn};
 
@@ -41,6 +42,9 @@ pub fn open(opening: Opening, around: &Around) -> Decision {
         waiting_bytes: 0,
         budget,
         totals: Totals::default(),
+        outcome: None,
+        outcome_waits: false,
+        outcomes: 0,
     };
     let mut s = Scribe::new(state, around.now, around.entropy);
     for event in opening.initial {
@@ -188,6 +192,7 @@ fn archive(state: &State, around: &Around) -> Result<Decision, Refused> {
     let mut s = scribe(state, around);
     // What still waits behind unanswered calls keeps its place in history.
     turn::drain(&mut s, &around.inbox);
+    outcome::interrupt(&mut s);
     s.state().archived = true;
     s.thread().phase = Phase::Idle;
     let (agent_name, session_thread_id) = turn::name(&s);

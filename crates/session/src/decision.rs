@@ -1,10 +1,12 @@
 //! What becomes true after an input: stored whole, in one transaction, or not at all.
 
 use contract::event::Event;
-use contract::ids::{EventId, ThreadId};
+use contract::ids::{EventId, OutcomeId, ThreadId};
+use contract::time::Micros;
 use serde_json::value::RawValue;
 
 use crate::input::{Profile, Waiting};
+use crate::outcome::Standing;
 use crate::state::{Generation, State};
 
 /// An event with its place in the log.
@@ -81,6 +83,8 @@ pub enum Webhook {
     Updated,
     /// The session is gone.
     Deleted,
+    /// A grader was done with an iteration, or will not come to it.
+    OutcomeEvaluationEnded,
 }
 
 impl Webhook {
@@ -95,6 +99,7 @@ impl Webhook {
             Self::StatusTerminated => "session.status_terminated",
             Self::Updated => "session.updated",
             Self::Deleted => "session.deleted",
+            Self::OutcomeEvaluationEnded => "session.outcome_evaluation_ended",
         }
     }
 }
@@ -112,6 +117,14 @@ pub enum Step {
         /// Its `span.model_request_start`.
         span: EventId,
     },
+    /// Compare the work with the rubric of the open outcome: this evaluation. Also the permission to make
+    /// the grader's next request.
+    Grade {
+        /// Its `span.outcome_evaluation_start`.
+        start: EventId,
+        /// What the next [`crate::Fact::Grading`] must name.
+        beat: u32,
+    },
     /// Run (or allow) this call: it is recorded as started.
     Execute {
         /// Its tool-use event.
@@ -119,6 +132,25 @@ pub enum Step {
     },
     /// Nothing: the turn is over, waits for the client, or was put down.
     Rest,
+}
+
+/// Where an outcome stands from now on: what the session's object shows of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evaluation {
+    /// Which of the session's outcomes, from 1.
+    pub n: u32,
+    /// Its id.
+    pub id: OutcomeId,
+    /// What is to be reached; said once, when it was defined.
+    pub description: Option<String>,
+    /// Which iteration, from 0.
+    pub iteration: u32,
+    /// Where it stands.
+    pub standing: Standing,
+    /// The grader's words, if they are new.
+    pub explanation: Option<String>,
+    /// When it was final.
+    pub completed_at: Option<Micros>,
 }
 
 /// What becomes true.
@@ -142,6 +174,8 @@ pub struct Decision {
     pub profile: Option<Profile>,
     /// The agent as the session shows it, if it changed.
     pub agent: Option<Box<RawValue>>,
+    /// Where outcomes stand, in order: the last word on each counts.
+    pub evaluations: Vec<Evaluation>,
     /// What endpoints may be told, in order.
     pub webhooks: Vec<Webhook>,
     /// The session is to be removed; streams get `events` and end.
@@ -218,6 +252,24 @@ pub enum Refused {
         index: usize,
         /// The call.
         id: EventId,
+    },
+    /// An outcome while another is open.
+    #[error(
+        "Invalid user.define_outcome event at events[{index}]: a session works on one outcome at a time; send the next one after the final `span.outcome_evaluation_end` of this one, or interrupt it"
+    )]
+    OutcomeOpen {
+        /// The offending event's place in the request.
+        index: usize,
+    },
+    /// More outcomes than a session may have.
+    #[error(
+        "Invalid user.define_outcome event at events[{index}]: a session has at most {limit} outcomes. Start another session."
+    )]
+    TooManyOutcomes {
+        /// The offending event's place in the request.
+        index: usize,
+        /// How many it may have.
+        limit: u32,
     },
     /// An interrupt for a thread the session does not have.
     #[error(

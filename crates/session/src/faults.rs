@@ -1,4 +1,4 @@
-//! Eight defects on purpose, each a mistake that this kind of software is known to make. They exist only
+//! Ten defects on purpose, each a mistake that this kind of software is known to make. They exist only
 //! under the feature `faults`, which nothing shipped enables, and prove that the simulation's general
 //! invariants see them. Without the feature every question here is answered no at compile time.
 
@@ -21,11 +21,15 @@ pub enum Fault {
     ClosedCall,
     /// An idle announced before its state: the wait it names is that of before the answer.
     IdleBeforeState,
+    /// A forgotten outcome: an interrupt ends it without an evaluation.
+    OutcomeForgotten,
+    /// A lost iteration: a revision is not counted.
+    IterationLost,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::FenceDropped,
         Self::LateAck,
         Self::LostIntent,
@@ -34,6 +38,8 @@ impl Fault {
         Self::UsageTwice,
         Self::ClosedCall,
         Self::IdleBeforeState,
+        Self::OutcomeForgotten,
+        Self::IterationLost,
     ];
 }
 

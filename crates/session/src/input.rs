@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use contract::client_event::Confirmation;
+use contract::client_event::{Confirmation, Rubric, RubricText};
 use contract::content::Block;
 use contract::event::{Body, Judgement, Permission, RefusalDetails, SessionErrorKind};
-use contract::ids::{EventId, SessionId, ThreadId};
+use contract::ids::{EventId, OutcomeId, SessionId, ThreadId};
 use contract::patch::Patch;
 use contract::time::Micros;
 use serde::{Deserialize, Serialize};
@@ -69,6 +69,17 @@ pub enum UserEvent {
         /// Whether the client's tool failed.
         is_error: Option<bool>,
     },
+    /// `user.define_outcome`.
+    Outcome {
+        /// The id it will have.
+        outcome: OutcomeId,
+        /// What is to be reached.
+        description: String,
+        /// How it is judged.
+        rubric: String,
+        /// Most evaluations, from 1; [`crate::limits::ITERATIONS`] if none is said.
+        max_iterations: Option<u32>,
+    },
 }
 
 impl UserEvent {
@@ -79,6 +90,11 @@ impl UserEvent {
             Self::Message { content }
             | Self::System { content }
             | Self::CustomToolResult { content, .. } => content,
+            Self::Outcome {
+                description,
+                rubric,
+                ..
+            } => return (description.len() + rubric.len()) as u64,
             Self::Interrupt { .. } | Self::ToolConfirmation { .. } => return 0,
         };
         content.iter().map(|block| block.bytes() as u64).sum()
@@ -91,7 +107,10 @@ impl UserEvent {
             Self::CustomToolResult { call, .. } | Self::ToolConfirmation { call, .. } => {
                 Some(*call)
             }
-            Self::Message { .. } | Self::System { .. } | Self::Interrupt { .. } => None,
+            Self::Message { .. }
+            | Self::System { .. }
+            | Self::Interrupt { .. }
+            | Self::Outcome { .. } => None,
         }
     }
 
@@ -104,6 +123,7 @@ impl UserEvent {
             Self::ToolConfirmation { .. } => "user.tool_confirmation",
             Self::Interrupt { .. } => "user.interrupt",
             Self::CustomToolResult { .. } => "user.custom_tool_result",
+            Self::Outcome { .. } => "user.define_outcome",
         }
     }
 
@@ -135,6 +155,17 @@ impl UserEvent {
                 content,
                 is_error,
                 session_thread_id: None,
+            },
+            Self::Outcome {
+                outcome,
+                description,
+                rubric,
+                max_iterations,
+            } => Body::UserDefineOutcome {
+                outcome_id: outcome,
+                description,
+                rubric: Rubric::Text(RubricText { content: rubric }),
+                max_iterations: max_iterations.and_then(std::num::NonZeroU32::new),
             },
         }
     }
@@ -219,6 +250,17 @@ pub enum Remedy {
     Compact,
 }
 
+/// What a grader says of the work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grade {
+    /// It is what was wanted.
+    Satisfied,
+    /// It is not yet.
+    NeedsRevision,
+    /// The rubric does not apply to it, or nobody can tell.
+    Failed,
+}
+
 /// How a model reply ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReplyEnd {
@@ -261,7 +303,8 @@ pub enum Fact {
     },
     /// The model request failed.
     RequestFailed {
-        /// The request it answers: its `span.model_request_start`.
+        /// The request it answers: its `span.model_request_start`, or the `span.outcome_evaluation_start`
+        /// for a request of the grader.
         span: EventId,
         /// Which error.
         kind: SessionErrorKind,
@@ -271,6 +314,27 @@ pub enum Fact {
         used: Used,
         /// What may help.
         remedy: Remedy,
+    },
+    /// The grader is still at work: either a request of it is in flight, or one has ended and another is to
+    /// follow.
+    Grading {
+        /// The evaluation: its `span.outcome_evaluation_start`.
+        start: EventId,
+        /// As the step named it: a fact that is repeated is refused.
+        beat: u32,
+        /// What a request that ended has used; none while one is in flight.
+        used: Option<Used>,
+    },
+    /// The grader has come to a verdict.
+    Graded {
+        /// The evaluation: its `span.outcome_evaluation_start`.
+        start: EventId,
+        /// The verdict.
+        grade: Grade,
+        /// Why, for the agent and for the client.
+        explanation: String,
+        /// What its last request has used.
+        used: Used,
     },
     /// A started call has its result.
     Finished {
@@ -372,7 +436,10 @@ impl Input {
     fn may_drain(&self, state: &State) -> bool {
         match self {
             Self::Command(Command::Send(events)) => match state.primary.phase {
-                Phase::Requesting { .. } | Phase::Compacting { .. } | Phase::Acting { .. } => false,
+                Phase::Requesting { .. }
+                | Phase::Compacting { .. }
+                | Phase::Grading { .. }
+                | Phase::Acting { .. } => false,
                 Phase::Due | Phase::Retrying { .. } => events
                     .iter()
                     .any(|e| matches!(e, UserEvent::Interrupt { .. })),
@@ -385,6 +452,7 @@ impl Input {
                     let mut calls = state.primary.calls().iter();
                     state.primary.interrupting || !calls.any(|c| c.stage == Stage::Ready)
                 }
+                Fact::Grading { used: None, .. } => false,
                 _ => true,
             },
             Self::Command(Command::Update(_) | Command::Archive) | Self::Claim => true,

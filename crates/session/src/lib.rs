@@ -3,7 +3,8 @@
 //!
 //! Read in this order: [`state`] (what a session is between two inputs), [`input`] (what may happen to
 //! it), [`decision`] (what then becomes true, in one transaction), [`decide()`] (the rules); then `send`
-//! (what clients may send), `turn` (how a turn opens, goes on and ends), `report` (what runners report).
+//! (what clients may send), `turn` (how a turn opens, goes on and ends), `report` (what runners report),
+//! `outcome` (what the agent is to reach, and who says whether it did).
 //!
 //! Invariants, checked by [`state::State::check`] before a state is stored and after it is loaded:
 //! the log is gapless and its `processed_at` strictly grows; a call is recorded as started before
@@ -18,6 +19,7 @@ pub mod input;
 pub mod limits;
 mod mint;
 pub mod money;
+mod outcome;
 pub mod policy;
 mod recover;
 mod report;
@@ -26,12 +28,15 @@ pub mod state;
 mod turn;
 
 pub use decide::{decide, open};
-pub use decision::{Decision, Intent, Placed, Record, RecordKind, Refused, Step, Webhook};
+pub use decision::{
+    Decision, Evaluation, Intent, Placed, Record, RecordKind, Refused, Step, Webhook,
+};
 pub use input::{
-    AgentChange, Around, Called, Command, Fact, Input, Needs, Opening, Pace, ProposedCall, Remedy,
-    Update, UserEvent, Waiting,
+    AgentChange, Around, Called, Command, Fact, Grade, Input, Needs, Opening, Pace, ProposedCall,
+    Remedy, Update, UserEvent, Waiting,
 };
 pub use money::{Budget, Cost};
+pub use outcome::{Outcome, OutcomeStage, Standing};
 pub use state::{
     Call, CallKind, Effort, Generation, Phase, Stage, State, Status, Thread, Totals, Used, trace,
 };

@@ -40,6 +40,12 @@ pub const LONGEST_RETRY_AFTER: i64 = 300_000_000;
 /// `compaction_limit_reached_error`.
 pub const COMPACTIONS: u32 = 3;
 
+/// Evaluations of an outcome that does not say how many (api.md §8.1).
+pub const ITERATIONS: u32 = 3;
+
+/// Outcomes of one session: its object lists all of them, with their descriptions.
+pub const OUTCOMES: u32 = 100;
+
 /// Metadata pairs of a session after an update (api.md §1.5).
 pub const METADATA_PAIRS: usize = 16;
 

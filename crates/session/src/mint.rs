@@ -30,6 +30,7 @@ impl Scribe {
             echo: Vec::new(),
             profile: None,
             agent: None,
+            evaluations: Vec::new(),
             webhooks: Vec::new(),
             deleted: false,
             step: Step::Rest,

@@ -33,6 +33,10 @@ pub(crate) fn claim(mut s: Scribe, inbox: &[Waiting]) -> Result<Decision, Refuse
             s.thread().phase = Phase::Due;
             true
         }
+        Phase::Grading { .. } => {
+            s.thread().phase = Phase::Due;
+            true
+        }
         Phase::Acting { mut calls } => {
             let mut lost = false;
             for call in calls.iter_mut().filter(|c| c.stage == Stage::Started) {

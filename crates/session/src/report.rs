@@ -11,12 +11,16 @@ use crate::faults::{self, Fault};
 use crate::input::{Fact, Pace, ProposedCall, Remedy, ReplyEnd, Waiting};
 use crate::limits;
 use crate::mint::Scribe;
+use crate::outcome::{self, Standing};
 use crate::policy::{Verdict, permission};
 use crate::state::{Call, CallKind, Effort, Phase, Stage, Used};
 use crate::turn;
 
 /// What the model is told of a call whose arguments are no JSON object.
 const NO_OBJECT: &str = "The call was not run: its arguments are not a JSON object. Call the tool again with one complete JSON object as arguments.";
+
+/// What is said of an outcome when the model refuses to work on it.
+const REFUSED: &str = "The model refused to go on.";
 
 const ROUNDS_SPENT: &str = "The call was not run: this turn reached its limit of tool rounds.";
 
@@ -69,6 +73,14 @@ pub(crate) fn report(
             is_error,
         } => finished(s, call, content, is_error, inbox, pace),
         Fact::Interrupted { used } => interrupted(s, &used, inbox),
+        fact @ (Fact::Grading { .. } | Fact::Graded { .. }) => graded(s, &fact, inbox, pace),
+    }
+}
+
+fn graded(mut s: Scribe, fact: &Fact, inbox: &[Waiting], pace: Pace) -> Result<Decision, Refused> {
+    match outcome::report(&mut s, fact, inbox, pace) {
+        Some(()) => Ok(s.done()),
+        None => Err(out_of_place(&s, "a grade")),
     }
 }
 
@@ -158,9 +170,12 @@ fn answered(s: &mut Scribe, end: ReplyEnd, inbox: &[Waiting], pace: Pace) {
     if s.thread().interrupting {
         turn::halt(s, inbox);
     } else if let ReplyEnd::Refused(details) = end {
+        outcome::end(s, Standing::Failed, REFUSED.to_owned());
         turn::stop(s, StopReason::Refusal {}, details, inbox);
     } else if s.out.state.waiting > 0 && !s.out.state.is_spent(s.now) {
         // A message that came while the model spoke is answered in the same turn.
+        turn::request(s, inbox, pace);
+    } else if outcome::wants_grading(s) {
         turn::request(s, inbox, pace);
     } else {
         turn::stop(s, StopReason::EndTurn {}, None, inbox);
@@ -298,11 +313,17 @@ fn request_failed(
     inbox: &[Waiting],
     pace: Pace,
 ) -> Result<Decision, Refused> {
-    let compacting = s.thread().phase == (Phase::Compacting { span });
-    if !compacting && s.thread().phase != (Phase::Requesting { span }) {
+    let phase = &s.out.state.primary.phase;
+    let compacting = *phase == Phase::Compacting { span };
+    let grading = *phase == Phase::Grading { start: span };
+    if grading {
+        // The evaluation stays open until somebody comes to a verdict.
+        outcome::count(&mut s, used);
+    } else if compacting || *phase == (Phase::Requesting { span }) {
+        turn::end_span(&mut s, span, true, used);
+    } else {
         return Err(out_of_place(&s, "a failed model request"));
     }
-    turn::end_span(&mut s, span, true, used);
     s.thread().phase = Phase::Due;
     if s.thread().interrupting {
         turn::halt(&mut s, inbox);
@@ -310,6 +331,8 @@ fn request_failed(
     }
     match failure.remedy {
         Remedy::None => turn::fail(&mut s, failure.kind, failure.message, inbox),
+        // A grader that sees too much has cut it already.
+        Remedy::Compact if grading => turn::fail(&mut s, failure.kind, failure.message, inbox),
         Remedy::Wait { at_least } => try_again(&mut s, failure, at_least, inbox),
         Remedy::Compact if compacting || s.thread().effort.compactions >= limits::COMPACTIONS => {
             let kind = SessionErrorKind::CompactionLimitReachedError;
@@ -380,6 +403,9 @@ fn interrupted(mut s: Scribe, used: &Used, inbox: &[Waiting]) -> Result<Decision
     }
     if let Phase::Requesting { span } | Phase::Compacting { span } = s.thread().phase {
         turn::end_span(&mut s, span, true, used);
+        s.thread().phase = Phase::Due;
+    } else if let Phase::Grading { .. } = s.thread().phase {
+        outcome::count(&mut s, used);
         s.thread().phase = Phase::Due;
     }
     turn::halt(&mut s, inbox);

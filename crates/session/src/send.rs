@@ -13,6 +13,7 @@ use crate::faults::{self, Fault};
 use crate::input::{Around, Called, UserEvent, Waiting};
 use crate::limits;
 use crate::mint::Scribe;
+use crate::outcome;
 use crate::state::{CallKind, Phase, Stage, State};
 use crate::turn;
 
@@ -44,22 +45,29 @@ fn admit(state: &State, events: &[UserEvent], around: &Around) -> Result<(), Ref
     // was down, and is given back when the turn is claimed: it refuses nobody.
     let spent = state.is_spent(state.last_at.min(around.now));
     let mut confirmed = BTreeSet::new();
-    let mut stopped = false;
+    let (mut stopped, mut defined) = (false, false);
     for (index, event) in events.iter().enumerate() {
         let kind = event.kind();
         match event {
-            UserEvent::Message { .. } if !blocked.is_empty() && !freed => {
+            UserEvent::Message { .. } | UserEvent::Outcome { .. }
+                if !blocked.is_empty() && !freed =>
+            {
                 return Err(Refused::WaitingOn {
                     index,
                     kind,
                     waiting_on: blocked,
                 });
             }
-            UserEvent::Message { .. } if spent => {
+            UserEvent::Message { .. } | UserEvent::Outcome { .. } if spent => {
                 return Err(Refused::BudgetReached { index, kind });
             }
             UserEvent::System { .. } => admit_system(state, events, index, freed, spent)?,
             UserEvent::Message { .. } => {}
+            UserEvent::Outcome { .. } => {
+                let behind = stopped || state.primary.interrupting;
+                outcome::admit(state, index, behind, defined)?;
+                defined = true;
+            }
             UserEvent::Interrupt { thread } => {
                 stopped = true;
                 if let Some(thread) = thread.filter(|id| state.thread(*id).is_none()) {
@@ -147,7 +155,12 @@ fn admit_confirmation(
 /// Refuses what the inbox cannot hold. A full inbox must not keep its client from stopping the session:
 /// interrupts have room of their own.
 fn room(state: &State, events: &[UserEvent]) -> Result<(), Refused> {
-    let talks = |e: &&UserEvent| matches!(e, UserEvent::Message { .. } | UserEvent::System { .. });
+    let talks = |e: &&UserEvent| {
+        matches!(
+            e,
+            UserEvent::Message { .. } | UserEvent::System { .. } | UserEvent::Outcome { .. }
+        )
+    };
     let queued = events.iter().filter(talks).count();
     let waits = events.iter().filter(|e| e.answers().is_none()).count();
     let limit = if queued > 0 {
@@ -197,6 +210,14 @@ pub(crate) fn accept(s: &mut Scribe, event: UserEvent, inbox: &[Waiting]) {
         }
         UserEvent::Interrupt { .. } => interrupt(s, id, event, inbox),
         UserEvent::Message { .. } | UserEvent::System { .. } => say(s, id, event, inbox),
+        UserEvent::Outcome {
+            outcome,
+            ref description,
+            ..
+        } => {
+            outcome::define(s, outcome, description);
+            say(s, id, event, inbox);
+        }
     }
 }
 
@@ -209,10 +230,18 @@ fn say(s: &mut Scribe, id: EventId, event: UserEvent, inbox: &[Waiting]) {
         turn::drain(s, inbox);
     }
     // A turn that this very batch opened has no runner yet: what is said takes its place.
-    if turn::opened_here(s) {
-        place(s, id, event);
-    } else {
+    if !turn::opened_here(s) {
         queue(s, id, event);
+    } else if let UserEvent::Outcome { .. } = event {
+        // Its echo carries the time.
+        s.place(id, event.clone().body());
+        if let Some(placed) = s.out.events.last() {
+            let echo = placed.event.clone();
+            s.out.echo.push(echo);
+        }
+        outcome::pass(s, &event);
+    } else {
+        place(s, id, event);
     }
 }
 
@@ -221,6 +250,7 @@ fn queue(s: &mut Scribe, id: EventId, event: UserEvent) {
     if faults::on(Fault::LateAck) {
         return;
     }
+    s.state().outcome_waits |= matches!(event, UserEvent::Outcome { .. });
     s.state().waiting += 1;
     s.state().waiting_bytes += event.bytes();
     s.out.queued.push(Waiting { id, event });
@@ -251,7 +281,10 @@ fn answer(s: &mut Scribe, id: EventId, kind: CallKind, stage: Stage) {
 fn interrupt(s: &mut Scribe, id: EventId, event: UserEvent, inbox: &[Waiting]) {
     let spent = s.out.state.is_spent(s.now);
     match s.thread().phase {
-        Phase::Requesting { .. } | Phase::Compacting { .. } | Phase::Acting { .. } => {
+        Phase::Requesting { .. }
+        | Phase::Compacting { .. }
+        | Phase::Grading { .. }
+        | Phase::Acting { .. } => {
             // A runner may be at work: it stops first, then reports.
             queue(s, id, event);
             s.thread().interrupting = true;

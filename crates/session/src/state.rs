@@ -7,6 +7,7 @@ use contract::time::Micros;
 use serde::{Deserialize, Serialize};
 
 use crate::money::{Budget, Cost, ListCost};
+use crate::outcome::{Outcome, OutcomeStage};
 use crate::policy::ToolRules;
 
 /// Counts how often the right to run a session was taken. A fact carries the generation it was made
@@ -38,6 +39,15 @@ pub struct State {
     pub budget: Budget,
     /// What it has used.
     pub totals: Totals,
+    /// What it works towards: the outcome that has no final evaluation yet.
+    #[serde(default)]
+    pub outcome: Option<Outcome>,
+    /// An outcome was defined and waits in the inbox.
+    #[serde(default)]
+    pub outcome_waits: bool,
+    /// Outcomes that were ever defined.
+    #[serde(default)]
+    pub outcomes: u32,
 }
 
 /// One line of work: an agent with a transcript of its own.
@@ -103,6 +113,11 @@ pub enum Phase {
         /// Its `span.model_request_start`.
         span: EventId,
     },
+    /// A grader is at work on the open outcome.
+    Grading {
+        /// Its `span.outcome_evaluation_start`.
+        start: EventId,
+    },
     /// Calls of one reply are being worked off, in order.
     Acting {
         /// The calls of the reply, done ones included.
@@ -126,6 +141,7 @@ impl Phase {
             Self::Due => "due",
             Self::Requesting { .. } => "requesting",
             Self::Compacting { .. } => "compacting",
+            Self::Grading { .. } => "grading",
             Self::Acting { .. } => "acting",
             Self::Retrying { .. } => "retrying",
         }
@@ -295,6 +311,7 @@ impl Thread {
             | Phase::Due
             | Phase::Requesting { .. }
             | Phase::Compacting { .. }
+            | Phase::Grading { .. }
             | Phase::Retrying { .. } => &[],
         }
     }
@@ -307,6 +324,7 @@ impl Thread {
             | Phase::Due
             | Phase::Requesting { .. }
             | Phase::Compacting { .. }
+            | Phase::Grading { .. }
             | Phase::Retrying { .. } => &mut [],
         }
     }
@@ -319,6 +337,7 @@ impl Thread {
             Phase::Due
             | Phase::Requesting { .. }
             | Phase::Compacting { .. }
+            | Phase::Grading { .. }
             | Phase::Acting { .. } => Status::Running,
             Phase::Retrying { .. } => Status::Rescheduling,
         }
@@ -414,6 +433,7 @@ impl State {
             Phase::Paused => assert!(capped, "paused without a budget"),
             _ => {}
         }
+        self.check_outcome();
         assert!(
             thread.status() != Status::Idle || !thread.interrupting,
             "an idle session leaves an interrupt waiting"
@@ -423,6 +443,35 @@ impl State {
             self.totals.running_since.is_some(),
             "the clock of running time is not in step with the status"
         );
+    }
+}
+
+impl State {
+    fn check_outcome(&self) {
+        let phase = &self.primary.phase;
+        assert!(
+            !self.outcome_waits || self.waiting > 0,
+            "an outcome waits in an empty inbox"
+        );
+        let Some(outcome) = &self.outcome else {
+            assert!(!matches!(phase, Phase::Grading { .. }), "nothing is graded");
+            return;
+        };
+        assert!(
+            *phase != Phase::Idle && !self.archived,
+            "an idle session leaves an outcome without its evaluation"
+        );
+        assert!(
+            outcome.iteration < outcome.max_iterations,
+            "an outcome has had more iterations than it may"
+        );
+        let fits = match (phase, &outcome.stage) {
+            (Phase::Grading { start }, OutcomeStage::Grading { start: open, .. }) => start == open,
+            (Phase::Due | Phase::Retrying { .. } | Phase::Paused, _) => true,
+            (Phase::Grading { .. }, _) => false,
+            (_, stage) => *stage == OutcomeStage::Working,
+        };
+        assert!(fits, "phase and outcome contradict one another");
     }
 }
 

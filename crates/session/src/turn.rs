@@ -13,6 +13,7 @@ use crate::faults::{self, Fault};
 use crate::input::{Pace, UserEvent, Waiting};
 use crate::mint::Scribe;
 use crate::money::Budget;
+use crate::outcome::{self, Standing};
 use crate::state::{Call, CallKind, Effort, Phase, Stage, Used, asked};
 
 pub(crate) const INTERRUPTED: &str =
@@ -87,7 +88,10 @@ pub(crate) fn resume_paused(s: &mut Scribe, inbox: &[Waiting]) {
     };
     if owed {
         start(s);
-        drain(s, inbox);
+        // What waits while a grader is at work waits for its verdict.
+        if !outcome::is_next(s) {
+            drain(s, inbox);
+        }
     }
 }
 
@@ -190,11 +194,13 @@ pub(crate) fn drain(s: &mut Scribe, inbox: &[Waiting]) {
         if !s.out.drained.contains(&waiting.id) {
             s.out.drained.push(waiting.id);
             s.place(waiting.id, waiting.event.clone().body());
+            outcome::pass(s, &waiting.event);
         }
     }
     // What this decision itself queued was never seen by anyone: it takes its place as well.
     for waiting in std::mem::take(&mut s.out.queued) {
-        s.place(waiting.id, waiting.event.body());
+        s.place(waiting.id, waiting.event.clone().body());
+        outcome::pass(s, &waiting.event);
     }
     s.state().waiting = 0;
     s.state().waiting_bytes = 0;
@@ -238,6 +244,7 @@ pub(crate) fn stop_unattended(s: &mut Scribe, inbox: &[Waiting]) {
     }
     let calls = s.thread().calls().to_vec();
     close(s, &calls, INTERRUPTED);
+    outcome::interrupt(s);
     s.out.intents.retain(|i| *i != Intent::Run);
     stop(s, StopReason::EndTurn {}, None, inbox);
 }
@@ -247,6 +254,7 @@ pub(crate) fn halt(s: &mut Scribe, inbox: &[Waiting]) {
     place_interrupts(s, inbox);
     let calls = s.thread().calls().to_vec();
     close(s, &calls, INTERRUPTED);
+    outcome::interrupt(s);
     stop(s, StopReason::EndTurn {}, None, inbox);
 }
 
@@ -290,11 +298,15 @@ fn started_record(at: i64) -> Box<RawValue> {
     RawValue::from_string(format!("{{\"at\":{at}}}")).expect("digits in braces are JSON")
 }
 
-/// The model is next, unless the budget says no or the transcript has to shrink first. What waits takes
-/// its place after a compaction, so that no summary stands between a message and its answer.
+/// The model is next, unless the budget says no, a grader comes first or the transcript has to shrink. What
+/// waits takes its place after a compaction, so that no summary stands between a message and its answer.
 pub(crate) fn request(s: &mut Scribe, inbox: &[Waiting], pace: Pace) {
     if s.out.state.is_spent(s.now) {
         pause(s);
+        return;
+    }
+    if outcome::is_next(s) {
+        outcome::grade(s, pace);
         return;
     }
     let crowded = s.thread().crowded;
@@ -329,11 +341,24 @@ pub(crate) fn end_span(s: &mut Scribe, span: EventId, is_error: bool, used: &Use
     )
 }
 
+/// Goes on after the verdict of a grader. A message that came while it graded is answered in the same turn.
+pub(crate) fn after_grading(s: &mut Scribe, goes_on: bool, inbox: &[Waiting], pace: Pace) {
+    if s.thread().interrupting {
+        halt(s, inbox);
+    } else if goes_on || (s.out.state.waiting > 0 && !s.out.state.is_spent(s.now)) {
+        request(s, inbox, pace);
+    } else {
+        stop(s, StopReason::EndTurn {}, None, inbox);
+    }
+}
+
 /// Ends the turn with an error. What waited is flushed: it keeps its place in history and the next
 /// message starts fresh.
 pub(crate) fn fail(s: &mut Scribe, kind: SessionErrorKind, message: String, inbox: &[Waiting]) {
+    let why = format!("The turn ended with an error: {message}");
     error(s, kind, message, RetryStatus::Exhausted {});
     drain(s, inbox);
+    outcome::end(s, Standing::Failed, why);
     stop(s, StopReason::RetriesExhausted {}, None, inbox);
 }
 

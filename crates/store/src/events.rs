@@ -76,7 +76,7 @@ pub struct EventPage {
 pub struct TranscriptRow {
     /// Its place in the log.
     pub seq: u64,
-    /// `user.message`, `user.custom_tool_result`, `agent.tool_result` or `span.model_request_end`.
+    /// One of the types that the model is shown; for a reply, `span.model_request_end`.
     pub kind: Cow<'static, str>,
     /// The event as JSON.
     pub json: Arc<str>,

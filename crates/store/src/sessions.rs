@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::event::Event;
-use contract::ids::{AgentId, EnvironmentId, SessionId, VaultId, WorkspaceId};
+use contract::ids::{AgentId, EnvironmentId, OutcomeId, SessionId, VaultId, WorkspaceId};
 use contract::time::Micros;
 use serde_json::value::RawValue;
 use session::input::Profile;
@@ -66,6 +66,27 @@ pub struct SessionRow {
     pub updated_at: Micros,
     /// Archived since.
     pub archived_at: Option<Micros>,
+    /// What it was asked to reach, oldest first.
+    pub outcomes: Vec<OutcomeRow>,
+}
+
+/// What a session was asked to reach, as its object shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutcomeRow {
+    /// Which of the session's outcomes, from 1.
+    pub n: u32,
+    /// Its id.
+    pub id: OutcomeId,
+    /// What is to be reached.
+    pub description: String,
+    /// Which iteration, from 0.
+    pub iteration: u32,
+    /// Where it stands ([`session::Standing::name`]).
+    pub result: String,
+    /// What the grader said last.
+    pub explanation: Option<String>,
+    /// When it was final.
+    pub completed_at: Option<Micros>,
 }
 
 /// A new session.

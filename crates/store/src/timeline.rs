@@ -27,6 +27,8 @@ pub enum Spent {
     Tool,
     /// A judge decided on calls.
     Judge,
+    /// A grader looked at the work: one request and the reading it led to.
+    Grade,
 }
 
 impl Spent {
@@ -39,6 +41,7 @@ impl Spent {
             Self::Model => "model",
             Self::Tool => "tool",
             Self::Judge => "judge",
+            Self::Grade => "grade",
         }
     }
 }

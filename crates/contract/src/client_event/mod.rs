@@ -248,8 +248,9 @@ impl ClientEvent {
             | Self::UserInterrupt(_)
             | Self::UserToolConfirmation(_)
             | Self::UserCustomToolResult(_)
+            | Self::UserDefineOutcome(_)
             | Self::SystemMessage(_) => true,
-            Self::UserToolResult(_) | Self::UserDefineOutcome(_) => false,
+            Self::UserToolResult(_) => false,
         }
     }
 

@@ -215,7 +215,9 @@ bodies! {
         iteration: u32,
     }
     "span.outcome_evaluation_end" => SpanOutcomeEvaluationEnd {
-        outcome_evaluation_start_id: EventId,
+        #[serde(with = "super::parts::or_empty")]
+        #[schemars(with = "String")]
+        outcome_evaluation_start_id: Option<EventId>,
         outcome_id: OutcomeId,
         iteration: u32,
         result: String,
@@ -250,9 +252,8 @@ bodies! {
 }
 
 impl Body {
-    /// Whether an event of this type may wait for its place (api.md §9): what clients send, except an
-    /// outcome, which is taken or refused at once.
+    /// Whether an event of this type may wait for its place (api.md §9): what clients send.
     pub(super) fn can_wait(kind: &str) -> bool {
-        kind == "system.message" || (kind.starts_with("user.") && kind != "user.define_outcome")
+        kind == "system.message" || kind.starts_with("user.")
     }
 }

@@ -243,3 +243,30 @@ pub enum RetryStatus {
     /// The session is over.
     Terminal {},
 }
+
+/// An id that may be missing, which the contract writes as an empty text.
+pub(super) mod or_empty {
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    use crate::ids::EventId;
+
+    pub(in crate::event) fn serialize<S: Serializer>(
+        id: &Option<EventId>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        match id {
+            Some(id) => id.serialize(to),
+            None => "".serialize(to),
+        }
+    }
+
+    pub(in crate::event) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<EventId>, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(from)?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        text.parse().map(Some).map_err(serde::de::Error::custom)
+    }
+}

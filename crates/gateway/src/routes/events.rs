@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use axum::response::Response;
-use contract::client_event::{ClientEvent, SendEvents};
+use contract::client_event::{ClientEvent, Rubric, SendEvents};
 use contract::content::Block;
 use contract::error::ApiError;
 use contract::event::Event;
-use contract::ids::{EventId, SessionId};
+use contract::ids::{EventId, OutcomeId, SessionId};
 use contract::query::{self, ListEvents, ListPlain, Order, Range, StreamEvents};
 use serde::Serialize;
 use session::{Command, UserEvent};
@@ -38,7 +38,7 @@ pub(crate) async fn send(gateway: Arc<Gateway>, mut call: Call) -> Result<Respon
     if let Some(ClientEvent::SystemMessage(_)) = request.events.last() {
         takes_system(&gateway, &call, id, request.events.len() - 1).await?;
     }
-    let events = accept(request.events, "events")?;
+    let events = accept(&gateway, request.events, "events")?;
     let store = call.store(&gateway, |done: &Committed| {
         reply::bytes(&Sent { data: &done.echo })
     });
@@ -72,7 +72,11 @@ async fn takes_system(
 ///
 /// # Errors
 /// An event that this build does not serve, by its place.
-pub(super) fn accept(events: Vec<ClientEvent>, field: &str) -> Result<Vec<UserEvent>, Failure> {
+pub(super) fn accept(
+    gateway: &Gateway,
+    events: Vec<ClientEvent>,
+    field: &str,
+) -> Result<Vec<UserEvent>, Failure> {
     let blocks = |content: Vec<_>| content.into_iter().map(Block::from).collect();
     let accepted = events
         .into_iter()
@@ -97,7 +101,20 @@ pub(super) fn accept(events: Vec<ClientEvent>, field: &str) -> Result<Vec<UserEv
             ClientEvent::SystemMessage(message) => Ok(UserEvent::System {
                 content: blocks(message.content),
             }),
-            other @ (ClientEvent::UserToolResult(_) | ClientEvent::UserDefineOutcome(_)) => {
+            ClientEvent::UserDefineOutcome(outcome) => match outcome.rubric {
+                Rubric::Text(rubric) => Ok(UserEvent::Outcome {
+                    outcome: OutcomeId::from_bits(gateway.id_bits()),
+                    description: outcome.description,
+                    rubric: rubric.content,
+                    max_iterations: outcome.max_iterations.map(std::num::NonZeroU32::get),
+                }),
+                Rubric::File(_) => {
+                    let path = format!("{field}[{index}].rubric.type");
+                    let what = "a rubric in a file is not supported by this build";
+                    Err(Failure::Api(ApiError::unbuilt(&path, what)))
+                }
+            },
+            other @ ClientEvent::UserToolResult(_) => {
                 let path = format!("{field}[{index}].type");
                 let what = format!("`{}` is not supported by this build", other.kind());
                 Err(Failure::Api(ApiError::unbuilt(&path, &what)))

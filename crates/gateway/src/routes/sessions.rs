@@ -11,8 +11,8 @@ use contract::page::{BidiPage, Deleted};
 use contract::patch::Patch;
 use contract::query::{self, ListSessions};
 use contract::session::{
-    Budget, CreateSession, Session, SessionAgentUpdate, SessionStats, SessionTag, Status,
-    UpdateSession, in_agent, unbuilt,
+    Budget, CreateSession, OutcomeEvaluation, Session, SessionAgentUpdate, SessionStats,
+    SessionTag, Status, UpdateSession, in_agent, unbuilt,
 };
 use contract::time::Micros;
 use session::input::Profile;
@@ -20,7 +20,7 @@ use session::policy::ToolRules;
 use session::{AgentChange, Command, Input, Opening};
 use store::error::Thing;
 use store::page::Slice;
-use store::sessions::{NewSession, Resolved, SessionFilter, SessionRow};
+use store::sessions::{NewSession, OutcomeRow, Resolved, SessionFilter, SessionRow};
 
 use super::{agents, environments, events, stored};
 use crate::call::Call;
@@ -60,7 +60,7 @@ pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
         budgetable(&gateway, &cast.agent)?;
     }
     super::llm::check(&resolved.vaults)?;
-    let initial = events::accept(request.initial_events.clone(), "initial_events")?;
+    let initial = events::accept(&gateway, request.initial_events.clone(), "initial_events")?;
     let opening = Opening {
         session: SessionId::from_bits(gateway.id_bits()),
         thread: ThreadId::from_bits(gateway.id_bits()),
@@ -331,23 +331,36 @@ pub(super) fn duration(row: &SessionRow, now: Micros) -> f64 {
     row.archived_at.unwrap_or(now).seconds_since(row.created_at)
 }
 
+/// How far a session is with an outcome, as its object shows it.
+fn evaluation(row: OutcomeRow) -> OutcomeEvaluation {
+    OutcomeEvaluation {
+        outcome_id: row.id,
+        description: row.description,
+        iteration: row.iteration,
+        result: row.result,
+        explanation: row.explanation,
+        completed_at: row.completed_at,
+    }
+}
+
 fn object(gateway: &Gateway, row: SessionRow) -> Result<Session, Failure> {
     let agent = agent(&row)?;
     Ok(object_with(gateway, row, agent))
 }
 
 /// The object of a session whose agent is at hand.
-fn object_with(gateway: &Gateway, row: SessionRow, agent: SessionAgent) -> Session {
+fn object_with(gateway: &Gateway, mut row: SessionRow, agent: SessionAgent) -> Session {
     let now = gateway.now();
+    let outcomes = std::mem::take(&mut row.outcomes);
     let totals = &row.state.totals;
     Session {
+        outcome_evaluations: outcomes.into_iter().map(evaluation).collect(),
         id: row.id,
         kind: SessionTag::Session,
         status: status(&row),
         agent,
         environment_id: row.environment_id,
         resources: Vec::new(),
-        outcome_evaluations: Vec::new(),
         budget: row.state.budget.shown(),
         stats: SessionStats {
             active_seconds: totals.active_seconds(now),

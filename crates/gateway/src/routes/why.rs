@@ -126,6 +126,7 @@ fn explain(id: SessionId, state: &State, now: Micros) -> (String, Option<Request
             "the model's summary of the conversation, which has grown too long; an interrupt ends it",
             stop(),
         ),
+        Phase::Grading { .. } => ("a grader's verdict; an interrupt ends it", stop()),
         Phase::Acting { .. } => ("a tool call to end; an interrupt ends it", stop()),
         Phase::Retrying { .. } => (
             "the next try of a model request that failed (see the last session.error); an interrupt gives it up",

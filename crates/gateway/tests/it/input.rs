@@ -423,8 +423,6 @@ async fn events_that_are_not_built_name_their_place() {
     let id = "sevt_1111111111111111111111";
     for event in [
         json!({"type": "user.tool_result", "tool_use_id": id}),
-        json!({"type": "user.define_outcome", "description": "d",
-               "rubric": {"type": "text", "content": "r"}}),
         json!({"type": "user.robot"}),
     ] {
         let answer = server

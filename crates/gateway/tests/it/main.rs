@@ -16,6 +16,7 @@ mod lists;
 mod objects;
 mod once;
 mod openapi;
+mod outcomes;
 mod plane;
 mod sessions;
 mod sockets;

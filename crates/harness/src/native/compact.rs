@@ -8,6 +8,7 @@ use model::{Block, Message, ResultBlock, UserBlock};
 use serde::{Deserialize, Serialize};
 
 use crate::limits::CUT_TO;
+use crate::native::aim::Aim;
 
 /// The version of the texts below; it goes up with every change of them.
 pub const VERSION: u32 = 1;
@@ -39,6 +40,9 @@ pub(crate) struct SummaryRecord {
     /// What the user has said since the model's last word, pictures and all: it is not answered yet.
     #[serde(default)]
     pub(crate) pending: Vec<UserBlock>,
+    /// The outcome that is open, word for word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) aim: Option<Aim>,
 }
 
 /// Summary and open ends in the model's answer. An answer without marks is all summary.
@@ -72,6 +76,9 @@ pub(crate) fn shown(record: &SummaryRecord) -> String {
         for said in &record.said {
             let _ = write!(text, "\n[user]\n{said}\n");
         }
+    }
+    if let Some(aim) = &record.aim {
+        let _ = write!(text, "\nWhat is to be reached:\n{}\n", aim.shown());
     }
     text.push_str(if record.pending.is_empty() {
         "\nGo on with what is open. Do not repeat what was done.\n"
@@ -241,6 +248,7 @@ mod tests {
             said: vec!["write it".to_owned(), "test it".to_owned()],
             orders: Vec::new(),
             pending: Vec::new(),
+            aim: None,
         };
         assert_eq!(VERSION, 1, "a new version brings a new golden file");
         assert_eq!(shown(&record), include_str!("../../tests/it/shown.v1.txt"));

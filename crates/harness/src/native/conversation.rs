@@ -9,6 +9,7 @@ use model::{Block, Message, ResultBlock, Source, UserBlock};
 use serde_json::Value;
 
 use crate::limits::{ORDERS_BYTES, SAID, SAID_BYTES};
+use crate::native::aim::{self, Aim};
 use crate::native::compact::{self, SummaryRecord};
 use crate::native::reply::ReplyRecord;
 use crate::plane::{Entry, EntryBody, PlaneError};
@@ -37,6 +38,8 @@ pub(crate) struct Conversation {
     unanswered: usize,
     /// How many of the messages are a summary.
     condensed: usize,
+    /// The outcome that is open.
+    aim: Option<Aim>,
 }
 
 impl Conversation {
@@ -55,6 +58,27 @@ impl Conversation {
                     self.messages.push(Message::User(blocks));
                 }
                 EntryBody::System { content } => self.order(texts(&content)),
+                EntryBody::Outcome {
+                    description,
+                    rubric,
+                } => {
+                    self.hear(&[content::Block::text(description.clone())]);
+                    let aim = Aim {
+                        description,
+                        rubric,
+                    };
+                    self.tell(aim.shown());
+                    self.aim = Some(aim);
+                }
+                EntryBody::Verdict {
+                    result,
+                    explanation,
+                } => {
+                    if result != "needs_revision" {
+                        self.aim = None;
+                    }
+                    self.tell(aim::verdict(&result, &explanation));
+                }
                 EntryBody::Summary { record } => self.restart(entry.seq, &record)?,
                 EntryBody::Reply { record } => self.reply(entry.seq, &record)?,
                 EntryBody::Result {
@@ -71,6 +95,17 @@ impl Conversation {
 
     pub(crate) fn call(&self, id: EventId) -> Option<&Wanted> {
         self.calls.get(&id)
+    }
+
+    /// The outcome that is open.
+    pub(crate) fn aim(&self) -> Option<&Aim> {
+        self.aim.as_ref()
+    }
+
+    /// Says something to the model that its user did not say.
+    fn tell(&mut self, text: String) {
+        self.messages
+            .push(Message::User(vec![UserBlock::Text { text }]));
     }
 
     pub(crate) fn messages(&self) -> Vec<Message> {
@@ -97,6 +132,7 @@ impl Conversation {
             said: self.said.iter().take(answered).cloned().collect(),
             orders: self.orders.clone(),
             pending: self.pending(),
+            aim: self.aim.clone(),
         }
     }
 
@@ -113,7 +149,13 @@ impl Conversation {
             Message::System(_) | Message::Assistant(_) => &[],
         });
         let said = blocks.skip(ours);
-        said.filter(|block| !matches!(block, UserBlock::ToolResult { .. }))
+        // An outcome is kept by itself.
+        let aim = self.aim.as_ref().map(Aim::shown);
+        let is_aim = |block: &UserBlock| match block {
+            UserBlock::Text { text } => Some(text) == aim.as_ref(),
+            _ => false,
+        };
+        said.filter(|block| !matches!(block, UserBlock::ToolResult { .. }) && !is_aim(block))
             .cloned()
             .collect()
     }
@@ -159,6 +201,7 @@ impl Conversation {
         blocks.extend(record.pending);
         *self = Self {
             messages: vec![Message::User(blocks)],
+            aim: record.aim,
             said,
             unanswered,
             ..Self::default()
@@ -259,7 +302,7 @@ fn said(block: content::Block) -> Option<UserBlock> {
     }
 }
 
-fn returned(block: content::Block) -> Option<ResultBlock> {
+pub(crate) fn returned(block: content::Block) -> Option<ResultBlock> {
     match block {
         content::Block::Text { text } => Some(ResultBlock::Text { text }),
         content::Block::Image { source: s } => Some(ResultBlock::Image { source: source(s)? }),

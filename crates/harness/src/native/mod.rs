@@ -1,9 +1,11 @@
 //! `native`: the resident loop. It makes the model request a step names, runs the call a step names,
 //! and reports; the order of things is the session core's.
 
+mod aim;
 pub mod compact;
 mod conversation;
 mod failed;
+pub mod grade;
 pub mod prompt;
 mod reply;
 mod tools;
@@ -57,13 +59,24 @@ impl Harness for Native {
         let mut conversation = Conversation::read(plane.transcript().await?)?;
         let mut step = first;
         loop {
-            let fact = match step {
+            let taken = match step {
                 Step::Rest => return Ok(()),
-                Step::Request { span } => self.request(plane, span, &conversation).await?,
-                Step::Compact { span } => self.compact(plane, span, &conversation).await?,
-                Step::Execute { call } => execute(plane, &conversation, call).await?,
+                Step::Request { span } => {
+                    let fact = self.request(plane, span, &conversation).await?;
+                    plane.report(fact).await?
+                }
+                Step::Compact { span } => {
+                    let fact = self.compact(plane, span, &conversation).await?;
+                    plane.report(fact).await?
+                }
+                Step::Execute { call } => {
+                    let fact = execute(plane, &conversation, call).await?;
+                    plane.report(fact).await?
+                }
+                Step::Grade { start, beat } => {
+                    grade::grade(&self.client, plane, (start, beat), &conversation).await?
+                }
             };
-            let taken = plane.report(fact).await?;
             conversation.extend(taken.entries)?;
             step = taken.step;
         }

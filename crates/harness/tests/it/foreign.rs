@@ -63,6 +63,8 @@ impl Harness for Foreign {
                 Step::Request { .. } => {}
                 // Its loop condenses its own context.
                 Step::Compact { .. } => return Err(PlaneError::Bug("compaction".to_owned())),
+                // Nobody defined an outcome.
+                Step::Grade { .. } => return Err(PlaneError::Bug("a grading".to_owned())),
                 Step::Rest => return Ok(()),
             }
         }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use contract::client_event::Rubric;
 use contract::content::Block;
 use contract::event::Body;
 use contract::ids::{EventId, SessionId, ThreadId};
@@ -165,6 +166,22 @@ impl MemoryPlane {
                 },
                 Body::SystemMessage { content } => EntryBody::System {
                     content: content.clone(),
+                },
+                Body::UserDefineOutcome {
+                    description,
+                    rubric: Rubric::Text(rubric),
+                    ..
+                } => EntryBody::Outcome {
+                    description: description.clone(),
+                    rubric: rubric.content.clone(),
+                },
+                Body::SpanOutcomeEvaluationEnd {
+                    result,
+                    explanation,
+                    ..
+                } => EntryBody::Verdict {
+                    result: result.clone(),
+                    explanation: explanation.clone(),
                 },
                 Body::ThreadContextCompacted {} => match record.take() {
                     Some(record) => EntryBody::Summary { record },

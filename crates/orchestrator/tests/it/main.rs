@@ -6,6 +6,7 @@
     reason = "tests, and the fixtures that only they use"
 )]
 
+mod answers;
 #[allow(missing_docs, dead_code)]
 #[path = "../../../session/tests/it/check.rs"]
 mod check;
@@ -21,6 +22,9 @@ mod faulty;
 #[allow(missing_docs, dead_code)]
 #[path = "../../../session/tests/it/fold.rs"]
 mod fold;
+#[allow(missing_docs, dead_code)]
+#[path = "../../../session/tests/it/graded.rs"]
+mod graded;
 mod histories;
 mod interrupts;
 mod judging;
@@ -28,6 +32,7 @@ mod leases;
 #[allow(missing_docs, dead_code)]
 #[path = "../../../session/tests/it/oracle.rs"]
 mod oracle;
+mod outcomes;
 mod pretend;
 mod retries;
 #[allow(missing_docs, dead_code)]

@@ -1,14 +1,15 @@
-//! Sandboxes that pretend: `echo TEXT` answers the text, `print N` answers N bytes, `hang` waits to be
-//! cancelled. They run nothing.
+//! Sandboxes that pretend: `echo TEXT` answers the text, `print N` answers N bytes, `wait` waits to be
+//! released, `hang` to be cancelled; any file can be read. They run nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use sandbox::{
-    Command, Content, Error, Process, Provider, Report, Sandbox, SandboxId, Spec, ToolCall,
+    Command, Content, Error, Process, Provider, Report, Sandbox, SandboxId, Spec, Tool, ToolCall,
     ToolOutput,
 };
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// Makes sandboxes that pretend.
@@ -16,12 +17,18 @@ use tokio_util::sync::CancellationToken;
 pub struct Pretend {
     hanging: Arc<AtomicUsize>,
     calls: Arc<AtomicUsize>,
+    gate: Arc<Notify>,
 }
 
 impl Pretend {
     /// Calls that hang now.
     pub fn hanging(&self) -> usize {
         self.hanging.load(Ordering::Acquire)
+    }
+
+    /// Lets one call that waits go on.
+    pub fn release(&self) {
+        self.gate.notify_one();
     }
 
     /// Calls so far.
@@ -55,10 +62,25 @@ impl Provider for Pretend {
 impl Sandbox for Pretend {
     async fn tool(&self, call: ToolCall, cancel: CancellationToken) -> Result<ToolOutput, Error> {
         self.calls.fetch_add(1, Ordering::AcqRel);
+        if call.name == Tool::Read {
+            let content = vec![Content::Text {
+                text: "a file".to_owned(),
+            }];
+            return Ok(ToolOutput {
+                content,
+                is_error: false,
+            });
+        }
         let command = call.input["command"].as_str().unwrap_or_default();
         let text = match command.split_once(' ') {
             Some(("echo", text)) => text.to_owned(),
             Some(("print", size)) => "x".repeat(size.parse().unwrap()),
+            None if command == "wait" => {
+                self.hanging.fetch_add(1, Ordering::AcqRel);
+                self.gate.notified().await;
+                self.hanging.fetch_sub(1, Ordering::AcqRel);
+                "waited".to_owned()
+            }
             _ => {
                 self.hanging.fetch_add(1, Ordering::AcqRel);
                 cancel.cancelled().await;

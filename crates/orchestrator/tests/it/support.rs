@@ -290,15 +290,24 @@ impl Drop for Server {
     }
 }
 
+/// An agent whose tools have this policy, or with `asking` may run and stand beside one of the client.
 fn agent(model: &str, policy: &str) -> Value {
-    json!({
+    let asking = policy == "asking";
+    let policy = if asking { "always_allow" } else { policy };
+    let mut agent = json!({
         "name": "a",
         "model": model,
         "tools": [{
             "type": "agent_toolset_20260401",
             "default_config": {"permission_policy": {"type": policy}},
         }],
-    })
+    });
+    if asking {
+        let schema = json!({"type": "object"});
+        let ask = json!({"type": "custom", "name": "ask", "description": "Asks.", "input_schema": schema});
+        agent["tools"].as_array_mut().unwrap().push(ask);
+    }
+    agent
 }
 
 fn raw(value: &impl serde::Serialize) -> Box<RawValue> {

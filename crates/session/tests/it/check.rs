@@ -8,9 +8,11 @@ use contract::ids::EventId;
 use contract::time::Micros;
 use session::input::Profile;
 use session::{
-    CallKind, Command, Decision, Fact, Input, Intent, Phase, RecordKind, Stage, State, Status,
-    Step, Used, Waiting, Webhook,
+    CallKind, Command, Decision, Fact, Input, Intent, Phase, RecordKind, Stage, Standing, State,
+    Status, Step, Used, Waiting, Webhook,
 };
+
+use crate::graded::Aim;
 
 /// A call without a result, as the log tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +67,11 @@ pub struct Checker {
     pub failing_since: i64,
     pub compacted: u64,
     pub profile: Profile,
+    pub aim: Option<Aim>,
+    /// A grader is at work on it.
+    pub at_work: bool,
+    /// Where each outcome stands.
+    pub shown: Vec<Standing>,
     pub hooks: Vec<Webhook>,
     pub now: i64,
     /// Whether the oracle is asked as well.
@@ -117,7 +124,9 @@ pub fn used_of(input: &Input) -> Used {
             Fact::Replied { used, .. }
             | Fact::Compacted { used, .. }
             | Fact::RequestFailed { used, .. }
+            | Fact::Graded { used, .. }
             | Fact::Interrupted { used } => *used,
+            Fact::Grading { used, .. } => used.unwrap_or_default(),
             Fact::Finished { .. } => Used::default(),
         },
         _ => Used::default(),
@@ -155,10 +164,20 @@ impl Checker {
             failing_since: 0,
             compacted: 0,
             profile: Profile::default(),
+            aim: None,
+            at_work: false,
+            shown: Vec::new(),
             hooks: Vec::new(),
             now: 0,
             second_opinion: true,
         }
+    }
+
+    /// The request that is open, of the agent or of a grader.
+    pub fn requested(&self) -> Option<(EventId, u32)> {
+        let beats = self.aim.as_ref().map_or(0, |aim| aim.beats);
+        let graded = self.graded().map(|start| (start, beats));
+        self.span.map(|(span, _)| (span, 0)).or(graded)
     }
 
     pub fn asked(&self) -> Vec<EventId> {
@@ -191,6 +210,8 @@ impl Checker {
             assert_eq!(generation.0, self.generation, "a stranger is believed");
         }
         self.updates(input, decision);
+        self.grader(input);
+        self.standings(&decision.evaluations);
         self.senders(input, decision);
         let before_log = self.last_seq;
         for placed in &decision.events {
@@ -325,6 +346,13 @@ impl Checker {
                     );
                 }
             }
+            Step::Grade { start, beat } => {
+                assert_eq!(
+                    self.requested(),
+                    Some((start, beat)),
+                    "a step names no evaluation"
+                );
+            }
             Step::Execute { .. } | Step::Rest => {}
         }
         let opened = decision.state.primary.turn != before.primary.turn;
@@ -387,6 +415,7 @@ impl Checker {
                 "a pause is not what was announced"
             );
         }
+        self.outcomes_settled(state);
         self.same_calls(state);
         self.same_sums(state, now);
         if let Phase::Retrying { due_at } = phase {

@@ -6,7 +6,7 @@ use session::input::AgentChange;
 use session::policy::ToolRule;
 use session::{Command, Input, Update, UserEvent};
 
-use crate::world::{INTERRUPT, World, allow, answer, deny, message, raw, rules, system};
+use crate::world::{INTERRUPT, World, allow, answer, deny, message, outcome, raw, rules, system};
 
 /// What it does next.
 pub fn input(world: &mut World) -> Input {
@@ -29,6 +29,7 @@ fn batch(world: &mut World) -> Vec<UserEvent> {
     match world.rng.below(20) {
         0 => vec![INTERRUPT, message("rather this")],
         1 => vec![message("and mind"), system("the rules")],
+        5 => vec![INTERRUPT, aim(world)],
         2 | 3 => {
             let owed = owed(world);
             let mut all = owed
@@ -88,12 +89,20 @@ fn event(world: &mut World) -> UserEvent {
             thread: Some(ThreadId::from_bits(world.rng.wide())),
         },
         6..12 => system("by the way"),
+        12..18 => aim(world),
         75..80 => past(world).map_or_else(|| message("hello"), answer),
         80..85 => past(world).map_or_else(|| message("hello"), allow),
         85..88 => answer(EventId::from_bits(world.rng.wide())),
         88..90 => allow(EventId::from_bits(world.rng.wide())),
         _ => message("hello"),
     }
+}
+
+/// An outcome, mostly of few iterations.
+fn aim(world: &mut World) -> UserEvent {
+    let most = world.rng.below(5);
+    let most = (most > 0).then(|| u32::try_from(most).unwrap());
+    outcome(world.rng.wide(), most)
 }
 
 /// A call of the last few, most of them answered long ago.

@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-use session::input::ReplyEnd;
+use session::input::{Grade, ReplyEnd};
 use session::{Command, Fact, Input, Phase, Remedy, State, Status, Update, UserEvent};
 
 use crate::check::{At, Checker};
 
 /// Where a session may stand, as far as an input can tell.
-pub const PHASES: [&str; 11] = [
+pub const PHASES: [&str; 12] = [
     "idle",
     "exhausted",
     "blocked",
@@ -16,6 +16,7 @@ pub const PHASES: [&str; 11] = [
     "due",
     "requesting",
     "compacting",
+    "grading",
     "acting",
     "interrupting",
     "retrying",
@@ -23,9 +24,10 @@ pub const PHASES: [&str; 11] = [
 ];
 
 /// What may meet it there.
-pub const KINDS: [&str; 28] = [
+pub const KINDS: [&str; 33] = [
     "message",
     "system",
+    "outcome",
     "interrupt",
     "allow",
     "deny",
@@ -49,6 +51,10 @@ pub const KINDS: [&str; 28] = [
     "fails",
     "fails a while",
     "overflows",
+    "verdict",
+    "revision",
+    "heartbeat",
+    "another round",
     "result",
     "result late",
     "interrupted",
@@ -104,6 +110,13 @@ pub fn kind_of(input: &Input, checker: &Checker) -> &'static str {
             },
             fact @ Fact::Finished { .. } if checker.fits(fact) => "result",
             Fact::Finished { .. } => "result late",
+            Fact::Graded {
+                grade: Grade::NeedsRevision,
+                ..
+            } => "revision",
+            Fact::Graded { .. } => "verdict",
+            Fact::Grading { used: None, .. } => "heartbeat",
+            Fact::Grading { .. } => "another round",
             Fact::Interrupted { .. } => "interrupted",
         },
     }
@@ -113,6 +126,7 @@ fn event_kind(event: &UserEvent, checker: &Checker) -> &'static str {
     match event {
         UserEvent::Message { .. } => "message",
         UserEvent::System { .. } => "system",
+        UserEvent::Outcome { .. } => "outcome",
         UserEvent::Interrupt { .. } => "interrupt",
         UserEvent::ToolConfirmation { call, result, .. } => {
             let mut open = checker.open.iter();

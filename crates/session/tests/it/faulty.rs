@@ -63,4 +63,6 @@ each_is_caught! {
     a_usage_counted_twice_is_caught: UsageTwice,
     a_result_for_a_closed_call_is_caught: ClosedCall,
     an_idle_announced_before_its_state_is_caught: IdleBeforeState,
+    a_forgotten_outcome_is_caught: OutcomeForgotten,
+    a_lost_iteration_is_caught: IterationLost,
 }

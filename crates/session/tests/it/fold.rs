@@ -16,8 +16,11 @@ impl Checker {
         self.envelope(&placed.event, placed.seq);
         let (id, seq) = (placed.event.id, placed.seq);
         match &placed.event.body {
-            Body::UserMessage { .. } | Body::SystemMessage { .. } => {
+            Body::UserMessage { .. }
+            | Body::SystemMessage { .. }
+            | Body::UserDefineOutcome { .. } => {
                 self.outside_spans();
+                self.not_graded(input, decision);
                 let ends = matches!(input, Input::Command(Command::Archive));
                 assert!(
                     ends || self.status == Status::Running,
@@ -27,6 +30,14 @@ impl Checker {
                     ends || self.open.is_empty(),
                     "said between a call and its result"
                 );
+                if let Body::UserDefineOutcome { .. } = &placed.event.body {
+                    self.outcome_event(&placed.event.body, id, input, decision);
+                }
+            }
+            body @ (Body::SpanOutcomeEvaluationStart { .. }
+            | Body::SpanOutcomeEvaluationOngoing { .. }
+            | Body::SpanOutcomeEvaluationEnd { .. }) => {
+                self.outcome_event(body, id, input, decision);
             }
             Body::UserInterrupt { .. } => self.outside_spans(),
             Body::UserToolConfirmation {
@@ -105,6 +116,7 @@ impl Checker {
                     !self.sums.spent(self.now),
                     "the model is asked beyond the budget"
                 );
+                self.not_graded(input, decision);
                 let compacting = matches!(decision.step, Step::Compact { .. });
                 self.span = Some((id, compacting));
             }

@@ -9,9 +9,11 @@ mod coverage;
 #[cfg(feature = "faults")]
 mod faulty;
 mod fold;
+mod graded;
 mod invariants;
 mod malformed;
 mod oracle;
+mod outcomes;
 mod reports;
 mod retries;
 mod rules;

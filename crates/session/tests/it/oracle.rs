@@ -48,7 +48,13 @@ impl Checker {
         match fact {
             Fact::Replied { span, .. } => self.span == Some((*span, false)),
             Fact::Compacted { span, .. } => self.span == Some((*span, true)),
-            Fact::RequestFailed { span, .. } => self.span.is_some_and(|(open, _)| open == *span),
+            Fact::RequestFailed { span, .. } => {
+                self.requested().is_some_and(|(open, _)| open == *span)
+            }
+            Fact::Grading { start, beat, .. } => {
+                self.grades(*start) && self.requested() == Some((*start, *beat))
+            }
+            Fact::Graded { start, .. } => self.grades(*start),
             Fact::Finished { call, .. } => {
                 let call = self.open.iter().find(|c| c.id == *call);
                 call.is_some_and(|c| c.at == At::Started)
@@ -77,11 +83,22 @@ impl Checker {
             let before = &events[..index];
             let refusal = match event {
                 UserEvent::Message { .. } | UserEvent::System { .. } if trails => None,
-                UserEvent::Message { .. } | UserEvent::System { .. } if held => Some("WaitingOn"),
-                UserEvent::Message { .. } | UserEvent::System { .. } if spent => {
+                UserEvent::Message { .. }
+                | UserEvent::System { .. }
+                | UserEvent::Outcome { .. }
+                    if held =>
+                {
+                    Some("WaitingOn")
+                }
+                UserEvent::Message { .. }
+                | UserEvent::System { .. }
+                | UserEvent::Outcome { .. }
+                    if spent =>
+                {
                     Some("BudgetReached")
                 }
                 UserEvent::Message { .. } | UserEvent::System { .. } => None,
+                UserEvent::Outcome { .. } => self.outcome(before),
                 UserEvent::Interrupt { thread } => {
                     (thread.is_some_and(|id| id != state.primary.id)).then_some("UnknownThread")
                 }
@@ -96,6 +113,17 @@ impl Checker {
             }
         }
         self.room(events)
+    }
+
+    fn outcome(&self, before: &[UserEvent]) -> Option<&'static str> {
+        let sent = before.iter().map(UserEvent::kind);
+        let ahead = sent.chain(self.waiting.iter().map(|w| w.event.kind()));
+        let ahead = ahead.collect::<Vec<_>>();
+        let open = self.aim.is_some() && !ahead.contains(&"user.interrupt");
+        if open || ahead.contains(&"user.define_outcome") {
+            return Some("OutcomeOpen");
+        }
+        (self.shown.len() >= limits::OUTCOMES as usize).then_some("TooManyOutcomes")
     }
 
     fn confirmation(&self, id: EventId, before: &[UserEvent]) -> Option<&'static str> {

@@ -2,7 +2,7 @@
 
 use contract::event::{AskReason, DenyReason, Judgement, ModelUsage};
 use contract::ids::EventId;
-use session::input::ReplyEnd;
+use session::input::{Grade, ReplyEnd};
 use session::{Cost, Fact, Remedy, Step, Used};
 
 use crate::sim::Sim;
@@ -30,12 +30,48 @@ impl Sim<'_> {
                     }
                 }
             }
+            Step::Grade { .. } => {
+                if self.world.rng.chance(self.temper.fail) {
+                    self.failure()
+                } else {
+                    self.verdict()
+                }
+            }
             Step::Execute { call } => Fact::Finished {
                 call,
                 content: vec![],
                 is_error: self.chance(20),
             },
             Step::Rest => unreachable!("a runner at rest is gone"),
+        }
+    }
+
+    /// What a grader says: mostly a verdict.
+    fn verdict(&mut self) -> Fact {
+        let start = crate::world::OPEN;
+        let grades = [
+            Grade::Satisfied,
+            Grade::NeedsRevision,
+            Grade::NeedsRevision,
+            Grade::Failed,
+        ];
+        match self.world.rng.below(10) {
+            0 | 1 => Fact::Grading {
+                start,
+                beat: 0,
+                used: None,
+            },
+            2 | 3 => Fact::Grading {
+                start,
+                beat: 0,
+                used: Some(self.used()),
+            },
+            _ => Fact::Graded {
+                start,
+                grade: *self.world.rng.pick(&grades),
+                explanation: "because".to_owned(),
+                used: self.used(),
+            },
         }
     }
 
@@ -138,7 +174,8 @@ impl Sim<'_> {
             Remedy::Compact,
             Remedy::Wait { at_least: None },
         ];
-        match self.world.rng.below(12) {
+        match self.world.rng.below(15) {
+            12..15 => self.verdict(),
             0..3 => self.reply(),
             3 => {
                 let mut reply = self.world.reply(None, &[]);

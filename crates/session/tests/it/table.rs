@@ -5,19 +5,19 @@ use std::fmt::Write as _;
 
 use contract::ids::EventId;
 use contract::patch::Patch;
-use session::input::{AgentChange, ReplyEnd};
+use session::input::{AgentChange, Grade, ReplyEnd};
 use session::{Command, Fact, Generation, Input, Pace, Remedy, Step, Update, UserEvent};
 
 use crate::coverage::{KINDS, kind_of, phase_of};
 use crate::world::{
-    INTERRUPT, World, addressed, allow, answer, compacted, deny, failure, finished, interrupted,
-    message, raw, rules, system,
+    INTERRUPT, World, addressed, allow, answer, compacted, deny, failure, finished, graded,
+    interrupted, message, outcome, raw, rules, system,
 };
 
 const WAIT: Remedy = Remedy::Wait { at_least: None };
 
 /// The headings of the table, and the phase each is a case of.
-const HEADINGS: [(&str, &str); 16] = [
+const HEADINGS: [(&str, &str); 20] = [
     ("idle", "idle"),
     ("exhausted", "exhausted"),
     ("blocked", "blocked"),
@@ -27,10 +27,14 @@ const HEADINGS: [(&str, &str); 16] = [
     ("requesting", "requesting"),
     ("requesting while a message waits", "requesting"),
     ("compacting", "compacting"),
+    ("requesting for an outcome", "requesting"),
+    ("grading", "grading"),
+    ("grading while a message waits", "grading"),
     ("acting", "acting"),
     ("acting with more to ask", "acting"),
     ("interrupting a request", "interrupting"),
     ("interrupting a compaction", "interrupting"),
+    ("interrupting a grading", "interrupting"),
     ("interrupting a call", "interrupting"),
     ("retrying", "retrying"),
     ("archived", "archived"),
@@ -67,6 +71,15 @@ pub fn brought_to(heading: &str) -> World {
     if heading.ends_with("compacting") || heading.ends_with("compaction") {
         world.fail(Remedy::Compact);
     }
+    if heading.contains("outcome") || heading.contains("grading") {
+        world.send(vec![outcome(7, None)]).unwrap();
+        let reply = world.reply(Some("at once"), &[]);
+        world.report(reply);
+    }
+    if heading.contains("grading") {
+        let reply = world.reply(Some("done"), &[]);
+        world.report(reply);
+    }
     if heading.starts_with("interrupting") {
         world.send(vec![INTERRUPT]).unwrap();
     }
@@ -88,7 +101,7 @@ pub fn brought_to(heading: &str) -> World {
         "retrying" => {
             world.fail(WAIT);
         }
-        "requesting while a message waits" => {
+        "requesting while a message waits" | "grading while a message waits" => {
             world.send(vec![message("more")]).unwrap();
         }
         _ => {}
@@ -116,7 +129,7 @@ pub fn input_of(kind: &str, world: &mut World) -> Input {
         _ => world.state.generation,
     };
     let thread = world.state.primary.id;
-    let open = world.checker.span;
+    let open = world.checker.requested();
     let fact = |fact: Fact| Input::Fact {
         generation,
         thread,
@@ -126,6 +139,7 @@ pub fn input_of(kind: &str, world: &mut World) -> Input {
     match kind {
         "message" => send(message("hi")),
         "system" => send(system("note")),
+        "outcome" => send(outcome(8, None)),
         "interrupt" => send(INTERRUPT),
         "allow" => send(allow(asks)),
         "deny" => send(deny(asks, None)),
@@ -160,6 +174,13 @@ pub fn input_of(kind: &str, world: &mut World) -> Input {
         "fails" => fact(failure(Remedy::None)),
         "fails a while" => fact(failure(WAIT)),
         "overflows" => fact(failure(Remedy::Compact)),
+        "verdict" => fact(graded(Grade::Satisfied)),
+        "revision" => fact(graded(Grade::NeedsRevision)),
+        "heartbeat" | "another round" => fact(Fact::Grading {
+            start: crate::world::OPEN,
+            beat: 0,
+            used: (kind == "another round").then(|| crate::world::used(1)),
+        }),
         "result" => fact(finished(running, "ran")),
         "result late" => fact(finished(past, "again")),
         "interrupted" => fact(interrupted()),
@@ -197,6 +218,9 @@ fn short(kinds: &[&str]) -> String {
             "span.model_request_start" => "span.start",
             "span.model_request_end" => "span.end",
             "agent.thread_context_compacted" => "agent.compacted",
+            "span.outcome_evaluation_start" => "grading.start",
+            "span.outcome_evaluation_ongoing" => "grading.ongoing",
+            "span.outcome_evaluation_end" => "grading.end",
             other => other,
         });
     }
@@ -212,10 +236,10 @@ fn cell(heading: &str, phase: &str, kind: &str) -> Option<Result<(String, String
     if kind_of(&input, &world.checker) != kind {
         return None;
     }
-    Some(outcome(&mut world, input))
+    Some(made(&mut world, input))
 }
 
-fn outcome(world: &mut World, input: Input) -> Result<(String, String), String> {
+fn made(world: &mut World, input: Input) -> Result<(String, String), String> {
     let from = world.log.len();
     match world.submit(input) {
         Err(refused) => {
@@ -252,6 +276,7 @@ impl World {
         Some(match decision.step {
             Step::Request { .. } => "ask the model",
             Step::Compact { .. } => "condense",
+            Step::Grade { .. } => "grade",
             Step::Execute { .. } => "run a call",
             Step::Rest => return None,
         })

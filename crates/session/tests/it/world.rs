@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use contract::content::Block;
 use contract::event::{Body, Judgement, ModelUsage};
-use contract::ids::{EventId, SessionId, ThreadId};
+use contract::ids::{EventId, OutcomeId, SessionId, ThreadId};
 use contract::time::Micros;
 use serde_json::value::RawValue;
-use session::input::{Called, Profile, ReplyEnd};
+use session::input::{Called, Grade, Profile, ReplyEnd};
 use session::policy::{ToolRule, ToolRules};
 use session::{
     Around, Command, Cost, Decision, Fact, Generation, Input, Intent, Opening, Pace, Placed,
@@ -88,6 +88,16 @@ pub fn message(text: &str) -> UserEvent {
 pub fn system(text: &str) -> UserEvent {
     UserEvent::System {
         content: vec![Block::text(text)],
+    }
+}
+
+/// An outcome with so many iterations at most.
+pub fn outcome(id: u128, max_iterations: Option<u32>) -> UserEvent {
+    UserEvent::Outcome {
+        outcome: OutcomeId::from_bits(id),
+        description: "a report".to_owned(),
+        rubric: "it is short".to_owned(),
+        max_iterations,
     }
 }
 
@@ -325,7 +335,7 @@ impl World {
 
     /// The fact as an answer to the request that is open, unless it names one.
     pub fn addressed(&self, fact: Fact) -> Fact {
-        addressed(fact, self.checker.span)
+        addressed(fact, self.checker.requested())
     }
 
     pub fn report(&mut self, fact: Fact) -> Step {
@@ -388,9 +398,17 @@ impl World {
 }
 
 /// The fact as an answer to the request `open`, unless it names one.
-pub fn addressed(mut fact: Fact, open: Option<(EventId, bool)>) -> Fact {
+pub fn addressed(mut fact: Fact, open: Option<(EventId, u32)>) -> Fact {
+    if let Fact::Grading { start, beat, .. } = &mut fact
+        && *start == OPEN
+        && let Some((_, beats)) = open
+    {
+        *beat = beats;
+    }
     if let Fact::Replied { span, .. }
     | Fact::Compacted { span, .. }
+    | Fact::Grading { start: span, .. }
+    | Fact::Graded { start: span, .. }
     | Fact::RequestFailed { span, .. } = &mut fact
         && *span == OPEN
         && let Some((open, _)) = open
@@ -414,6 +432,16 @@ pub fn compacted() -> Fact {
     Fact::Compacted {
         span: OPEN,
         record: raw("\"summary\""),
+        used: used(1),
+    }
+}
+
+/// A verdict. It costs a cent.
+pub fn graded(grade: Grade) -> Fact {
+    Fact::Graded {
+        start: OPEN,
+        grade,
+        explanation: "because".to_owned(),
         used: used(1),
     }
 }

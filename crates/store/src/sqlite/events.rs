@@ -198,8 +198,9 @@ pub(crate) fn transcript(
                LEFT JOIN records r ON r.session = e.session AND r.seq = e.seq
                  AND r.kind IN ('reply', 'summary')
                WHERE e.session = ?1 AND e.thread = ?2 AND e.seq > ?3 AND e.kind IN
-                 ('user.message', 'system.message', 'user.custom_tool_result', 'agent.tool_result',
-                  'agent.thread_context_compacted', 'span.model_request_end')
+                 ('user.message', 'system.message', 'user.define_outcome', 'user.custom_tool_result',
+                  'agent.tool_result', 'agent.thread_context_compacted', 'span.model_request_end',
+                  'span.outcome_evaluation_end')
                ORDER BY e.seq LIMIT ?4";
     let mut statement = conn.prepare_cached(sql)?;
     let key = (num, thread.bits().to_be_bytes(), int(seq), limit);

@@ -16,6 +16,7 @@ pub(crate) mod kept;
 pub(crate) mod keys;
 pub(crate) mod meta;
 mod migrate;
+mod outcomes;
 mod paging;
 #[cfg(test)]
 mod plans;

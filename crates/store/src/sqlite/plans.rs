@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use contract::ids::{
-    AgentId, ApiKeyId, CredentialId, EnvironmentId, EventId, SessionId, ThreadId, VaultId,
-    WorkspaceId,
+    AgentId, ApiKeyId, CredentialId, EnvironmentId, EventId, OutcomeId, SessionId, ThreadId,
+    VaultId, WorkspaceId,
 };
 use contract::patch::Patch;
 use contract::time::Micros;
@@ -35,7 +35,8 @@ use crate::sessions::{NewSession, Scope, SessionFilter};
 use crate::timeline::{Beside, Binding, Mark, Spent};
 use crate::vaults::{CredentialChange, CredentialKind, NewCredential, Sealed, Slot, VaultRow};
 
-const GROWING: [&str; 13] = [
+const GROWING: [&str; 14] = [
+    "outcomes",
     "bindings",
     "timeline",
     "usage_days",
@@ -245,6 +246,12 @@ fn turn(cx: &mut Cx<'_>, session: SessionId) {
     let say = || UserEvent::Message {
         content: Vec::new(),
     };
+    let outcome = |n| UserEvent::Outcome {
+        outcome: OutcomeId::from_bits(n),
+        description: "d".to_owned(),
+        rubric: "r".to_owned(),
+        max_iterations: None,
+    };
     let answer = UserEvent::CustomToolResult {
         call: EventId::from_bits(7),
         content: Vec::new(),
@@ -303,7 +310,11 @@ fn turn(cx: &mut Cx<'_>, session: SessionId) {
     ok(runs::release(cx, session, Generation(0), NOW));
     submit(
         cx,
-        Input::Command(Command::Send(vec![UserEvent::Interrupt { thread: None }])),
+        Input::Command(Command::Send(vec![
+            UserEvent::Interrupt { thread: None },
+            outcome(1),
+            UserEvent::Interrupt { thread: None },
+        ])),
     )
     .expect("stopped");
     let change = Update {

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension};
 use session::Decision;
 
 use super::submit::stored;
-use super::{Cx, Note, Told};
+use super::{Cx, Note, Told, outcomes};
 use crate::error::SubmitError;
 use crate::feed::Item;
 use crate::limits::SWEEP_EVENTS;
@@ -25,6 +25,7 @@ pub(super) fn delete(
         "DELETE FROM inbox WHERE session = ?1",
         "DELETE FROM runs WHERE session = ?1",
         "DELETE FROM bindings WHERE session = ?1",
+        outcomes::REMOVE,
         "INSERT INTO trash (session) VALUES (?1)",
     ] {
         cx.conn.prepare_cached(sql)?.execute([num])?;

@@ -28,6 +28,15 @@ pub(super) fn json<T: DeserializeOwned>(row: &Row<'_>, at: usize) -> rusqlite::R
     serde_json::from_str(row.get_ref(at)?.as_str()?).map_err(|e| bad(at, e))
 }
 
+/// JSON that somebody else reads.
+pub(super) fn json_with<T>(
+    row: &Row<'_>,
+    at: usize,
+    read: impl FnOnce(&str) -> Result<T, serde_json::Error>,
+) -> rusqlite::Result<T> {
+    read(row.get_ref(at)?.as_str()?).map_err(|e| bad(at, e))
+}
+
 pub(super) fn raw(row: &Row<'_>, at: usize) -> rusqlite::Result<Box<RawValue>> {
     RawValue::from_string(row.get(at)?).map_err(|e| bad(at, e))
 }

@@ -5,18 +5,20 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use session::{State, Status};
 
 use super::paging::{Source, page};
-use super::row::{json, micros, micros_opt, raw, text};
-use super::{Fault, Told, agents, environments, vaults};
+use super::row::{json, json_with, micros, micros_opt, raw, text};
+use super::{Fault, Told, agents, environments, outcomes, vaults};
 use crate::error::{Error, Thing};
 use crate::page::{List, Slice};
 use crate::sessions::{Resolved, Scope, SessionFilter, SessionRow};
 
 macro_rules! select {
     () => {
-        "SELECT t.id, t.workspace, t.agent, t.agent_version, t.agent_body, t.environment,
+        concat!("SELECT t.id, t.workspace, t.agent, t.agent_version, t.agent_body, t.environment,
             t.environment_body, t.vaults, t.title, t.metadata, st.state, t.created_at, st.updated_at,
-            st.archived_at
-         FROM sessions t CROSS JOIN session_states st ON st.num = t.num"
+            st.archived_at, ",
+            outcomes::of_session!(),
+            "
+         FROM sessions t CROSS JOIN session_states st ON st.num = t.num")
     };
 }
 
@@ -64,6 +66,7 @@ fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
         created_at: micros(row, 11)?,
         updated_at: micros(row, 12)?,
         archived_at: micros_opt(row, 13)?,
+        outcomes: json_with(row, 14, outcomes::read)?,
     })
 }
 

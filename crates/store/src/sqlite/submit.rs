@@ -15,7 +15,9 @@ use session::{Called, Decision, Input, Intent, Placed, Record, State, Step};
 use super::fault::is_taken;
 use super::row::{int, json, map_text, text};
 use super::sessions::{status_name, within};
-use super::{Cx, Fault, Note, Told, agents, environments, remove, runs, timeline, usage, vaults};
+use super::{
+    Cx, Fault, Note, Told, agents, environments, outcomes, remove, runs, timeline, usage, vaults,
+};
 use crate::error::{Conflict, SubmitError};
 use crate::events::Stored;
 use crate::feed::Item;
@@ -173,6 +175,7 @@ fn decide(
             .prepare_cached(sql)?
             .execute((before.num, &profile.title, metadata))?;
     }
+    outcomes::put(cx.conn, before.num, &decision.evaluations)?;
     let was_open = before.state.is_open();
     move_run(cx, before.num, was_open, &decision, by, now)?;
     let owner = (before.workspace.as_str(), before.agent.as_str());
@@ -431,8 +434,10 @@ pub(crate) fn create(
         created_at: now,
         updated_at: now,
         archived_at: None,
+        outcomes: outcomes::first(&decision.evaluations),
     };
     let num = insert_session(cx.conn, &row)?;
+    outcomes::put(cx.conn, num, &decision.evaluations)?;
     move_run(cx, num, false, &decision, &By::Client, now)?;
     append::<crate::error::Error>(cx, num, decision)?;
     Ok(row)

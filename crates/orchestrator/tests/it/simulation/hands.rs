@@ -14,7 +14,7 @@ use sandbox::{
     ToolOutput,
 };
 use serde_json::json;
-use session::input::ReplyEnd;
+use session::input::{Grade, ReplyEnd};
 use session::{Cost, Fact, Generation, ProposedCall, Remedy, Step, Used};
 use tokio_util::sync::CancellationToken;
 
@@ -64,6 +64,7 @@ impl Actor {
                 Step::Rest => return Ok(()),
                 Step::Request { span } => self.ask(plane, span, false).await?,
                 Step::Compact { span } => self.ask(plane, span, true).await?,
+                Step::Grade { start, beat } => self.grade(plane, start, beat).await?,
                 Step::Execute { call } => self.execute(plane, session, generation, call).await?,
             };
             if fails(1) {
@@ -121,6 +122,19 @@ impl Actor {
             return Ok(Fact::Compacted { span, record, used });
         }
         Ok(reply(plane, span, used))
+    }
+
+    /// A grader thinks, and says what it thinks, or that it still does.
+    async fn grade(
+        &self,
+        plane: &dyn Plane,
+        start: EventId,
+        beat: u32,
+    ) -> Result<Fact, PlaneError> {
+        Ok(match self.ask(plane, start, false).await? {
+            Fact::Replied { used, .. } => verdict(start, beat, used),
+            other => other,
+        })
     }
 
     async fn execute(
@@ -199,6 +213,33 @@ fn failure(span: EventId, used: Used) -> Fact {
         message: "overloaded".to_owned(),
         used,
         remedy,
+    }
+}
+
+fn verdict(start: EventId, beat: u32, used: Used) -> Fact {
+    let grades = [
+        Grade::Satisfied,
+        Grade::NeedsRevision,
+        Grade::NeedsRevision,
+        Grade::Failed,
+    ];
+    match below(10) {
+        0 => Fact::Grading {
+            start,
+            beat,
+            used: None,
+        },
+        1 | 2 => Fact::Grading {
+            start,
+            beat,
+            used: Some(used),
+        },
+        _ => Fact::Graded {
+            start,
+            grade: with(|books| *books.rng.pick(&grades)),
+            explanation: "because".to_owned(),
+            used,
+        },
     }
 }
 

@@ -97,9 +97,9 @@ fn run(words: &[&str]) -> anyhow::Result<()> {
         ["release"] => release::all(),
         ["bench", name] => bench::run(name),
         ["sim", options @ ..] => sim::main(options),
-        [chore, rest @ ..] => {
+        [chore, ..] => {
             usage(chore)?;
-            bail!("`{chore}` does not take {rest:?}; see `cargo xtask {chore} --help`")
+            bail!("`{}`: see `cargo xtask {chore} --help`", words.join(" "))
         }
     }
 }

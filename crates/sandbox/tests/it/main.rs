@@ -15,6 +15,7 @@ mod attack_network;
 mod attack_syscalls;
 mod bash;
 mod basics;
+mod corpus;
 mod files;
 mod latency;
 mod life;

@@ -87,17 +87,22 @@ pub async fn ok(sandbox: &Arc<dyn Sandbox>, command: &str) -> String {
     text(&output)
 }
 
-/// What a Python program in the sandbox prints. It has `call(number, *arguments)`, which gives the
-/// name of the errno of a raw system call, or its result.
+/// What Python programs begin with. `call(number, *arguments)` gives the name of the errno of a raw system
+/// call, or its result; `tried` the same of a function; `done` and `opened` say that something worked.
+pub const PRELUDE: &str = "import ctypes, errno, os, signal, socket, struct, sys\n\
+    libc = ctypes.CDLL(None, use_errno=True)\n\
+    def call(number, *arguments):\n    \
+        result = libc.syscall(ctypes.c_long(number), *[ctypes.c_long(a) if isinstance(a, int) else a for a in arguments])\n    \
+        return errno.errorcode[ctypes.get_errno()] if result == -1 else result\n\
+    def tried(action):\n    \
+        try: return action()\n    \
+        except OSError as e: return errno.errorcode[e.errno]\n\
+    def done(result): return result if isinstance(result, str) else 'done'\n\
+    def opened(path, flags):\n    \
+        result = tried(lambda: os.open(path, flags)); return result if isinstance(result, str) else 'opened'\n";
+
+/// What a Python program in the sandbox prints, after [`PRELUDE`].
 pub async fn python(sandbox: &Arc<dyn Sandbox>, program: &str) -> String {
-    const PRELUDE: &str = "import ctypes, errno, os, signal, socket, struct, sys\n\
-        libc = ctypes.CDLL(None, use_errno=True)\n\
-        def call(number, *arguments):\n    \
-            result = libc.syscall(ctypes.c_long(number), *[ctypes.c_long(a) if isinstance(a, int) else a for a in arguments])\n    \
-            return errno.errorcode[ctypes.get_errno()] if result == -1 else result\n\
-        def tried(action):\n    \
-            try: return action()\n    \
-            except OSError as e: return errno.errorcode[e.errno]\n";
     let input = json!({ "file_path": "/tmp/attack.py", "content": format!("{PRELUDE}{program}") });
     let written = call(sandbox, Tool::Write, input).await;
     assert!(!written.is_error, "{}", text(&written));

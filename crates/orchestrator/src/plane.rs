@@ -333,6 +333,8 @@ fn refused(error: SubmitError) -> PlaneError {
         SubmitError::NotFound | SubmitError::Held { .. } => PlaneError::Lost,
         SubmitError::Refused(session::Refused::Stale { .. }) => PlaneError::Lost,
         SubmitError::Refused(refused) => PlaneError::Bug(refused.to_string()),
+        // Facts keep nothing beside them.
+        full @ SubmitError::Full { .. } => PlaneError::Bug(full.to_string()),
         SubmitError::Unavailable(cause) => PlaneError::Unavailable(cause),
         SubmitError::Bug(cause) => PlaneError::Bug(cause.to_string()),
     }

@@ -14,6 +14,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use session::input::ReplyEnd;
 use session::{Fact, Input, Pace, ProposedCall, Used};
+use store::caps::Caps;
 use store::clock;
 use store::feed::{Preview, PreviewKind};
 use store::runs::Holder;
@@ -70,8 +71,17 @@ impl Server {
     }
 
     pub async fn with(config: Config) -> Self {
+        Self::capped(config, Caps::default()).await
+    }
+
+    /// With bounds on what a workspace may have.
+    pub async fn capped(config: Config, caps: Caps) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("longhand.db"), Options::default()).unwrap();
+        let options = Options {
+            caps,
+            ..Options::default()
+        };
+        let store = Store::open(&dir.path().join("longhand.db"), options).unwrap();
         let shutdown = CancellationToken::new();
         let gateway = Gateway::new(Parts {
             store: store.clone(),

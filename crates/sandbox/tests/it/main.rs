@@ -20,10 +20,12 @@ mod files;
 mod latency;
 mod life;
 mod limits;
+mod outlive;
 mod planted;
 mod private;
 mod process;
 mod search;
+mod suite;
 mod support;
 mod terminal;
 

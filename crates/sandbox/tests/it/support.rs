@@ -1,7 +1,7 @@
 //! Fixtures: a provider in a directory of its own, and short words for tool calls.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,22 +28,29 @@ pub fn host() -> Host {
 pub fn host_with(change: impl FnOnce(&mut Config)) -> Host {
     let dir = tempfile::tempdir().unwrap();
     let sandboxes = dir.path().join("sandboxes");
-    let mut config = Config::beside(&sandboxes);
+    let mut config = config(&sandboxes);
     change(&mut config);
     let local = Local::new(sandboxes, config).unwrap();
     Host { local, dir }
 }
 
+/// What a test that is killed leaves ends at once.
+fn config(sandboxes: &Path) -> Config {
+    let mut config = Config::beside(sandboxes);
+    config.orphan = Duration::ZERO;
+    config
+}
+
 pub fn local_in(dir: PathBuf) -> Local {
     let sandboxes = dir.join("sandboxes");
-    let config = Config::beside(&sandboxes);
+    let config = config(&sandboxes);
     Local::new(sandboxes, config).unwrap()
 }
 
 /// A provider that does not wait for another owner.
 pub fn impatient_in(dir: PathBuf) -> Local {
     let sandboxes = dir.join("sandboxes");
-    let mut config = Config::beside(&sandboxes);
+    let mut config = config(&sandboxes);
     config.handover = Duration::ZERO;
     Local::new(sandboxes, config).unwrap()
 }

@@ -195,6 +195,28 @@ ids! {
     CredentialId = "vcrd_", "credential";
     /// An API key (not its secret).
     ApiKeyId = "apikey_", "API key";
+    /// A file of the Files API.
+    FileId = "file_", "file";
+    /// A skill that was uploaded.
+    SkillId = "skill_", "skill";
+    /// A version of an uploaded skill.
+    SkillVersionId = "skver_", "skill version";
+    /// A memory store.
+    MemoryStoreId = "memstore_", "memory store";
+    /// A memory in a store.
+    MemoryId = "mem_", "memory";
+    /// A version of a memory.
+    MemoryVersionId = "memver_", "memory version";
+    /// A deployment.
+    DeploymentId = "depl_", "deployment";
+    /// A run of a deployment.
+    DeploymentRunId = "drun_", "deployment run";
+    /// A work item of a self-hosted environment.
+    WorkId = "work_", "work item";
+    /// A file or repository that is mounted in a session.
+    ResourceId = "sesrsc_", "session resource";
+    /// A dream.
+    DreamId = "drm_", "dream";
     /// What an agent has to reach.
     OutcomeId = "outc_", "outcome";
     /// A run of a workflow.

@@ -218,7 +218,10 @@ fn what_cannot_be_honoured_yet_is_refused_by_name() {
         "mcp_servers": [{"type": "url", "name": "s", "url": "https://x.y"}]});
     for (request, agent, environment, path) in [
         (
-            request("/resources", json!([{"type": "file", "file_id": "f"}])),
+            request(
+                "/resources",
+                json!([{"type": "file", "file_id": contract::ids::FileId::from_bits(1).to_string()}]),
+            ),
             plain(),
             cloud(),
             "resources",

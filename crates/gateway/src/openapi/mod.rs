@@ -153,10 +153,6 @@ impl Document {
                     "next_page": {"type": ["string", "null"]},
                 },
             }),
-            Reply::Deleted(kind) => json!({
-                "type": "object", "required": ["id", "type"],
-                "properties": {"id": {"type": "string"}, "type": {"const": kind}},
-            }),
             Reply::Sent => {
                 let event = self.answered.subschema_for::<contract::event::Event>();
                 json!({

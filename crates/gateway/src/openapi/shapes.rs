@@ -7,8 +7,9 @@ use contract::client_event::SendEvents;
 use contract::credential::{CreateCredential, Credential, UpdateCredential};
 use contract::environment::{CreateEnvironment, Environment, UpdateEnvironment};
 use contract::event::Event;
+use contract::ids::{CredentialId, EnvironmentId, SessionId, VaultId};
 use contract::model::ModelInfo;
-use contract::page::{BidiPage, IdPage, Page};
+use contract::page::{BidiPage, Deleted, IdPage, Page};
 use contract::session::{CreateSession, Session, SessionThread, UpdateSession};
 use contract::vault::{CreateVault, UpdateVault, Vault};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -27,8 +28,6 @@ pub(super) enum Reply {
     Own(&'static str),
     /// A list of those.
     OwnList(&'static str),
-    /// What a delete answers, by its `type`.
-    Deleted(&'static str),
     /// The events of a send.
     Sent,
     /// Server-sent events.
@@ -144,7 +143,7 @@ fn environments(method: &Method, path: &str) -> Option<Line> {
             ("Update an environment", Query::None, update, one)
         }
         ("DELETE", "environments/{environment_id}") => {
-            let reply = Reply::Deleted("environment_deleted");
+            let reply = typed::<Deleted<EnvironmentId>>();
             ("Delete an environment", Query::None, None, reply)
         }
         ("POST", "environments/{environment_id}/archive") => {
@@ -166,7 +165,7 @@ fn sessions(method: &Method, path: &str) -> Option<Line> {
         ("GET", "sessions/{session_id}") => ("Get a session", Query::None, None, one),
         ("POST", "sessions/{session_id}") => ("Update a session", Query::None, update, one),
         ("DELETE", "sessions/{session_id}") => {
-            let reply = Reply::Deleted("session_deleted");
+            let reply = typed::<Deleted<SessionId>>();
             ("Delete a session", Query::None, None, reply)
         }
         ("POST", "sessions/{session_id}/archive") => ("Archive a session", Query::None, None, one),
@@ -225,7 +224,7 @@ fn vaults(method: &Method, path: &str) -> Option<Line> {
             ("Update a vault", Query::None, takes::<UpdateVault>(), one)
         }
         ("DELETE", "vaults/{vault_id}") => {
-            let reply = Reply::Deleted("vault_deleted");
+            let reply = typed::<Deleted<VaultId>>();
             ("Delete a vault", Query::None, None, reply)
         }
         ("POST", "vaults/{vault_id}/archive") => ("Archive a vault", Query::None, None, one),
@@ -246,7 +245,7 @@ fn credentials(method: &Method, path: &str) -> Option<Line> {
         ("GET", "/{credential_id}") => ("Get a credential", Query::None, None, one),
         ("POST", "/{credential_id}") => ("Update a credential", Query::None, update, one),
         ("DELETE", "/{credential_id}") => {
-            let reply = Reply::Deleted("vault_credential_deleted");
+            let reply = typed::<Deleted<CredentialId>>();
             ("Delete a credential", Query::None, None, reply)
         }
         ("POST", "/{credential_id}/archive") => ("Archive a credential", Query::None, None, one),

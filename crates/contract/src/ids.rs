@@ -277,6 +277,21 @@ impl<'de> Deserialize<'de> for WorkspaceId {
     }
 }
 
+impl schemars::JsonSchema for WorkspaceId {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "WorkspaceId".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let minted = MintedWorkspaceId::json_schema(generator);
+        schemars::json_schema!({"anyOf": [{"type": "string", "const": "wrkspc_default"}, minted]})
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

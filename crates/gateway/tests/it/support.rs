@@ -350,7 +350,7 @@ impl Ask {
     }
 
     pub async fn send(self) -> Answer {
-        let asked = format!("{} {}", self.method, self.path);
+        let (method, path) = (self.method.clone(), self.path.clone());
         let response = self.open().await;
         let (parts, body) = response.into_parts();
         let bytes = tokio::time::timeout(PATIENCE, body.collect())
@@ -360,9 +360,11 @@ impl Ask {
         let bytes = bytes.to_bytes();
         let body = serde_json::from_slice(&bytes)
             .unwrap_or_else(|_| json!(String::from_utf8_lossy(&bytes)));
+        let status = parts.status.as_u16();
+        crate::described::check(&method, &path, status, &parts.headers, &body);
         Answer {
-            asked,
-            status: parts.status.as_u16(),
+            asked: format!("{method} {path}"),
+            status,
             headers: parts.headers,
             body,
         }
@@ -389,4 +391,12 @@ impl Answer {
     pub fn code(&self) -> Option<&str> {
         self.body["error"]["details"]["error_code"].as_str()
     }
+}
+
+/// `base` with the value at a JSON pointer replaced or added.
+pub fn with(base: &Value, pointer: &str, value: Value) -> Value {
+    let mut out = base.clone();
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    out.pointer_mut(parent).unwrap()[key] = value;
+    out
 }

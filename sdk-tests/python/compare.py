@@ -8,8 +8,11 @@ may be narrower than what the SDK reads: it may write always what may be absent,
 
 from dataclasses import dataclass, field
 
-# Not in the body: headers, and parts of the path, which TypeScript puts among the parameters of a call.
-HEADERS, PATH = {"betas", "workspace_id"}, {"vault_id", "session_id"}
+import routes
+
+# Not in the body: headers, and what `routes` says of paths and queries, which the SDKs put among the parameters of a
+# call.
+HEADERS = {"betas", "workspace_id", "Anthropic-Worker-ID", "anthropic_worker_id"}
 
 
 def from_schema(schema, written):
@@ -168,7 +171,7 @@ class Comparison:
             self.note(place, f"{'only the SDK' if theirs['map'] else 'only we'} may have further keys")
         elif theirs["map"] and ours["map"]:
             self.shapes(f"{place}.*", theirs["map"], ours["map"])
-        beside = HEADERS if self.written else HEADERS | PATH
+        beside = HEADERS | routes.IN_PATH.get(place, set()) | routes.IN_QUERY.get(place, set())
         names, known = theirs["fields"].keys() - beside, ours["fields"].keys() - beside
         for name in names - known:
             self.note(f"{place}.{name}", "only the SDK has it")

@@ -7,24 +7,25 @@ import subprocess
 
 import kit
 import routes
-from compare import HEADERS, PATH, Comparison, from_schema
+from compare import HEADERS, Comparison, from_schema
 
 HERE = pathlib.Path(__file__).parent
 TYPESCRIPT = kit.ROOT / "sdk-tests/typescript"
 
 
 def typescript(package):
-    """What the TypeScript SDK in a folder declares for the served routes, and the routes that it knows."""
+    """What the TypeScript SDK in a folder declares for the core routes, and the routes that it knows."""
     names = [name for name, _ in (*routes.REQUESTS.values(), *routes.OBJECTS.values())]
-    names += [*routes.QUERIES, routes.ERRORS[0]]
+    names += [*routes.QUERIES, *routes.FORMS, routes.ERRORS[0]]
     found = run(["node", "shapes.mjs", package, *names], cwd=TYPESCRIPT)
     found["routes"] = paths(pathlib.Path(package))
     return found
 
 
 def python(interpreter):
-    """What the Python SDK of an interpreter declares for the served routes."""
-    names = [path for _, path in (*routes.REQUESTS.values(), *routes.OBJECTS.values(), *routes.QUERIES.values())]
+    """What the Python SDK of an interpreter declares for the core routes."""
+    tables = routes.REQUESTS, routes.OBJECTS, routes.QUERIES, routes.FORMS
+    names = [path for table in tables for _, path in table.values() if path]
     return run([interpreter, HERE / "shapes.py", *names])
 
 
@@ -59,19 +60,22 @@ def differing(declared, known):
             shape, _ = from_schema(schemas[name], written)
             comparison.shapes(path.split(":")[1], declared["roots"][path], shape)
         found |= comparison.found
-    for path, (name, _) in routes.QUERIES.items():
-        theirs, keys = query(declared, path), set(known["queries"][name])
-        found |= {(f"{path}.{key}", "only the SDK has it") for key in theirs - keys}
-        found |= {(f"{path}.{key}", "only we have it") for key in keys - theirs}
+    for table, ours in ((routes.QUERIES, known["queries"]), (routes.FORMS, known["forms"])):
+        for path, (name, _) in table.items():
+            theirs, keys = keyed(declared, path), set(ours[name])
+            found |= {(f"{path}.{key}", "only the SDK has it") for key in theirs - keys}
+            found |= {(f"{path}.{key}", "only we have it") for key in keys - theirs}
     errors = Comparison(declared["types"])
     errors.shapes("ErrorType", declared["roots"][routes.ERRORS[0]], {"kind": "enum", "values": known["errors"]})
     return found | errors.found
 
 
-def query(declared, path):
-    shape = declared["roots"][path]
+def keyed(declared, path):
+    """The names of what a call sends in its query, or in its form."""
+    shape, name = declared["roots"][path], path.split(":")[1]
     fields = declared["types"][shape["name"]]["fields"] if shape["kind"] == "ref" else shape["fields"]
-    return fields.keys() - HEADERS - PATH
+    names = fields.keys() - HEADERS - routes.IN_PATH.get(name, set())
+    return names & routes.IN_QUERY.get(name, names)
 
 
 def between(one, other):

@@ -109,6 +109,11 @@ class Model(Process):
         request = urllib.request.Request(f"{self.url}/_scripted/release/{gate}", data=b"", method="POST")
         urllib.request.urlopen(request, timeout=30).close()
 
+    def play(self, *steps):
+        """What answers whoever brings no script."""
+        request = urllib.request.Request(f"{self.url}/_scripted/script", data=json.dumps(steps).encode(), method="POST")
+        urllib.request.urlopen(request, timeout=30).close()
+
     def someone_waits_at(self, gate):
         until(f"the model to wait at {gate}", lambda: gate in self.stats()["waiting"])
 

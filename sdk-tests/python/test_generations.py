@@ -16,6 +16,12 @@ BETA = {"anthropic-beta": "managed-agents-2026-04-01"}
 # What an SDK may send and this server refuses, for the reasons that `differences.toml` gives.
 REFUSED = {("BetaManagedAgentsUserMessageEventParams.content[]", "variant only of the SDK: redacted")}
 
+# What 0.96 has no call for.
+LATER = {
+    "UpdateWork", "StopWork", "CreateMemoryStore", "UpdateMemoryStore", "CreateMemory", "UpdateMemory",
+    "CreateDeployment", "UpdateDeployment", "CreateDream",
+}  # fmt: skip
+
 SERVED = """
 POST /v1/agents
 GET /v1/agents
@@ -222,7 +228,9 @@ def test_whatever_this_sdk_may_send_is_understood():
     """By its own declarations. Nothing else chooses what a request may hold by generation: what the last SDK of the
     older one may send is what that of the newer one may send."""
     ours, found = kit.shapes(), set()
-    for name, (_, path) in routes.REQUESTS.items():
+    known = routes.REQUESTS.keys() - (LATER if anthropic.__version__.startswith("0.") else set())
+    for name in known:
+        path = routes.REQUESTS[name][1]
         declared = shapes.Shapes()
         shape = declared.of(shapes.load(path))
         comparison = Comparison(declared.types)

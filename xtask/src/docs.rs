@@ -5,20 +5,44 @@ use anyhow::{Context, bail};
 
 use crate::run::{cargo, root};
 
-/// Writes the list of routes into `docs/compatibility.md`.
+/// Writes the list of routes into `docs/compatibility.md` and the attacks on sandboxes into
+/// `docs/security.md`.
 pub(crate) fn all() -> anyhow::Result<()> {
-    let words = [
+    let routes = printed(&[
         "run", "--quiet", "-p", "longhand", "--", "openapi", "--routes",
-    ];
-    let output = cargo(&words).output().context("cannot start cargo")?;
+    ])?;
+    between("docs/compatibility.md", "routes", routes.trim())?;
+    let cases = printed(&[
+        "test",
+        "--quiet",
+        "-p",
+        "sandbox",
+        "--test",
+        "it",
+        "--",
+        "--exact",
+        "corpus::table::printed",
+        "--ignored",
+        "--nocapture",
+    ])?;
+    // The test runner has words of its own before and after.
+    let cases = cases
+        .split_once("<!-- cases -->\n")
+        .and_then(|(_, rest)| rest.split_once("<!-- /cases -->"));
+    let (cases, _) = cases.context("the corpus prints no table")?;
+    between("docs/security.md", "cases", cases.trim())
+}
+
+fn printed(words: &[&str]) -> anyhow::Result<String> {
+    let output = cargo(words).output().context("cannot start cargo")?;
     if !output.status.success() {
         bail!(
-            "longhand openapi: {}",
+            "cargo {}: {}",
+            words.join(" "),
             String::from_utf8_lossy(&output.stderr)
         );
     }
-    let routes = String::from_utf8(output.stdout).context("its routes are no text")?;
-    between("docs/compatibility.md", "routes", routes.trim())
+    String::from_utf8(output.stdout).context("what it printed is no text")
 }
 
 fn between(document: &str, mark: &str, text: &str) -> anyhow::Result<()> {

@@ -14,28 +14,78 @@ mod sim;
 mod test;
 mod tidy;
 
+use std::process::ExitCode;
+
 use anyhow::bail;
 
-const HELP: &str = "\
-cargo xtask <chore>
+/// Each chore and what it does, as `cargo xtask --help` lists them; further lines are for its own `--help`.
+const CHORES: [(&str, &str); 11] = [
+    (
+        "test",
+        "everything that must pass: lint, Rust tests, both SDKs against the real server\n\
+         --quick    the Rust tests only",
+    ),
+    ("lint", "fmt, clippy, deny, tidy"),
+    ("tidy", "house rules: arrows, module docs, lengths"),
+    ("sdk", "the official SDKs against the real server"),
+    (
+        "drift",
+        "what the newest SDKs in the registries changed for the served routes",
+    ),
+    (
+        "sim",
+        "random histories of a session\n\
+         --seeds N --from K    so many, from that one on\n\
+         --record              go on behind the last recorded seed and write the result to docs/benchmarks.md\n\
+         --faults              planted faults must be seen\n\
+         --table               write the state table of docs/session.md\n\
+         --orchestrator        the orchestrator's instead: --seconds N, or --seeds N --from K",
+    ),
+    (
+        "fuzz",
+        "malformed requests for every served route, from the OpenAPI document",
+    ),
+    ("docs", "the parts of documents that are made from the code"),
+    (
+        "release",
+        "static binary, sums, bill of materials and image layout in target/dist",
+    ),
+    (
+        "bench",
+        "NAME: figure, floor and ratio as JSON\n\
+         api        creates and sends a second\n\
+         edge       half-open connections, and memory after a load\n\
+         fanout     many subscribers, many streams\n\
+         idle       many sessions that do nothing\n\
+         session    long sessions, many at once, interrupts, a restart\n\
+         turn       what a turn costs beyond its model and tools",
+    ),
+    ("help", "this"),
+];
 
-  test            everything that must pass: lint, Rust tests, both SDKs against the real server
-  test --quick    Rust tests only
-  lint            fmt, clippy, deny, tidy
-  tidy            house rules: arrows, module docs, lengths
-  sdk             the official SDKs against the real server
-  drift           what the newest SDKs in the registries changed for the served routes
-  sim             random histories of a session: --seeds N, --from K, --record, --faults, --table
-  fuzz            malformed requests for every served route, from the OpenAPI document
-  docs            the parts of documents that are made from the code
-  release         static binary, sums, bill of materials and image layout in target/dist
-  bench NAME      api | edge | fanout | idle | session | turn: figure, floor and ratio as JSON
-";
-
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     let args = std::env::args().skip(1).collect::<Vec<_>>();
     let words = args.iter().map(String::as_str).collect::<Vec<_>>();
-    match words.as_slice() {
+    match run(&words) {
+        Ok(()) => ExitCode::SUCCESS,
+        // For a person who mistyped or whose test failed: where in here it was noticed helps nobody.
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(words: &[&str]) -> anyhow::Result<()> {
+    match words {
+        [] | ["help" | "--help" | "-h"] => {
+            print!("{}", help());
+            Ok(())
+        }
+        [chore, .., "--help" | "-h"] | ["help", chore] => {
+            print!("{}", usage(chore)?);
+            Ok(())
+        }
         ["test"] => test::all(),
         ["test", "--quick"] => test::rust(),
         ["lint"] => lint::all(),
@@ -47,10 +97,53 @@ fn main() -> anyhow::Result<()> {
         ["release"] => release::all(),
         ["bench", name] => bench::run(name),
         ["sim", options @ ..] => sim::main(options),
-        [] | ["help" | "--help" | "-h"] => {
-            print!("{HELP}");
-            Ok(())
+        [chore, ..] => {
+            usage(chore)?;
+            bail!("`{}`: see `cargo xtask {chore} --help`", words.join(" "))
         }
-        _ => bail!("no such chore: {}\n\n{HELP}", args.join(" ")),
+    }
+}
+
+/// All chores, a line each.
+fn help() -> String {
+    let lines = CHORES.map(|(chore, what)| {
+        let first = what.lines().next().unwrap_or_default();
+        format!("  {chore:<10}{first}\n")
+    });
+    format!(
+        "cargo xtask CHORE; cargo xtask CHORE --help\n\n{}",
+        lines.concat()
+    )
+}
+
+/// One chore and what it takes.
+fn usage(chore: &str) -> anyhow::Result<String> {
+    let Some((_, what)) = CHORES.iter().find(|(name, _)| *name == chore) else {
+        let names = CHORES.map(|(name, _)| name).join(", ");
+        bail!("no such chore: {chore}; there are: {names}");
+    };
+    let what = what.replace('\n', "\n  ");
+    Ok(format!("cargo xtask {chore}: {what}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CHORES, run, usage};
+
+    #[test]
+    fn every_chore_tells_its_usage_and_an_unknown_one_is_refused_in_one_line() {
+        for (chore, _) in CHORES {
+            run(&[chore, "--help"]).unwrap();
+        }
+        for words in [
+            &["bemch"][..],
+            &["bemch", "--help"],
+            &["bench"],
+            &["bench", "a", "b"],
+        ] {
+            let refused = run(words).unwrap_err().to_string();
+            assert_eq!(refused.lines().count(), 1, "{refused}");
+        }
+        assert!(usage("bench").unwrap().contains("fanout"));
     }
 }

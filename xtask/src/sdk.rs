@@ -4,6 +4,8 @@
 
 use std::path::Path;
 
+use anyhow::Context as _;
+
 use crate::run::{cargo, command, root, run};
 
 /// Versions of the Python SDK that stand for older clients: the first that knows sessions, and the last that
@@ -52,6 +54,7 @@ pub(crate) fn prepare() -> anyhow::Result<String> {
 
 fn python() -> anyhow::Result<()> {
     let newest = prepare()?;
+    sources(&newest)?;
     run(command(
         &newest,
         &["-m", "pytest", "-q", "sdk-tests/python"],
@@ -63,6 +66,35 @@ fn python() -> anyhow::Result<()> {
         run(command(&older, &["-m", "pytest", "-q", tests]))?;
     }
     Ok(())
+}
+
+/// What names the newest SDK's source distribution, by version and hash, and where it is kept.
+const SOURCES: &str = "sdk-tests/python/sources.txt";
+const KEPT: &str = "target/sdk/sources";
+
+/// Fetches the source distribution, which has the SDK's examples, unless it is there.
+fn sources(python: &str) -> anyhow::Result<()> {
+    let named = std::fs::read_to_string(root().join(SOURCES))?;
+    let version = named
+        .lines()
+        .find_map(|line| line.strip_prefix("anthropic==")?.split(' ').next());
+    let version = version.with_context(|| format!("{SOURCES} names no version"))?;
+    if root()
+        .join(format!("{KEPT}/anthropic-{version}.tar.gz"))
+        .exists()
+    {
+        return Ok(());
+    }
+    let fetch = [
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--no-binary=:all:",
+    ];
+    let (from, to) = (format!("--requirement={SOURCES}"), format!("--dest={KEPT}"));
+    run(command(python, &[&fetch[..], &[&from, &to]].concat()))
 }
 
 /// The Python of a virtual environment that has what a file of requirements asks for.

@@ -24,6 +24,10 @@ pub enum ErrorKind {
     MethodNotAllowed,
     /// 409: the state of the thing forbids it.
     Conflict,
+    /// 409: another memory has the path.
+    MemoryPathConflict,
+    /// 409: a memory is not what the request takes it for.
+    MemoryPreconditionFailed,
     /// 412: a precondition of the request does not hold.
     PreconditionFailed,
     /// 413: the body is too large.
@@ -46,7 +50,7 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// Every kind.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::InvalidRequest,
         Self::Authentication,
         Self::Billing,
@@ -54,6 +58,8 @@ impl ErrorKind {
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::Conflict,
+        Self::MemoryPathConflict,
+        Self::MemoryPreconditionFailed,
         Self::PreconditionFailed,
         Self::RequestTooLarge,
         Self::UnsupportedMediaType,
@@ -75,7 +81,7 @@ impl ErrorKind {
             Self::Permission => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
-            Self::Conflict => 409,
+            Self::Conflict | Self::MemoryPathConflict | Self::MemoryPreconditionFailed => 409,
             Self::PreconditionFailed => 412,
             Self::RequestTooLarge => 413,
             Self::UnsupportedMediaType => 415,
@@ -102,6 +108,8 @@ impl ErrorKind {
                 | Self::UnsupportedMediaType,
                 _,
             ) => "invalid_request_error",
+            (Self::MemoryPathConflict, _) => "memory_path_conflict_error",
+            (Self::MemoryPreconditionFailed, _) => "memory_precondition_failed_error",
             (Self::Authentication, _) => "authentication_error",
             (Self::Billing, _) => "billing_error",
             (Self::Permission, _) => "permission_error",
@@ -129,6 +137,8 @@ pub struct ApiError {
     pub code: Option<&'static str>,
     /// Further keys of `error.details`.
     pub details: Map<String, Value>,
+    /// Further keys of `error` itself: only conflicts of memories have any.
+    pub beside: Map<String, Value>,
     /// Seconds for the `retry-after` header.
     pub retry_after: Option<u32>,
     /// The `x-should-retry` header: false on every refusal that a retry cannot change.
@@ -140,7 +150,10 @@ impl ApiError {
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let should_retry = match kind {
             // SDKs repeat 409 and every status from 500 up unless told not to (api.md §1.8).
-            ErrorKind::Conflict | ErrorKind::NotImplemented => Some(false),
+            ErrorKind::Conflict
+            | ErrorKind::MemoryPathConflict
+            | ErrorKind::MemoryPreconditionFailed
+            | ErrorKind::NotImplemented => Some(false),
             _ => None,
         };
         Self {
@@ -149,6 +162,7 @@ impl ApiError {
             message: message.into(),
             code: None,
             details: Map::new(),
+            beside: Map::new(),
             retry_after: None,
             should_retry,
         }
@@ -194,6 +208,13 @@ impl ApiError {
         self
     }
 
+    /// The same error with one more key in `error`.
+    #[must_use]
+    pub fn beside(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.beside.insert(key.to_owned(), value.into());
+        self
+    }
+
     /// The same error that may be tried again after this many seconds.
     #[must_use]
     pub const fn retry_after(mut self, seconds: u32) -> Self {
@@ -204,7 +225,7 @@ impl ApiError {
     /// The JSON body. `error.details` is there only when there is a code or a detail.
     #[must_use]
     pub fn envelope(&self, generation: Generation, request: &RequestId) -> Value {
-        let mut error = Map::new();
+        let mut error = self.beside.clone();
         error.insert("type".to_owned(), self.kind.wire(generation).into());
         error.insert("message".to_owned(), self.message.clone().into());
         if self.code.is_some() || !self.details.is_empty() {

@@ -195,6 +195,28 @@ ids! {
     CredentialId = "vcrd_", "credential";
     /// An API key (not its secret).
     ApiKeyId = "apikey_", "API key";
+    /// A file of the Files API.
+    FileId = "file_", "file";
+    /// A skill that was uploaded.
+    SkillId = "skill_", "skill";
+    /// A version of an uploaded skill.
+    SkillVersionId = "skver_", "skill version";
+    /// A memory store.
+    MemoryStoreId = "memstore_", "memory store";
+    /// A memory in a store.
+    MemoryId = "mem_", "memory";
+    /// A version of a memory.
+    MemoryVersionId = "memver_", "memory version";
+    /// A deployment.
+    DeploymentId = "depl_", "deployment";
+    /// A run of a deployment.
+    DeploymentRunId = "drun_", "deployment run";
+    /// A work item of a self-hosted environment.
+    WorkId = "work_", "work item";
+    /// A file or repository that is mounted in a session.
+    ResourceId = "sesrsc_", "session resource";
+    /// A dream.
+    DreamId = "drm_", "dream";
     /// What an agent has to reach.
     OutcomeId = "outc_", "outcome";
     /// A run of a workflow.
@@ -252,6 +274,21 @@ impl<'de> Deserialize<'de> for WorkspaceId {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
         text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl schemars::JsonSchema for WorkspaceId {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "WorkspaceId".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let minted = MintedWorkspaceId::json_schema(generator);
+        schemars::json_schema!({"anyOf": [{"type": "string", "const": "wrkspc_default"}, minted]})
     }
 }
 

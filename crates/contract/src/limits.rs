@@ -96,6 +96,54 @@ pub const CREDENTIAL_HOSTS: usize = 16;
 /// Characters of an OAuth client id, scope or resource (ours).
 pub const OAUTH_TEXT: usize = 2_048;
 
+/// Characters of a file's name (behaviours §15).
+pub const FILE_NAME: usize = 255;
+/// Shortest and longest life of a file that expires, in seconds (api.md §13).
+pub const FILE_EXPIRY: (u32, u32) = (3_600, 7_776_000);
+/// Files that a list may be asked for by id (api.md §13).
+pub const FILE_IDS: usize = 100;
+
+/// Characters of a skill's display name (api.md §14).
+pub const SKILL_DISPLAY_NAME: usize = 255;
+/// Characters of the name that a skill gives itself (behaviours §16).
+pub const SKILL_NAME: usize = 64;
+/// Characters of the description that a skill gives itself (behaviours §16).
+pub const SKILL_DESCRIPTION: usize = 1_024;
+/// Files of one version of a skill (ours).
+pub const SKILL_FILES: usize = 1_000;
+
+/// Characters of a memory store's name (api.md §17.1).
+pub const MEMORY_STORE_NAME: usize = 255;
+/// Characters of a memory store's description (api.md §17.1).
+pub const MEMORY_STORE_DESCRIPTION: usize = 1_024;
+/// Bytes of a memory (api.md §17.2).
+pub const MEMORY_BYTES: usize = 102_400;
+/// Bytes of a memory's path (api.md §17.2).
+pub const MEMORY_PATH: usize = 1_024;
+/// Segments of a memory's path (api.md §17.2).
+pub const MEMORY_SEGMENTS: usize = 20;
+
+/// Characters of a deployment's name (ours, as agents).
+pub const DEPLOYMENT_NAME: usize = 256;
+/// Characters of a cron expression (ours).
+pub const CRON: usize = 256;
+/// Characters of the name of a time zone (ours).
+pub const TIME_ZONE: usize = 64;
+
+/// Longest wait of a poll for work, in milliseconds (api.md §6.5).
+pub const POLL_BLOCK_MS: u32 = 999;
+/// Longest time after which a poll takes back what nobody acknowledged, in milliseconds (ours: an hour).
+pub const POLL_RECLAIM_MS: u32 = 3_600_000;
+/// Longest lease that a worker may ask for, in seconds (ours: an hour).
+pub const WORK_TTL_SECONDS: u32 = 3_600;
+/// Characters of the `expected_last_heartbeat` of a heartbeat (ours).
+pub const HEARTBEAT: usize = 64;
+
+/// Sessions that one dream may read (api.md §18).
+pub const DREAM_SESSIONS: usize = 100;
+/// Characters of a dream's instructions (api.md §18).
+pub const DREAM_INSTRUCTIONS: usize = 4_096;
+
 /// Default and largest page of most lists (api.md §4.4).
 pub const PAGE: (u32, u32) = (20, 100);
 /// Default and largest page of sessions (design.md §6).
@@ -106,6 +154,14 @@ pub const EVENTS_PAGE: (u32, u32) = (1_000, 1_000);
 pub const THREADS_PAGE: (u32, u32) = (1_000, 1_000);
 /// Default and largest page of models (api.md §22).
 pub const MODELS_PAGE: (u32, u32) = (20, 1_000);
+/// Default and largest page of files, skills and versions of skills (api.md §13, §14).
+pub const FILES_PAGE: (u32, u32) = (20, 1_000);
+/// Default and largest page of deployment runs (api.md §16).
+pub const RUNS_PAGE: (u32, u32) = (20, 1_000);
+/// Default and largest page of a session's resources; the default is all that it can have (api.md §11).
+pub const RESOURCES_PAGE: (u32, u32) = (1_000, 1_000);
+/// Default and largest page of memories with their content (api.md §17.2).
+pub const FULL_PAGE: (u32, u32) = (20, 20);
 /// Values of `event_deltas[]` (behaviours §7.3).
 pub const EVENT_DELTAS: usize = 100;
 /// Values of any other repeated query key (ours; there are 42 event types).
@@ -114,4 +170,5 @@ pub const QUERY_VALUES: usize = 100;
 pub const CURSOR: usize = 1_024;
 
 const _: () = assert!(SYSTEM * 4 < BODY_BYTES);
+const _: () = assert!(RESOURCES <= RESOURCES_PAGE.1 as usize);
 const _: () = assert!(INITIAL_EVENTS <= EVENTS_PER_SEND);

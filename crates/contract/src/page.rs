@@ -1,7 +1,12 @@
 //! The shapes of lists (api.md §1.7). What a cursor means belongs to whoever makes it.
 
-use schemars::JsonSchema;
-use serde::Serialize;
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
+
+use crate::ids;
 
 /// A page with a cursor forward.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -23,7 +28,7 @@ pub struct BidiPage<T> {
     pub prev_page: Option<String>,
 }
 
-/// A page whose cursors are ids: models only.
+/// A page whose cursors are ids: models, and files for the older generation.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct IdPage<T> {
     /// The items.
@@ -36,12 +41,57 @@ pub struct IdPage<T> {
     pub last_id: Option<String>,
 }
 
+/// A thing that can be deleted: its id brings the word of the answer.
+pub trait Deletable: Serialize + JsonSchema {
+    /// `session_deleted` and the like.
+    const DELETED: &'static str;
+}
+
 /// The answer to a delete: `{id, type}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deleted<I> {
     /// What was deleted.
     pub id: I,
-    /// `session_deleted` and the like.
-    #[serde(rename = "type")]
-    pub kind: &'static str,
+}
+
+impl<I: Deletable> Serialize for Deleted<I> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut fields = s.serialize_struct("Deleted", 2)?;
+        fields.serialize_field("id", &self.id)?;
+        fields.serialize_field("type", I::DELETED)?;
+        fields.end()
+    }
+}
+
+impl<I: Deletable> JsonSchema for Deleted<I> {
+    fn schema_name() -> Cow<'static, str> {
+        format!("Deleted{}", I::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let id = generator.subschema_for::<I>();
+        let fields = json_schema!({"type": "object", "properties": {"id": id}, "required": ["id"]});
+        crate::schema::variant(I::DELETED, fields)
+    }
+}
+
+macro_rules! deletable {
+    ($($id:ident => $word:literal;)*) => {$(
+        impl Deletable for ids::$id {
+            const DELETED: &'static str = $word;
+        }
+    )*};
+}
+
+deletable! {
+    EnvironmentId => "environment_deleted";
+    SessionId => "session_deleted";
+    ResourceId => "session_resource_deleted";
+    VaultId => "vault_deleted";
+    CredentialId => "vault_credential_deleted";
+    FileId => "file_deleted";
+    SkillId => "skill_deleted";
+    SkillVersionId => "skill_version_deleted";
+    MemoryStoreId => "memory_store_deleted";
+    MemoryId => "memory_deleted";
 }

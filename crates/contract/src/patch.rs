@@ -50,3 +50,14 @@ pub fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
 ) -> Result<Option<T>, D::Error> {
     T::deserialize(d).map(Some)
 }
+
+/// For a field that must be there and may be null: with `#[serde(deserialize_with = "nullable")]`, a missing
+/// key is refused.
+///
+/// # Errors
+/// The value does not have the type.
+pub fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    d: D,
+) -> Result<Option<T>, D::Error> {
+    Option::deserialize(d)
+}

@@ -34,6 +34,21 @@ text! {
     Secret: "Secret", json_schema!({"type": "string", "writeOnly": true});
 }
 
+/// Defines the constant `type` of an object that is served.
+macro_rules! constants {
+    ($($name:ident = $variant:ident;)*) => {$(
+        /// A constant.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $name {
+            /// The only value.
+            #[default]
+            $variant,
+        }
+    )*};
+}
+pub(crate) use constants;
+
 /// The schema of an id.
 pub(crate) fn id(prefix: &str) -> Schema {
     json_schema!({"type": "string", "pattern": format!("^{prefix}[1-9A-HJ-NP-Za-km-z]{{22}}$")})
@@ -133,6 +148,8 @@ places! {
     system = ["text"];
     /// What a session begins with.
     initial = ["user.message", "user.define_outcome"];
+    /// What each session of a deployment begins with.
+    deployed = ["user.message", "user.define_outcome", "system.message"];
     /// Whom a coordinator has, as served.
     roster = ["agent", "advisor"];
     /// Whom subagents and workflows may run, as served.
@@ -161,4 +178,9 @@ pub(crate) fn user_input<T: JsonSchema>(generator: &mut SchemaGenerator) -> Sche
 /// A field of an update that cannot be cleared.
 pub(crate) fn value<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
+}
+
+/// A field that must be there and may be null.
+pub(crate) fn nullable<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    <Option<T>>::json_schema(generator)
 }

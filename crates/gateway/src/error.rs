@@ -4,7 +4,7 @@
 use contract::error::{ApiError, ErrorKind};
 use contract::parse::Invalid;
 use session::Refused;
-use store::error::{Cause, Conflict, SubmitError, Thing};
+use store::error::{Cause, Conflict, Plenty, SubmitError, Thing};
 
 use crate::reply::Meta;
 
@@ -47,6 +47,20 @@ impl From<Invalid> for Failure {
 }
 
 impl Failure {
+    /// Whether there was no room to keep the answer.
+    pub(crate) fn is_unkept(&self) -> bool {
+        matches!(
+            self,
+            Self::Store(store::Error::Full {
+                what: Plenty::Kept,
+                ..
+            }) | Self::Submit(SubmitError::Full {
+                what: Plenty::Kept,
+                ..
+            })
+        )
+    }
+
     /// What the client is told. What is ours is logged here, once.
     pub(crate) fn answer(self, meta: Meta) -> ApiError {
         match self {
@@ -79,11 +93,7 @@ pub(crate) fn store_error(error: store::Error, meta: Meta) -> ApiError {
         store::Error::TooManyCredentials { limit } => ApiError::invalid(format!(
             "a vault holds at most {limit} active credentials; archive or delete one first"
         )),
-        store::Error::Full { what, limit } => ApiError::invalid(format!(
-            "this workspace has {limit} {what}, the most it may have; delete some, or ask the operator \
-             to raise `limits.workspace_{what}`"
-        ))
-        .code("workspace_limit_reached"),
+        store::Error::Full { what, limit } => full(what, limit),
         store::Error::Unavailable(cause) => unavailable(meta, &cause),
         store::Error::Bug(cause) => internal(meta, &*cause),
     }
@@ -165,6 +175,7 @@ fn submit_error(error: SubmitError, meta: Meta) -> ApiError {
     match error {
         SubmitError::NotFound => ApiError::not_found("Session not found."),
         SubmitError::Refused(refused) => refusal(&refused, meta),
+        SubmitError::Full { what, limit } => full(what, limit),
         SubmitError::Unavailable(cause) => unavailable(meta, &cause),
         SubmitError::Bug(cause) => internal(meta, &*cause),
         // Only a claim can be held off, and the gateway makes none.
@@ -196,6 +207,22 @@ fn refusal(refused: &Refused, meta: Meta) -> ApiError {
             internal(meta, refused)
         }
     }
+}
+
+fn full(what: Plenty, limit: u64) -> ApiError {
+    let message = match what {
+        Plenty::Sessions | Plenty::Vaults => format!(
+            "this workspace has {limit} {what}, the most it may have; delete some, or ask the operator \
+             to raise `limits.workspace_{what}`"
+        ),
+        Plenty::Kept => format!(
+            "Idempotency-Key: this workspace has room for {limit} bytes of kept answers, and this one's does not \
+             fit; nothing was done. Send the request without the header, wait until earlier answers are \
+             forgotten (24 hours after their requests), or ask the operator to raise \
+             `limits.workspace_kept_bytes`"
+        ),
+    };
+    ApiError::invalid(message).code("workspace_limit_reached")
 }
 
 fn unavailable(meta: Meta, cause: &Cause) -> ApiError {

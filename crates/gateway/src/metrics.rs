@@ -35,10 +35,12 @@ pub enum Limit {
     Connections,
     /// A reader that fell behind its stream.
     StreamLag,
+    /// Bytes of answers kept for a workspace.
+    Kept,
 }
 
 impl Limit {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Rate,
         Self::Streams,
         Self::Bodies,
@@ -46,6 +48,7 @@ impl Limit {
         Self::BodyIdle,
         Self::Connections,
         Self::StreamLag,
+        Self::Kept,
     ];
 }
 

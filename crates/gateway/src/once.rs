@@ -4,6 +4,10 @@
 //! Creates and sends keep their answer in the transaction that they write ([`crate::call::Call::store`]).
 //! What sets values or archives changes nothing when it is done twice, so its answer is kept after it. A
 //! refusal is not kept: the same request may do later.
+//!
+//! A workspace has room for so many bytes of answers (`limits.workspace_kept_bytes`). What it has no room for is
+//! refused and not done: to forget an earlier answer would let an earlier request be done twice. Only what changes
+//! nothing when it is done twice may be done and go unkept, where the room went while it was under way.
 
 use std::sync::Arc;
 
@@ -18,6 +22,7 @@ use crate::call::Call;
 use crate::error::Failure;
 use crate::gateway::Gateway;
 use crate::limits::IDEMPOTENCY_KEY;
+use crate::metrics::Limit;
 use crate::reply;
 use crate::table::{Beta, Handler, Route};
 
@@ -34,9 +39,8 @@ pub(crate) async fn answer(
     let Some(key) = key(route, &call.headers)? else {
         return handler(gateway, call).await;
     };
-    let id = id(&gateway, call.workspace(), key);
     let slot = Slot {
-        id,
+        id: id(&gateway, call.workspace(), key),
         request: request(&gateway, route, &mut call).await?,
         now: gateway.now(),
     };
@@ -44,7 +48,14 @@ pub(crate) async fn answer(
         return Ok(again(kept, &slot)?);
     }
     call.once = Some(slot);
-    match handler(Arc::clone(&gateway), call).await {
+    let answered = match gateway.store.make_room(slot).await {
+        Ok(()) => handler(Arc::clone(&gateway), call).await,
+        Err(full) => Err(full.into()),
+    };
+    if answered.as_ref().is_err_and(Failure::is_unkept) {
+        gateway.metrics.hit(Limit::Kept);
+    }
+    match answered {
         Ok(response) => keep(&gateway, slot, response).await,
         // The same request, sent meanwhile, may have come first.
         Err(failure) => match gateway.store.kept(slot.id, slot.now).await {
@@ -78,11 +89,12 @@ fn key<'h>(route: &Route, headers: &'h HeaderMap) -> Result<Option<&'h str>, Api
 
 fn id(gateway: &Gateway, workspace: WorkspaceId, key: &str) -> Mark {
     let workspace = workspace.to_string();
-    Mark(
-        gateway
-            .vault
-            .mark(&[b"idempotency", workspace.as_bytes(), key.as_bytes()]),
-    )
+    let workspace = workspace.as_bytes();
+    let owner = gateway.vault.mark(&[b"kept", workspace]);
+    let chosen = gateway
+        .vault
+        .mark(&[b"idempotency", workspace, key.as_bytes()]);
+    Mark::of(Mark(owner), Mark(chosen))
 }
 
 async fn request(gateway: &Gateway, route: &Route, call: &mut Call) -> Result<Mark, ApiError> {
@@ -121,6 +133,12 @@ async fn keep(gateway: &Gateway, slot: Slot, response: Response) -> Result<Respo
     }
     let body = response.into_body().collect().await;
     let body = body.map_err(Failure::Body)?.to_bytes();
-    let kept = gateway.store.keep(slot, body.to_vec()).await?;
-    Ok(reply::raw(kept.body.into()))
+    match gateway.store.keep(slot, body.to_vec()).await {
+        Ok(kept) => Ok(reply::raw(kept.body.into())),
+        Err(store::Error::Full { .. }) => {
+            gateway.metrics.hit(Limit::Kept);
+            Ok(reply::raw(body.into()))
+        }
+        Err(error) => Err(error.into()),
+    }
 }

@@ -8,11 +8,33 @@ pub const HEADER_BYTES: usize = 16 * 1024;
 pub const BODY_BYTES: usize = 32 * 1024 * 1024;
 /// Tool calls and pings that run at once; one more is refused.
 pub const CALLS: usize = 32;
+/// Bytes of a call's key.
+pub const KEY_CHARS: usize = 64;
+/// Results that are kept until a server has taken them; beyond it the oldest is dropped.
+pub const KEPT_RESULTS: usize = 32;
+/// Bytes of all results that are kept; beyond it the oldest is dropped, but never the latest.
+pub const KEPT_BYTES: usize = 64 << 20;
 /// Processes started by `spawn` that run at once; one more is refused.
 pub const PROCESSES: usize = 32;
 /// Processes and threads that the hand may have beyond what its children may: enough for one more
 /// round of calls.
 pub const PROCESS_RESERVE: u64 = 64;
+/// Questions that are answered at once; one more is refused.
+pub const ASKS: usize = 16;
+/// Entries of one directory that are listed.
+pub const LIST_ENTRIES: usize = 10_000;
+/// Processes that are listed.
+pub const LISTED_PROCESSES: usize = 4_096;
+/// Characters of a process's command that are shown.
+pub const COMMAND_CHARS: usize = 200;
+/// Processes that the model is told of by name when they were frozen or ended.
+pub const NAMED_PROCESSES: usize = 5;
+/// Bytes of what one sandbox leaves to the next one of its name for the model to read.
+pub const NOTE_BYTES: u64 = 8 * 1024;
+/// How long keeping the shell's state, and bringing it back, may take.
+pub const KEEP_TIME: Duration = Duration::from_secs(5);
+/// How long a connection inside the sandbox may take to be made.
+pub const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// Bytes of one chunk of a process's stream.
 pub const CHUNK_BYTES: usize = 32 * 1024;
 /// Chunks of one stream that may be on their way unacknowledged: 1 MiB a stream.

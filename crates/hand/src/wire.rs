@@ -2,7 +2,7 @@
 //!
 //! A frame is two little-endian u32 (length of header, length of body), a JSON header and a raw
 //! body. Each side first sends a hello with [`VERSION`]. Ids are chosen by the server and never
-//! reused on one stream. A process's streams are flow-controlled: a sender may have
+//! reused in one sandbox, by no later server either. A process's streams are flow-controlled: a sender may have
 //! [`limits::WINDOW_CHUNKS`](crate::limits::WINDOW_CHUNKS) chunks unacknowledged, so nobody buffers
 //! more than that and one slow reader holds up no other stream.
 
@@ -17,7 +17,7 @@ use crate::limits::{
 };
 
 /// The version of this protocol.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Bytes before the header.
 pub const PREFIX_BYTES: usize = 8;
@@ -74,6 +74,23 @@ pub enum ToHand {
         id: Id,
         /// Which tool.
         tool: Tool,
+        /// A name that no other call of this sandbox ever has. With one, the call outlives the server, and
+        /// its result is kept until `Taken`; without, it ends with the line that it came over.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
+    },
+    /// Say how the call with that key ends or ended, as if it had been asked for under this id. Answered as
+    /// `Call` is, or by `Unknown`.
+    Resume {
+        /// Of the call from now on.
+        id: Id,
+        /// What it was asked for under.
+        key: String,
+    },
+    /// The result of the call with that key is safe; an unknown key is ignored.
+    Taken {
+        /// Of the call.
+        key: String,
     },
     /// Answered by `Pong`.
     Ping {
@@ -107,10 +124,36 @@ pub enum ToHand {
         /// Which stream.
         stream: Stream,
     },
-    /// SIGKILL to the process and all that descends from it.
+    /// SIGKILL to the process and all that descends from it. Ends a stream of `Open` unfinished.
     Kill {
         /// Of the process.
         id: Id,
+    },
+    /// Open a stream that is no process; the body is an [`Open`] as JSON. Answered by `Spawned` or
+    /// `Refused`; from then on it is like a process whose output or input is the stream.
+    Open {
+        /// Of the stream from now on.
+        id: Id,
+    },
+    /// Do one thing; the body is an [`Ask`] as JSON. Answered by `Done`, whose body is a [`Said`] as
+    /// JSON, or by `Refused`.
+    Ask {
+        /// Of this question.
+        id: Id,
+    },
+    /// A signal to the process and its group.
+    Signal {
+        /// Of the process.
+        id: Id,
+        /// Which.
+        signal: Signal,
+    },
+    /// The process's terminal has another size.
+    Resize {
+        /// Of the process.
+        id: Id,
+        /// The new one.
+        size: Size,
     },
 }
 
@@ -133,6 +176,11 @@ pub enum FromHand {
         /// Of the call.
         id: Id,
     },
+    /// No call with that key is known: it was never begun here, or its result was taken or dropped.
+    Unknown {
+        /// Of the request.
+        id: Id,
+    },
     /// A call or spawn could not be started and had no effect.
     Refused {
         /// Of the request.
@@ -147,7 +195,7 @@ pub enum FromHand {
         /// Of the ping.
         id: Id,
     },
-    /// A process runs.
+    /// A process runs, or a stream is open; the body of one that reads is the file's [`Entry`] as JSON.
     Spawned {
         /// Of the process.
         id: Id,
@@ -179,6 +227,9 @@ pub enum FromHand {
         code: Option<i32>,
         /// The signal that ended it.
         signal: Option<i32>,
+        /// Whether it was ended because it ran too long.
+        #[serde(default)]
+        timed_out: bool,
     },
 }
 
@@ -190,6 +241,8 @@ pub enum Refusal {
     Busy,
     /// It cannot work as asked.
     Invalid,
+    /// There is nothing of that name.
+    Missing,
 }
 
 /// An output stream of a process.
@@ -211,6 +264,186 @@ pub struct Spawn {
     pub env: Vec<(String, String)>,
     /// Absolute, in the sandbox.
     pub cwd: String,
+    /// The size of the terminal that it gets; without one it gets three pipes. With one all it prints is on
+    /// standard output.
+    #[serde(default)]
+    pub terminal: Option<Size>,
+    /// How long it may run, in milliseconds; a pause does not count.
+    #[serde(default)]
+    pub time_limit_ms: Option<u64>,
+}
+
+/// The size of a terminal, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    /// Lines.
+    pub rows: u16,
+    /// Characters of a line.
+    pub columns: u16,
+}
+
+/// What a process can be told without words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Signal {
+    /// Leave off, as by Ctrl-C.
+    Interrupt,
+    /// Leave off and say where it was, as by Ctrl-\\.
+    Quit,
+    /// Its terminal is gone; servers read their settings again.
+    HangUp,
+    /// End in order.
+    Terminate,
+    /// End now.
+    Kill,
+}
+
+/// A stream that is no process. Paths are absolute or start in the workspace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "open", rename_all = "snake_case")]
+pub enum Open {
+    /// A file's bytes come on standard output.
+    Read {
+        /// Of a regular file; symlinks are followed, inside the sandbox.
+        path: String,
+        /// The first byte that is wanted.
+        from: u64,
+    },
+    /// Standard input becomes a file, which takes its place when the input ends, whole or not at all.
+    Write {
+        /// Of a regular file, there or not. A symlink of that name is replaced, not followed.
+        path: String,
+        /// Its permissions; absent: as they were, or 0644.
+        mode: Option<u32>,
+    },
+    /// A connection to a port on the sandbox's own loopback.
+    Connect {
+        /// Which.
+        port: u16,
+    },
+}
+
+/// One thing to be done or said. Paths are absolute or start in the workspace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case")]
+pub enum Ask {
+    /// What is there; a symlink is not followed.
+    Stat {
+        /// Of what.
+        path: String,
+    },
+    /// What is in a directory.
+    List {
+        /// Of the directory.
+        path: String,
+    },
+    /// Make a directory, and those above it that are missing.
+    MakeDirectory {
+        /// Of the directory.
+        path: String,
+    },
+    /// Give a file or directory another name.
+    Rename {
+        /// The old one.
+        from: String,
+        /// The new one; a file there is replaced.
+        to: String,
+    },
+    /// Remove a file, a symlink, or an empty directory.
+    Remove {
+        /// Of what.
+        path: String,
+        /// A directory with all that is in it.
+        all: bool,
+    },
+    /// What runs.
+    Processes,
+    /// Time limits stand still from now on.
+    Pause {
+        /// Whether the hand is to stop the processes, because nobody else can.
+        stop: bool,
+    },
+    /// Time limits, and what the hand has stopped, go on.
+    Resume,
+    /// The sandbox is about to be stopped: keep what the next one needs to go on from here.
+    Rest {
+        /// Why, for the model, as in `it was idle for 10 minutes`.
+        reason: String,
+    },
+}
+
+/// The answer to an [`Ask`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "said", rename_all = "snake_case")]
+pub enum Said {
+    /// To `Stat`.
+    Entry {
+        /// What is there.
+        entry: Entry,
+    },
+    /// To `List`, by name.
+    Entries {
+        /// What is there.
+        entries: Vec<Entry>,
+        /// Whether there is more than is listed.
+        more: bool,
+    },
+    /// To `Processes`, by number.
+    Processes {
+        /// What runs, the hand left out.
+        processes: Vec<Running>,
+    },
+    /// To all others: it is done.
+    Done,
+}
+
+/// What stands under a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The last part of its path; what is no Unicode in it is replaced.
+    pub name: String,
+    /// What it is.
+    pub kind: Kind,
+    /// How long it is.
+    pub bytes: u64,
+    /// Who may do what with it, as in chmod.
+    pub mode: u32,
+    /// When it was changed last, in seconds since 1970.
+    pub modified: i64,
+    /// Where a symlink leads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+}
+
+/// What something in a directory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symlink.
+    Symlink,
+    /// A pipe, a socket or a device.
+    Other,
+}
+
+/// A process in the sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// Its number inside.
+    pub pid: i32,
+    /// That of its parent.
+    pub parent: i32,
+    /// The kernel's letter for what it does: `R` runs, `S` and `D` wait, `T` is stopped, `Z` has ended.
+    pub state: char,
+    /// Its program and arguments, cut after [`COMMAND_CHARS`](crate::limits::COMMAND_CHARS).
+    pub command: String,
+    /// Processor time it has had, in milliseconds.
+    pub cpu_ms: u64,
+    /// Memory it holds, in bytes.
+    pub memory_bytes: u64,
 }
 
 /// What a tool answers.
@@ -347,6 +580,7 @@ mod tests {
         let sent = ToHand::Call {
             id: 7,
             tool: Tool::Bash,
+            key: None,
         };
         write_frame(&mut wire, &sent, b"{}").unwrap();
         let mut from = wire.as_slice();

@@ -76,6 +76,9 @@ fn hint(step: &str, errno: i32) -> &'static str {
         return "the cgroups that worked when the server started refuse now: did something take them \
                 away or change them? Restart the server to look again";
     }
+    if step == LISTEN {
+        return "the data directory's file system has no sockets: put it on a local one";
+    }
     if step == SECCOMP {
         return "the kernel needs CONFIG_SECCOMP_FILTER";
     }
@@ -95,4 +98,5 @@ pub(crate) const IDMAP: &str = "map the ids of a volume";
 pub(crate) const OVERLAY: &str = "mount the root overlay";
 pub(crate) const PROC: &str = "mount /proc";
 pub(crate) const GROUPS: &str = "limit the sandbox by cgroups";
+pub(crate) const LISTEN: &str = "listen for the next server";
 pub(crate) const SECCOMP: &str = "install the seccomp filter";

@@ -155,16 +155,31 @@ impl Groups {
         Ok(())
     }
 
-    /// How many processes were ended for want of memory.
-    pub(crate) fn oom_kills(&self) -> u64 {
+    /// The file that counts what was ended for want of memory, if a group limits memory.
+    pub(crate) fn oom_counter(&self) -> Option<PathBuf> {
         let mut counters = self
             .made
             .iter()
             .filter_map(|(group, dir)| Some(dir.join(group.oom_counter.as_ref()?)));
-        let text = counters
-            .next()
+        counters.next()
+    }
+
+    /// How many processes were ended for want of memory.
+    pub(crate) fn oom_kills(&self) -> u64 {
+        let text = self
+            .oom_counter()
             .and_then(|file| fs::read_to_string(file).ok());
         oom_kills(&text.unwrap_or_default())
+    }
+
+    /// Has what stands still go on. A frozen process of version 1 does not even die. Source: the kernel's
+    /// Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst.
+    pub(crate) fn thaw(&self) {
+        for (_, dir) in &self.made {
+            // Where there is no such file, nothing is frozen by it.
+            let _ = write(&dir.join("cgroup.freeze"), "0");
+            let _ = write(&dir.join("freezer.state"), "THAWED");
+        }
     }
 
     fn of(&self, version: Version) -> impl Iterator<Item = &PathBuf> {

@@ -1,10 +1,11 @@
 //! Set-up and supervision of one sandbox, in a fixed order. It never continues after a step that failed.
 //!
-//! [`plan`] is the data spoken with the server; [`groups`], [`PidOne`] and [`Record`] are for both
-//! sides; everything else runs only in the static helper, whose single thread is what makes code after clone sound (see `sys::clone_process`).
+//! [`plan`] is the data spoken with the server, [`control`] how; [`groups`], [`PidOne`] and [`Record`] are
+//! for both sides; everything else runs only in the static helper, whose single thread is what makes code after clone sound (see `sys::clone_process`).
 
 #![forbid(unsafe_code)]
 
+pub mod control;
 mod error;
 pub mod groups;
 mod mounts;
@@ -16,6 +17,7 @@ mod seccomp;
 mod setup;
 mod supervisor;
 mod userns;
+mod watch;
 
 pub use pid_one::PidOne;
 pub use record::Record;

@@ -1,12 +1,15 @@
-//! What the server and a supervisor say to each other: one JSON value a line. Data only.
+//! What the server and a supervisor say to each other: one JSON value a packet (see
+//! [`control`](crate::control)). Data only.
 
 use std::path::PathBuf;
 
 use crate::groups::Group;
 use serde::{Deserialize, Serialize};
 
-/// The version of this file's types; both sides come from one build, so a mismatch is a mistake.
-pub const VERSION: u32 = 2;
+/// The version of this file's types and of the hand's protocol. The server that starts a supervisor is of
+/// the same build; one that adopts may be of another, and all that it may say then is [`Request::End`],
+/// which never changes.
+pub const VERSION: u32 = 3;
 
 /// How many user and group ids a sandbox has: 0..65536 inside.
 pub const ID_COUNT: u32 = 65_536;
@@ -32,6 +35,56 @@ pub struct Plan {
     pub limits: Limits,
     /// The cgroups that hold it to that.
     pub groups: Vec<Group>,
+    /// Of the server that starts it; one that adopts it must have a higher one.
+    pub generation: u32,
+    /// How long the sandbox lives on, in milliseconds, when its server is gone and no other adopts it.
+    pub orphan_millis: u64,
+}
+
+/// What a server asks of a supervisor that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Request {
+    /// To look after the sandbox from now on. Answered by [`Report::Adopted`] or [`Report::Refused`].
+    Adopt {
+        /// [`VERSION`].
+        version: u32,
+        /// Above that of every server before.
+        generation: u32,
+    },
+    /// To end the sandbox. Answered by [`Report::Ended`] when nothing of it is left, or, if another
+    /// server looks after it, by [`Report::Refused`]. A server that goes without it leaves the sandbox
+    /// to the next.
+    End,
+}
+
+/// Why a sandbox is not given to who asks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// The server that looks after it is there.
+    Owned,
+    /// It belonged to a later server already.
+    Stale,
+    /// The supervisor is of a build that speaks otherwise.
+    Version,
+    /// The hand takes no new line.
+    Hand,
+}
+
+/// What a server has to know of a sandbox that runs, to look after it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Live {
+    /// The pid of the sandbox's PID 1 on the host.
+    pub pid: i32,
+    /// The first host id of its range.
+    pub id_base: u32,
+    /// The directories of its cgroups.
+    pub groups: Vec<PathBuf>,
+    /// The file that counts what was ended for want of memory, where a cgroup limits memory.
+    pub oom_counter: Option<PathBuf>,
+    /// What it may use.
+    pub limits: Limits,
 }
 
 /// What a sandbox may use as a whole, and what holds it to that.
@@ -83,12 +136,14 @@ pub struct Volume {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Report {
-    /// The hand was started; from now on its socket speaks.
-    Started {
-        /// The pid of the sandbox's PID 1 on the host.
-        pid: i32,
-        /// The directories of its cgroups, in the order of [`Plan::groups`].
-        groups: Vec<PathBuf>,
+    /// The hand was started; from now on its socket speaks. Beside it: the pidfd of PID 1.
+    Started(Live),
+    /// Who asked looks after the sandbox now. Beside it: the pidfd of PID 1, and a new line to the hand.
+    Adopted(Live),
+    /// Nothing has changed.
+    Refused {
+        /// Why.
+        why: Refusal,
     },
     /// A step of the set-up failed; nothing runs.
     Failed(Failure),

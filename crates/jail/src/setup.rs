@@ -20,7 +20,10 @@ use crate::{mounts, privileges, seccomp};
 pub(crate) struct Inherited<'a> {
     pub(crate) userns: BorrowedFd<'a>,
     pub(crate) program: BorrowedFd<'a>,
-    pub(crate) hand: BorrowedFd<'a>,
+    /// The hand's end of its first line to a server.
+    pub(crate) line: BorrowedFd<'a>,
+    /// The end at which the hand gets the lines of later servers.
+    pub(crate) handover: BorrowedFd<'a>,
     pub(crate) errors: BorrowedFd<'a>,
     pub(crate) groups: &'a Groups,
     /// Whether this process was not started in its group of version 2.
@@ -56,8 +59,8 @@ pub(crate) fn become_hand(plan: &Plan, from: &Inherited<'_>) -> Result<Infallibl
     }
     seccomp::install().during(crate::error::SECCOMP)?;
     let argv = [c"hand".to_owned(), c"hand".to_owned()];
-    // Its socket is its standard input; the supervisor learns of a success by `errors` closing.
-    let standard = [from.hand, null.as_fd(), null.as_fd()];
+    // Where `hand::agent` looks for them; the supervisor learns of a success by `errors` closing.
+    let standard = [from.line, from.handover, null.as_fd()];
     Err(sys::exec_fd(from.program, &argv, &env, standard)).during("start the hand")
 }
 

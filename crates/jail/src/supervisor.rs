@@ -1,45 +1,46 @@
 //! Owns one sandbox's processes from the host's side: starts PID 1, outlives it, kills it. It speaks to nobody inside.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
-    DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal,
+    DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, chdir, pidfd_send_signal,
     set_dumpable_behavior, waitid,
 };
 use sys::{Forked, Standard, clone_process, flags, take_standard};
 
-use crate::error::{During, GROUPS, NAMESPACES, Result};
+use crate::control;
+use crate::error::{During, GROUPS, LISTEN, NAMESPACES, Result};
 use crate::groups::Groups;
 use crate::pid_one::PidOne;
-use crate::plan::{Failure, Plan, Report, VERSION};
+use crate::plan::{Failure, Live, Plan, Report, VERSION};
 use crate::record::Record;
 use crate::setup::{Inherited, become_hand};
 use crate::userns;
+use crate::watch::{Owner, Watch};
 
-/// Where `Command` of the server put the control socket.
-const CONTROL: Standard = Standard::Input;
-/// Where it put the hand's end of its socket.
-const HAND: Standard = Standard::Output;
+/// Where `Command` of the server put its conversation with this process.
+const OWNER: Standard = Standard::Input;
+/// Where it put the hand's end of its line to the hand.
+const LINE: Standard = Standard::Output;
 /// Where it put the lock of the sandbox, held until the sandbox is gone.
 const LOCK: Standard = Standard::Error;
 /// What an outer container answers to clone3.
 const ENOSYS: i32 = Errno::NOSYS.raw_os_error();
-/// The most a plan or a report may be long, in bytes.
-const LINE_LIMIT: u64 = 1 << 20;
+/// The most a report of the set-up may be long, in bytes.
+const FAILURE_LIMIT: u64 = 1 << 20;
 
-/// The role `supervisor`: reads a [`Plan`] from the control socket, runs the sandbox, reports.
+/// The role `supervisor`: reads a [`Plan`] from the server, runs the sandbox, reports.
 ///
-/// The sandbox ends when its PID 1 ends, when the control socket closes (the server is gone or
-/// wants it gone), or when this process dies (PID 1 has it as its death signal).
+/// The sandbox outlives the server. It ends when its PID 1 ends, when its server says so, when no server
+/// has come for it in time (see `watch`), or when this process dies (PID 1 has it as its death signal).
 #[must_use]
 pub fn run() -> ExitCode {
     match supervise() {
@@ -55,12 +56,15 @@ struct Running {
 
 fn supervise() -> io::Result<()> {
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    let mut control = UnixStream::from(take_standard(CONTROL, null.as_fd())?);
-    let hand = take_standard(HAND, null.as_fd())?;
+    let owner = take_standard(OWNER, null.as_fd())?;
+    let line = take_standard(LINE, null.as_fd())?;
     let mut lock = Lock(File::from(take_standard(LOCK, null.as_fd())?));
     sys::keep_only_standard_over_exec()?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    let plan = read_plan(&control)?;
+    // Whatever the server stood in may be unmounted while the sandbox lives on.
+    chdir("/")?;
+    let plan = read_plan(&owner)?;
+    fcntl_setfl(&owner, OFlags::NONBLOCK)?;
     let own = PidOne::of(rustix::process::getpid().as_raw_nonzero().get())?;
     let groups = Groups::new(&plan.groups, &own.name());
     let mut record = Record {
@@ -71,23 +75,37 @@ fn supervise() -> io::Result<()> {
     };
     // Before they are made: whatever happens from here on, somebody knows what to remove.
     lock.note(&record)?;
-    let running = match start(&plan, &hand, &groups) {
-        Ok(Ok(running)) => running,
-        Ok(Err(failure)) => return give_up(groups, &mut control, failure),
-        Err(error) => return give_up(groups, &mut control, error.to_failure()),
+    let Sandbox {
+        running,
+        directory,
+        listener,
+        handover,
+    } = match start(&plan, line, &groups) {
+        Ok(sandbox) => sandbox,
+        Err(failure) => return give_up(groups, &owner, failure),
     };
-    // Only the hand may hold its end: the server must see it close.
-    drop(hand);
-    let pid = running.pid.as_raw_nonzero().get();
-    // Before the server knows of the hand, which runs nothing until it is asked to.
-    let told = PidOne::of(pid).and_then(|pid_one| {
+    let live = live(&plan, running.pid, &groups);
+    let mut watch = Watch {
+        live: live.clone(),
+        pid_one: running.pidfd.as_fd(),
+        directory,
+        listener,
+        handover,
+        generation: plan.generation,
+        orphan: Duration::from_millis(plan.orphan_millis),
+        owner: Owner::Server(owner),
+        guest: None,
+    };
+    // Before a server knows of the hand, which runs nothing until it is asked to.
+    let noted = PidOne::of(live.pid).and_then(|pid_one| {
         record.pid_one = Some(pid_one);
-        lock.note(&record)?;
-        let groups = record.groups;
-        tell(&mut control, &Report::Started { pid, groups })
+        lock.note(&record)
     });
-    let ended = told.and_then(|()| wait_for_end(&running, &control));
-    let status = kill_and_reap(&running)?;
+    let ended = noted.and_then(|()| {
+        watch.begin(live);
+        watch.until_the_end()
+    });
+    let status = kill_and_reap(&running, &groups)?;
     ended?;
     let report = Report::Ended {
         code: status.as_ref().and_then(WaitIdStatus::exit_status),
@@ -95,16 +113,27 @@ fn supervise() -> io::Result<()> {
         oom_kills: groups.oom_kills(),
     };
     drop(groups);
-    tell(&mut control, &report)?;
+    control::remove(&watch.directory)?;
+    watch.tell(&report)?;
     // The lock lives exactly as long as anything of the sandbox does.
     drop(lock);
     Ok(())
 }
 
+fn live(plan: &Plan, pid: Pid, groups: &Groups) -> Live {
+    Live {
+        pid: pid.as_raw_nonzero().get(),
+        id_base: plan.id_base,
+        groups: groups.dirs(),
+        oom_counter: groups.oom_counter(),
+        limits: plan.limits.clone(),
+    }
+}
+
 /// Who hears of the failure finds nothing left of it.
-fn give_up(groups: Groups, control: &mut UnixStream, failure: Failure) -> io::Result<()> {
+fn give_up(groups: Groups, owner: &OwnedFd, failure: Failure) -> io::Result<()> {
     drop(groups);
-    tell(control, &Report::Failed(failure))
+    control::send(owner, &Report::Failed(failure), &[])
 }
 
 /// The lock of the sandbox, and in it the record of it.
@@ -118,10 +147,8 @@ impl Lock {
     }
 }
 
-fn read_plan(control: &UnixStream) -> io::Result<Plan> {
-    let mut line = String::new();
-    BufReader::new(control.take(LINE_LIMIT)).read_line(&mut line)?;
-    let plan: Plan = serde_json::from_str(&line)?;
+fn read_plan(owner: &OwnedFd) -> io::Result<Plan> {
+    let (plan, _) = control::receive::<Plan>(owner)?.ok_or(io::ErrorKind::UnexpectedEof)?;
     if plan.version == VERSION {
         Ok(plan)
     } else {
@@ -129,17 +156,53 @@ fn read_plan(control: &UnixStream) -> io::Result<Plan> {
     }
 }
 
-fn tell(control: &mut UnixStream, report: &Report) -> io::Result<()> {
-    let mut line = serde_json::to_vec(report)?;
-    line.push(b'\n');
-    control.write_all(&line)
+/// A sandbox whose hand runs.
+struct Sandbox {
+    running: Running,
+    directory: OwnedFd,
+    listener: OwnedFd,
+    handover: OwnedFd,
 }
 
-fn start(
-    plan: &Plan,
-    hand: &OwnedFd,
-    groups: &Groups,
-) -> Result<std::result::Result<Running, Failure>> {
+/// Starts the hand, with `line` to the server. On a failure nothing of it is left but the groups.
+fn start(plan: &Plan, line: OwnedFd, groups: &Groups) -> std::result::Result<Sandbox, Failure> {
+    let begun = begin(plan, line.as_fd(), groups).map_err(|error| error.to_failure())?;
+    // Only the hand may hold its end: the server must see it close.
+    drop(line);
+    // While the child works: nobody waits for it.
+    let listening = listen(plan);
+    let failed = failure(begun.errors);
+    let failed = failed.map_or(listening.map_err(|error| error.to_failure()), Err);
+    match failed {
+        Ok((directory, listener)) => Ok(Sandbox {
+            running: begun.running,
+            directory,
+            listener,
+            handover: begun.handover,
+        }),
+        Err(failure) => {
+            // An error here would hide the cause, and PID 1 dies with this process in any case.
+            let _ = kill_and_reap(&begun.running, groups);
+            let _ = control::directory(&plan.dir).and_then(control::remove);
+            Err(failure)
+        }
+    }
+}
+
+fn listen(plan: &Plan) -> Result<(OwnedFd, OwnedFd)> {
+    let directory = control::directory(&plan.dir).during(LISTEN)?;
+    let listener = control::listen(&directory).during(LISTEN)?;
+    Ok((directory, listener))
+}
+
+/// A child that becomes the hand, or says by `errors` why not.
+struct Begun {
+    running: Running,
+    handover: OwnedFd,
+    errors: OwnedFd,
+}
+
+fn begin(plan: &Plan, line: BorrowedFd<'_>, groups: &Groups) -> Result<Begun> {
     // Absent keyrings are as good as an empty one.
     let _ = sys::leave_session_keyring();
     let program = rustix::fs::open(
@@ -150,15 +213,17 @@ fn start(
     let program = program.during("open the helper")?;
     let userns = userns::make(plan.id_base, &plan.limits)?;
     groups.make().during(GROUPS)?;
-    let (errors_rx, errors_tx) = pipe_with(PipeFlags::CLOEXEC).during(NAMESPACES)?;
+    let (errors, errors_tx) = pipe_with(PipeFlags::CLOEXEC).during(NAMESPACES)?;
+    let (handover, handover_theirs) = control::pair().during(NAMESPACES)?;
     let (forked, outside_version_2) = fork(groups)?;
     match forked {
         Forked::Child => {
-            drop(errors_rx);
+            drop((errors, handover));
             let inherited = Inherited {
                 userns: userns.as_fd(),
                 program: program.as_fd(),
-                hand: hand.as_fd(),
+                line,
+                handover: handover_theirs.as_fd(),
                 errors: errors_tx.as_fd(),
                 groups,
                 outside_version_2,
@@ -167,26 +232,29 @@ fn start(
             let failure = serde_json::to_vec(&error.to_failure()).unwrap_or_default();
             report_failure(errors_tx, &failure)
         }
-        Forked::Parent { pid, pidfd } => {
-            drop(errors_tx);
-            let mut failure = Vec::new();
-            let read = File::from(errors_rx)
-                .take(LINE_LIMIT)
-                .read_to_end(&mut failure);
-            let running = Running { pid, pidfd };
-            if read.is_ok() && failure.is_empty() {
-                return Ok(Ok(running));
-            }
-            kill_and_reap(&running).during(NAMESPACES)?;
-            Ok(Err(serde_json::from_slice(&failure).unwrap_or_else(|_| {
-                Failure {
-                    step: "set up the sandbox".to_owned(),
-                    errno: 0,
-                    hint: "the set-up process died without a word".to_owned(),
-                }
-            })))
-        }
+        Forked::Parent { pid, pidfd } => Ok(Begun {
+            running: Running { pid, pidfd },
+            handover,
+            errors,
+        }),
     }
+}
+
+/// Why the child could not become the hand; waits until that is known.
+fn failure(errors: OwnedFd) -> Option<Failure> {
+    let mut failure = Vec::new();
+    let read = File::from(errors)
+        .take(FAILURE_LIMIT)
+        .read_to_end(&mut failure);
+    if read.is_ok() && failure.is_empty() {
+        return None;
+    }
+    let unknown = |_| Failure {
+        step: "set up the sandbox".to_owned(),
+        errno: 0,
+        hint: "the set-up process died without a word".to_owned(),
+    };
+    Some(serde_json::from_slice(&failure).unwrap_or_else(unknown))
 }
 
 /// The child in its namespaces, and if it can be in its group of version 2 from its first instruction;
@@ -209,27 +277,14 @@ fn report_failure(errors: OwnedFd, failure: &[u8]) -> ! {
     std::process::exit(1)
 }
 
-/// Returns when PID 1 has ended or the server has closed its end.
-fn wait_for_end(running: &Running, control: &UnixStream) -> io::Result<()> {
-    let mut fds = [
-        PollFd::new(&running.pidfd, PollFlags::IN),
-        PollFd::new(control, PollFlags::IN | PollFlags::RDHUP),
-    ];
-    loop {
-        match poll(&mut fds, None) {
-            Ok(_) => return Ok(()),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
 /// Killing PID 1 kills every process of its pid namespace; the wait returns after the last one.
-fn kill_and_reap(running: &Running) -> io::Result<Option<WaitIdStatus>> {
+fn kill_and_reap(running: &Running, groups: &Groups) -> io::Result<Option<WaitIdStatus>> {
     match pidfd_send_signal(&running.pidfd, Signal::KILL) {
         Ok(()) | Err(Errno::SRCH) => {}
         Err(error) => return Err(error.into()),
     }
+    // After the signal: nothing of it runs again.
+    groups.thaw();
     loop {
         match waitid(WaitId::PidFd(running.pidfd.as_fd()), WaitIdOptions::EXITED) {
             Err(Errno::INTR) => {}

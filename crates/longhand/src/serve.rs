@@ -4,6 +4,7 @@
 //! sandboxes stopped; the listener closed and its answers finished; the store flushed. A second signal
 //! ends the process at once: whatever was in flight is settled by the next start.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,7 @@ pub async fn run(config: &Config, data_dir: DataDir) -> anyhow::Result<()> {
         );
     }
     let mut signals = Signals::take()?;
+    let mut hangups = Hangups::take(config.server.tls_cert.is_some())?;
     let server = Server::start(config, data_dir, model).await?;
     server.first_key().await?;
     println!(
@@ -52,7 +54,10 @@ pub async fn run(config: &Config, data_dir: DataDir) -> anyhow::Result<()> {
         serde_json::json!({"listening": server.url(), "data_dir": server.data_dir})
     );
     tracing::info!(url = server.url(), "listening");
-    signals.next().await;
+    tokio::select! {
+        () = signals.next() => {}
+        never = hangups.answer() => match never {},
+    }
     tracing::info!("draining; a second signal ends at once");
     tokio::select! {
         done = server.stop(Duration::from_secs(config.server.drain_seconds)) => done,
@@ -84,6 +89,40 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// SIGHUP, which ends no server: whoever sends it wants something taken anew.
+struct Hangups {
+    hangup: Signal,
+    /// There is a certificate, and [`edge::keep_fresh`] takes it anew.
+    certificate: bool,
+}
+
+impl Hangups {
+    /// Takes the signal over from its default, for as long as the process lives.
+    fn take(certificate: bool) -> anyhow::Result<Self> {
+        let hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
+        Ok(Self {
+            hangup,
+            certificate,
+        })
+    }
+
+    /// Says what each one does. Cancel safe.
+    async fn answer(&mut self) -> Infallible {
+        loop {
+            self.hangup.recv().await;
+            if self.certificate {
+                tracing::info!(
+                    "SIGHUP: the certificate is read again; settings are read at the start only"
+                );
+            } else {
+                tracing::info!(
+                    "SIGHUP: nothing is read again: there is no certificate, and settings are read at the start only"
+                );
+            }
         }
     }
 }

@@ -13,7 +13,8 @@ pub(crate) struct Active {
     /// Cancelled when what is in flight must end.
     pub(crate) cancel: CancellationToken,
     interrupted: Arc<AtomicBool>,
-    lost: Arc<AtomicBool>,
+    /// Cancelled when somebody else holds the session.
+    lost: CancellationToken,
     /// The generation it was claimed under; 0 before that, which no claim makes.
     generation: Arc<AtomicU64>,
 }
@@ -23,7 +24,7 @@ impl Active {
         Self {
             cancel: stopping.child_token(),
             interrupted: Arc::default(),
-            lost: Arc::default(),
+            lost: CancellationToken::new(),
             generation: Arc::default(),
         }
     }
@@ -51,11 +52,17 @@ impl Active {
 
     /// Somebody else holds the session: whatever this run has in flight ends, and nothing comes of it.
     pub(crate) fn lose(&self) {
-        self.lost.store(true, Ordering::Release);
+        // It stands before anyone can see the cancellation.
+        self.lost.cancel();
         self.cancel.cancel();
     }
 
     pub(crate) fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Acquire)
+        self.lost.is_cancelled()
+    }
+
+    /// Waits until it is lost. Cancel safe.
+    pub(crate) async fn until_lost(&self) {
+        self.lost.cancelled().await;
     }
 }

@@ -11,23 +11,26 @@ pub enum Fault {
     HandBackDropped,
     /// A turn that failed is not given back.
     GiveBackDropped,
-    /// An interrupt is not handed to the turn it is for.
+    /// A lost intent: an interrupt is not handed to the turn it is for.
     StopUnheard,
     /// A lease that is gone does not end its turn.
     LossUnheard,
-    /// A turn that was opened wakes nobody.
+    /// A lost intent: a turn that was opened wakes nobody.
     WakeUnheard,
+    /// A late acknowledgement: a fact that could not be stored is believed, and its run ends.
+    LateAck,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::RenewalDropped,
         Self::HandBackDropped,
         Self::GiveBackDropped,
         Self::StopUnheard,
         Self::LossUnheard,
         Self::WakeUnheard,
+        Self::LateAck,
     ];
 }
 

@@ -24,7 +24,7 @@ use contract::time::Micros;
 use harness::Harness;
 use harness::causes::chain;
 use model::{Catalog, Endpoint};
-use sandbox::Provider;
+use sandbox::{Keeper, Provider};
 use session::Generation;
 use store::Store;
 use store::runs::Holder;
@@ -51,16 +51,16 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 /// Shortest pause after a table of runs that could not be read.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-/// How often sandboxes are looked over for idleness.
-const REAP_EVERY: Duration = Duration::from_secs(30);
+/// How often sandboxes are looked over for idleness and for the end of their time.
+const TEND_EVERY: Duration = Duration::from_secs(5);
 
 /// Settings of an [`Orchestrator`].
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Turns that run at once; more wait in the store.
     pub turns: usize,
-    /// A sandbox that no turn wanted for this long is stopped; its workspace stays.
-    pub sandbox_idle: Duration,
+    /// When sandboxes are paused and put to sleep, and how many run at once.
+    pub sandboxes: sandbox::Settings,
     /// What the operator adds to every session's system prompt.
     pub operator_prompt: Option<String>,
     /// How long a claim holds unless it is renewed; then anybody may take the turn over.
@@ -78,7 +78,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             turns: 1_000,
-            sandbox_idle: Duration::from_secs(600),
+            sandboxes: sandbox::Settings::default(),
             operator_prompt: None,
             lease: Duration::from_secs(30),
             renew_every: Duration::from_secs(10),
@@ -143,7 +143,7 @@ impl Orchestrator {
             harness: parts.harness,
             catalog: parts.catalog,
             endpoint: parts.endpoint,
-            sandboxes: Sandboxes::new(parts.provider),
+            sandboxes: Sandboxes::new(Keeper::new(parts.provider, config.sandboxes.clone())),
             holder,
             active: Mutex::default(),
             turns: Arc::new(Semaphore::new(config.turns)),
@@ -184,32 +184,32 @@ impl Orchestrator {
     async fn turns(&self) {
         let inner = &self.0;
         loop {
-            self.claim_due().await;
+            let looked_at = self.claim_due().await;
             tokio::select! {
                 biased;
                 () = inner.draining.cancelled() => return,
                 () = inner.store.run_due(), if !faults::on(Fault::WakeUnheard) => {}
                 () = inner.again.notified() => {}
-                () = self.until_next_due() => {}
+                () = self.until_next_due(looked_at) => {}
             }
         }
     }
 
-    /// Sleeps until the earliest due time in the store. Only to be prompt: what is due stands in the store,
-    /// and whatever changes it wakes the loop. Never longer than [`LOOK_AGAIN`], whatever the clock does.
-    async fn until_next_due(&self) {
-        let now = self.0.now();
-        let next = match self.0.store.next_due(now).await {
-            Ok(next) => next,
+    /// Sleeps until the earliest due time in the store after `looked_at`, when what was due was read last: what
+    /// became due since is slept for no longer. Only to be prompt: what is due stands in the store, and
+    /// whatever changes it wakes the loop. Never longer than [`LOOK_AGAIN`], whatever the clock does.
+    async fn until_next_due(&self, looked_at: Micros) {
+        let pause = match self.0.store.next_due(looked_at).await {
+            Ok(None) => LOOK_AGAIN,
+            Ok(Some(at)) => {
+                let micros = u64::try_from(at.0.saturating_sub(self.0.now().0)).unwrap_or(0);
+                Duration::from_micros(micros).clamp(SHORTEST_PAUSE, LOOK_AGAIN)
+            }
             Err(error) => {
                 tracing::error!(error = %chain(&error), "the next due run cannot be read");
-                None
+                AFTER_FAILURE
             }
         };
-        let pause = next.map_or(LOOK_AGAIN, |at| {
-            let micros = u64::try_from(at.0.saturating_sub(now.0)).unwrap_or(0);
-            Duration::from_micros(micros).clamp(SHORTEST_PAUSE, LOOK_AGAIN)
-        });
         tokio::time::sleep(pause).await;
     }
 
@@ -262,15 +262,15 @@ impl Orchestrator {
     /// Removes what nobody needs any more.
     async fn housekeeping(&self) {
         let inner = &self.0;
-        let mut reap = tokio::time::interval(REAP_EVERY);
+        let mut tend = tokio::time::interval(TEND_EVERY);
         self.collect().await;
         loop {
             tokio::select! {
                 biased;
                 () = inner.draining.cancelled() => return,
                 () = inner.store.session_deleted() => self.collect().await,
-                _ = reap.tick() => {
-                    inner.sandboxes.reap(inner.config.sandbox_idle, |s| inner.active().contains_key(&s)).await;
+                _ = tend.tick() => {
+                    inner.sandboxes.tend(|session| inner.active().contains_key(&session)).await;
                 }
             }
         }
@@ -297,28 +297,36 @@ impl Orchestrator {
         inner.sandboxes.stop_all().await;
     }
 
+    /// The sandboxes of this server, for people who use them beside the turns.
+    #[must_use]
+    pub fn keeper(&self) -> &Keeper {
+        self.0.sandboxes.keeper()
+    }
+
     /// Turns that run now.
     #[must_use]
     pub fn running(&self) -> usize {
         self.0.active().len()
     }
 
-    /// Starts a task for each due run that this process does not run already, as far as permits go.
-    async fn claim_due(&self) {
+    /// Starts a task for each due run that this process does not run already, as far as permits go. Says as of
+    /// when it looked.
+    async fn claim_due(&self) -> Micros {
         let inner = &self.0;
         let _claiming = inner.claiming.lock().await;
+        let now = inner.now();
         if inner.draining.is_cancelled() {
-            return;
+            return now;
         }
         // Those whose claim is under way still stand there as due: they must not hide the ones behind them.
         let limit = CLAIM_BATCH + inner.unclaimed();
-        let due = match inner.store.due_runs(limit, inner.now()).await {
+        let due = match inner.store.due_runs(limit, now).await {
             Ok(due) => due,
             Err(error) => {
                 tracing::error!(error = %chain(&error), "due runs cannot be read");
                 tokio::time::sleep(AFTER_FAILURE).await;
                 inner.again.notify_one();
-                return;
+                return now;
             }
         };
         let mut more = false;
@@ -326,7 +334,7 @@ impl Orchestrator {
         for run in due {
             let Ok(permit) = inner.turns.clone().try_acquire_owned() else {
                 // Each turn that ends looks again.
-                return;
+                return now;
             };
             let Some(active) = inner.begin(run.session) else {
                 inner.outrun(run.session, run.generation);
@@ -346,6 +354,7 @@ impl Orchestrator {
         if more {
             inner.again.notify_one();
         }
+        now
     }
 
     /// Removes the workspaces that no session names any more. Sessions are made before their sandboxes,

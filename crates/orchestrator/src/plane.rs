@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Inner;
 use crate::active::Active;
+use crate::faults::{self, Fault};
 
 /// One run's view of its session.
 pub(crate) struct SessionPlane {
@@ -43,6 +44,8 @@ pub(crate) struct SessionPlane {
     /// harness does not hear by itself.
     heard: AtomicU64,
     brief: Brief,
+    /// How long a sandbox that is started for it may run.
+    lifetime: Option<Duration>,
     endpoint: Option<Endpoint>,
     active: Active,
     /// What is stored along with the next fact.
@@ -79,6 +82,8 @@ impl SessionPlane {
             &inner.catalog,
             inner.config.operator_prompt.clone(),
         );
+        // Checked when it was set; what is older than the check counts as none.
+        let lifetime = contract::session::sandbox_ttl(&row.profile.metadata).unwrap_or_default();
         let beside = Beside {
             binding: Some(binding(&inner, row.id, inner.sandboxes.runs(row.id))?),
             ..Beside::default()
@@ -92,6 +97,7 @@ impl SessionPlane {
             generation: claimed.state.generation,
             inner,
             brief,
+            lifetime,
             endpoint: None,
             active,
         })
@@ -213,6 +219,12 @@ impl Plane for SessionPlane {
             .store
             .submit_beside(Scope::Any, self.session, input, now, entropy, beside)
             .await;
+        if faults::on(Fault::LateAck) && matches!(stored, Err(SubmitError::Unavailable(_))) {
+            return Ok(Taken {
+                step: harness::Step::Rest,
+                entries: Vec::new(),
+            });
+        }
         let committed = stored.map_err(refused)?;
         let last = committed.state.next_seq - 1;
         let heard = self.heard.swap(last, Ordering::AcqRel);
@@ -274,7 +286,7 @@ impl Plane for SessionPlane {
 
     async fn sandbox(&self) -> Result<Arc<dyn Sandbox>, sandbox::Error> {
         let began = Instant::now();
-        let (sandbox, started) = self.inner.sandboxes.claim(self.session).await?;
+        let (sandbox, started) = self.inner.sandboxes.claim(self.session, self.lifetime).await?;
         if started {
             self.mark(store::timeline::Spent::Sandbox, began.elapsed());
             let bound = binding(&self.inner, self.session, true);
@@ -404,6 +416,8 @@ fn refused(error: SubmitError) -> PlaneError {
         SubmitError::NotFound | SubmitError::Held { .. } => PlaneError::Lost,
         SubmitError::Refused(session::Refused::Stale { .. }) => PlaneError::Lost,
         SubmitError::Refused(refused) => PlaneError::Bug(refused.to_string()),
+        // Facts keep nothing beside them.
+        full @ SubmitError::Full { .. } => PlaneError::Bug(full.to_string()),
         SubmitError::Unavailable(cause) => PlaneError::Unavailable(cause),
         SubmitError::Bug(cause) => PlaneError::Bug(cause.to_string()),
     }

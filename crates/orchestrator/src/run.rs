@@ -79,7 +79,11 @@ pub(crate) async fn turn(inner: &Arc<Inner>, session: SessionId, active: Active)
             tracing::error!(session_id = %session, error = %chain(&error), "run failed");
         }
     }
-    give_back(inner, session, generation).await;
+    tokio::select! {
+        // Somebody else has it, and this session's next turn may wait for the end of this one.
+        () = active.until_lost() => {}
+        () = give_back(inner, session, generation) => {}
+    }
 }
 
 /// Lets somebody else have the run at once instead of when its lease ends. If the store cannot take it now,

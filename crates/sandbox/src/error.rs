@@ -38,6 +38,18 @@ pub enum Error {
         /// What is wrong with what was asked.
         problem: String,
     },
+    /// There is nothing of that name in the sandbox. It had no effect.
+    #[error("{problem}")]
+    Missing {
+        /// What is not there.
+        problem: String,
+    },
+    /// Begun in the sandbox and not brought to its end, such as a write when the disk became full.
+    #[error("{problem}")]
+    Failed {
+        /// Why not.
+        problem: String,
+    },
     /// The host's files or processes failed. It had no effect inside the sandbox.
     #[error("{doing}")]
     Io {
@@ -53,6 +65,15 @@ impl Error {
     pub(crate) fn invalid(problem: impl Into<String>) -> Self {
         Self::Invalid {
             problem: problem.into(),
+        }
+    }
+
+    /// A provider that cannot do what only some can.
+    pub(crate) fn lacking(step: &str) -> Self {
+        Self::Unsupported {
+            step: step.to_owned(),
+            errno: 0,
+            hint: "this kind of sandbox has no such thing".to_owned(),
         }
     }
 

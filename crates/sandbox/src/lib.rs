@@ -5,13 +5,19 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod files;
+mod keeper;
 pub mod limits;
 mod local;
 mod process;
 mod provider;
+mod stats;
 
 pub use error::Error;
-pub use hand::wire::{Content, Output as ToolOutput, Tool};
+pub use files::{Connection, Download, Listing, Upload};
+pub use hand::wire::{Content, Entry, Kind, Output as ToolOutput, Running, Signal, Size, Tool};
+pub use keeper::{Keeper, Settings, Standing, Visit};
 pub use local::{Allowance, Config, Local};
 pub use process::{Command, ExitStatus, Process};
 pub use provider::{Finding, Provider, Report, Sandbox, SandboxId, Spec, ToolCall};
+pub use stats::Stats;

@@ -23,6 +23,16 @@ pub const CANCEL: Duration = Duration::from_secs(5);
 pub const TOOL_GRACE: Duration = Duration::from_secs(30);
 /// How long a hand may take to start a process or to say why not.
 pub const SPAWN: Duration = Duration::from_secs(30);
+/// How long a hand may take to answer a question about files: it may have to remove a million of them.
+pub const ASK: Duration = Duration::from_secs(120);
+/// How long all processes of a sandbox may take to stand still. Measured: below a millisecond.
+pub const FREEZE: Duration = Duration::from_secs(5);
+/// How often who waits for a sandbox's place looks whether one that runs has become idle.
+pub const QUEUE_LOOK: Duration = Duration::from_millis(500);
+/// Sandboxes that are stopped at once when all are.
+pub const STOPS_AT_ONCE: usize = 16;
+/// Files that are looked at to say how much of the disk a sandbox takes; beyond it the answer is `at least`.
+pub const DISK_ENTRIES: usize = 200_000;
 /// Parts of a tool's answer. Today's tools give one.
 pub const ANSWER_PARTS: usize = 4;
 /// Bytes, as JSON, of an answer of a tool that gives only text.
@@ -31,6 +41,8 @@ pub const TEXT_ANSWER_BYTES: usize = 1 << 20;
 pub const TRASH_QUEUE: usize = 256;
 /// Variables of the environment that a caller may add.
 pub const ENV_VARS: usize = 256;
+/// Bytes of all their names and values: they travel in one packet.
+pub const ENV_BYTES: usize = 32 << 10;
 /// Bytes of one file that is copied into the template.
 pub const TEMPLATE_FILE_BYTES: u64 = 16 << 20;
 /// Files that are copied into the template.
@@ -47,10 +59,16 @@ pub const SHOWN_COMMAND_CHARS: usize = 200;
 pub const STREAM_BYTES: usize = 64 * 1024;
 /// How often the helper's image in memory is sealed before that counts as failed.
 pub const SEAL_TRIES: usize = 20;
-/// Bytes of a supervisor's report line.
-pub const REPORT_BYTES: usize = 64 * 1024;
+/// How long a sandbox that an earlier server left may take to answer the next one.
+pub const ADOPTION: Duration = Duration::from_secs(10);
+/// How long to wait before asking again for a sandbox that another process has.
+pub const OWNED_RETRY: Duration = Duration::from_millis(5);
+/// How long a sandbox lives on, when its server is gone, unless the next one adopts it.
+pub const ORPHAN: Duration = Duration::from_secs(600);
 
 // A character takes at most six bytes in JSON.
 const _: () = assert!(hand::limits::SPILL_CHARS * 6 + 1024 < TEXT_ANSWER_BYTES);
 const _: () = assert!(CANCEL.as_secs() < PING_INTERVAL.as_secs());
 const _: () = assert!(PING.as_secs() <= PING_INTERVAL.as_secs());
+// An escaped byte takes at most six.
+const _: () = assert!(ENV_BYTES * 6 / 2 <= jail::control::PACKET_BYTES);

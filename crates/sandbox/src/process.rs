@@ -1,7 +1,9 @@
 //! Owns the caller's side of a process in a sandbox. It knows no transport.
 
 use std::fmt;
+use std::time::Duration;
 
+use hand::wire::{Signal, Size};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
@@ -16,6 +18,11 @@ pub struct Command {
     pub env: Vec<(String, String)>,
     /// Where it starts: absolute, in the sandbox.
     pub cwd: String,
+    /// The size of the terminal that it gets; without one it gets three pipes. On a terminal all it prints is
+    /// standard output.
+    pub terminal: Option<Size>,
+    /// How long it may run, pauses left out; then it is killed and [`ExitStatus::timed_out`] says so.
+    pub time_limit: Option<Duration>,
 }
 
 impl Command {
@@ -26,6 +33,8 @@ impl Command {
             argv,
             env: Vec::new(),
             cwd: "/workspace".to_owned(),
+            terminal: None,
+            time_limit: None,
         }
     }
 }
@@ -37,6 +46,8 @@ pub struct ExitStatus {
     pub code: Option<i32>,
     /// The signal that ended it.
     pub signal: Option<i32>,
+    /// Whether that was because it had run too long.
+    pub timed_out: bool,
 }
 
 impl ExitStatus {
@@ -60,7 +71,15 @@ pub struct Process {
     /// What it complains.
     pub stderr: Option<Box<dyn AsyncRead + Send + Unpin>>,
     pub(crate) exit: watch::Receiver<Option<ExitStatus>>,
-    pub(crate) killer: Box<dyn Fn() + Send + Sync>,
+    pub(crate) control: Box<dyn Fn(Order) + Send + Sync>,
+}
+
+/// What a process is told beside its input.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Order {
+    Kill,
+    Signal(Signal),
+    Resize(Size),
 }
 
 impl Process {
@@ -77,7 +96,17 @@ impl Process {
 
     /// Kills it and what descends from it. Does not wait; a process that has ended is no error.
     pub fn kill(&self) {
-        (self.killer)();
+        (self.control)(Order::Kill);
+    }
+
+    /// Sends a signal to it and its group. Does not wait; a process that has ended is no error.
+    pub fn signal(&self, signal: Signal) {
+        (self.control)(Order::Signal(signal));
+    }
+
+    /// Says that its terminal has another size; without a terminal nothing happens.
+    pub fn resize(&self, size: Size) {
+        (self.control)(Order::Resize(size));
     }
 }
 

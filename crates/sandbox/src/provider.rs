@@ -7,9 +7,11 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
+use crate::files::{Connection, Download, Listing, Upload};
 use crate::limits::ID_CHARS;
 use crate::process::{Command, Process};
-use hand::wire::{Output, Tool};
+use crate::stats::Stats;
+use hand::wire::{Entry, Output, Running, Tool};
 
 /// The name of a sandbox and of its workspace, chosen by the caller. It is visible inside the
 /// sandbox and in the host's file names: it must carry neither a secret nor a tenant's name.
@@ -81,7 +83,8 @@ impl Spec {
 #[async_trait]
 pub trait Provider: Send + Sync {
     /// Opens the sandbox's workspace (creating it when absent) and starts it. When it already runs
-    /// in this process, that one is returned and the rest of `spec` has no effect.
+    /// in this process, or was left running by an earlier one, that one is returned and the rest of `spec`
+    /// has no effect.
     ///
     /// The sandbox ends when the last handle is dropped; its workspace stays.
     /// Cancel safe: yes; a half-made sandbox is killed.
@@ -90,6 +93,20 @@ pub trait Provider: Send + Sync {
     /// [`Error::Unsupported`] names what this host cannot do; [`Error::Busy`] when another process
     /// owns the sandbox; [`Error::Invalid`] for a bad environment; [`Error::Io`].
     async fn attach(&self, spec: Spec) -> Result<Arc<dyn Sandbox>, Error>;
+
+    /// The sandbox, if it runs: in this process, or because an earlier one left it. Starts none.
+    ///
+    /// Cancel safe: yes.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when another process has it; [`Error::Io`].
+    async fn adopt(&self, _id: &SandboxId) -> Result<Option<Arc<dyn Sandbox>>, Error> {
+        Ok(None)
+    }
+
+    /// From now on a sandbox whose handles are dropped, or whose calls are, is left as it runs, for the
+    /// next process to adopt.
+    async fn leave(&self) {}
 
     /// Stops the sandbox if it runs and removes its workspace; a name that is not there is success.
     /// The workspace is out of sight at once; its bytes are removed in the background.
@@ -120,6 +137,41 @@ pub trait Sandbox: Send + Sync {
     /// [`Error::Lost`], [`Error::Gone`], [`Error::Cancelled`], [`Error::Busy`], [`Error::Invalid`].
     async fn tool(&self, call: ToolCall, cancel: CancellationToken) -> Result<Output, Error>;
 
+    /// Runs one tool as [`Sandbox::tool`] does, under a name of at most
+    /// [`KEY_CHARS`](hand::limits::KEY_CHARS) bytes that no other call of this sandbox ever has. If this
+    /// process is gone before it is over, the call goes on; how it ended is kept until
+    /// [`Sandbox::taken`], for whoever adopts the sandbox.
+    ///
+    /// # Errors
+    /// As [`Sandbox::tool`]; [`Error::Invalid`] for a call that was started before.
+    async fn keyed(
+        &self,
+        _key: &str,
+        call: ToolCall,
+        cancel: CancellationToken,
+    ) -> Result<Output, Error> {
+        self.tool(call, cancel).await
+    }
+
+    /// How the call of that name ended, once it has: one that an earlier process began by
+    /// [`Sandbox::keyed`]. None if nothing is known of it here. `call` is what was asked for.
+    ///
+    /// Cancel safe: as [`Sandbox::tool`].
+    ///
+    /// # Errors
+    /// As [`Sandbox::tool`]; [`Error::Cancelled`] also when it was cancelled before.
+    async fn resume_call(
+        &self,
+        _key: &str,
+        _call: ToolCall,
+        _cancel: CancellationToken,
+    ) -> Result<Option<Output>, Error> {
+        Ok(None)
+    }
+
+    /// What came of the call of that name is safe: the sandbox need not keep it.
+    async fn taken(&self, _key: &str) {}
+
     /// Starts a process that the caller drives over pipes. Dropping the [`Process`] kills it.
     ///
     /// # Errors
@@ -141,6 +193,129 @@ pub trait Sandbox: Send + Sync {
 
     /// Whether it still ran a moment ago.
     fn is_alive(&self) -> bool;
+
+    /// Opens a regular file to read, from byte `from` on. Paths, here and below, are absolute or start in
+    /// the workspace; whatever symlinks do, they lead to what is in the sandbox.
+    ///
+    /// # Errors
+    /// [`Error::Missing`]; [`Error::Invalid`] for what is no regular file; those of [`Sandbox::spawn`].
+    async fn read(&self, path: &str, from: u64) -> Result<Download, Error> {
+        let _ = (path, from);
+        Err(Error::lacking("read files"))
+    }
+
+    /// Opens a file to write. It takes its place, whole, when it is finished; `mode` as in chmod, or as it
+    /// was. A symlink of that name is replaced.
+    ///
+    /// # Errors
+    /// As [`Sandbox::read`].
+    async fn write(&self, path: &str, mode: Option<u32>) -> Result<Upload, Error> {
+        let _ = (path, mode);
+        Err(Error::lacking("write files"))
+    }
+
+    /// What stands at `path`; a symlink is not followed.
+    ///
+    /// # Errors
+    /// As [`Sandbox::read`].
+    async fn stat(&self, path: &str) -> Result<Entry, Error> {
+        let _ = path;
+        Err(Error::lacking("look at files"))
+    }
+
+    /// What is in a directory, by name.
+    ///
+    /// # Errors
+    /// As [`Sandbox::read`].
+    async fn list(&self, path: &str) -> Result<Listing, Error> {
+        let _ = path;
+        Err(Error::lacking("list files"))
+    }
+
+    /// Makes a directory and those above it that are missing; one that is there is success.
+    ///
+    /// # Errors
+    /// As [`Sandbox::read`].
+    async fn make_directory(&self, path: &str) -> Result<(), Error> {
+        let _ = path;
+        Err(Error::lacking("make directories"))
+    }
+
+    /// Moves a file or directory within one volume; a file at `to` is replaced.
+    ///
+    /// # Errors
+    /// As [`Sandbox::read`].
+    async fn rename(&self, from: &str, to: &str) -> Result<(), Error> {
+        let _ = (from, to);
+        Err(Error::lacking("move files"))
+    }
+
+    /// Removes a file, a symlink, an empty directory, or with `all` one with what is in it.
+    ///
+    /// # Errors
+    /// As [`Sandbox::read`].
+    async fn remove(&self, path: &str, all: bool) -> Result<(), Error> {
+        let _ = (path, all);
+        Err(Error::lacking("remove files"))
+    }
+
+    /// Connects to a port that something in the sandbox listens on.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] when nothing answers; those of [`Sandbox::spawn`].
+    async fn connect(&self, port: u16) -> Result<Connection, Error> {
+        let _ = port;
+        Err(Error::lacking("connect to ports"))
+    }
+
+    /// What runs in it.
+    ///
+    /// # Errors
+    /// Those of [`Sandbox::spawn`].
+    async fn processes(&self) -> Result<Vec<Running>, Error> {
+        Err(Error::lacking("list processes"))
+    }
+
+    /// What it uses. Does not resume a sandbox that is paused.
+    ///
+    /// # Errors
+    /// [`Error::Gone`]; [`Error::Lost`].
+    async fn stats(&self) -> Result<Stats, Error> {
+        Err(Error::lacking("count what it uses"))
+    }
+
+    /// Has everything in it stand still: it uses no processor, and time limits do not run. The next use of it
+    /// resumes it. What is under way stands still too.
+    ///
+    /// # Errors
+    /// [`Error::Gone`]; [`Error::Lost`]; [`Error::Busy`] when it would not stand still: then it goes on.
+    async fn pause(&self) -> Result<(), Error> {
+        Err(Error::lacking("pause"))
+    }
+
+    /// Has it go on, if it is paused. The next tool result says what stood still.
+    ///
+    /// # Errors
+    /// As [`Sandbox::pause`].
+    async fn resume(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Whether it is paused.
+    fn is_paused(&self) -> bool {
+        false
+    }
+
+    /// Stops it so that the next sandbox of its name goes on from here: directory and environment of the
+    /// persistent shell come back, and the first tool result says what was ended. `reason` is for the
+    /// model, as in `it was idle for 10 minutes`.
+    ///
+    /// # Errors
+    /// Those of [`Sandbox::stop`].
+    async fn hibernate(&self, reason: &str) -> Result<(), Error> {
+        let _ = reason;
+        self.stop().await
+    }
 }
 
 /// One use of a tool.

@@ -42,7 +42,8 @@
 //!
 //! # Control
 //! `GET /_scripted/requests` (a bounded log), `GET /_scripted/stats` (tokens, prefix breaks, who waits),
-//! `POST /_scripted/release/{name}`. A key that begins with `bad` is refused with 401.
+//! `POST /_scripted/release/{name}`, `POST /_scripted/script` (steps that answer conversations which bring no
+//! script, instead of an echo). A key that begins with `bad` is refused with 401.
 
 #![forbid(unsafe_code)]
 

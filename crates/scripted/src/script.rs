@@ -142,19 +142,7 @@ pub(crate) fn find(turns: &[Turn]) -> Result<Option<Script>, String> {
             }
             None => return Err("nothing follows SCRIPT:".to_owned()),
         };
-        // Words of the model at the very end are a paused answer, which goes on.
-        let closed = turns.split_last().map_or(
-            turns,
-            |(last, before)| {
-                if last.assistant { before } else { turns }
-            },
-        );
-        let answered = closed
-            .iter()
-            .skip(given_at + 1)
-            .filter(|t| t.assistant)
-            .count()
-            + done;
+        let answered = said_by_model(turns, given_at + 1) + done;
         return Ok(Some(Script {
             steps,
             answered,
@@ -163,6 +151,25 @@ pub(crate) fn find(turns: &[Turn]) -> Result<Option<Script>, String> {
         }));
     }
     Ok(None)
+}
+
+/// The model's messages from that one on. Words of the model at the very end are a paused answer, which goes on.
+fn said_by_model(turns: &[Turn], from: usize) -> usize {
+    let paused = turns.last().is_some_and(|last| last.assistant);
+    let said = turns.iter().skip(from).filter(|turn| turn.assistant);
+    said.count().saturating_sub(usize::from(paused))
+}
+
+impl Script {
+    /// These steps for a conversation that brings none of its own.
+    pub(crate) fn common(steps: Vec<Step>, turns: &[Turn]) -> Self {
+        Self {
+            steps,
+            answered: said_by_model(turns, 0),
+            given_at: 0,
+            past: Vec::new(),
+        }
+    }
 }
 
 /// What follows the mark of a script in a text, how many of its steps are done and which failing ones have

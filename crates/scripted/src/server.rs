@@ -149,6 +149,7 @@ fn router(state: Arc<State>) -> Router {
         .route("/_scripted/requests", get(requests))
         .route("/_scripted/stats", get(stats))
         .route("/_scripted/release/{name}", post(release))
+        .route("/_scripted/script", post(play))
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .with_state(state)
@@ -202,6 +203,20 @@ async fn stats(Shared(state): Shared<Arc<State>>) -> Response {
 async fn release(Shared(state): Shared<Arc<State>>, Path(name): Path<String>) -> Response {
     state.release(&name);
     pump::json(200, None, &json!({"released": name}))
+}
+
+async fn play(Shared(state): Shared<Arc<State>>, body: Bytes) -> Response {
+    match serde_json::from_slice(&body) {
+        Ok(steps) => {
+            state.play(steps);
+            pump::json(200, None, &json!({}))
+        }
+        Err(error) => {
+            let words = format!("the body is not an array of steps: {error}");
+            let envelope = anthropic::error("invalid_request_error", &words);
+            pump::json(400, None, &envelope)
+        }
+    }
 }
 
 async fn not_found(request: Request) -> Response {

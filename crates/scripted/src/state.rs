@@ -48,6 +48,8 @@ struct Inner {
     released: BTreeSet<String>,
     waiting: BTreeMap<String, usize>,
     failures: HashMap<(u64, usize), u32>,
+    /// For conversations that bring none.
+    common: Option<Vec<Step>>,
 }
 
 /// The server's memory.
@@ -129,7 +131,8 @@ impl State {
         if let Some(aside) = aside(turns) {
             return self.plan_aside(who, turns, aside, size);
         }
-        let Some(script) = find(turns)? else {
+        let common = || Some(Script::common(self.lock().common.clone()?, turns));
+        let Some(script) = find(turns)?.or_else(common) else {
             return Ok(Planned {
                 gates: Vec::new(),
                 step: default_step(turns),
@@ -242,6 +245,11 @@ impl State {
             happened || script.past.contains(number)
         });
         over.map(|(number, _)| number).collect()
+    }
+
+    /// From now on answers conversations that bring no script.
+    pub(crate) fn play(&self, steps: Vec<Step>) {
+        self.lock().common = Some(steps);
     }
 
     /// Opens a gate, for those who wait and those who will.

@@ -12,6 +12,8 @@ pub struct Caps {
     pub vaults: u64,
     /// Turns that run at once; none: all that there is room for.
     pub turns: Option<u32>,
+    /// Bytes of answers kept under its `Idempotency-Key`s, each counted with [`crate::limits::KEPT_BESIDE`].
+    pub kept: u64,
 }
 
 impl Default for Caps {
@@ -20,6 +22,7 @@ impl Default for Caps {
             sessions: crate::limits::WORKSPACE_SESSIONS,
             vaults: crate::limits::WORKSPACE_VAULTS,
             turns: None,
+            kept: crate::limits::WORKSPACE_KEPT,
         }
     }
 }
@@ -31,6 +34,7 @@ impl Caps {
         match what {
             Plenty::Sessions => self.sessions,
             Plenty::Vaults => self.vaults,
+            Plenty::Kept => self.kept,
         }
     }
 }

@@ -49,6 +49,8 @@ pub enum Plenty {
     Sessions,
     /// Vaults.
     Vaults,
+    /// Bytes of kept answers.
+    Kept,
 }
 
 impl std::fmt::Display for Plenty {
@@ -56,6 +58,7 @@ impl std::fmt::Display for Plenty {
         f.write_str(match self {
             Self::Sessions => "sessions",
             Self::Vaults => "vaults",
+            Self::Kept => "bytes of kept answers",
         })
     }
 }
@@ -140,6 +143,14 @@ pub enum SubmitError {
     Held {
         /// Who.
         holder: String,
+    },
+    /// The workspace has all it may have of something that is stored beside the input.
+    #[error("the workspace has {limit} {what}, the most it may have")]
+    Full {
+        /// Of what.
+        what: Plenty,
+        /// The cap.
+        limit: u64,
     },
     /// The database cannot be written now.
     #[error("the store is unavailable")]

@@ -1,5 +1,7 @@
 //! Answers kept under a client's `Idempotency-Key`: a request that is sent again gets the answer of the
-//! first. It does not know what an answer says, and keeps no refusal: what failed may be tried again.
+//! first. It does not know what an answer says, and keeps no refusal: what failed may be tried again. What the
+//! answers of one owner take together is bounded ([`crate::caps::Caps::kept`]): beyond it nothing is kept, and what
+//! was to be kept with a write is not written.
 //!
 //! The answer is written in the transaction of the write that it answers ([`Store::keeping`]), so that
 //! after a crash either both are there or neither is. Of two writes under one id the second is undone.
@@ -10,7 +12,7 @@ use std::sync::Arc;
 
 use contract::time::Micros;
 
-use crate::error::Error;
+use crate::error::{Error, Plenty};
 use crate::limits::KEPT_FOR;
 use crate::sqlite;
 use crate::store::{Back, Store};
@@ -19,10 +21,27 @@ use crate::store::{Back, Store};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Mark(pub [u8; 32]);
 
+impl Mark {
+    /// The mark of something that `owner` chose: its first half says whose it is.
+    #[must_use]
+    pub fn of(owner: Self, chosen: Self) -> Self {
+        let (Self(mut mark), Self(chosen)) = (owner, chosen);
+        let half = mark.len() / 2;
+        mark[half..].copy_from_slice(&chosen[half..]);
+        Self(mark)
+    }
+
+    /// Whose it is, as the store counts it.
+    pub(crate) fn owner(&self) -> String {
+        let half = self.0.iter().take(self.0.len() / 2);
+        half.map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
 /// Under what an answer is kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Slot {
-    /// Of the workspace and its key.
+    /// Of the workspace and its key: [`Mark::of`].
     pub id: Mark,
     /// Of the request: another one may not use the key.
     pub request: Mark,
@@ -52,6 +71,8 @@ type Write = dyn Fn(&dyn Any) -> Option<Vec<u8>> + Send + Sync;
 #[derive(Clone)]
 pub(crate) struct Keep {
     pub(crate) slot: Slot,
+    /// Bytes that all answers of its owner may take.
+    pub(crate) most: u64,
     write: Arc<Write>,
 }
 
@@ -71,8 +92,8 @@ impl fmt::Debug for Keep {
 impl Store {
     /// A handle for one request: its write whose outcome is a `T` also keeps what `answer` makes of it,
     /// in the same transaction. If something is kept there already that write is undone and fails with
-    /// [`Error::Unavailable`]; [`Store::kept`] then has the answer. If `answer` makes nothing, nothing
-    /// is kept.
+    /// [`Error::Unavailable`]; [`Store::kept`] then has the answer. If its owner has no room for it the write
+    /// is undone and fails with [`Error::Full`]. If `answer` makes nothing, nothing is kept.
     #[must_use]
     pub fn keeping<T: 'static>(
         &self,
@@ -82,8 +103,32 @@ impl Store {
         let write = move |outcome: &dyn Any| answer(outcome.downcast_ref::<T>()?);
         self.with_keep(Keep {
             slot,
+            most: self.caps().kept,
             write: Arc::new(write),
         })
+    }
+
+    /// Makes sure that there is room for an answer, if only for a short one; expired ones make place.
+    ///
+    /// # Errors
+    /// [`Error::Full`]: there is none. [`Error::Unavailable`].
+    pub async fn make_room(&self, slot: Slot) -> Result<(), Error> {
+        let most = self.caps().kept;
+        let room = match self.back() {
+            Back::Sqlite(db) => {
+                db.read(move |c| sqlite::kept::has_room(c, slot.id, most))
+                    .await?
+            }
+        };
+        let made = match self.back() {
+            Back::Sqlite(_) if room => true,
+            Back::Sqlite(db) => {
+                db.write(move |cx| sqlite::kept::make_room(cx, &slot, most))
+                    .await?
+            }
+        };
+        let (what, limit) = (Plenty::Kept, most);
+        made.then_some(()).ok_or(Error::Full { what, limit })
     }
 
     /// What is kept under `id` at `now`.
@@ -100,11 +145,12 @@ impl Store {
     /// Returns what is kept there afterwards: an earlier answer stays.
     ///
     /// # Errors
-    /// [`Error::Unavailable`].
+    /// [`Error::Full`]: its owner has no room for it; nothing is kept. [`Error::Unavailable`].
     pub async fn keep(&self, slot: Slot, body: Vec<u8>) -> Result<Kept, Error> {
+        let most = self.caps().kept;
         match self.back() {
             Back::Sqlite(db) => {
-                db.write(move |cx| sqlite::kept::put_or_get(cx, &slot, &body))
+                db.write(move |cx| sqlite::kept::put_or_get(cx, &slot, &body, most))
                     .await
             }
         }

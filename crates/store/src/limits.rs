@@ -59,5 +59,16 @@ pub const KEPT_FOR: std::time::Duration = std::time::Duration::from_secs(24 * 60
 /// Expired answers that go with each one that is kept: more than come, so that none stays for long.
 pub const KEPT_SWEEP: u32 = 16;
 
+/// Expired answers that go, in one write, before a request is refused for want of room; the next attempt removes
+/// further ones.
+pub const KEPT_SWEEP_FULL: u32 = 4_096;
+
+/// What an answer that is kept takes beside its own bytes, roughly: its marks, its time and their index.
+pub const KEPT_BESIDE: u64 = 256;
+
+/// Bytes of kept answers of one workspace, unless the operator says otherwise: a request every 150 ms for a
+/// whole day, if an answer has 2 KB.
+pub const WORKSPACE_KEPT: u64 = 1 << 30;
+
 /// Bytes of events after which a page of a list ends, whatever its limit says.
 pub const PAGE_BYTES: usize = 8 << 20;

@@ -8,9 +8,11 @@ mod exec;
 mod fds;
 mod mount;
 mod net;
+mod terminal;
 
 pub use clone::{Forked, clone_process, flags, hide_cgroups_above};
 pub use exec::{exec_fd, leave_session_keyring};
 pub use fds::{Standard, keep_only_standard_over_exec, take_standard};
 pub use mount::{MountAttr, mount_setattr};
 pub use net::loopback_up;
+pub use terminal::lead_session_on_stdin;

@@ -229,6 +229,11 @@ impl Server {
         self.signal(Signal::TERM);
     }
 
+    /// Tells it that what it read may have changed (SIGHUP).
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
     fn signal(&self, signal: Signal) {
         // The child is waited for only in `ended`, which takes the server: the id is still its own. That it
         // has ended already is a result that the test will see.

@@ -4,13 +4,17 @@
 mod definition;
 mod multiagent;
 mod snapshot;
+mod team;
 
 pub use definition::AgentDefinition;
 pub use multiagent::{
-    AdvisorParams, AgentRef, CoordinatorParams, Found, InlineAgents, Multiagent, MultiagentParams,
-    Referenced, RosterEntry, Team, TeamParams, TopologyParams,
+    Advisor, AdvisorParams, AgentRef, CoordinatorParams, Found, InlineAgents, Multiagent,
+    MultiagentParams, Referenced, RosterEntry, Team, TeamParams, TopologyParams,
 };
 pub use snapshot::{AgentOverrides, InlineAgent, SessionAgent, SessionThreadAgent, ThreadAgent};
+pub use team::{
+    EnabledGroup, SessionCoordinator, SessionGroup, SessionTeam, SessionTopology, TeamMember,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -197,6 +201,16 @@ pub enum AgentTag {
     /// The only value.
     #[default]
     Agent,
+}
+
+/// An agent at a version, as other objects name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[allow(missing_docs)] // the fields are the contract's
+pub struct AgentReference {
+    pub id: AgentId,
+    #[serde(rename = "type")]
+    pub kind: AgentTag,
+    pub version: u32,
 }
 
 impl Agent {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::definition::{check_servers, resolve_skills};
 use super::{
-    AdvisorParams, AgentDefinition, AgentTag, ExecutionIdentity, McpServer, Multiagent, Skill,
+    AdvisorParams, AgentDefinition, AgentTag, ExecutionIdentity, McpServer, SessionTeam, Skill,
     SkillParams,
 };
 use crate::check;
@@ -50,10 +50,8 @@ pub struct SessionAgent {
     pub tools: Vec<Tool>,
     pub mcp_servers: Vec<McpServer>,
     pub skills: Vec<Skill>,
-    /// References only, and only on the way to being refused: a session that has a team is not made, so what
-    /// is served is null.
-    #[schemars(with = "()", required)]
-    pub multiagent: Option<Multiagent>,
+    /// Its team, with a copy of each member.
+    pub multiagent: Option<SessionTeam>,
     pub execution_identity: ExecutionIdentity,
 }
 
@@ -102,6 +100,24 @@ pub struct InlineAgent {
 impl From<SessionAgent> for ThreadAgent {
     fn from(agent: SessionAgent) -> Self {
         Self::Agent(Box::new(agent.into()))
+    }
+}
+
+impl SessionThreadAgent {
+    /// An agent as it is defined.
+    pub(super) fn of(id: AgentId, version: u32, definition: AgentDefinition) -> Self {
+        Self {
+            id,
+            version,
+            name: definition.name,
+            description: definition.description,
+            system: definition.system,
+            model: definition.model,
+            tools: definition.tools,
+            mcp_servers: definition.mcp_servers,
+            skills: definition.skills,
+            execution_identity: definition.execution_identity,
+        }
     }
 }
 
@@ -168,16 +184,45 @@ impl AgentDefinition {
     /// A session's copy of this version, with the session's overrides. Paths start at `agent`.
     ///
     /// # Errors
-    /// `model: null`, skills without a `read` tool, servers and toolsets that do not match, and every
-    /// rule that an agent has.
+    /// `model: null`, skills without a `read` tool, servers and toolsets that do not match, every rule that an
+    /// agent has, and a team that names other agents: [`Self::team_snapshot`] copies those.
     pub fn session_snapshot(
         &self,
         id: AgentId,
         version: u32,
         overrides: Option<AgentOverrides>,
     ) -> Result<SessionAgent, Invalid> {
-        self.snapshot(id, version, overrides)
-            .map_err(|bad| bad.under("agent"))
+        self.team_snapshot(id, version, overrides, |_, _| None)
+    }
+
+    /// As [`Self::session_snapshot`], with a copy of each agent of the team. The overrides change the agent
+    /// itself, where the team names it too, and none of the others. `find` gives another agent at a version.
+    ///
+    /// # Errors
+    /// As [`Self::session_snapshot`]; an agent of the team is not found.
+    pub fn team_snapshot(
+        &self,
+        id: AgentId,
+        version: u32,
+        overrides: Option<AgentOverrides>,
+        find: impl FnMut(AgentId, u32) -> Option<Self>,
+    ) -> Result<SessionAgent, Invalid> {
+        let cast = || {
+            let alone = self.snapshot(id, version, overrides)?;
+            let multiagent = match &self.multiagent {
+                None => None,
+                Some(team) => {
+                    let own = alone.clone().into();
+                    let team = team.cast(&own, find);
+                    Some(team.map_err(|bad| bad.under("multiagent"))?)
+                }
+            };
+            Ok(SessionAgent {
+                multiagent,
+                ..alone
+            })
+        };
+        cast().map_err(|bad: Invalid| bad.under("agent"))
     }
 
     fn system_under(&self, system: Patch<String>) -> Result<Option<String>, Invalid> {
@@ -191,6 +236,7 @@ impl AgentDefinition {
         })
     }
 
+    /// Without the team.
     fn snapshot(
         &self,
         id: AgentId,
@@ -248,10 +294,7 @@ impl AgentDefinition {
             tools,
             mcp_servers,
             skills,
-            multiagent: self
-                .multiagent
-                .clone()
-                .map(|multi| multi.pinned(id, version)),
+            multiagent: None,
             execution_identity: self.execution_identity.clone(),
         })
     }

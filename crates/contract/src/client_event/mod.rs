@@ -179,36 +179,31 @@ impl SendEvents {
                 )));
             }
         }
-        self.check_system()?;
+        check_system("events", &self.events)?;
         check_files("events", &self.events)
     }
+}
 
-    /// A `system.message` is the last event, alone of its kind, and goes with what it follows
-    /// (api.md §8.1).
-    fn check_system(&self) -> Result<(), Invalid> {
-        let is_system = |event: &ClientEvent| matches!(event, ClientEvent::SystemMessage(_));
-        let Some(index) = self.events.iter().position(is_system) else {
-            return Ok(());
-        };
-        let at = |problem| Err(Invalid::at(format!("events[{index}]"), problem));
-        if index + 1 != self.events.len() {
-            return at(
-                "a `system.message` must be the last event, and there can be one in a request",
-            );
-        }
-        match index
-            .checked_sub(1)
-            .and_then(|before| self.events.get(before))
-        {
-            Some(
-                ClientEvent::UserMessage(_)
-                | ClientEvent::UserToolResult(_)
-                | ClientEvent::UserCustomToolResult(_),
-            ) => Ok(()),
-            _ => at(
-                "a `system.message` must directly follow the `user.message`, `user.tool_result` or `user.custom_tool_result` it goes with",
-            ),
-        }
+/// A `system.message` is the last event, alone of its kind, and goes with what it follows (api.md §8.1). `field`
+/// is the list that holds the events.
+pub(crate) fn check_system(field: &str, events: &[ClientEvent]) -> Result<(), Invalid> {
+    let is_system = |event: &ClientEvent| matches!(event, ClientEvent::SystemMessage(_));
+    let Some(index) = events.iter().position(is_system) else {
+        return Ok(());
+    };
+    let at = |problem| Err(Invalid::at(format!("{field}[{index}]"), problem));
+    if index + 1 != events.len() {
+        return at("a `system.message` must be the last event, and there can be one in a request");
+    }
+    match index.checked_sub(1).and_then(|before| events.get(before)) {
+        Some(
+            ClientEvent::UserMessage(_)
+            | ClientEvent::UserToolResult(_)
+            | ClientEvent::UserCustomToolResult(_),
+        ) => Ok(()),
+        _ => at(
+            "a `system.message` must directly follow the `user.message`, `user.tool_result` or `user.custom_tool_result` it goes with",
+        ),
     }
 }
 

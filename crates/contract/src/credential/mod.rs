@@ -3,6 +3,7 @@
 
 mod params;
 mod update;
+mod validation;
 
 pub use params::{
     AuthParams, CreateCredential, EnvironmentVariableParams, LocationParams, McpOauthParams,
@@ -11,6 +12,11 @@ pub use params::{
 pub use update::{
     AuthUpdate, EnvironmentVariableUpdate, McpOauthUpdate, RefreshUpdate, StaticBearerUpdate,
     TokenAuthUpdate, UpdateCredential,
+};
+
+pub use validation::{
+    HttpAnswer, McpProbe, RefreshAttempt, RefreshStatus, Validation, ValidationStatus,
+    ValidationTag,
 };
 
 use schemars::JsonSchema;

@@ -1,18 +1,49 @@
 //! Query strings of lists and streams (api.md §1.6), read as strictly as bodies: an unknown key is
 //! refused, except `beta`, which old SDKs send. Cursors are passed on unread.
 
+/// Defines `parse` of a query: reads the keys, then refuses whatever is left.
+macro_rules! query {
+    ($name:ident, $pairs:ident => $read:expr) => {
+        impl $name {
+            /// Reads the query string (without the question mark; empty if there is none).
+            ///
+            /// # Errors
+            /// An unknown key, a key twice that is no list, or a value out of its domain; the path is
+            /// the key.
+            pub fn parse(query: &str) -> Result<Self, Invalid> {
+                let mut $pairs = Pairs::read(query)?;
+                let read = $read;
+                $pairs.finish()?;
+                Ok(read)
+            }
+        }
+    };
+}
+
+mod files;
+mod memories;
 mod pairs;
+mod schedules;
+mod work;
+
+pub use files::{Files, ListFiles, ListFilesOf2023, ListSkills};
+pub use memories::{
+    DeleteMemory, Depth, GetMemory, ListMemories, ListMemoryStores, ListMemoryVersions, WriteMemory,
+};
+pub(crate) use pairs::Pairs;
+pub use schedules::{ListDeploymentRuns, ListDeployments, ListDreams};
+pub use work::{ExpectedHeartbeat, HeartbeatWork, PollWork};
 
 use crate::event::Body;
 use crate::ids::AgentId;
 use crate::limits::{
-    EVENT_DELTAS, EVENTS_PAGE, MODELS_PAGE, PAGE, QUERY_VALUES, SESSIONS_PAGE, THREADS_PAGE,
+    EVENT_DELTAS, EVENTS_PAGE, FILES_PAGE, MODELS_PAGE, PAGE, QUERY_VALUES, RESOURCES_PAGE,
+    SESSIONS_PAGE, THREADS_PAGE,
 };
 use crate::model::Lifecycle;
 use crate::parse::Invalid;
 use crate::session::Status;
 use crate::time::Micros;
-use pairs::Pairs;
 
 /// A direction of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -70,7 +101,7 @@ pub struct GetAgent {
     pub version: Option<u32>,
 }
 
-/// A list that only pages: `GET /v1/agents/{id}/versions`, events of a thread.
+/// A list that only pages: versions of agents and skills, events of a thread, resources, work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct ListPlain {
@@ -197,25 +228,6 @@ const STATUSES: [(&str, Status); 4] = [
 ];
 const ORDERS: [(&str, Order); 2] = [("asc", Order::Asc), ("desc", Order::Desc)];
 
-/// Defines `parse` of a query: reads the keys, then refuses whatever is left.
-macro_rules! query {
-    ($name:ident, $pairs:ident => $read:expr) => {
-        impl $name {
-            /// Reads the query string (without the question mark; empty if there is none).
-            ///
-            /// # Errors
-            /// An unknown key, a key twice that is no list, or a value out of its domain; the path is
-            /// the key.
-            pub fn parse(query: &str) -> Result<Self, Invalid> {
-                let mut $pairs = Pairs::read(query)?;
-                let read = $read;
-                $pairs.finish()?;
-                Ok(read)
-            }
-        }
-    };
-}
-
 query!(ListAgents, pairs => Self {
     paging: pairs.paging(PAGE)?,
     include_archived: pairs.boolean("include_archived")?.unwrap_or(false),
@@ -301,6 +313,30 @@ impl ListPlain {
     /// As every query here.
     pub fn parse_thread_events(query: &str) -> Result<Self, Invalid> {
         Self::parse(query, EVENTS_PAGE)
+    }
+
+    /// Reads the query of a list of a session's resources: all of them unless it says otherwise.
+    ///
+    /// # Errors
+    /// As every query here.
+    pub fn parse_resources(query: &str) -> Result<Self, Invalid> {
+        Self::parse(query, RESOURCES_PAGE)
+    }
+
+    /// Reads the query of a list of a skill's versions.
+    ///
+    /// # Errors
+    /// As every query here.
+    pub fn parse_skill_versions(query: &str) -> Result<Self, Invalid> {
+        Self::parse(query, FILES_PAGE)
+    }
+
+    /// Reads the query of a list of work.
+    ///
+    /// # Errors
+    /// As every query here.
+    pub fn parse_work(query: &str) -> Result<Self, Invalid> {
+        Self::parse(query, PAGE)
     }
 
     fn parse(query: &str, limits: (u32, u32)) -> Result<Self, Invalid> {

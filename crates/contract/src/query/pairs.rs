@@ -1,18 +1,33 @@
-//! A query string as pairs that are taken out one by one; what nobody took is unknown.
+//! A query string, or the text parts of a form, as pairs that are taken out one by one; what nobody took is
+//! unknown.
+
+use std::str::FromStr;
 
 use super::{Paging, Range};
+use crate::ids::BadId;
 use crate::limits::{CURSOR, QUERY_VALUES};
 use crate::parse::Invalid;
 use crate::time::Micros;
 
 /// The pairs not yet taken, in order, and the keys that were asked for.
-pub(super) struct Pairs {
+pub(crate) struct Pairs {
     left: Vec<(String, String)>,
     known: Vec<String>,
+    /// What a pair is called.
+    noun: &'static str,
 }
 
 impl Pairs {
-    pub(super) fn read(query: &str) -> Result<Self, Invalid> {
+    /// The text parts of a form: name and content.
+    pub(crate) fn form(parts: Vec<(String, String)>) -> Self {
+        Self {
+            left: parts,
+            known: Vec::new(),
+            noun: "part of the form",
+        }
+    }
+
+    pub(crate) fn read(query: &str) -> Result<Self, Invalid> {
         let mut pairs = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -36,17 +51,18 @@ impl Pairs {
         Ok(Self {
             left: pairs,
             known: Vec::new(),
+            noun: "query parameter",
         })
     }
 
     /// Nothing may be left.
-    pub(super) fn finish(self) -> Result<(), Invalid> {
+    pub(crate) fn finish(self) -> Result<(), Invalid> {
         let Some((key, _)) = self.left.first() else {
             return Ok(());
         };
         let problem = match self.known.as_slice() {
-            [] => "unknown query parameter; none is allowed here".to_owned(),
-            known => format!("unknown query parameter; allowed: `{}`", known.join("`, `")),
+            [] => format!("unknown {}; none is allowed here", self.noun),
+            known => format!("unknown {}; allowed: `{}`", self.noun, known.join("`, `")),
         };
         Err(Invalid::at(key.as_str(), problem))
     }
@@ -67,7 +83,7 @@ impl Pairs {
     }
 
     /// The value of a key that may stand once.
-    pub(super) fn text(&mut self, key: &str) -> Result<Option<String>, Invalid> {
+    pub(crate) fn text(&mut self, key: &str) -> Result<Option<String>, Invalid> {
         self.known.push(key.to_owned());
         let mut found = None;
         while let Some(index) = self.left.iter().position(|(name, _)| name == key) {
@@ -79,11 +95,11 @@ impl Pairs {
         Ok(found)
     }
 
-    pub(super) fn boolean(&mut self, key: &str) -> Result<Option<bool>, Invalid> {
+    pub(crate) fn boolean(&mut self, key: &str) -> Result<Option<bool>, Invalid> {
         self.choice(key, &[("true", true), ("false", false)])
     }
 
-    pub(super) fn positive(&mut self, key: &str) -> Result<Option<u32>, Invalid> {
+    pub(crate) fn positive(&mut self, key: &str) -> Result<Option<u32>, Invalid> {
         let Some(text) = self.text(key)? else {
             return Ok(None);
         };
@@ -95,7 +111,56 @@ impl Pairs {
         }
     }
 
-    pub(super) fn instant(&mut self, key: &str) -> Result<Option<Micros>, Invalid> {
+    /// An integer between two bounds.
+    pub(crate) fn number(
+        &mut self,
+        key: &str,
+        (least, most): (u32, u32),
+    ) -> Result<Option<u32>, Invalid> {
+        let Some(text) = self.text(key)? else {
+            return Ok(None);
+        };
+        let digits = text.bytes().all(|b| b.is_ascii_digit());
+        match text.parse::<u32>() {
+            Ok(number) if digits && (least..=most).contains(&number) => Ok(Some(number)),
+            _ => Err(Invalid::at(
+                key,
+                format!("must be an integer from {least} to {most}"),
+            )),
+        }
+    }
+
+    /// An id of one kind.
+    pub(crate) fn id<T: FromStr<Err = BadId>>(&mut self, key: &str) -> Result<Option<T>, Invalid> {
+        let read = |text: String| {
+            text.parse()
+                .map_err(|bad: BadId| Invalid::at(key, bad.to_string()))
+        };
+        self.text(key)?.map(read).transpose()
+    }
+
+    /// The distinct ids of a list.
+    pub(crate) fn ids<T: FromStr<Err = BadId> + PartialEq>(
+        &mut self,
+        key: &str,
+        most: usize,
+    ) -> Result<Vec<T>, Invalid> {
+        let mut out = Vec::new();
+        for (index, text) in self.all(key).into_iter().enumerate() {
+            let id = text
+                .parse()
+                .map_err(|bad: BadId| Invalid::at(format!("{key}[{index}]"), bad.to_string()))?;
+            if !out.contains(&id) {
+                out.push(id);
+            }
+            if out.len() > most {
+                return Err(Invalid::at(key, format!("has more than {most} values")));
+            }
+        }
+        Ok(out)
+    }
+
+    pub(crate) fn instant(&mut self, key: &str) -> Result<Option<Micros>, Invalid> {
         let Some(text) = self.text(key)? else {
             return Ok(None);
         };
@@ -107,7 +172,7 @@ impl Pairs {
         }
     }
 
-    pub(super) fn range(&mut self) -> Result<Range, Invalid> {
+    pub(crate) fn range(&mut self) -> Result<Range, Invalid> {
         Ok(Range {
             gt: self.instant("created_at[gt]")?,
             gte: self.instant("created_at[gte]")?,
@@ -116,7 +181,7 @@ impl Pairs {
         })
     }
 
-    pub(super) fn choice<T: Copy>(
+    pub(crate) fn choice<T: Copy>(
         &mut self,
         key: &str,
         choices: &[(&str, T)],
@@ -127,7 +192,7 @@ impl Pairs {
     }
 
     /// The distinct values of a list.
-    pub(super) fn choices<T: Copy + PartialEq>(
+    pub(crate) fn choices<T: Copy + PartialEq>(
         &mut self,
         key: &str,
         choices: &[(&str, T)],
@@ -147,7 +212,7 @@ impl Pairs {
         Ok(out)
     }
 
-    pub(super) fn limit(&mut self, (default, most): (u32, u32)) -> Result<u32, Invalid> {
+    pub(crate) fn limit(&mut self, (default, most): (u32, u32)) -> Result<u32, Invalid> {
         match self.positive("limit") {
             Ok(None) => Ok(default),
             Ok(Some(limit)) if limit <= most => Ok(limit),
@@ -155,7 +220,7 @@ impl Pairs {
         }
     }
 
-    pub(super) fn paging(&mut self, limits: (u32, u32)) -> Result<Paging, Invalid> {
+    pub(crate) fn paging(&mut self, limits: (u32, u32)) -> Result<Paging, Invalid> {
         let limit = self.limit(limits)?;
         let page = self.text("page")?;
         if page.as_ref().is_some_and(|page| page.len() > CURSOR) {

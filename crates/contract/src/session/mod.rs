@@ -2,14 +2,16 @@
 //! the session core, not here.
 
 mod object;
+mod resources;
 mod served;
 mod unbuilt;
 
 pub use object::{
     Session, SessionStats, SessionTag, SessionThread, Status, ThreadStats, ThreadTag,
 };
+pub use resources::{AddResource, UpdateResource};
 pub use served::{FileMount, MemoryMount, OutcomeEvaluation, RepositoryMount, Resource};
-pub use unbuilt::{Unbuilt, in_agent, unbuilt};
+pub use unbuilt::{Unbuilt, in_agent, in_team, unbuilt};
 
 use std::collections::BTreeSet;
 
@@ -19,10 +21,9 @@ use serde::{Deserialize, Serialize};
 use crate::agent::{AgentOverrides, McpServer, SkillParams};
 use crate::check;
 use crate::client_event::{self, ClientEvent};
-use crate::ids::{AgentId, EnvironmentId, VaultId};
+use crate::ids::{AgentId, EnvironmentId, FileId, MemoryStoreId, VaultId};
 use crate::limits::{
-    AMOUNT_DIGITS, INITIAL_EVENTS, INSTRUCTIONS, MOUNT_PATH, RESOURCES, SECRET_BYTES, SKILL_ID,
-    TITLE, VAULTS,
+    AMOUNT_DIGITS, INITIAL_EVENTS, INSTRUCTIONS, MOUNT_PATH, RESOURCES, SECRET_BYTES, TITLE, VAULTS,
 };
 use crate::metadata::{self, Metadata, MetadataPatch};
 use crate::model::ModelParams;
@@ -200,7 +201,7 @@ tagged!(ResourceParams {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct FileResource {
-    pub file_id: String,
+    pub file_id: FileId,
     #[serde(default)]
     pub mount_path: Option<String>,
 }
@@ -253,7 +254,7 @@ pub struct Commit {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct MemoryResource {
-    pub memory_store_id: String,
+    pub memory_store_id: MemoryStoreId,
     #[serde(default)]
     pub access: Option<Access>,
     #[serde(default)]
@@ -282,13 +283,7 @@ impl CreateSession {
             budget.check()?;
         }
         self.check_initial_events()?;
-        check::count("vault_ids", self.vault_ids.len(), VAULTS)?;
-        let mut seen = BTreeSet::new();
-        for (index, vault) in self.vault_ids.iter().enumerate() {
-            if !seen.insert(vault) {
-                return Err(Invalid::at(format!("vault_ids[{index}]"), "is there twice"));
-            }
-        }
+        check_vaults(&self.vault_ids)?;
         check::count("resources", self.resources.len(), RESOURCES)?;
         for (index, resource) in self.resources.iter().enumerate() {
             resource
@@ -354,6 +349,16 @@ impl CreateSession {
     }
 }
 
+/// At most 50 vaults, each once.
+pub(crate) fn check_vaults(vaults: &[VaultId]) -> Result<(), Invalid> {
+    check::count("vault_ids", vaults.len(), VAULTS)?;
+    let mut seen = BTreeSet::new();
+    match vaults.iter().position(|vault| !seen.insert(vault)) {
+        None => Ok(()),
+        Some(index) => Err(Invalid::at(format!("vault_ids[{index}]"), "is there twice")),
+    }
+}
+
 fn check_title(title: Option<&str>) -> Result<(), Invalid> {
     title.map_or(Ok(()), |title| check::length("title", title, 0, TITLE))
 }
@@ -388,7 +393,7 @@ impl Budget {
         limit.max_list_cost.amount.parse().unwrap_or(0)
     }
 
-    fn check(&self) -> Result<(), Invalid> {
+    pub(crate) fn check(&self) -> Result<(), Invalid> {
         let Self::Limit(limit) = self;
         let amount = limit.max_list_cost.amount.as_str();
         let good = !amount.is_empty()
@@ -406,16 +411,13 @@ impl Budget {
 }
 
 impl ResourceParams {
-    fn check(&self) -> Result<(), Invalid> {
+    pub(crate) fn check(&self) -> Result<(), Invalid> {
         let path = |path: &Option<String>| match path {
             Some(path) => check::length("mount_path", path, 1, MOUNT_PATH),
             None => Ok(()),
         };
         match self {
-            Self::File(file) => {
-                check::length("file_id", &file.file_id, 1, SKILL_ID)?;
-                path(&file.mount_path)
-            }
+            Self::File(file) => path(&file.mount_path),
             Self::GithubRepository(repository) => {
                 check::url("url", &repository.url)?;
                 if let Some(token) = &repository.authorization_token {
@@ -423,13 +425,10 @@ impl ResourceParams {
                 }
                 path(&repository.mount_path)
             }
-            Self::MemoryStore(store) => {
-                check::length("memory_store_id", &store.memory_store_id, 1, SKILL_ID)?;
-                match &store.instructions {
-                    Some(text) => check::length("instructions", text, 0, INSTRUCTIONS),
-                    None => Ok(()),
-                }
-            }
+            Self::MemoryStore(store) => match &store.instructions {
+                Some(text) => check::length("instructions", text, 0, INSTRUCTIONS),
+                None => Ok(()),
+            },
         }
     }
 }

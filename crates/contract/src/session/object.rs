@@ -7,7 +7,7 @@ use super::Budget;
 use super::served::{OutcomeEvaluation, Resource};
 use crate::agent::{SessionAgent, ThreadAgent};
 use crate::event::SessionUsage;
-use crate::ids::{EnvironmentId, SessionId, ThreadId, VaultId, WorkflowRunId};
+use crate::ids::{DeploymentId, EnvironmentId, SessionId, ThreadId, VaultId, WorkflowRunId};
 use crate::metadata::Metadata;
 use crate::time::Micros;
 
@@ -82,7 +82,7 @@ pub struct Session {
     pub archived_at: Option<Micros>,
     /// The deployment that made it; absent if none did.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub deployment_id: Option<String>,
+    pub deployment_id: Option<DeploymentId>,
 }
 
 /// The constant `session`.

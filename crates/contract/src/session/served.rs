@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Access, Checkout};
-use crate::ids::OutcomeId;
+use crate::ids::{FileId, MemoryStoreId, OutcomeId, ResourceId};
 use crate::time::Micros;
 
 /// A resource of a session as it is served.
@@ -23,8 +23,8 @@ pub enum Resource {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)] // the fields are the contract's
 pub struct FileMount {
-    pub id: String,
-    pub file_id: String,
+    pub id: ResourceId,
+    pub file_id: FileId,
     pub mount_path: String,
     pub created_at: Micros,
     pub updated_at: Micros,
@@ -34,7 +34,7 @@ pub struct FileMount {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)] // the fields are the contract's
 pub struct RepositoryMount {
-    pub id: String,
+    pub id: ResourceId,
     pub url: String,
     /// Absent: the default branch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,7 +48,7 @@ pub struct RepositoryMount {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)] // the fields are the contract's
 pub struct MemoryMount {
-    pub memory_store_id: String,
+    pub memory_store_id: MemoryStoreId,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<Access>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,7 +2,7 @@
 //! allows; a session that needs such an effect is refused here, naming the field. Nothing is accepted
 //! and ignored.
 
-use crate::agent::{ExecutionIdentity, SessionAgent};
+use crate::agent::{AgentDefinition, ExecutionIdentity, SessionAgent};
 use crate::environment::{Config, EnvironmentDefinition};
 use crate::error::ApiError;
 use crate::event::Speed;
@@ -72,7 +72,7 @@ pub fn in_agent(agent: &SessionAgent) -> Option<Unbuilt> {
         return Some(Unbuilt::new("agent.skills", "running skills"));
     }
     if agent.multiagent.is_some() {
-        return Some(Unbuilt::new("agent.multiagent", "running a team of agents"));
+        return Some(team());
     }
     if agent.execution_identity != ExecutionIdentity::ServiceAccount {
         let what = "running under an identity of a cloud";
@@ -106,6 +106,16 @@ pub fn in_agent(agent: &SessionAgent) -> Option<Unbuilt> {
         ));
     }
     None
+}
+
+/// As [`in_agent`], before the agents of a team are looked up.
+#[must_use]
+pub fn in_team(agent: &AgentDefinition) -> Option<Unbuilt> {
+    agent.multiagent.as_ref().map(|_| team())
+}
+
+fn team() -> Unbuilt {
+    Unbuilt::new("agent.multiagent", "running a team of agents")
 }
 
 fn in_toolset(path: &str, toolset: &AgentToolset) -> Option<Unbuilt> {

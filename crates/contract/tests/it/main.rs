@@ -4,17 +4,22 @@
 mod agents;
 mod bad_agents;
 mod credentials;
+mod deployments;
 mod environments;
 mod errors;
 mod event_types;
 mod events;
+mod files;
+mod memories;
 mod objects;
 mod parsing;
 mod properties;
 mod queries;
+mod queries_of_resources;
 mod schemas;
 mod sessions;
 mod teams;
+mod work;
 
 use contract::parse::{Invalid, parse};
 use serde::de::DeserializeOwned;

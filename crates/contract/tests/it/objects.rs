@@ -142,7 +142,6 @@ fn lists_and_deletions_have_the_shape_of_the_sdk() {
     assert_eq!(serde_json::to_value(page).unwrap(), wanted);
     let deleted = Deleted {
         id: SessionId::from_bits(1),
-        kind: "session_deleted",
     };
     let wanted = json!({"id": SessionId::from_bits(1).to_string(), "type": "session_deleted"});
     assert_eq!(serde_json::to_value(deleted).unwrap(), wanted);

@@ -2,6 +2,7 @@
 //! describes; nothing is decided here, and what it says of routes, parameters and statuses is tested against
 //! the router.
 
+mod operators;
 mod queries;
 mod shapes;
 mod text;
@@ -127,36 +128,12 @@ impl Document {
                 rename(&mut schema);
                 schema
             }
-            Body::Own(fields) => {
-                let properties = fields.iter();
-                let properties =
-                    properties.map(|(name, kind, _)| ((*name).to_owned(), json!({"type": kind})));
-                let required = fields.iter().filter(|(_, _, required)| *required);
-                json!({
-                    "type": "object", "additionalProperties": false,
-                    "properties": properties.collect::<Map<_, _>>(),
-                    "required": required.map(|(name, ..)| *name).collect::<Vec<_>>(),
-                })
-            }
         }
     }
 
     fn reply(&mut self, reply: Reply) -> Value {
-        let own = |kind: &str| json!({"type": "object", "properties": {"type": {"const": kind}}, "required": ["type"]});
         let schema = match reply {
             Reply::Typed(write) => write(&mut self.answered).to_value(),
-            Reply::Own(kind) => own(kind),
-            Reply::OwnList(kind) => json!({
-                "type": "object", "required": ["data", "next_page"],
-                "properties": {
-                    "data": {"type": "array", "items": own(kind)},
-                    "next_page": {"type": ["string", "null"]},
-                },
-            }),
-            Reply::Deleted(kind) => json!({
-                "type": "object", "required": ["id", "type"],
-                "properties": {"id": {"type": "string"}, "type": {"const": kind}},
-            }),
             Reply::Sent => {
                 let event = self.answered.subschema_for::<contract::event::Event>();
                 json!({

@@ -7,12 +7,14 @@ use contract::client_event::SendEvents;
 use contract::credential::{CreateCredential, Credential, UpdateCredential};
 use contract::environment::{CreateEnvironment, Environment, UpdateEnvironment};
 use contract::event::Event;
+use contract::ids::{CredentialId, EnvironmentId, SessionId, VaultId};
 use contract::model::ModelInfo;
-use contract::page::{BidiPage, IdPage, Page};
+use contract::page::{BidiPage, Deleted, IdPage, Page};
 use contract::session::{CreateSession, Session, SessionThread, UpdateSession};
 use contract::vault::{CreateVault, UpdateVault, Vault};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
+use super::operators;
 use super::queries::Query;
 
 /// Writes the schema of a type.
@@ -23,12 +25,6 @@ pub(super) type Write = fn(&mut SchemaGenerator) -> Schema;
 pub(super) enum Reply {
     /// A type of the contract.
     Typed(Write),
-    /// An object of ours, by its `type`.
-    Own(&'static str),
-    /// A list of those.
-    OwnList(&'static str),
-    /// What a delete answers, by its `type`.
-    Deleted(&'static str),
     /// The events of a send.
     Sent,
     /// Server-sent events.
@@ -50,33 +46,24 @@ pub(super) struct Shape {
 pub(super) enum Body {
     /// A type of the contract.
     Typed(Write),
-    /// Fields of our own: name, type, whether it must be there.
-    Own(&'static [(&'static str, &'static str, bool)]),
 }
 
 fn write<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
 }
 
-const fn typed<T: JsonSchema>() -> Reply {
+pub(super) const fn typed<T: JsonSchema>() -> Reply {
     Reply::Typed(write::<T>)
 }
 
-const fn takes<T: JsonSchema>() -> Option<Body> {
+pub(super) const fn takes<T: JsonSchema>() -> Option<Body> {
     Some(Body::Typed(write::<T>))
 }
-
-const NEW_WORKSPACE: &[(&str, &str, bool)] = &[("name", "string", true)];
-const NEW_KEY: &[(&str, &str, bool)] = &[
-    ("name", "string", true),
-    ("workspace_id", "string", false),
-    ("operator", "boolean", false),
-];
 
 /// The shape of a served route; `None` if nobody wrote one.
 pub(super) fn of(method: &Method, path: &str) -> Option<Shape> {
     let (kind, rest) = match path.strip_prefix("/v1/x/") {
-        Some(rest) => (own(method, rest), rest),
+        Some(rest) => (operators::of(method, rest), rest),
         None => {
             let rest = path.strip_prefix("/v1/")?;
             let kind = match rest.split('/').next()? {
@@ -102,7 +89,8 @@ pub(super) fn of(method: &Method, path: &str) -> Option<Shape> {
     })
 }
 
-type Line = (&'static str, Query, Option<Body>, Reply);
+/// What a route is for, its query, its body and its answer.
+pub(super) type Line = (&'static str, Query, Option<Body>, Reply);
 
 fn agents(method: &Method, path: &str) -> Option<Line> {
     let agent = typed::<Agent>();
@@ -144,7 +132,7 @@ fn environments(method: &Method, path: &str) -> Option<Line> {
             ("Update an environment", Query::None, update, one)
         }
         ("DELETE", "environments/{environment_id}") => {
-            let reply = Reply::Deleted("environment_deleted");
+            let reply = typed::<Deleted<EnvironmentId>>();
             ("Delete an environment", Query::None, None, reply)
         }
         ("POST", "environments/{environment_id}/archive") => {
@@ -166,7 +154,7 @@ fn sessions(method: &Method, path: &str) -> Option<Line> {
         ("GET", "sessions/{session_id}") => ("Get a session", Query::None, None, one),
         ("POST", "sessions/{session_id}") => ("Update a session", Query::None, update, one),
         ("DELETE", "sessions/{session_id}") => {
-            let reply = Reply::Deleted("session_deleted");
+            let reply = typed::<Deleted<SessionId>>();
             ("Delete a session", Query::None, None, reply)
         }
         ("POST", "sessions/{session_id}/archive") => ("Archive a session", Query::None, None, one),
@@ -225,7 +213,7 @@ fn vaults(method: &Method, path: &str) -> Option<Line> {
             ("Update a vault", Query::None, takes::<UpdateVault>(), one)
         }
         ("DELETE", "vaults/{vault_id}") => {
-            let reply = Reply::Deleted("vault_deleted");
+            let reply = typed::<Deleted<VaultId>>();
             ("Delete a vault", Query::None, None, reply)
         }
         ("POST", "vaults/{vault_id}/archive") => ("Archive a vault", Query::None, None, one),
@@ -246,7 +234,7 @@ fn credentials(method: &Method, path: &str) -> Option<Line> {
         ("GET", "/{credential_id}") => ("Get a credential", Query::None, None, one),
         ("POST", "/{credential_id}") => ("Update a credential", Query::None, update, one),
         ("DELETE", "/{credential_id}") => {
-            let reply = Reply::Deleted("vault_credential_deleted");
+            let reply = typed::<Deleted<CredentialId>>();
             ("Delete a credential", Query::None, None, reply)
         }
         ("POST", "/{credential_id}/archive") => ("Archive a credential", Query::None, None, one),
@@ -261,61 +249,6 @@ fn models(path: &str) -> Option<Line> {
             ("List models", Query::Models, None, page)
         }
         "models/{model_id}" => ("Get a model", Query::None, None, typed::<ModelInfo>()),
-        _ => return None,
-    })
-}
-
-fn own(method: &Method, path: &str) -> Option<Line> {
-    use Reply::{Own, OwnList};
-    let new = |fields| Some(Body::Own(fields));
-    Some(match (method.as_str(), path) {
-        ("GET", "status") => ("The server's state", Query::None, None, Own("status")),
-        ("POST", "backup") => ("Copy the database", Query::None, None, Own("backup")),
-        ("GET", "usage") => (
-            "What was used by day",
-            Query::None,
-            None,
-            OwnList("usage_day"),
-        ),
-        ("GET", "sessions/{session_id}/binding") => (
-            "Where a session runs",
-            Query::None,
-            None,
-            Own("session_binding"),
-        ),
-        ("GET", "sessions/{session_id}/timeline") => {
-            let reply = OwnList("timeline_entry");
-            (
-                "Where a session's time went",
-                Query::ThreadEvents,
-                None,
-                reply,
-            )
-        }
-        ("GET", "sessions/{session_id}/why") => (
-            "What a session waits for",
-            Query::None,
-            None,
-            Own("session_why"),
-        ),
-        ("GET", "workspaces") => ("List workspaces", Query::None, None, OwnList("workspace")),
-        ("POST", "workspaces") => {
-            let reply = Own("workspace");
-            ("Create a workspace", Query::None, new(NEW_WORKSPACE), reply)
-        }
-        ("POST", "workspaces/{workspace_id}/archive") => {
-            ("Archive a workspace", Query::None, None, Own("workspace"))
-        }
-        ("GET", "keys") => ("List API keys", Query::None, None, OwnList("api_key")),
-        ("POST", "keys") => (
-            "Create an API key",
-            Query::None,
-            new(NEW_KEY),
-            Own("api_key"),
-        ),
-        ("POST", "keys/{key_id}/revoke") => {
-            ("Revoke an API key", Query::None, None, Own("api_key"))
-        }
         _ => return None,
     })
 }

@@ -199,10 +199,7 @@ pub(crate) async fn delete(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
         .store
         .delete_credential(call.workspace(), vault, id)
         .await?;
-    reply::json(&Deleted {
-        id,
-        kind: "vault_credential_deleted",
-    })
+    reply::json(&Deleted { id })
 }
 
 fn ids(call: &Call) -> Result<(VaultId, CredentialId), Failure> {

@@ -133,10 +133,7 @@ pub(crate) async fn delete(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
         .store
         .delete_environment(call.workspace(), id)
         .await?;
-    reply::json(&Deleted {
-        id,
-        kind: "environment_deleted",
-    })
+    reply::json(&Deleted { id })
 }
 
 fn id(call: &Call) -> Result<EnvironmentId, Failure> {

@@ -9,6 +9,7 @@ use contract::page::Page;
 use contract::parse::Invalid;
 use contract::query;
 use contract::time::Micros;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use store::error::Thing;
 use store::keys::{ApiKeyRow, KeyRole, WorkspaceRow};
@@ -21,15 +22,15 @@ use crate::reply;
 /// Characters of a name.
 const NAME: usize = 255;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct CreateWorkspace {
+pub(crate) struct CreateWorkspace {
     name: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct CreateKey {
+pub(crate) struct CreateKey {
     name: String,
     /// Absent: the default one.
     #[serde(default)]
@@ -39,20 +40,22 @@ struct CreateKey {
     operator: bool,
 }
 
-#[derive(Serialize)]
-struct Workspace {
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Workspace {
     id: WorkspaceId,
     #[serde(rename = "type")]
+    #[schemars(extend("const" = "workspace"))]
     kind: &'static str,
     name: String,
     created_at: Micros,
     archived_at: Option<Micros>,
 }
 
-#[derive(Serialize)]
-struct Key {
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Key {
     id: ApiKeyId,
     #[serde(rename = "type")]
+    #[schemars(extend("const" = "api_key"))]
     kind: &'static str,
     name: String,
     workspace_id: WorkspaceId,
@@ -66,9 +69,10 @@ struct Key {
     key: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Status {
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Status {
     #[serde(rename = "type")]
+    #[schemars(extend("const" = "status"))]
     kind: &'static str,
     version: &'static str,
     started_at: Micros,
@@ -79,13 +83,13 @@ struct Status {
     store: StoreStatus,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Turns {
     running: u64,
     waiting: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct StoreStatus {
     commits: u64,
     jobs: u64,

@@ -10,6 +10,7 @@ use contract::page::Page;
 use contract::query::{self, Order, Range};
 use contract::session::Money;
 use contract::time::Micros;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use session::money::ListCost;
@@ -30,32 +31,50 @@ const USAGE_ROWS: u32 = 10_000;
 /// Days that one answer about usage covers unless it is asked for fewer.
 const USAGE_DAYS: i64 = 31;
 
-#[derive(Serialize)]
-struct Bound {
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Bound {
     #[serde(rename = "type")]
+    #[schemars(extend("const" = "session_binding"))]
     kind: &'static str,
     session_id: SessionId,
     generation: u64,
     since: Micros,
     #[serde(flatten)]
+    #[schemars(with = "Placed")]
     body: serde_json::Map<String, serde_json::Value>,
 }
 
-#[derive(Serialize)]
-struct Spent {
+/// What a runner writes of where it runs a session.
+#[derive(JsonSchema)]
+#[allow(dead_code)] // it describes what is passed on as it was stored
+struct Placed {
+    /// The loop that runs it.
+    harness: String,
+    /// The process that runs it.
+    runner: String,
+    /// The sandbox; null until a tool needs one.
+    sandbox: Option<String>,
+}
+
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Spent {
     #[serde(rename = "type")]
+    #[schemars(extend("const" = "timeline_entry"))]
     kind: &'static str,
     /// What the time was spent on.
     spent: String,
     trace_id: String,
     started_at: Micros,
     seconds: f64,
+    /// What else is worth knowing.
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     detail: Box<RawValue>,
 }
 
-#[derive(Serialize)]
-struct Used {
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Used {
     #[serde(rename = "type")]
+    #[schemars(extend("const" = "usage_day"))]
     kind: &'static str,
     workspace_id: WorkspaceId,
     agent_id: AgentId,
@@ -154,15 +173,20 @@ fn used(row: UsageDay) -> Used {
     }
 }
 
+/// A copy of the database that was made.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Copied {
+    #[serde(rename = "type")]
+    #[schemars(extend("const" = "backup"))]
+    kind: &'static str,
+    /// Where it is, on the server.
+    file: String,
+    /// How long it took.
+    seconds: f64,
+}
+
 /// `POST /v1/x/backup`
 pub(crate) async fn backup(gateway: Arc<Gateway>, mut call: Call) -> Result<Response, Failure> {
-    #[derive(Serialize)]
-    struct Copy {
-        #[serde(rename = "type")]
-        kind: &'static str,
-        file: String,
-        seconds: f64,
-    }
     query::none(call.query())?;
     call.nothing().await?;
     let Some(directory) = gateway.config.backups.clone() else {
@@ -171,7 +195,7 @@ pub(crate) async fn backup(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
     let begun = gateway.now();
     let file = directory.join(format!("longhand-{}.db", begun.0));
     gateway.store.backup(file.clone()).await?;
-    reply::json(&Copy {
+    reply::json(&Copied {
         kind: "backup",
         file: file.to_string_lossy().into_owned(),
         seconds: gateway.now().seconds_since(begun),

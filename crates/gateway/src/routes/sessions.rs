@@ -12,7 +12,7 @@ use contract::patch::Patch;
 use contract::query::{self, ListSessions};
 use contract::session::{
     Budget, CreateSession, OutcomeEvaluation, Session, SessionAgentUpdate, SessionStats,
-    SessionTag, Status, UpdateSession, in_agent, unbuilt,
+    SessionTag, Status, UpdateSession, in_agent, in_team, unbuilt,
 };
 use contract::time::Micros;
 use session::input::Profile;
@@ -102,6 +102,9 @@ fn cast(
     let (id, version) = (resolved.agent.id, resolved.agent.version);
     let make = |overrides| -> Result<Cast, Failure> {
         let agent = agents::definition(&resolved.agent)?;
+        if let Some(unbuilt) = in_team(&agent) {
+            return Err(ApiError::from(unbuilt).into());
+        }
         let agent = agent.session_snapshot(id, version, overrides)?;
         let written = stored::write(&agent)?;
         Ok(Cast { agent, written })
@@ -267,10 +270,7 @@ pub(crate) async fn delete(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
     call.nothing().await?;
     let id = id(&call)?;
     submit(&gateway, &call, id, Command::Delete).await?;
-    reply::json(&Deleted {
-        id,
-        kind: "session_deleted",
-    })
+    reply::json(&Deleted { id })
 }
 
 /// Puts a client's command to the core.

@@ -125,10 +125,7 @@ pub(crate) async fn delete(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
     call.nothing().await?;
     let id = id(&call)?;
     gateway.store.delete_vault(call.workspace(), id).await?;
-    reply::json(&Deleted {
-        id,
-        kind: "vault_deleted",
-    })
+    reply::json(&Deleted { id })
 }
 
 /// The vault that the path names.

@@ -8,6 +8,7 @@ use contract::ids::{EventId, SessionId};
 use contract::query;
 use contract::session::Status;
 use contract::time::Micros;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 use session::{Call as ToolCall, CallKind, Phase, Stage, State};
@@ -18,9 +19,10 @@ use crate::error::Failure;
 use crate::gateway::Gateway;
 use crate::reply;
 
-#[derive(Serialize)]
-struct Why {
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Why {
     #[serde(rename = "type")]
+    #[schemars(extend("const" = "session_why"))]
     kind: &'static str,
     session_id: SessionId,
     status: Status,
@@ -40,16 +42,17 @@ struct Why {
     unblock: Option<Request>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Owed {
     id: EventId,
     tool: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Request {
     method: &'static str,
     path: String,
+    #[schemars(with = "serde_json::Map<String, Value>")]
     body: Value,
 }
 

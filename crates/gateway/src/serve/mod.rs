@@ -4,19 +4,20 @@
 //! A graceful shutdown waits for ever on an open event stream (tokio-rs/axum#2673): streams end by
 //! themselves on the gateway's shutdown token, and [`Limits::drain`] bounds everything else.
 
+pub(crate) mod handover;
 mod stall;
 pub(crate) mod tls;
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::Request;
+use axum::http::{Method, Request, Version};
 use axum::response::Response;
 use bytes::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -32,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::client::Peer;
 use crate::limits::{HEADERS, Limits};
 use crate::metrics::{Kind, Limit, Metrics};
+use handover::{Lent, Turn};
 use stall::Stall;
 use tls::Tls;
 
@@ -154,7 +156,7 @@ async fn accept_failed(error: &io::Error) {
 /// The connections of one listener.
 struct Pool {
     router: Router,
-    builder: auto::Builder<TokioExecutor>,
+    builder: Arc<auto::Builder<TokioExecutor>>,
     graceful: GracefulShutdown,
     tasks: JoinSet<()>,
     slots: Arc<Semaphore>,
@@ -180,7 +182,7 @@ impl Pool {
             .keep_alive_timeout(limits.head);
         Self {
             router,
-            builder,
+            builder: Arc::new(builder),
             graceful: GracefulShutdown::new(),
             tasks: JoinSet::new(),
             slots: Arc::new(Semaphore::new(limits.connections)),
@@ -218,16 +220,11 @@ impl Pool {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let io = TokioIo::new(Stall::new(
-            stream,
-            self.limits.head,
-            self.limits.write_stall,
-        ));
-        let (service, builder) = (self.service(peer), self.builder.clone());
-        let watcher = self.graceful.watcher();
+        let server = self.server(peer);
+        let connection = server.serve(stream);
         self.tasks.spawn(async move {
             let _permit = permit;
-            connection(&builder, io, service, watcher).await;
+            connection.run().await;
         });
     }
 
@@ -239,28 +236,26 @@ impl Pool {
         tls: &Tls,
         permit: OwnedSemaphorePermit,
     ) {
-        let (acceptor, limits) = (tls.acceptor(), self.limits.clone());
-        let (service, builder) = (self.service(Some(Peer(peer))), self.builder.clone());
-        let watcher = self.graceful.watcher();
+        let (server, acceptor) = (self.server(Some(Peer(peer))), tls.acceptor());
         self.tasks.spawn(async move {
             let _permit = permit;
-            let shaken = tokio::time::timeout(limits.head, acceptor.accept(stream)).await;
-            match shaken {
-                Ok(Ok(stream)) => {
-                    let io = TokioIo::new(Stall::new(stream, limits.head, limits.write_stall));
-                    connection(&builder, io, service, watcher).await;
-                }
+            let handshake = Box::pin(acceptor.accept(stream));
+            match tokio::time::timeout(server.limits.head, handshake).await {
+                Ok(Ok(stream)) => server.serve(stream).run().await,
                 Ok(Err(error)) => tracing::debug!(%error, "TLS handshake"),
                 Err(_) => tracing::debug!("TLS handshake took too long"),
             }
         });
     }
 
-    fn service(&self, peer: Option<Peer>) -> Service {
-        TowerToHyperService::new(Known {
+    fn server(&self, peer: Option<Peer>) -> Server {
+        Server {
+            builder: Arc::clone(&self.builder),
+            watcher: self.graceful.watcher(),
+            limits: self.limits.clone(),
             router: self.router.clone(),
             peer,
-        })
+        }
     }
 
     /// Lets requests in flight finish, for a bounded time.
@@ -284,13 +279,83 @@ impl Pool {
     }
 }
 
-type Service = TowerToHyperService<Known>;
+/// What it takes to serve one connection.
+struct Server {
+    builder: Arc<auto::Builder<TokioExecutor>>,
+    watcher: Watcher,
+    limits: Limits,
+    router: Router,
+    peer: Option<Peer>,
+}
+
+impl Server {
+    fn serve<S>(self, stream: S) -> Connection<S>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let turn = Arc::<Turn>::default();
+        let stall = Stall::new(stream, self.limits.head, self.limits.write_stall);
+        let lent = Lent::new(stall, Arc::clone(&turn));
+        let service = TowerToHyperService::new(Known {
+            router: self.router,
+            peer: self.peer,
+            turn: Arc::clone(&turn),
+        });
+        let io = TokioIo::new(lent.clone());
+        let http = self.builder.serve_connection(io, service).into_owned();
+        Connection {
+            http: Box::pin(self.watcher.watch(http)),
+            lent,
+            turn,
+        }
+    }
+}
+
+/// One connection: hyper, on the heap so that it can go, and what is left when it has gone.
+struct Connection<S> {
+    http: Pin<Box<dyn Future<Output = Result<(), axum::BoxError>> + Send>>,
+    lent: Lent<Stall<S>>,
+    turn: Arc<Turn>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    async fn run(self) {
+        let Self {
+            mut http,
+            lent,
+            turn,
+        } = self;
+        let ended = std::future::poll_fn(|cx| match http.as_mut().poll(cx) {
+            Poll::Ready(ended) => Poll::Ready(Err(ended)),
+            Poll::Pending => turn
+                .take()
+                .map_or(Poll::Pending, |body| Poll::Ready(Ok(body))),
+        })
+        .await;
+        let ended = match ended {
+            Err(ended) => ended,
+            Ok(body) => {
+                let socket = lent.take();
+                drop((http, lent, turn));
+                match socket {
+                    Some(socket) => handover::go_on(socket, body).await.map_err(Into::into),
+                    None => Ok(()),
+                }
+            }
+        };
+        if let Err(error) = ended {
+            // Clients go away in the middle of things all the time.
+            tracing::debug!(%error, "connection");
+        }
+    }
+}
 
 /// The routes, for requests of which it is known where they come from.
 #[derive(Debug, Clone)]
 struct Known {
     router: Router,
     peer: Option<Peer>,
+    turn: Arc<Turn>,
 }
 
 impl<B> tower::Service<Request<B>> for Known
@@ -300,7 +365,7 @@ where
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = <Router as tower::Service<Request<B>>>::Future;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         // A router is always ready.
@@ -311,22 +376,17 @@ where
         if let Some(peer) = self.peer {
             request.extensions_mut().insert(peer);
         }
-        self.router.call(request)
-    }
-}
-
-async fn connection<S>(
-    builder: &auto::Builder<TokioExecutor>,
-    io: TokioIo<Stall<S>>,
-    service: Service,
-    watcher: Watcher,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let connection = builder.serve_connection(io, service).into_owned();
-    if let Err(error) = watcher.watch(connection).await {
-        // Clients go away in the middle of things all the time.
-        tracing::debug!(%error, "connection");
+        // HTTP/1.0 knows no chunks, HTTP/2 has other streams beside, and HEAD wants no body.
+        let plain = request.version() == Version::HTTP_11 && request.method() == Method::GET;
+        let turn = plain.then(|| Arc::clone(&self.turn));
+        let answer = self.router.call(request);
+        Box::pin(async move {
+            let Ok(mut response) = answer.await;
+            if let Some(turn) = turn {
+                turn.lay_aside(&mut response);
+            }
+            Ok(response)
+        })
     }
 }
 

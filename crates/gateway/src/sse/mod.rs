@@ -25,6 +25,7 @@ use crate::gateway::Gateway;
 use crate::limits::REPLAY_PAGE;
 use crate::metrics::Limit;
 use crate::reply::{self, Meta};
+use crate::serve::handover::GoesOn;
 use crate::shares::Seat;
 use preview::{Previewed, Previews};
 
@@ -56,6 +57,7 @@ pub(crate) fn respond(watch: Watch) -> Response {
     });
     let mut response = Response::new(Body::from_stream(frames));
     reply::stream_headers(response.headers_mut());
+    response.extensions_mut().insert(GoesOn);
     response
 }
 

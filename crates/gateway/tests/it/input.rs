@@ -383,7 +383,10 @@ async fn what_is_not_built_is_refused_by_name_and_never_ignored() {
     }
     let agent_id = server.create("/v1/agents", agent()).await;
     let good = json!({"agent": agent_id, "environment_id": environment_id});
-    for (field, value) in [("resources", json!([{"type": "file", "file_id": "file_1"}]))] {
+    for (field, value) in [(
+        "resources",
+        json!([{"type": "file", "file_id": "file_1111111111111111111111"}]),
+    )] {
         let mut body = good.clone();
         body[field] = value;
         let answer = server.post("/v1/sessions", body).await;

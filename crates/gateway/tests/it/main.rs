@@ -10,6 +10,7 @@
 mod abuse;
 mod checks;
 mod control;
+mod described;
 mod edge;
 mod input;
 mod lists;

@@ -1,7 +1,9 @@
 //! `Idempotency-Key`: what is sent again is answered again and done once.
 
 use axum::http::Method;
+use gateway::Config;
 use serde_json::{Value, json};
+use store::caps::Caps;
 
 use crate::support::{Answer, Server, agent, environment};
 
@@ -158,4 +160,39 @@ async fn a_key_that_is_none_is_refused_and_operators_routes_take_none() {
         .header("idempotency-key", "k");
     let refused = ask.body(json!({"name": "n"}).to_string()).send().await;
     assert_eq!(refused.status, 400, "a key's text is stored nowhere");
+}
+
+#[tokio::test]
+async fn a_workspace_without_room_for_answers_is_refused_by_name_before_anything_is_done() {
+    let caps = Caps {
+        kept: 1_000,
+        ..Caps::default()
+    };
+    let server = Server::capped(Config::default(), caps).await;
+    let body = json!({"display_name": "v"});
+    let first = post(&server, "first", "/v1/vaults", &body).await;
+    assert_eq!(first.status, 200, "{}", first.body);
+    let mut full = Vec::new();
+    for n in 0..4 {
+        full.push(post(&server, &format!("more-{n}"), "/v1/vaults", &body).await);
+    }
+    let refused = full.pop().expect("the last of four");
+    assert_eq!(refused.status, 400, "{}", refused.body);
+    assert_eq!(refused.code(), Some("workspace_limit_reached"));
+    assert!(refused.message().starts_with("Idempotency-Key: "));
+    assert!(refused.message().contains("`limits.workspace_kept_bytes`"));
+    let done = 1 + full.iter().filter(|answer| answer.status == 200).count();
+    assert_eq!(count(&server, "/v1/vaults").await, done);
+    // What was kept is still given, and who sends no key is not touched.
+    let again = post(&server, "first", "/v1/vaults", &body).await;
+    assert_eq!((again.status, again.body), (200, first.body));
+    assert_eq!(server.post("/v1/vaults", body).await.status, 200);
+    let said = server.bare(Method::GET, "/metrics").send().await.body;
+    let said = said.as_str().expect("text").to_owned();
+    let hit = r#"longhand_gateway_limit_hits_total{limit="Kept"}"#;
+    assert!(
+        said.lines()
+            .any(|line| line.starts_with(hit) && !line.ends_with(" 0")),
+        "{said}"
+    );
 }

@@ -240,3 +240,101 @@ async fn a_reader_that_stops_reading_loses_its_connection() {
     assert!(exchange(next, request).await.starts_with("HTTP/1.1 200"));
     drop(stuck);
 }
+
+/// A request for the stream of a new session, in this version of HTTP.
+async fn stream_request(server: &Server, method: &str, version: &str) -> String {
+    let session = server.session().await;
+    let path = format!("/v1/sessions/{session}/events/stream");
+    let request = get(&path, &server.key).replacen("HTTP/1.1", version, 1);
+    request.replacen("GET", method, 1)
+}
+
+/// The bytes of a body that came in chunks; panics unless it is whole.
+fn joined(mut body: &str) -> String {
+    let mut whole = String::new();
+    loop {
+        let (length, rest) = body.split_once("\r\n").expect("the length of a chunk");
+        let length = usize::from_str_radix(length, 16).expect("a number");
+        let (chunk, rest) = rest.split_at(length);
+        body = rest.strip_prefix("\r\n").expect("the end of a chunk");
+        if length == 0 {
+            assert_eq!(body, "", "nothing comes after the last chunk");
+            return whole;
+        }
+        whole.push_str(chunk);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_is_whole_in_every_version_of_http_and_for_a_head() {
+    for (method, version) in [
+        ("GET", "HTTP/1.1"),
+        ("GET", "HTTP/1.0"),
+        ("HEAD", "HTTP/1.1"),
+    ] {
+        let server = Server::start().await;
+        let mut tasks = JoinSet::new();
+        let address = listen(&server, Limits::default(), &mut tasks).await;
+        let request = stream_request(&server, method, version).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.windows(4).any(|window| window == b"\r\n\r\n") {
+            let read = tokio::time::timeout(PATIENCE, stream.read_buf(&mut answer)).await;
+            assert!(read.unwrap().unwrap() > 0, "{method} {version}: it ended");
+        }
+        // The stream is open; its last words come when the server goes.
+        server.shutdown.cancel();
+        tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer))
+            .await
+            .unwrap()
+            .unwrap();
+        let answer = String::from_utf8(answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("content-type: text/event-stream"), "{head}");
+        assert!(head.contains("\r\nrequest-id: req_"), "{head}");
+        let goodbye = ": the server is shutting down\n\n";
+        let said = match (method, version) {
+            ("HEAD", _) => String::new(),
+            (_, "HTTP/1.0") => body.to_owned(),
+            _ => joined(body),
+        };
+        assert_eq!(
+            said,
+            if method == "HEAD" { "" } else { goodbye },
+            "{method} {version}"
+        );
+        assert_eq!(tasks.join_next().await.unwrap().unwrap(), Drained::Clean);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_whose_client_goes_away_is_given_up() {
+    let server = Server::start().await;
+    let mut tasks = JoinSet::new();
+    let address = listen(&server, Limits::default(), &mut tasks).await;
+    let open = async || {
+        let text = server
+            .bare(axum::http::Method::GET, "/metrics")
+            .send()
+            .await;
+        let text = text.body.as_str().unwrap().to_owned();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("longhand_gateway_streams "));
+        line.unwrap().parse::<usize>().unwrap()
+    };
+    let request = stream_request(&server, "GET", "HTTP/1.1").await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.read_u8().await.unwrap();
+    assert_eq!(open().await, 1);
+    drop(stream);
+    tokio::time::timeout(PATIENCE, async {
+        while open().await > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+}

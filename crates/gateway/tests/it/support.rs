@@ -14,6 +14,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use session::input::ReplyEnd;
 use session::{Fact, Input, Pace, ProposedCall, Used};
+use store::caps::Caps;
 use store::clock;
 use store::feed::{Preview, PreviewKind};
 use store::runs::Holder;
@@ -70,8 +71,17 @@ impl Server {
     }
 
     pub async fn with(config: Config) -> Self {
+        Self::capped(config, Caps::default()).await
+    }
+
+    /// With bounds on what a workspace may have.
+    pub async fn capped(config: Config, caps: Caps) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("longhand.db"), Options::default()).unwrap();
+        let options = Options {
+            caps,
+            ..Options::default()
+        };
+        let store = Store::open(&dir.path().join("longhand.db"), options).unwrap();
         let shutdown = CancellationToken::new();
         let gateway = Gateway::new(Parts {
             store: store.clone(),
@@ -340,7 +350,7 @@ impl Ask {
     }
 
     pub async fn send(self) -> Answer {
-        let asked = format!("{} {}", self.method, self.path);
+        let (method, path) = (self.method.clone(), self.path.clone());
         let response = self.open().await;
         let (parts, body) = response.into_parts();
         let bytes = tokio::time::timeout(PATIENCE, body.collect())
@@ -350,9 +360,11 @@ impl Ask {
         let bytes = bytes.to_bytes();
         let body = serde_json::from_slice(&bytes)
             .unwrap_or_else(|_| json!(String::from_utf8_lossy(&bytes)));
+        let status = parts.status.as_u16();
+        crate::described::check(&method, &path, status, &parts.headers, &body);
         Answer {
-            asked,
-            status: parts.status.as_u16(),
+            asked: format!("{method} {path}"),
+            status,
             headers: parts.headers,
             body,
         }
@@ -379,4 +391,12 @@ impl Answer {
     pub fn code(&self) -> Option<&str> {
         self.body["error"]["details"]["error_code"].as_str()
     }
+}
+
+/// `base` with the value at a JSON pointer replaced or added.
+pub fn with(base: &Value, pointer: &str, value: Value) -> Value {
+    let mut out = base.clone();
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    out.pointer_mut(parent).unwrap()[key] = value;
+    out
 }

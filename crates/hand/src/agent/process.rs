@@ -1,61 +1,60 @@
-//! Owns the processes that the server started and drives over pipes. It interprets none of their bytes.
+//! Owns the processes that the server started and drives over pipes or a terminal. It interprets none of
+//! their bytes.
 
-use std::collections::HashMap;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal as Sig, kill_process_group};
 
+use super::clock::Clock;
+use super::piped::{Piped, Table, exited, feed, named};
 use super::reaper::{Exit, Reaper, Started};
-use super::{Sender, tree};
-use crate::limits::{CHUNK_BYTES, PROCESSES, WINDOW_CHUNKS};
-use crate::wire::{FromHand, Id, Refusal, Spawn, Stream};
+use super::{Sender, terminal, tree};
+use crate::limits::PROCESSES;
+use crate::wire::{FromHand, Id, Refusal, Signal, Size, Spawn, Stream};
 
-/// Stack of a thread that only copies.
-const STACK: usize = 128 * 1024;
 /// What has to end before a process is forgotten: its two streams and itself.
 const PARTS: usize = 3;
-
-type Table = Arc<Mutex<HashMap<Id, Arc<Process>>>>;
+/// What a terminal takes for the end of its input: Ctrl-D.
+const END_OF_INPUT: &[u8] = b"\x04";
 
 pub(crate) struct Processes {
     sender: Sender,
     reaper: Reaper,
-    table: Table,
+    clock: Clock,
+    table: Table<Process>,
 }
 
 struct Process {
     pid: Pid,
-    stdin: Mutex<Option<SyncSender<Vec<u8>>>>,
-    stdout: Window,
-    stderr: Window,
-    open: AtomicUsize,
+    piped: Piped,
+    /// The hand's end of its terminal, if it has one.
+    terminal: Option<File>,
     /// Its number may belong to another process by now.
     reaped: AtomicBool,
 }
 
-/// Chunks that may still be sent; a killed process's output is read and dropped instead.
-struct Window {
-    state: Mutex<Credit>,
-    changed: Condvar,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Credit {
-    Left(usize),
-    Discard,
+/// The hand's ends of a process's streams.
+struct Ends {
+    stdin: Box<dyn Write + Send>,
+    stdout: Box<dyn Read + Send>,
+    /// None where all it prints comes on one.
+    stderr: Option<Box<dyn Read + Send>>,
+    terminal: Option<File>,
 }
 
 impl Processes {
-    pub(crate) fn new(sender: Sender, reaper: Reaper) -> Self {
+    pub(crate) fn new(sender: Sender, reaper: Reaper, clock: Clock) -> Self {
         Self {
             sender,
             reaper,
+            clock,
             table: Table::default(),
         }
     }
@@ -81,16 +80,27 @@ impl Processes {
         command
             .args(arguments)
             .envs(spawn.env)
-            .current_dir(&spawn.cwd)
-            .process_group(0);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .current_dir(&spawn.cwd);
+        let terminal = match spawn.terminal {
+            None => {
+                command
+                    .process_group(0)
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::piped())
+                    .stderr(Stdio::piped());
+                None
+            }
+            Some(size) => {
+                let given = terminal::give(&mut command, size);
+                Some(given.map_err(|error| format!("give {program} a terminal: {error}"))?)
+            }
+        };
         let started = self.reaper.spawn(&mut command, || Ok(()));
+        // With it go the hand's copies of the terminal's other end.
+        drop(command);
         let started = started.map_err(|error| format!("start {program}: {error}"))?;
-        let pid = started.pid;
-        self.attend(id, started).map_err(|error| {
+        let (pid, limit) = (started.pid, spawn.time_limit_ms.map(Duration::from_millis));
+        self.attend(id, started, terminal, limit).map_err(|error| {
             tree::kill(pid);
             self.lock().remove(&id);
             format!("attend {program}: {error}")
@@ -98,45 +108,32 @@ impl Processes {
     }
 
     /// Announces the process and starts the threads that carry its streams.
-    fn attend(&self, id: Id, started: Started) -> io::Result<()> {
-        let Started {
-            mut child,
-            pid,
-            pidfd: _,
-            exit,
-        } = started;
-        let (stdin_tx, stdin_rx) = sync_channel(WINDOW_CHUNKS);
+    fn attend(
+        &self,
+        id: Id,
+        mut started: Started,
+        terminal: Option<File>,
+        limit: Option<Duration>,
+    ) -> io::Result<()> {
+        let ends = Ends::of(&mut started, terminal)?;
+        let (piped, input) = Piped::new(PARTS);
         let process = Arc::new(Process {
-            pid,
-            stdin: Mutex::new(Some(stdin_tx)),
-            stdout: Window::new(),
-            stderr: Window::new(),
-            open: AtomicUsize::new(PARTS),
+            pid: started.pid,
+            piped,
+            terminal: ends.terminal,
             reaped: AtomicBool::new(false),
         });
         self.lock().insert(id, Arc::clone(&process));
         self.sender.send(&FromHand::Spawned { id }, &[]);
-        let missing = || io::Error::from(io::ErrorKind::BrokenPipe);
-        let (stdin, stdout, stderr) = (
-            child.stdin.take().ok_or_else(missing)?,
-            child.stdout.take().ok_or_else(missing)?,
-            child.stderr.take().ok_or_else(missing)?,
-        );
         let sender = self.sender.clone();
-        named("stdin").spawn(move || feed(&sender, id, stdin, &stdin_rx))?;
-        self.carry(id, &process, Stream::Stdout, stdout)?;
-        self.carry(id, &process, Stream::Stderr, stderr)?;
-        let (sender, table) = (self.sender.clone(), Arc::clone(&self.table));
-        named("wait").spawn(move || {
-            let Exit { code, signal } = exit.recv().unwrap_or(Exit {
-                code: None,
-                signal: None,
-            });
-            process.reaped.store(true, Ordering::SeqCst);
-            sender.send(&FromHand::Exited { id, code, signal }, &[]);
-            process.part_ended(id, &table);
-        })?;
-        Ok(())
+        let last = process.terminal.as_ref().map_or(&b""[..], |_| END_OF_INPUT);
+        named("stdin").spawn(move || feed(&sender, id, ends.stdin, &input, last))?;
+        self.carry(id, &process, Stream::Stdout, ends.stdout)?;
+        match ends.stderr {
+            Some(stderr) => self.carry(id, &process, Stream::Stderr, stderr)?,
+            None => self.carry(id, &process, Stream::Stderr, io::empty())?,
+        }
+        self.wait(id, process, started.exit, limit)
     }
 
     fn carry(
@@ -149,156 +146,167 @@ impl Processes {
         let (sender, table) = (self.sender.clone(), Arc::clone(&self.table));
         let process = Arc::clone(process);
         named("stream").spawn(move || {
-            pump(&sender, id, stream, process.window(stream), from);
+            // The end of a terminal is an error to who reads it.
+            let _ = process.piped.pump(&sender, id, stream, from);
+            process.part_ended(id, &table);
+        })?;
+        Ok(())
+    }
+
+    /// Waits for its end, or brings it about when it has run for `limit`.
+    fn wait(
+        &self,
+        id: Id,
+        process: Arc<Process>,
+        exit: Receiver<Exit>,
+        limit: Option<Duration>,
+    ) -> io::Result<()> {
+        let (sender, table) = (self.sender.clone(), Arc::clone(&self.table));
+        let clock = self.clock.clone();
+        // A limit beyond what the clock can count is none.
+        let deadline = limit.and_then(|limit| clock.now().checked_add(limit));
+        named("wait").spawn(move || {
+            let ended = until(&exit, &clock, deadline);
+            let timed_out = ended.is_none();
+            if timed_out {
+                tree::kill(process.pid);
+            }
+            let unknown = Exit {
+                code: None,
+                signal: None,
+            };
+            let ended = ended.or_else(|| exit.recv().ok()).unwrap_or(unknown);
+            process.reaped.store(true, Ordering::SeqCst);
+            exited(&sender, id, ended, timed_out);
             process.part_ended(id, &table);
         })?;
         Ok(())
     }
 
     pub(crate) fn stdin(&self, id: Id, chunk: Vec<u8>) {
-        let Some(process) = self.get(id) else { return };
-        let stdin = process.stdin.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(stdin) = &*stdin {
-            // Full only if the server ignored its window; gone only if the process closed it.
-            let _ = stdin.try_send(chunk);
-        }
+        self.with(id, |process| process.piped.stdin(chunk));
     }
 
     pub(crate) fn stdin_end(&self, id: Id) {
-        if let Some(process) = self.get(id) {
-            process
-                .stdin
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
-        }
+        self.with(id, |process| process.piped.stdin_end());
     }
 
     pub(crate) fn ack(&self, id: Id, stream: Stream) {
-        if let Some(process) = self.get(id) {
-            process.window(stream).give();
-        }
+        self.with(id, |process| process.piped.ack(stream));
+    }
+
+    pub(crate) fn signal(&self, id: Id, signal: Signal) {
+        self.with(id, |process| {
+            if !process.reaped.load(Ordering::SeqCst) {
+                // One that has just ended needs no signal.
+                let _ = kill_process_group(process.pid, number(signal));
+            }
+        });
+    }
+
+    pub(crate) fn resize(&self, id: Id, size: Size) {
+        self.with(id, |process| {
+            if let Some(terminal) = &process.terminal {
+                // Whoever looks sees the old size.
+                let _ = terminal::resize(terminal, size);
+            }
+        });
     }
 
     pub(crate) fn kill(&self, id: Id) {
-        let Some(process) = self.get(id) else { return };
-        let (pid, reaped) = (process.pid, process.reaped.load(Ordering::SeqCst));
-        // Killing waits for the dead, and this thread reads what the server says next.
-        let kill = move || {
-            if reaped {
-                tree::kill_group(pid)
-            } else {
-                tree::kill(pid)
+        self.with(id, |process| {
+            let (pid, reaped) = (process.pid, process.reaped.load(Ordering::SeqCst));
+            // Killing waits for the dead, and this thread reads what the server says next.
+            let kill = move || {
+                if reaped {
+                    tree::kill_group(pid)
+                } else {
+                    tree::kill(pid)
+                }
+            };
+            if named("kill").spawn(kill).is_err() {
+                kill();
             }
-        };
-        if named("kill").spawn(kill).is_err() {
-            kill();
+            process.piped.discard();
+        });
+    }
+
+    /// Whether there is such a process.
+    pub(crate) fn has(&self, id: Id) -> bool {
+        self.lock().contains_key(&id)
+    }
+
+    /// Nobody drives them any more.
+    pub(crate) fn kill_all(&self) {
+        let all: Vec<Id> = self.lock().keys().copied().collect();
+        for id in all {
+            self.kill(id);
         }
-        process
-            .stdin
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        process.stdout.discard();
-        process.stderr.discard();
     }
 
-    fn get(&self, id: Id) -> Option<Arc<Process>> {
-        self.lock().get(&id).cloned()
+    fn with(&self, id: Id, act: impl FnOnce(&Process)) {
+        let process = self.lock().get(&id).cloned();
+        if let Some(process) = process {
+            act(&process);
+        }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Id, Arc<Process>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, std::collections::HashMap<Id, Arc<Process>>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Process {
-    fn window(&self, stream: Stream) -> &Window {
-        match stream {
-            Stream::Stdout => &self.stdout,
-            Stream::Stderr => &self.stderr,
-        }
-    }
-
-    fn part_ended(&self, id: Id, table: &Table) {
-        if self.open.fetch_sub(1, Ordering::SeqCst) == 1 {
-            table
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .remove(&id);
+    fn part_ended(&self, id: Id, table: &Table<Self>) {
+        if self.piped.part_ended() {
+            let mut table = table.lock().unwrap_or_else(PoisonError::into_inner);
+            table.remove(&id);
         }
     }
 }
 
-impl Window {
-    fn new() -> Self {
-        Self {
-            state: Mutex::new(Credit::Left(WINDOW_CHUNKS)),
-            changed: Condvar::new(),
+impl Ends {
+    fn of(started: &mut Started, terminal: Option<File>) -> io::Result<Self> {
+        if let Some(terminal) = terminal {
+            return Ok(Self {
+                stdin: Box::new(terminal.try_clone()?),
+                stdout: Box::new(terminal.try_clone()?),
+                stderr: None,
+                terminal: Some(terminal),
+            });
         }
-    }
-
-    /// Waits for room; false when the output is to be dropped.
-    fn take(&self) -> bool {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            match *state {
-                Credit::Left(0) => {
-                    state = self
-                        .changed
-                        .wait(state)
-                        .unwrap_or_else(PoisonError::into_inner);
-                }
-                Credit::Left(n) => {
-                    *state = Credit::Left(n - 1);
-                    return true;
-                }
-                Credit::Discard => return false,
-            }
-        }
-    }
-
-    fn give(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Credit::Left(n) = *state {
-            *state = Credit::Left((n + 1).min(WINDOW_CHUNKS));
-        }
-        self.changed.notify_one();
-    }
-
-    fn discard(&self) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = Credit::Discard;
-        self.changed.notify_one();
+        let missing = || io::Error::from(io::ErrorKind::BrokenPipe);
+        let child = &mut started.child;
+        Ok(Self {
+            stdin: Box::new(child.stdin.take().ok_or_else(missing)?),
+            stdout: Box::new(child.stdout.take().ok_or_else(missing)?),
+            stderr: Some(Box::new(child.stderr.take().ok_or_else(missing)?)),
+            terminal: None,
+        })
     }
 }
 
-fn named(name: &str) -> thread::Builder {
-    thread::Builder::new()
-        .name(name.to_owned())
-        .stack_size(STACK)
-}
-
-fn feed(sender: &Sender, id: Id, mut stdin: impl Write, chunks: &Receiver<Vec<u8>>) {
-    let mut closed = false;
-    while let Ok(chunk) = chunks.recv() {
-        closed = closed || stdin.write_all(&chunk).is_err();
-        sender.send(&FromHand::StdinAck { id }, &[]);
-    }
-}
-
-fn pump(sender: &Sender, id: Id, stream: Stream, window: &Window, mut from: impl Read) {
-    let mut chunk = vec![0; CHUNK_BYTES];
-    loop {
-        match from.read(&mut chunk) {
-            Ok(0) => break,
-            Ok(n) => {
-                if window.take() {
-                    sender.send(&FromHand::Chunk { id, stream }, &chunk[..n]);
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => break,
+/// How it ended; `None` when the deadline came first.
+fn until(exit: &Receiver<Exit>, clock: &Clock, deadline: Option<Instant>) -> Option<Exit> {
+    let Some(deadline) = deadline else {
+        return exit.recv().ok();
+    };
+    while let Some(left) = clock.left(deadline) {
+        match exit.recv_timeout(left) {
+            Ok(exit) => return Some(exit),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
         }
     }
-    sender.send(&FromHand::End { id, stream }, &[]);
+    None
+}
+
+fn number(signal: Signal) -> Sig {
+    match signal {
+        Signal::Interrupt => Sig::INT,
+        Signal::Quit => Sig::QUIT,
+        Signal::HangUp => Sig::HUP,
+        Signal::Terminate => Sig::TERM,
+        Signal::Kill => Sig::KILL,
+    }
 }

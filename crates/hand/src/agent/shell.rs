@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
@@ -19,6 +19,7 @@ use rustix::process::Pid;
 
 use super::ansi::Stripper;
 use super::calls::Cancel;
+use super::clock::Clock;
 use super::reaper::{Exit, Reaper, Started};
 use super::tree;
 use crate::limits::BASH_OUTPUT_BYTES;
@@ -120,12 +121,18 @@ impl Shell {
     }
 
     /// Runs one command to its end, to `timeout`, or to cancellation.
-    pub(crate) fn run(&mut self, command: &str, timeout: Duration, cancel: &Cancel) -> Ended {
+    pub(crate) fn run(
+        &mut self,
+        command: &str,
+        timeout: Duration,
+        cancel: &Cancel,
+        clock: &Clock,
+    ) -> Ended {
         let line = self.line(command);
         let mut unsent = line.as_bytes();
-        let deadline = Instant::now() + timeout;
+        let deadline = clock.now() + timeout;
         loop {
-            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
+            let Some(left) = clock.left(deadline) else {
                 self.kill();
                 return Ended::TimedOut;
             };
@@ -206,6 +213,11 @@ impl Shell {
         } else {
             text.to_owned()
         }
+    }
+
+    /// Its number.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
     }
 
     /// Kills the shell and all that descends from it.

@@ -1,16 +1,25 @@
-//! Owns killing a process with all that descends from it. It reaps nothing.
+//! Owns the processes that there are: which run, stopping them, killing one with all that descends from it. It reaps nothing.
 
 use std::collections::HashSet;
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::limits::{COMMAND_CHARS, LISTED_PROCESSES};
+use crate::wire::Running;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open};
 
 /// How long killed processes may take to be dead. One in the middle of disk IO can take long; the
 /// call is answered all the same.
 const KILL_WAIT: Duration = Duration::from_secs(2);
+
+/// The unit of `/proc/PID/stat` for every program, whatever the kernel counts in (time(7)).
+const TICKS_PER_SECOND: u64 = 100;
+
+/// What was stopped for a pause.
+static STOPPED: LazyLock<Mutex<HashSet<i32>>> = LazyLock::new(Mutex::default);
 
 /// Rounds after which a tree that forks faster than it is killed is left to the sandbox's end.
 const ROUNDS: usize = 64;
@@ -68,20 +77,84 @@ fn signal(pid: i32, signal: Signal) {
     }
 }
 
+/// Stops every process but the hand, until none is found that runs. What was stopped before stays so.
+pub(crate) fn stop_all() {
+    let mut stopped = STOPPED.lock().unwrap_or_else(PoisonError::into_inner);
+    for _ in 0..ROUNDS {
+        let running = numbers().filter(|pid| *pid != 1 && runs(*pid));
+        let running: Vec<i32> = running.filter(|pid| stopped.insert(*pid)).collect();
+        for pid in &running {
+            signal(*pid, Signal::STOP);
+        }
+        if running.is_empty() {
+            break;
+        }
+    }
+}
+
+/// Lets go on what [`stop_all`] stopped.
+pub(crate) fn resume_all() {
+    let mut stopped = STOPPED.lock().unwrap_or_else(PoisonError::into_inner);
+    for pid in stopped.drain() {
+        signal(pid, Signal::CONT);
+    }
+}
+
+/// What runs, the hand left out, by number.
+pub(crate) fn running() -> Vec<Running> {
+    let mut running: Vec<Running> = numbers()
+        .filter(|pid| *pid != 1)
+        .filter_map(describe)
+        .take(LISTED_PROCESSES)
+        .collect();
+    running.sort_by_key(|process| process.pid);
+    running
+}
+
+/// Source of the fields: proc_pid_stat(5), proc_pid_status(5).
+fn describe(pid: i32) -> Option<Running> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (name, rest) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
+    let ticks = number(11)?.saturating_add(number(12)?);
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let line = String::from_utf8_lossy(&line);
+    let words = line.trim_end_matches('\0').replace(['\0', '\n'], " ");
+    let command = if words.is_empty() {
+        name.split_once('(').map_or("", |(_, name)| name).to_owned()
+    } else {
+        words
+    };
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let held = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let held = held.and_then(|held| held.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    Some(Running {
+        pid,
+        parent: fields.get(1)?.parse().ok()?,
+        state: fields.first()?.chars().next()?,
+        command: command.chars().take(COMMAND_CHARS).collect(),
+        cpu_ms: ticks.saturating_mul(1000) / TICKS_PER_SECOND,
+        memory_bytes: held.unwrap_or_default().saturating_mul(1024),
+    })
+}
+
+/// Whether it neither has ended nor is stopped.
+fn runs(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
+    state.is_some_and(|state| !state.starts_with(['T', 'Z', 'X']))
+}
+
+fn numbers() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
 /// Processes whose parent is in `known` and that are not; adds them.
 fn descendants(known: &mut HashSet<i32>) -> Vec<i32> {
     let mut new = Vec::new();
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return new;
-    };
-    for entry in entries.flatten() {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
-            continue;
-        };
+    for pid in numbers() {
         if let Some(parent) = parent(pid)
             && known.contains(&parent)
             && !known.contains(&pid)

@@ -32,6 +32,8 @@ pub struct Limits {
     pub workspace_sessions: u64,
     /// Vaults of one workspace.
     pub workspace_vaults: u64,
+    /// Bytes of answers kept under `Idempotency-Key`s of one workspace.
+    pub workspace_kept_bytes: u64,
     /// Turns of one workspace that run at once; 0: all that there are.
     pub workspace_turns: u32,
     /// Bytes of the data directory's disk that stay free: below it nothing new is taken. 0: nobody looks.
@@ -53,6 +55,7 @@ impl Default for Limits {
             request_burst: 0,
             workspace_sessions: caps.sessions,
             workspace_vaults: caps.vaults,
+            workspace_kept_bytes: caps.kept,
             workspace_turns: 0,
             disk_free_bytes: 256 * 1024 * 1024,
         }
@@ -88,6 +91,7 @@ impl Limits {
         Caps {
             sessions: self.workspace_sessions,
             vaults: self.workspace_vaults,
+            kept: self.workspace_kept_bytes,
             turns: (self.workspace_turns > 0).then_some(self.workspace_turns),
         }
     }
@@ -118,6 +122,10 @@ impl Limits {
                 self.workspace_sessions.to_string(),
             ),
             ("limits.workspace_vaults", self.workspace_vaults.to_string()),
+            (
+                "limits.workspace_kept_bytes",
+                self.workspace_kept_bytes.to_string(),
+            ),
             ("limits.workspace_turns", self.workspace_turns.to_string()),
             ("limits.disk_free_bytes", self.disk_free_bytes.to_string()),
         ]

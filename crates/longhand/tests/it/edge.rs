@@ -353,3 +353,21 @@ async fn no_secret_is_in_a_log_a_metric_an_answer_or_a_file() {
     assert_eq!(wrong, Vec::<String>::new());
     assert!(plain > 1, "metadata is in an answer and in the database");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_ends_no_server_and_is_answered_in_the_log() {
+    let (launch, _model) = stage::launch().await;
+    let server = launch.start().await;
+    server.hang_up();
+    wait::until("a word about the signal", || async {
+        server
+            .tail()
+            .contains("SIGHUP: nothing is read again")
+            .then_some(())
+    })
+    .await;
+    let request = "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n";
+    assert_eq!(ask(&server, request).await.0, 200);
+    server.terminate();
+    assert!(server.ended().await.success(), "it still ends in order");
+}

@@ -7,7 +7,7 @@ use crate::histories::home;
 use crate::simulation::{blank, history};
 
 /// Seeds within which a fault must show; most show in the first few.
-const SEEDS: u64 = 150;
+const SEEDS: u64 = 600;
 
 #[test]
 fn each_planted_fault_is_caught() {

@@ -7,7 +7,7 @@ use crate::coverage::Coverage;
 use crate::simulation::{blank, history};
 
 /// Seeds that once failed stay here.
-const PAST: [u64; 5] = [1, 4, 8, 91, 102];
+const PAST: [u64; 9] = [1, 4, 8, 91, 102, 1146, 1258, 2343, 3533];
 const SEEDS: u64 = 40;
 
 pub fn home() -> tempfile::TempDir {

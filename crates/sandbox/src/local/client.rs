@@ -1,19 +1,23 @@
 //! Owns the conversation with one hand: requests, answers, cancellation. It trusts no frame's content.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hand::wire::{
-    FromHand, Id, Output, PREFIX_BYTES, Refusal, Spawn, ToHand, Tool, VERSION, head, lengths,
+    Ask, FromHand, Id, Open, Output, PREFIX_BYTES, Refusal, Said, Spawn, ToHand, Tool, VERSION,
+    head, lengths,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{sleep, timeout};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -21,7 +25,7 @@ use self::held::{Turn, Unstarted};
 use super::answer::judged;
 use super::pipes::Pipes;
 use crate::error::{Doing, Error};
-use crate::limits::{CANCEL, PING, PING_INTERVAL, QUEUED_FRAMES, SPAWN};
+use crate::limits::{ASK, CANCEL, PING, PING_INTERVAL, QUEUED_FRAMES, SPAWN};
 use crate::process::{Command, Process};
 use crate::provider::ToolCall;
 
@@ -34,12 +38,18 @@ pub(super) struct Client(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
     frames: mpsc::Sender<Frame>,
+    /// The first number of this conversation. Those of every other are below or above all of its own.
+    first: Id,
     next: AtomicU64,
     table: Mutex<Table>,
     /// Cancelled when the conversation is over, for whatever reason.
     over: CancellationToken,
+    /// Whether the sandbox is left to the next server.
+    left: AtomicBool,
     /// Milliseconds that the bash calls under way may take, one after another.
     shell: AtomicU64,
+    /// Whether the hand is paused: then it answers nobody, and no time runs out.
+    paused: watch::Sender<bool>,
     pub(super) tasks: TaskTracker,
 }
 
@@ -57,15 +67,18 @@ struct Table {
 enum Answer {
     Done(Vec<u8>),
     Cancelled,
+    Unknown,
     Refused(Error),
     Pong,
-    Spawned,
+    Spawned(Vec<u8>),
 }
 
 impl Client {
-    /// Exchanges hellos, then reads and writes in tasks of `tasks`.
+    /// Exchanges hellos, then reads and writes in tasks of `tasks`. The `generation` is above that of every
+    /// server that spoke to this hand before.
     pub(super) async fn connect(
         mut stream: UnixStream,
+        generation: u32,
         tasks: &TaskTracker,
     ) -> Result<Self, Error> {
         let doing = || "talk to the hand".to_owned();
@@ -78,12 +91,16 @@ impl Client {
         stream.write_all(&greeting).await.doing(doing)?;
         let (reader, writer) = stream.into_split();
         let (frames, queue) = mpsc::channel(QUEUED_FRAMES);
+        let first = (u64::from(generation) << 32) | 1;
         let client = Self(Arc::new(Inner {
             frames,
-            next: AtomicU64::new(1),
+            first,
+            next: AtomicU64::new(first),
             table: Mutex::default(),
             over: CancellationToken::new(),
+            left: AtomicBool::new(false),
             shell: AtomicU64::new(0),
+            paused: watch::channel(false).0,
             tasks: tasks.clone(),
         }));
         let over = client.0.over.clone();
@@ -106,6 +123,11 @@ impl Client {
         self.0.end();
     }
 
+    /// From now on a call that is given up here goes on there.
+    pub(super) fn leave(&self) {
+        self.0.left.store(true, Ordering::Relaxed);
+    }
+
     pub(super) fn is_open(&self) -> bool {
         !self.0.over.is_cancelled()
     }
@@ -117,42 +139,94 @@ impl Client {
 
     /// Whatever the hand does, it returns: at the latest when the call's own limit, those of the calls
     /// that have their turn before it, and [`TOOL_GRACE`] are over. Then nothing the hand says counts.
+    ///
+    /// A call with a key outlives this conversation.
     pub(super) async fn tool(
         &self,
+        key: Option<&str>,
         call: ToolCall,
         cancel: CancellationToken,
     ) -> Result<Output, Error> {
-        let turn = Turn::new(&self.0, &call);
+        let input = serde_json::to_vec(&call.input).map_err(io::Error::from);
+        let input = input.doing(|| "write a tool's input".to_owned())?;
+        let (tool, key) = (call.name, key.map(str::to_owned));
+        let message = |id| ToHand::Call { id, tool, key };
+        let ran = self.converse(&call, message, input.into(), cancel).await?;
+        // Only of a call that was resumed nothing can be known.
+        ran.ok_or_else(|| self.0.broken())
+    }
+
+    /// How the call with that key ended, once it has; `None` if the hand does not know it.
+    pub(super) async fn resume(
+        &self,
+        key: &str,
+        call: &ToolCall,
+        cancel: CancellationToken,
+    ) -> Result<Option<Output>, Error> {
+        let key = key.to_owned();
+        let message = |id| ToHand::Resume { id, key };
+        self.converse(call, message, Bytes::new(), cancel).await
+    }
+
+    /// The hand need not keep the result of that call.
+    pub(super) async fn taken(&self, key: &str) {
+        let key = key.to_owned();
+        // With the hand its results have gone.
+        let _ = self.0.send(&ToHand::Taken { key }, Bytes::new()).await;
+    }
+
+    /// Asks for a call's outcome, within the time that it may take.
+    async fn converse(
+        &self,
+        call: &ToolCall,
+        message: impl FnOnce(Id) -> ToHand,
+        body: Bytes,
+        cancel: CancellationToken,
+    ) -> Result<Option<Output>, Error> {
+        let turn = Turn::new(&self.0, call);
         let limit = turn.limit();
-        match timeout(limit, self.converse(call, cancel)).await {
-            Ok(outcome) => outcome,
-            Err(_) => {
+        let id = self.0.id();
+        let outcome = self.outcome(id, call.name, message(id), body, cancel);
+        match self.0.within(limit, outcome).await {
+            Some(outcome) => outcome,
+            None => {
                 tracing::warn!(?limit, "a hand left a call unanswered");
                 Err(self.0.broken())
             }
         }
     }
 
-    async fn converse(&self, call: ToolCall, cancel: CancellationToken) -> Result<Output, Error> {
-        let input = serde_json::to_vec(&call.input).map_err(io::Error::from);
-        let input = input.doing(|| "write a tool's input".to_owned())?;
-        let (id, tool) = (self.0.id(), call.name);
+    async fn outcome(
+        &self,
+        id: Id,
+        tool: Tool,
+        message: ToHand,
+        body: Bytes,
+        cancel: CancellationToken,
+    ) -> Result<Option<Output>, Error> {
+        let asked = match message {
+            ToHand::Resume { .. } => Asked::HowItEnded,
+            _ => Asked::ToRun,
+        };
         let mut request = Request::new(&self.0, id);
-        let message = ToHand::Call { id, tool };
         tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(Error::Cancelled),
-            sent = request.send(&message, input.into()) => sent?,
+            sent = request.send(&message, body) => sent?,
         }
         tokio::select! {
             answer = &mut request.answer => {
                 let answer = request.answered(answer)?;
-                return self.0.judged(tool, answer, Asked::ToRun);
+                return self.0.judged(tool, answer, asked);
             }
             () = cancel.cancelled() => {}
             // Long calls are normal; a hand that does not answer is not.
             () = self.silence() => return Err(self.0.broken()),
         }
+        if self.0.is_left() {
+            return Err(Error::Cancelled);
+        }
+        // One who wants to leave does not wait for the end of a pause.
         let ended = timeout(CANCEL, async {
             let sent = self.0.send(&ToHand::Cancel { id }, Bytes::new()).await;
             sent.map_err(|_| Error::Lost)?;
@@ -178,45 +252,100 @@ impl Client {
     pub(super) async fn ping(&self) -> Result<(), Error> {
         let id = self.0.id();
         let mut request = Request::new(&self.0, id);
-        let answered = timeout(PING, async {
+        let answered = self.0.within(PING, async {
             request.send(&ToHand::Ping { id }, Bytes::new()).await?;
             let answer = (&mut request.answer).await;
             request.answered(answer)
         });
         match answered.await {
-            Ok(answer) => match answer? {
+            Some(answer) => match answer? {
                 Answer::Pong => Ok(()),
                 _ => Err(self.0.broken()),
             },
-            Err(_) => Err(Error::Lost),
+            None => Err(Error::Lost),
         }
     }
 
     pub(super) async fn spawn(&self, command: Command) -> Result<Process, Error> {
-        let Command { argv, env, cwd } = command;
-        let spawn = Spawn { argv, env, cwd };
-        let spawn = serde_json::to_vec(&spawn).map_err(io::Error::from);
-        let spawn = spawn.doing(|| "write a command".to_owned())?;
+        let limit = command.time_limit.map(|limit| limit.as_millis());
+        let spawn = Spawn {
+            argv: command.argv,
+            env: command.env,
+            cwd: command.cwd,
+            terminal: command.terminal,
+            time_limit_ms: limit.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX)),
+        };
+        let started = self.start(|id| ToHand::Spawn { id }, &spawn).await;
+        Ok(started?.0)
+    }
+
+    /// Opens a stream; what the hand said of it comes beside it.
+    pub(super) async fn open(&self, open: &Open) -> Result<(Process, Vec<u8>), Error> {
+        self.start(|id| ToHand::Open { id }, open).await
+    }
+
+    async fn start(
+        &self,
+        message: impl FnOnce(Id) -> ToHand,
+        what: &impl serde::Serialize,
+    ) -> Result<(Process, Vec<u8>), Error> {
+        let what = serde_json::to_vec(what).map_err(io::Error::from);
+        let what = what.doing(|| "write what is to be started".to_owned())?;
         let id = self.0.id();
         // Before the request, so that no chunk can come too early.
         let (unstarted, process) = Unstarted::open(&self.0, id)?;
         let mut request = Request::new(&self.0, id);
-        let answered = timeout(SPAWN, async {
-            request.send(&ToHand::Spawn { id }, spawn.into()).await?;
+        let answered = self.0.within(SPAWN, async {
+            request.send(&message(id), what.into()).await?;
             let answer = (&mut request.answer).await;
             request.answered(answer)
         });
         match answered.await {
-            Ok(answer) => match answer? {
-                Answer::Spawned => {
+            Some(answer) => match answer? {
+                Answer::Spawned(said) => {
                     unstarted.started();
-                    Ok(process)
+                    Ok((process, said))
                 }
                 Answer::Refused(refused) => Err(refused),
                 _ => Err(self.0.broken()),
             },
-            Err(_) => Err(self.0.broken()),
+            None => Err(self.0.broken()),
         }
+    }
+
+    /// Has the hand do or say one thing.
+    pub(super) async fn ask(&self, ask: &Ask) -> Result<Said, Error> {
+        let ask = serde_json::to_vec(ask).map_err(io::Error::from);
+        let ask = ask.doing(|| "write a question".to_owned())?;
+        let id = self.0.id();
+        let mut request = Request::new(&self.0, id);
+        let answered = self.0.within(ASK, async {
+            request.send(&ToHand::Ask { id }, ask.into()).await?;
+            let answer = (&mut request.answer).await;
+            request.answered(answer)
+        });
+        match answered.await {
+            Some(answer) => match answer? {
+                Answer::Done(said) => serde_json::from_slice(&said).map_err(|_| self.0.broken()),
+                Answer::Refused(refused) => Err(refused),
+                _ => Err(self.0.broken()),
+            },
+            None => Err(Error::busy("the sandbox takes too long to answer")),
+        }
+    }
+
+    /// The hand said what no honest one says.
+    pub(super) fn break_off(&self) -> Error {
+        self.0.broken()
+    }
+
+    /// What time limits go by: whether the hand is paused.
+    pub(super) fn hold(&self, paused: bool) {
+        self.0.paused.send_replace(paused);
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        *self.0.paused.borrow()
     }
 }
 
@@ -224,6 +353,7 @@ impl Client {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Asked {
     ToRun,
+    HowItEnded,
     ToEnd,
 }
 
@@ -271,6 +401,7 @@ impl Drop for Request<'_> {
     fn drop(&mut self) {
         self.inner.lock().answers.remove(&self.id);
         if self.waiting
+            && !self.inner.is_left()
             && let Ok(head) = head(&ToHand::Cancel { id: self.id }, 0)
         {
             // Full: the hand is far behind, and the result is thrown away when it comes.
@@ -283,6 +414,31 @@ impl Drop for Request<'_> {
 }
 
 impl Inner {
+    /// What `work` gives, or `None` after `limit`, in which pauses do not count.
+    async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+        let (mut work, mut left) = (pin!(work), limit);
+        let mut paused = self.paused.subscribe();
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return Some(done),
+                // Its sender is here: it never closes.
+                _ = paused.wait_for(|paused| !paused) => {}
+            }
+            let begun = Instant::now();
+            tokio::select! {
+                biased;
+                done = &mut work => return Some(done),
+                _ = paused.wait_for(|paused| *paused) => left = left.saturating_sub(begun.elapsed()),
+                () = sleep(left) => return None,
+            }
+        }
+    }
+
+    fn is_left(&self) -> bool {
+        self.left.load(Ordering::Relaxed)
+    }
+
     fn id(&self) -> Id {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
@@ -334,19 +490,26 @@ impl Inner {
         drop(table);
     }
 
-    /// What the answer to a tool call means. One that no honest hand gives ends the conversation.
-    fn judged(&self, tool: Tool, answer: Answer, asked: Asked) -> Result<Output, Error> {
+    /// What the answer to a tool call means; `None` that the hand does not know it. One that no honest hand
+    /// gives ends the conversation.
+    fn judged(&self, tool: Tool, answer: Answer, asked: Asked) -> Result<Option<Output>, Error> {
         match answer {
-            Answer::Done(body) => judged(tool, &body).ok_or_else(|| self.broken()),
-            Answer::Cancelled if asked == Asked::ToEnd => Err(Error::Cancelled),
+            Answer::Done(body) => {
+                let output = judged(tool, &body).ok_or_else(|| self.broken());
+                output.map(Some)
+            }
+            Answer::Unknown if asked != Asked::ToRun => Ok(None),
+            Answer::Cancelled if asked != Asked::ToRun => Err(Error::Cancelled),
             Answer::Refused(refused) => Err(refused),
-            Answer::Cancelled | Answer::Pong | Answer::Spawned => Err(self.broken()),
+            Answer::Cancelled | Answer::Unknown | Answer::Pong | Answer::Spawned(_) => {
+                Err(self.broken())
+            }
         }
     }
 
     /// Whether this side has ever used the id.
     fn knows(&self, id: Id) -> bool {
-        (1..self.next.load(Ordering::Relaxed)).contains(&id)
+        (self.first..self.next.load(Ordering::Relaxed)).contains(&id)
     }
 
     fn take(&self, message: FromHand, body: Vec<u8>) -> Result<(), Broken> {
@@ -359,11 +522,13 @@ impl Inner {
                 let refused = match why {
                     Refusal::Busy => Error::Busy { problem },
                     Refusal::Invalid => Error::Invalid { problem },
+                    Refusal::Missing => Error::Missing { problem },
                 };
                 (id, Answer::Refused(refused))
             }
+            FromHand::Unknown { id } => (id, Answer::Unknown),
             FromHand::Pong { id } => (id, Answer::Pong),
-            FromHand::Spawned { id } => (id, Answer::Spawned),
+            FromHand::Spawned { id } => (id, Answer::Spawned(body)),
             FromHand::Chunk { .. }
             | FromHand::End { .. }
             | FromHand::StdinAck { .. }

@@ -30,15 +30,36 @@ const LOCK_RETRY: Duration = Duration::from_millis(5);
 /// Bytes of the record in a lock, with room to spare: a few paths of the host.
 const RECORD_BYTES: usize = 16 << 10;
 
+/// The file that counts the providers there were, beside the sandboxes: no sandbox has such a name.
+const GENERATION: &str = ".generation";
+
 pub(super) struct Dirs {
     root: PathBuf,
     handover: Duration,
+    generation: u32,
 }
 
 impl Dirs {
     pub(super) fn open(root: PathBuf, handover: Duration) -> Result<Self, Error> {
         private_dir(&root)?;
-        Ok(Self { root, handover })
+        let generation = next_generation(&root.join(GENERATION));
+        let generation = generation.doing(|| format!("count up {GENERATION}"))?;
+        Ok(Self {
+            root,
+            handover,
+            generation,
+        })
+    }
+
+    /// Above that of every provider before on this directory. What was given a sandbox under an earlier
+    /// one never gets it again.
+    pub(super) fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// How long to wait for a sandbox that another process has.
+    pub(super) fn handover(&self) -> Duration {
+        self.handover
     }
 
     pub(super) fn path(&self, id: &SandboxId) -> PathBuf {
@@ -109,6 +130,30 @@ impl Dirs {
             Ok(_) => take_lock(&path, id, self.handover).await.map(Some),
         }
     }
+}
+
+/// One more than ever before. Not synced to the disk: it matters only to sandboxes of this boot.
+fn next_generation(file: &Path) -> io::Result<u32> {
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600);
+    let file = options.open(file)?;
+    // Two providers on one directory never count as one.
+    flock(&file, FlockOperation::LockExclusive)?;
+    let mut last = [0; 4];
+    let read = file.read_at(&mut last, 0)?;
+    let last = if read == last.len() {
+        u32::from_le_bytes(last)
+    } else {
+        0
+    };
+    let next = last.checked_add(1).ok_or(io::ErrorKind::InvalidData)?;
+    file.write_all_at(&next.to_le_bytes(), 0)?;
+    Ok(next)
 }
 
 /// Makes a directory that only this user can enter, or looks whether the one that is there is such.

@@ -5,25 +5,23 @@ use std::fs::{File, Permissions};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 
 use jail::plan::{Failure, Plan, Report, VERSION, Volume};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::Shared;
 use super::client::Client;
 use super::memory::Memory;
 use super::running::Running;
+use super::supervisor::{Body, Supervisor};
 use crate::error::{Doing, Error};
-use crate::limits::{REPORT_BYTES, SEAL_TRIES, START};
+use crate::limits::{SEAL_TRIES, START};
 use crate::provider::Spec;
 
 /// The environment of every command, before what the caller adds. Nothing of the host's.
@@ -44,16 +42,6 @@ const VOLUMES: &[(&str, &str, bool)] = &[
     ("outputs", "mnt/session/outputs", false),
     ("uploads", "mnt/session/uploads", true),
 ];
-
-/// A supervisor that has been started, and its control socket.
-pub(super) struct Supervisor {
-    pub(super) child: Child,
-    pub(super) control: BufReader<UnixStream>,
-    /// Of the sandbox's PID 1, once it runs; readable when it and all others in there have ended.
-    pub(super) pid_one: Option<OwnedFd>,
-    /// The directories of its cgroups, once it runs.
-    pub(super) groups: Vec<PathBuf>,
-}
 
 pub(super) async fn launch(shared: &Arc<Shared>, spec: Spec) -> Result<Running, Error> {
     let lock = super::settle(shared.dirs.lock(&spec.id).await?).await?;
@@ -78,17 +66,20 @@ pub(super) async fn launch(shared: &Arc<Shared>, spec: Spec) -> Result<Running, 
         env: environment(spec.env),
         limits: groups.limits.clone(),
         groups: groups.each.clone(),
+        generation: shared.dirs.generation(),
+        orphan_millis: u64::try_from(shared.orphan.as_millis()).unwrap_or(u64::MAX),
     };
-    let (mut supervisor, hand) = start(&helper, lock).await?;
+    let (mut supervisor, line) = start(shared, &helper, lock)?;
     let started = async {
-        supervisor.tell(&plan).await?;
-        supervisor.started().await?;
-        Client::connect(hand, &shared.tasks).await
+        supervisor.tell(&plan)?;
+        let body = runs(&mut supervisor).await?;
+        let client = Client::connect(line, plan.generation, &shared.tasks).await?;
+        Ok::<_, Error>((body, client))
     };
-    let Ok(client) = timeout(START, started).await else {
-        // One that is stuck in the set-up does not see its control socket close.
-        let killed = supervisor.child.start_kill();
-        tracing::warn!(?killed, sandbox = %spec.id, "a sandbox did not start in time");
+    let Ok(started) = timeout(START, started).await else {
+        // One that is stuck in the set-up hears no word.
+        supervisor.kill();
+        tracing::warn!(sandbox = %spec.id, "a sandbox did not start in time");
         return Err(Error::Unsupported {
             step: "start the hand".to_owned(),
             errno: 0,
@@ -98,10 +89,10 @@ pub(super) async fn launch(shared: &Arc<Shared>, spec: Spec) -> Result<Running, 
             ),
         });
     };
-    let client = client?;
-    let memory = Memory::open(&groups, &supervisor.groups);
+    let (body, client) = started?;
+    let memory = Memory::of(&body.live);
     Ok(Running::new(
-        client, supervisor, range, memory, shared, spec.id,
+        client, supervisor, body, range, memory, shared, spec.id,
     ))
 }
 
@@ -162,89 +153,47 @@ fn seal(file: &File, seals: SealFlags) -> io::Result<()> {
     Ok(fcntl_add_seals(file, seals)?)
 }
 
-async fn start(helper: &OwnedFd, lock: File) -> Result<(Supervisor, UnixStream), Error> {
+/// A supervisor that waits for its plan, and the line to the hand that it will start.
+fn start(shared: &Shared, helper: &OwnedFd, lock: File) -> Result<(Supervisor, UnixStream), Error> {
     let doing = || "start the supervisor".to_owned();
-    let (control, control_theirs) = std::os::unix::net::UnixStream::pair().doing(doing)?;
-    let (hand, hand_theirs) = std::os::unix::net::UnixStream::pair().doing(doing)?;
-    control.set_nonblocking(true).doing(doing)?;
-    hand.set_nonblocking(true).doing(doing)?;
+    let (control, control_theirs) = jail::control::pair().doing(doing)?;
+    let (line, line_theirs) = std::os::unix::net::UnixStream::pair().doing(doing)?;
+    line.set_nonblocking(true).doing(doing)?;
     let mut command = Command::new(format!("/proc/self/fd/{}", helper.as_raw_fd()));
     command
         .arg("supervisor")
         .env_clear()
-        // The three numbers that survive posix_spawn carry what it needs; see `jail::plan`.
-        .stdin(Stdio::from(OwnedFd::from(control_theirs)))
-        .stdout(Stdio::from(OwnedFd::from(hand_theirs)))
+        // The three numbers that survive posix_spawn carry what it needs; see `jail`.
+        .stdin(Stdio::from(control_theirs))
+        .stdout(Stdio::from(OwnedFd::from(line_theirs)))
         .stderr(Stdio::from(OwnedFd::from(lock)))
         // A signal from the terminal is for the server, which drains first.
         .process_group(0);
-    // Not killed when dropped: its control socket closes then, and it ends the sandbox and cleans up.
+    // Not killed when dropped: it is told to end then, and cleans up.
     let child = command.spawn().doing(doing)?;
     drop(command);
-    let control = BufReader::new(UnixStream::from_std(control).doing(doing)?);
-    let hand = UnixStream::from_std(hand).doing(doing)?;
-    let supervisor = Supervisor {
-        child,
-        control,
-        pid_one: None,
-        groups: Vec::new(),
-    };
-    Ok((supervisor, hand))
+    let supervisor = Supervisor::started(child, control, &shared.leaving).doing(doing)?;
+    Ok((supervisor, UnixStream::from_std(line).doing(doing)?))
 }
 
-impl Supervisor {
-    async fn tell(&mut self, plan: &Plan) -> Result<(), Error> {
-        let doing = || "talk to the supervisor".to_owned();
-        let mut line = serde_json::to_vec(plan)
-            .map_err(io::Error::from)
-            .doing(doing)?;
-        line.push(b'\n');
-        self.control.get_mut().write_all(&line).await.doing(doing)
-    }
-
-    async fn started(&mut self) -> Result<(), Error> {
-        match self.report().await {
-            Some(Report::Started { pid, groups }) => {
-                self.groups = groups;
-                tracing::debug!(pid, "sandbox started");
-                let doing = || "watch the sandbox".to_owned();
-                let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidData);
-                // Not reaped before the supervisor has seen it end, so the number is still its own.
-                let pidfd = pidfd_open(pid.doing(doing)?, PidfdFlags::empty()).doing(doing)?;
-                self.pid_one = Some(pidfd);
-                Ok(())
-            }
-            Some(Report::Failed(Failure { step, errno, hint })) => {
-                Err(Error::Unsupported { step, errno, hint })
-            }
-            Some(Report::Ended { .. }) | None => {
-                let status = self.child.try_wait().ok().flatten();
-                tracing::warn!(?status, "a supervisor ended without a word");
-                Err(Error::Unsupported {
-                    step: "start the supervisor".to_owned(),
-                    errno: 0,
-                    hint: "the helper ended without a word; can this host execute from memory \
-                           (sysctl vm.memfd_noexec=0)?"
-                        .to_owned(),
-                })
-            }
+/// Waits until the supervisor says that the sandbox runs.
+async fn runs(supervisor: &mut Supervisor) -> Result<Body, Error> {
+    let body = match supervisor.report().await {
+        Some((Report::Started(live), descriptors)) => Body::new(live, descriptors),
+        Some((Report::Failed(Failure { step, errno, hint }), _)) => {
+            return Err(Error::Unsupported { step, errno, hint });
         }
-    }
-
-    /// Tells it to end the sandbox. It can still say how that went, unless this is false.
-    pub(super) async fn hang_up(&mut self) -> bool {
-        self.control.get_mut().shutdown().await.is_ok()
-    }
-
-    /// The next thing the supervisor says; `None` when it has gone or talks nonsense.
-    pub(super) async fn report(&mut self) -> Option<Report> {
-        let mut line = String::new();
-        let limit = u64::try_from(REPORT_BYTES).unwrap_or(u64::MAX);
-        (&mut self.control)
-            .take(limit)
-            .read_line(&mut line)
-            .await
-            .ok()?;
-        serde_json::from_str(&line).ok()
-    }
+        _ => None,
+    };
+    body.ok_or_else(|| {
+        let status = supervisor.status();
+        tracing::warn!(?status, "a supervisor ended without a word");
+        Error::Unsupported {
+            step: "start the supervisor".to_owned(),
+            errno: 0,
+            hint: "the helper ended without a word; can this host execute from memory \
+                   (sysctl vm.memfd_noexec=0)?"
+                .to_owned(),
+        }
+    })
 }

@@ -2,13 +2,13 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hand::wire::{Content, Output, Tool};
 use jail::groups::oom_kills;
+use jail::plan::Live;
 
-use super::groups::{Groups, size};
+use super::groups::size;
 use crate::limits::SHOWN_COMMAND_CHARS;
 use crate::provider::ToolCall;
 
@@ -25,17 +25,12 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// `dirs` are of the sandbox's groups, in the order of `groups`. Blocks no longer than opening a
-    /// file that is not on a disk.
-    pub(super) fn open(groups: &Groups, dirs: &[PathBuf]) -> Self {
-        let mut files = groups
-            .each
-            .iter()
-            .zip(dirs)
-            .filter_map(|(group, dir)| Some(dir.join(group.oom_counter.as_ref()?)));
+    /// Of a sandbox that runs. Blocks no longer than opening a file that is not on a disk.
+    pub(super) fn of(live: &Live) -> Self {
+        let counter = live.oom_counter.as_ref();
         Self {
-            counter: files.next().and_then(|file| File::open(file).ok()),
-            most: groups.limits.memory.most,
+            counter: counter.and_then(|file| File::open(file).ok()),
+            most: live.limits.memory.most,
             told: AtomicU64::new(0),
         }
     }

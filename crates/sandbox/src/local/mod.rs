@@ -1,9 +1,11 @@
 //! Owns the provider for this Linux host: which sandboxes live, their directories and id ranges.
 //! It builds none itself: that is the helper's work.
 
+mod adopt;
 mod answer;
 mod client;
 mod dirs;
+mod freezer;
 mod groups;
 mod launch;
 mod memory;
@@ -11,13 +13,16 @@ mod pipes;
 mod probe;
 mod ranges;
 mod running;
+mod supervisor;
 mod template;
 mod trash;
+mod usage;
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,7 +31,9 @@ use async_trait::async_trait;
 use tokio_util::task::TaskTracker;
 
 use crate::error::{Doing, Error};
-use crate::limits::{CPU_MILLIS_MIN, ENV_VARS, HANDOVER, MEMORY_BYTES_MIN, PROCESSES_MIN};
+use crate::limits::{
+    CPU_MILLIS_MIN, ENV_BYTES, ENV_VARS, HANDOVER, MEMORY_BYTES_MIN, ORPHAN, PROCESSES_MIN,
+};
 use crate::provider::{Provider, Report, Sandbox, SandboxId, Spec};
 use dirs::Dirs;
 use groups::Groups;
@@ -50,6 +57,8 @@ pub struct Config {
     pub handover: Duration,
     /// What each sandbox may use.
     pub allowance: Allowance,
+    /// How long a sandbox lives on when this process is gone without a word, unless another adopts it.
+    pub orphan: Duration,
 }
 
 /// What a sandbox may use: all its processes together, where this host has cgroups (see
@@ -107,6 +116,7 @@ impl Config {
             usr: PathBuf::from("/usr"),
             handover: HANDOVER,
             allowance: Allowance::default(),
+            orphan: ORPHAN,
         }
     }
 }
@@ -123,6 +133,9 @@ struct Shared {
     helper: OnceLock<Arc<OwnedFd>>,
     allowance: Allowance,
     groups: OnceLock<Arc<Groups>>,
+    orphan: Duration,
+    /// Whether sandboxes are left to the next server from now on.
+    leaving: Arc<AtomicBool>,
     live: Arc<Mutex<Live>>,
     tasks: TaskTracker,
 }
@@ -175,6 +188,8 @@ impl Local {
             helper: OnceLock::new(),
             allowance: config.allowance,
             groups: OnceLock::new(),
+            orphan: config.orphan,
+            leaving: Arc::default(),
             live: Arc::default(),
             tasks: TaskTracker::new(),
         });
@@ -188,21 +203,22 @@ impl Local {
 
     /// Stops every sandbox that this value attached and waits until all are gone. Workspaces stay.
     pub async fn shutdown(&self) {
-        let running: Vec<_> = {
-            let live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
-            live.values()
-                .filter_map(|slot| match slot {
-                    Slot::Running(running) => running.upgrade(),
-                    Slot::Changing => None,
-                })
-                .collect()
-        };
+        let running = self.running();
         for running in &running {
             running.kill();
         }
         drop(running);
         self.0.tasks.close();
         self.0.tasks.wait().await;
+    }
+
+    fn running(&self) -> Vec<Arc<Running>> {
+        let live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = live.values().filter_map(|slot| match slot {
+            Slot::Running(running) => running.upgrade(),
+            Slot::Changing => None,
+        });
+        running.collect()
     }
 
     fn change(&self, id: &SandboxId) -> Result<(Change, Option<Arc<Running>>), Error> {
@@ -241,15 +257,45 @@ impl Provider for Local {
             former.stop().await?;
         }
         change.then = None;
-        let running = Arc::new(launch::launch(&self.0, spec).await?);
+        let running = match adopt::adopt(&self.0, &spec.id).await? {
+            Some(running) => running,
+            None => launch::launch(&self.0, spec).await?,
+        };
+        let running = Arc::new(running);
         change.then = Some(Arc::downgrade(&running));
         Ok(running)
     }
 
+    async fn adopt(&self, id: &SandboxId) -> Result<Option<Arc<dyn Sandbox>>, Error> {
+        let (mut change, former) = self.change(id)?;
+        if let Some(former) = former.filter(|former| former.is_alive()) {
+            return Ok(Some(former));
+        }
+        let Some(running) = adopt::adopt(&self.0, id).await? else {
+            change.then = None;
+            return Ok(None);
+        };
+        let running = Arc::new(running);
+        change.then = Some(Arc::downgrade(&running));
+        Ok(Some(running))
+    }
+
+    async fn leave(&self) {
+        self.0.leaving.store(true, Ordering::Relaxed);
+        for running in self.running() {
+            running.leave();
+        }
+    }
+
     async fn delete(&self, id: &SandboxId) -> Result<(), Error> {
         let (mut change, former) = self.change(id)?;
-        if let Some(former) = former {
-            former.stop().await?;
+        match former {
+            Some(former) => former.stop().await?,
+            None => {
+                if let Some(left) = adopt::adopt(&self.0, id).await? {
+                    left.stop().await?;
+                }
+            }
         }
         change.then = None;
         if let Some(lock) = self.0.dirs.lock_existing(id).await? {
@@ -310,6 +356,11 @@ fn check_env(env: &[(String, String)]) -> Result<(), Error> {
         return Err(Error::invalid(format!(
             "more than {ENV_VARS} environment variables"
         )));
+    }
+    let bytes = env.iter().map(|(name, value)| name.len() + value.len());
+    if bytes.sum::<usize>() > ENV_BYTES {
+        let problem = format!("more than {ENV_BYTES} bytes of environment variables");
+        return Err(Error::invalid(problem));
     }
     for (name, value) in env {
         if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {

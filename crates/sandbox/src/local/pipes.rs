@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::client::{Broken, Inner};
 use crate::limits::STREAM_BYTES;
-use crate::process::{ExitStatus, Process};
+use crate::process::{ExitStatus, Order, Process};
 
 /// The hand's side: where its frames about one process go.
 pub(super) struct Pipes {
@@ -41,7 +41,7 @@ pub(super) fn open(inner: &Arc<Inner>, id: Id) -> (Pipes, Process) {
         stdout: Some(Box::new(stdout_reader)),
         stderr: Some(Box::new(stderr_reader)),
         exit: exited,
-        killer: Box::new(move || kill(&killed, id)),
+        control: Box::new(move |order| command(&killed, id, order)),
     };
     let pipes = Pipes {
         stdout: Some(stdout),
@@ -79,11 +79,17 @@ impl Pipes {
                 Ok(())
             }
             FromHand::Exited { .. } if self.exit.borrow().is_some() => Err(Broken),
-            FromHand::Exited { code, signal, .. } => {
+            FromHand::Exited {
+                code,
+                signal,
+                timed_out,
+                ..
+            } => {
                 self.stdin.close();
                 self.exit.send_replace(Some(ExitStatus {
                     code: *code,
                     signal: *signal,
+                    timed_out: *timed_out,
                 }));
                 Ok(())
             }
@@ -110,9 +116,13 @@ impl Drop for Pipes {
     }
 }
 
-/// Ends a process and its descendants. Never waits: with a full queue a task waits for it.
-fn kill(inner: &Arc<Inner>, id: Id) {
-    let message = ToHand::Kill { id };
+/// Passes an order on. Never waits: with a full queue a task waits for it.
+fn command(inner: &Arc<Inner>, id: Id, order: Order) {
+    let message = match order {
+        Order::Kill => ToHand::Kill { id },
+        Order::Signal(signal) => ToHand::Signal { id, signal },
+        Order::Resize(size) => ToHand::Resize { id, size },
+    };
     if !inner.try_send(&message) {
         let waiting = Arc::clone(inner);
         inner.tasks.spawn(async move {

@@ -1,35 +1,38 @@
 //! Owns one running sandbox: its supervisor, its end, and what callers do with it in between.
 
-use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use jail::plan::Report;
 
 use super::client::Client;
+use super::freezer::Freezer;
 use super::groups::remove_all;
-use super::launch::Supervisor;
 use super::memory::Memory;
 use super::ranges::Range;
-use super::{Live, Shared, Slot};
-use crate::error::Error;
+use super::supervisor::{Body, Supervisor, ended};
+use super::{Live, Shared, Slot, usage};
+use crate::error::{Doing, Error};
+use crate::files::{Connection, Download, Listing, Upload};
 use crate::limits::STOP;
 use crate::process::{Command, Process};
 use crate::provider::{Sandbox, SandboxId, ToolCall};
-use hand::wire::Output;
-
-/// How long to wait before looking again whether a sandbox whose supervisor was killed has ended.
-const ENDED_RETRY: Duration = Duration::from_millis(5);
+use crate::stats::Stats;
+use hand::wire::{Ask, Entry, Open, Output, Running as Inside, Said};
 
 pub(super) struct Running {
     client: Client,
     memory: Memory,
+    freezer: Freezer,
+    /// Whether it was paused; held while that changes.
+    paused: tokio::sync::Mutex<bool>,
+    groups: Vec<PathBuf>,
+    dir: PathBuf,
     ended: watch::Receiver<Option<Ended>>,
     stop: CancellationToken,
     /// The last handle dropped ends the sandbox.
@@ -47,6 +50,7 @@ impl Running {
     pub(super) fn new(
         client: Client,
         supervisor: Supervisor,
+        body: Body,
         range: Range,
         memory: Memory,
         shared: &Shared,
@@ -55,7 +59,8 @@ impl Running {
         let stop = CancellationToken::new();
         let (ended_tx, ended) = watch::channel(None);
         let live = Arc::clone(&shared.live);
-        let watched = watch_over(supervisor, range, stop.clone(), client.clone());
+        let (groups, dir) = (body.live.groups.clone(), shared.dirs.path(&id));
+        let watched = watch_over(supervisor, body, range, stop.clone(), client.clone());
         shared.tasks.spawn(async move {
             let ended = watched.await;
             forget(&live, &id);
@@ -65,10 +70,19 @@ impl Running {
         Self {
             client,
             memory,
+            freezer: Freezer::among(&groups),
+            paused: tokio::sync::Mutex::new(false),
+            groups,
+            dir,
             ended,
             _guard: stop.clone().drop_guard(),
             stop,
         }
+    }
+
+    /// From now on nothing that happens here ends anything in there.
+    pub(super) fn leave(&self) {
+        self.client.leave();
     }
 
     /// Starts its end without waiting for it.
@@ -78,9 +92,10 @@ impl Running {
 }
 
 /// Ends the sandbox on `stop`, or when nothing more can be said to it, and returns when its last
-/// process is gone. The range is held until then.
+/// process is gone, or when it is left to the next server. The range is held until then.
 async fn watch_over(
     mut supervisor: Supervisor,
+    body: Body,
     range: Range,
     stop: CancellationToken,
     client: Client,
@@ -92,53 +107,34 @@ async fn watch_over(
         report = supervisor.report() => report,
     };
     client.close();
-    // Half of the control socket closing is what tells the supervisor to kill; by the other half it
-    // says how it went.
-    if supervisor.hang_up().await && report.is_none() {
+    if supervisor.is_left() {
+        return Ended::default();
+    }
+    // What a group of version 1 has frozen does not die.
+    let frozen = Freezer::among(&body.live.groups);
+    let _ = tokio::task::spawn_blocking(move || frozen.thaw()).await;
+    if supervisor.end() && report.is_none() {
         report = timeout(STOP, supervisor.report()).await.ok().flatten();
     }
     tracing::debug!(?report, "sandbox ends");
-    let Supervisor {
-        mut child,
-        control,
-        pid_one,
-        groups,
-    } = supervisor;
-    drop(control);
-    if timeout(STOP, child.wait()).await.is_err() {
-        // PID 1 has the supervisor's death as its death signal.
-        let killed = child.kill().await;
-        tracing::warn!(?killed, "a supervisor did not end and was killed");
+    if timeout(STOP, supervisor.ended()).await.is_err() {
+        supervisor.kill();
+        supervisor.ended().await;
     }
     // A supervisor that was killed is gone before the processes that die with it.
-    if let Some(pid_one) = pid_one
-        && timeout(STOP, ended(&pid_one)).await.is_err()
-    {
+    if timeout(STOP, ended(&body.pid_one)).await.is_err() {
         tracing::warn!("a sandbox's processes have not ended");
     }
     // The supervisor has removed them, unless it was killed.
+    let groups = body.live.groups;
     let removed = tokio::task::spawn_blocking(move || remove_all(&groups)).await;
     if removed.is_err() {
         tracing::warn!("the cgroups of a sandbox may have stayed behind");
     }
     drop(range);
     match report {
-        Some(Report::Ended { oom_kills, .. }) => Ended { oom_kills },
+        Some((Report::Ended { oom_kills, .. }, _)) => Ended { oom_kills },
         _ => Ended::default(),
-    }
-}
-
-/// Returns when what `pid_one` names has ended. As a rule it has when this is called: the supervisor has
-/// reaped it.
-async fn ended(pid_one: &OwnedFd) {
-    let now = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    let mut fds = [PollFd::new(pid_one, PollFlags::IN)];
-    // Looking cannot fail on a descriptor that is open; if it did, waiting would not help.
-    while poll(&mut fds, Some(&now)) == Ok(0) {
-        sleep(ENDED_RETRY).await;
     }
 }
 
@@ -155,27 +151,45 @@ fn forget(live: &Mutex<Live>, id: &SandboxId) {
 #[async_trait]
 impl Sandbox for Running {
     async fn tool(&self, call: ToolCall, cancel: CancellationToken) -> Result<Output, Error> {
-        let shown = call.clone();
-        match self.client.tool(call, cancel).await {
-            Ok(output) => Ok(self.memory.told(&shown, output)),
-            Err(Error::Lost) => {
-                let mut ended = self.ended.clone();
-                let ended = timeout(STOP, ended.wait_for(Option::is_some)).await;
-                let kills = match ended {
-                    Ok(Ok(ended)) => ended.unwrap_or_default().oom_kills,
-                    _ => 0,
-                };
-                self.memory.ended(&shown, kills).ok_or(Error::Lost)
-            }
-            other => other,
-        }
+        self.wake().await?;
+        let ran = self.client.tool(None, call.clone(), cancel).await;
+        self.told(&call, ran).await
+    }
+
+    async fn keyed(
+        &self,
+        key: &str,
+        call: ToolCall,
+        cancel: CancellationToken,
+    ) -> Result<Output, Error> {
+        self.wake().await?;
+        let ran = self.client.tool(Some(key), call.clone(), cancel).await;
+        self.told(&call, ran).await
+    }
+
+    async fn resume_call(
+        &self,
+        key: &str,
+        call: ToolCall,
+        cancel: CancellationToken,
+    ) -> Result<Option<Output>, Error> {
+        self.wake().await?;
+        let ran = self.client.resume(key, &call, cancel).await.transpose();
+        let Some(ran) = ran else { return Ok(None) };
+        self.told(&call, ran).await.map(Some)
+    }
+
+    async fn taken(&self, key: &str) {
+        self.client.taken(key).await;
     }
 
     async fn spawn(&self, command: Command) -> Result<Process, Error> {
+        self.wake().await?;
         self.client.spawn(command).await
     }
 
     async fn ping(&self) -> Result<(), Error> {
+        self.wake().await?;
         self.client.ping().await
     }
 
@@ -192,6 +206,159 @@ impl Sandbox for Running {
     fn is_alive(&self) -> bool {
         !self.stop.is_cancelled() && self.client.is_open()
     }
+
+    async fn read(&self, path: &str, from: u64) -> Result<Download, Error> {
+        let path = path.to_owned();
+        let (process, said) = self.open(Open::Read { path, from }).await?;
+        match serde_json::from_slice(&said) {
+            Ok(entry) => Ok(Download::new(entry, process)),
+            Err(_) => Err(self.client.break_off()),
+        }
+    }
+
+    async fn write(&self, path: &str, mode: Option<u32>) -> Result<Upload, Error> {
+        let path = path.to_owned();
+        let (process, _) = self.open(Open::Write { path, mode }).await?;
+        Ok(Upload::new(process))
+    }
+
+    async fn stat(&self, path: &str) -> Result<Entry, Error> {
+        let path = path.to_owned();
+        match self.ask(Ask::Stat { path }).await? {
+            Said::Entry { entry } => Ok(entry),
+            _ => Err(self.client.break_off()),
+        }
+    }
+
+    async fn list(&self, path: &str) -> Result<Listing, Error> {
+        let path = path.to_owned();
+        match self.ask(Ask::List { path }).await? {
+            Said::Entries { entries, more } => Ok(Listing { entries, more }),
+            _ => Err(self.client.break_off()),
+        }
+    }
+
+    async fn make_directory(&self, path: &str) -> Result<(), Error> {
+        let path = path.to_owned();
+        self.ask(Ask::MakeDirectory { path }).await.map(drop)
+    }
+
+    async fn rename(&self, from: &str, to: &str) -> Result<(), Error> {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        self.ask(Ask::Rename { from, to }).await.map(drop)
+    }
+
+    async fn remove(&self, path: &str, all: bool) -> Result<(), Error> {
+        let path = path.to_owned();
+        self.ask(Ask::Remove { path, all }).await.map(drop)
+    }
+
+    async fn connect(&self, port: u16) -> Result<Connection, Error> {
+        let (process, _) = self.open(Open::Connect { port }).await?;
+        Connection::new(process)
+    }
+
+    async fn processes(&self) -> Result<Vec<Inside>, Error> {
+        match self.ask(Ask::Processes).await? {
+            Said::Processes { processes } => Ok(processes),
+            _ => Err(self.client.break_off()),
+        }
+    }
+
+    async fn stats(&self) -> Result<Stats, Error> {
+        if !self.is_alive() {
+            return Err(Error::Gone);
+        }
+        let (groups, dir) = (self.groups.clone(), self.dir.clone());
+        let counted = tokio::task::spawn_blocking(move || usage::stats(&groups, &dir));
+        counted.await.map_err(|_| Error::Gone)
+    }
+
+    async fn pause(&self) -> Result<(), Error> {
+        let mut paused = self.paused.lock().await;
+        if *paused {
+            return Ok(());
+        }
+        // Dropped on the way, it counts as paused: the next use has it go on.
+        *paused = true;
+        let stop = self.freezer.is_none();
+        self.client.ask(&Ask::Pause { stop }).await?;
+        self.client.hold(true);
+        let freezer = self.freezer.clone();
+        let frozen = tokio::task::spawn_blocking(move || freezer.freeze()).await;
+        if let Ok(Ok(())) = frozen {
+            return Ok(());
+        }
+        tracing::warn!(?frozen, "a sandbox does not stand still");
+        self.go_on(&mut paused).await?;
+        Err(Error::busy("what runs in the sandbox does not stand still"))
+    }
+
+    async fn resume(&self) -> Result<(), Error> {
+        self.wake().await
+    }
+
+    fn is_paused(&self) -> bool {
+        self.client.is_held()
+    }
+
+    async fn hibernate(&self, reason: &str) -> Result<(), Error> {
+        let reason = reason.to_owned();
+        // One that cannot keep anything, because its disk is full or it has gone, is stopped all the same.
+        if let Err(error) = self.ask(Ask::Rest { reason }).await {
+            tracing::debug!(%error, "a sandbox goes without keeping its shell");
+        }
+        self.stop().await
+    }
+}
+
+impl Running {
+    /// What came of a call, and whether the sandbox ran out of memory meanwhile.
+    async fn told(&self, call: &ToolCall, ran: Result<Output, Error>) -> Result<Output, Error> {
+        match ran {
+            Ok(output) => Ok(self.memory.told(call, output)),
+            Err(Error::Lost) => {
+                let mut ended = self.ended.clone();
+                let ended = timeout(STOP, ended.wait_for(Option::is_some)).await;
+                let kills = match ended {
+                    Ok(Ok(ended)) => ended.unwrap_or_default().oom_kills,
+                    _ => 0,
+                };
+                self.memory.ended(call, kills).ok_or(Error::Lost)
+            }
+            other => other,
+        }
+    }
+
+    /// Has it go on if it is paused.
+    async fn wake(&self) -> Result<(), Error> {
+        let mut paused = self.paused.lock().await;
+        if *paused {
+            self.go_on(&mut paused).await?;
+        }
+        Ok(())
+    }
+
+    async fn go_on(&self, paused: &mut bool) -> Result<(), Error> {
+        let freezer = self.freezer.clone();
+        let thawed = tokio::task::spawn_blocking(move || freezer.thaw()).await;
+        let thawed = thawed.map_err(|_| Error::Gone)?;
+        thawed.doing(|| "have a sandbox go on".to_owned())?;
+        self.client.hold(false);
+        self.client.ask(&Ask::Resume).await?;
+        *paused = false;
+        Ok(())
+    }
+
+    async fn ask(&self, ask: Ask) -> Result<Said, Error> {
+        self.wake().await?;
+        self.client.ask(&ask).await
+    }
+
+    async fn open(&self, open: Open) -> Result<(Process, Vec<u8>), Error> {
+        self.wake().await?;
+        self.client.open(&open).await
+    }
 }
 
 #[cfg(test)]
@@ -199,31 +366,49 @@ mod tests {
     use std::process::Stdio;
 
     use hand::wire::{FromHand, PREFIX_BYTES, VERSION, write_frame};
+    use jail::plan::{By, Limit, Limits, Live};
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixStream;
     use tokio_util::task::TaskTracker;
 
     use super::super::ranges::Ranges;
     use super::*;
 
-    /// Ends, as a supervisor does, when its control socket does.
-    fn supervisor() -> Supervisor {
-        let (control, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-        control.set_nonblocking(true).unwrap();
-        let child = tokio::process::Command::new("cat")
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
+    /// Ends, as a supervisor does, when it is told to: by what it is told.
+    fn supervisor() -> (Supervisor, Body) {
+        let (control, theirs) = jail::control::pair().unwrap();
+        let child = tokio::process::Command::new("head")
+            .arg("-c1")
+            .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let pid = Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
-        Supervisor {
-            control: BufReader::new(UnixStream::from_std(control).unwrap()),
-            pid_one: Some(pidfd_open(pid, PidfdFlags::empty()).unwrap()),
+        let pid = child.id().unwrap().cast_signed();
+        let pid_one = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
+        let limit = Limit {
+            most: 0,
+            by: By::Nothing,
+        };
+        let live = Live {
+            pid,
+            id_base: 0,
             groups: Vec::new(),
-            child,
-        }
+            oom_counter: None,
+            limits: Limits {
+                memory: limit,
+                cpu: limit,
+                processes: limit,
+            },
+        };
+        let body = Body {
+            live,
+            pid_one,
+            line: None,
+        };
+        let leaving = Arc::default();
+        (Supervisor::started(child, control, &leaving).unwrap(), body)
     }
 
     #[tokio::test]
@@ -232,10 +417,12 @@ mod tests {
         let mut hello = Vec::new();
         write_frame(&mut hello, &FromHand::Hello { version: VERSION }, b"").unwrap();
         hand.write_all(&hello).await.unwrap();
-        let client = Client::connect(ours, &TaskTracker::new()).await.unwrap();
+        let tasks = TaskTracker::new();
+        let client = Client::connect(ours, 1, &tasks).await.unwrap();
         let range = Arc::new(Ranges::default()).take("broken").unwrap();
         let stop = CancellationToken::new();
-        let watched = watch_over(supervisor(), range, stop.clone(), client.clone());
+        let (supervisor, body) = supervisor();
+        let watched = watch_over(supervisor, body, range, stop.clone(), client.clone());
         // A hand greets once.
         hand.write_all(&hello).await.unwrap();
         timeout(STOP, watched).await.expect("it goes on");

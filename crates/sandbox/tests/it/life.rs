@@ -380,12 +380,7 @@ async fn the_probe_says_that_this_host_can() {
     let host = host();
     let report = host.local.probe().await;
     assert!(report.can_run(), "{report:#?}");
-    assert!(
-        std::fs::read_dir(host.path("sandboxes"))
-            .unwrap()
-            .next()
-            .is_none()
-    );
+    assert_eq!(host.local.list().await.unwrap(), []);
 }
 
 #[tokio::test]

@@ -15,14 +15,17 @@ mod attack_network;
 mod attack_syscalls;
 mod bash;
 mod basics;
+mod corpus;
 mod files;
 mod latency;
 mod life;
 mod limits;
+mod outlive;
 mod planted;
 mod private;
 mod process;
 mod search;
+mod suite;
 mod support;
 mod terminal;
 

@@ -1,7 +1,7 @@
 //! Fixtures: a provider in a directory of its own, and short words for tool calls.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,22 +28,29 @@ pub fn host() -> Host {
 pub fn host_with(change: impl FnOnce(&mut Config)) -> Host {
     let dir = tempfile::tempdir().unwrap();
     let sandboxes = dir.path().join("sandboxes");
-    let mut config = Config::beside(&sandboxes);
+    let mut config = config(&sandboxes);
     change(&mut config);
     let local = Local::new(sandboxes, config).unwrap();
     Host { local, dir }
 }
 
+/// What a test that is killed leaves ends at once.
+fn config(sandboxes: &Path) -> Config {
+    let mut config = Config::beside(sandboxes);
+    config.orphan = Duration::ZERO;
+    config
+}
+
 pub fn local_in(dir: PathBuf) -> Local {
     let sandboxes = dir.join("sandboxes");
-    let config = Config::beside(&sandboxes);
+    let config = config(&sandboxes);
     Local::new(sandboxes, config).unwrap()
 }
 
 /// A provider that does not wait for another owner.
 pub fn impatient_in(dir: PathBuf) -> Local {
     let sandboxes = dir.join("sandboxes");
-    let mut config = Config::beside(&sandboxes);
+    let mut config = config(&sandboxes);
     config.handover = Duration::ZERO;
     Local::new(sandboxes, config).unwrap()
 }
@@ -87,17 +94,22 @@ pub async fn ok(sandbox: &Arc<dyn Sandbox>, command: &str) -> String {
     text(&output)
 }
 
-/// What a Python program in the sandbox prints. It has `call(number, *arguments)`, which gives the
-/// name of the errno of a raw system call, or its result.
+/// What Python programs begin with. `call(number, *arguments)` gives the name of the errno of a raw system
+/// call, or its result; `tried` the same of a function; `done` and `opened` say that something worked.
+pub const PRELUDE: &str = "import ctypes, errno, os, signal, socket, struct, sys\n\
+    libc = ctypes.CDLL(None, use_errno=True)\n\
+    def call(number, *arguments):\n    \
+        result = libc.syscall(ctypes.c_long(number), *[ctypes.c_long(a) if isinstance(a, int) else a for a in arguments])\n    \
+        return errno.errorcode[ctypes.get_errno()] if result == -1 else result\n\
+    def tried(action):\n    \
+        try: return action()\n    \
+        except OSError as e: return errno.errorcode[e.errno]\n\
+    def done(result): return result if isinstance(result, str) else 'done'\n\
+    def opened(path, flags):\n    \
+        result = tried(lambda: os.open(path, flags)); return result if isinstance(result, str) else 'opened'\n";
+
+/// What a Python program in the sandbox prints, after [`PRELUDE`].
 pub async fn python(sandbox: &Arc<dyn Sandbox>, program: &str) -> String {
-    const PRELUDE: &str = "import ctypes, errno, os, signal, socket, struct, sys\n\
-        libc = ctypes.CDLL(None, use_errno=True)\n\
-        def call(number, *arguments):\n    \
-            result = libc.syscall(ctypes.c_long(number), *[ctypes.c_long(a) if isinstance(a, int) else a for a in arguments])\n    \
-            return errno.errorcode[ctypes.get_errno()] if result == -1 else result\n\
-        def tried(action):\n    \
-            try: return action()\n    \
-            except OSError as e: return errno.errorcode[e.errno]\n";
     let input = json!({ "file_path": "/tmp/attack.py", "content": format!("{PRELUDE}{program}") });
     let written = call(sandbox, Tool::Write, input).await;
     assert!(!written.is_error, "{}", text(&written));

@@ -45,6 +45,23 @@ async fn without_a_script_the_model_echoes() {
 }
 
 #[tokio::test]
+async fn a_common_script_answers_who_brings_none_and_nobody_else() {
+    let talk = Talk::start().await;
+    let post = async |steps| {
+        let sent = talk.post("/_scripted/script", &steps).send().await;
+        sent.unwrap().status().as_u16()
+    };
+    assert_eq!(post(json!([{"txt": "one"}])).await, 400);
+    assert_eq!(post(json!([{"text": "one"}, {"text": "two"}])).await, 200);
+    let hello = user("hello");
+    assert_eq!(talk.said(json!([hello])).await, "one");
+    let more = json!([hello, assistant("one"), user("and?")]);
+    assert_eq!(talk.said(more).await, "two");
+    let own = user(r#"SCRIPT: [{"text": "own"}]"#);
+    assert_eq!(talk.said(json!([own])).await, "own");
+}
+
+#[tokio::test]
 async fn failing_steps_happen_as_often_as_they_say_and_then_the_script_goes_on() {
     let talk = Talk::start().await;
     let script = json!([user(

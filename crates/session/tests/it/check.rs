@@ -173,13 +173,6 @@ impl Checker {
         }
     }
 
-    /// The request that is open, of the agent or of a grader.
-    pub fn requested(&self) -> Option<(EventId, u32)> {
-        let beats = self.aim.as_ref().map_or(0, |aim| aim.beats);
-        let graded = self.graded().map(|start| (start, beats));
-        self.span.map(|(span, _)| (span, 0)).or(graded)
-    }
-
     pub fn asked(&self) -> Vec<EventId> {
         let asked = self.open.iter().filter(|c| c.at == At::Asked);
         asked.map(|c| c.id).collect()
@@ -347,11 +340,7 @@ impl Checker {
                 }
             }
             Step::Grade { start, beat } => {
-                assert_eq!(
-                    self.requested(),
-                    Some((start, beat)),
-                    "a step names no evaluation"
-                );
+                assert_eq!(self.requested(), Some((start, beat)), "a step of nothing");
             }
             Step::Execute { .. } | Step::Rest => {}
         }

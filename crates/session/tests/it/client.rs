@@ -6,7 +6,8 @@ use session::input::AgentChange;
 use session::policy::ToolRule;
 use session::{Command, Input, Update, UserEvent};
 
-use crate::world::{INTERRUPT, World, allow, answer, deny, message, outcome, raw, rules, system};
+use crate::graded::outcome;
+use crate::world::{INTERRUPT, World, allow, answer, deny, message, raw, rules, system};
 
 /// What it does next.
 pub fn input(world: &mut World) -> Input {

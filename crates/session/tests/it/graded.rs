@@ -5,10 +5,12 @@ use contract::event::{Body, ModelUsage, RetryStatus};
 use contract::ids::{EventId, OutcomeId};
 use session::input::{Grade, ReplyEnd};
 use session::{
-    Command, Decision, Evaluation, Fact, Input, Phase, Standing, State, Status, Webhook, limits,
+    Command, Decision, Evaluation, Fact, Input, Phase, Standing, State, Status, UserEvent, Webhook,
+    limits,
 };
 
 use crate::check::{Checker, fact_of, used_of};
+use crate::world::{OPEN, used};
 
 /// An outcome that has no final evaluation yet, as the log tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +24,34 @@ pub struct Aim {
     pub beats: u32,
 }
 
+/// An outcome with so many iterations at most.
+pub fn outcome(id: u128, max_iterations: Option<u32>) -> UserEvent {
+    UserEvent::Outcome {
+        outcome: OutcomeId::from_bits(id),
+        description: "a report".to_owned(),
+        rubric: "it is short".to_owned(),
+        max_iterations,
+    }
+}
+
+/// A verdict. It costs a cent.
+pub fn graded(grade: Grade) -> Fact {
+    Fact::Graded {
+        start: OPEN,
+        grade,
+        explanation: "because".to_owned(),
+        used: used(1),
+    }
+}
+
 impl Checker {
+    /// The request that is open, of the agent or of a grader.
+    pub fn requested(&self) -> Option<(EventId, u32)> {
+        let beats = self.aim.as_ref().map_or(0, |aim| aim.beats);
+        let graded = self.graded().map(|start| (start, beats));
+        self.span.map(|(span, _)| (span, 0)).or(graded)
+    }
+
     /// The evaluation that a runner works on.
     pub fn graded(&self) -> Option<EventId> {
         let (start, _) = self.aim.as_ref()?.grading.as_ref()?;

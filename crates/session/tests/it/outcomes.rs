@@ -8,8 +8,9 @@ use session::{
     Command, Fact, Input, Pace, Phase, Refused, Remedy, Standing, Status, Step, Update, limits,
 };
 
+use crate::graded::{graded, outcome};
 use crate::world::{
-    IDLE, INTERRUPT, OPEN, RUNNING, World, finished, graded, interrupted, message, outcome, used,
+    IDLE, INTERRUPT, OPEN, RUNNING, World, finished, interrupted, message, used,
 };
 
 const START: &str = "span.outcome_evaluation_start";

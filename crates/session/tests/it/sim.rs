@@ -368,7 +368,7 @@ impl<'a> Sim<'a> {
             let fact = match step {
                 Step::Request { .. } => self.world.reply(Some("done"), &[]),
                 Step::Compact { .. } => crate::world::compacted(),
-                Step::Grade { .. } => crate::world::graded(Grade::Satisfied),
+                Step::Grade { .. } => crate::graded::graded(Grade::Satisfied),
                 Step::Execute { call } => finished(call, "ran"),
                 Step::Rest => return,
             };

@@ -9,9 +9,10 @@ use session::input::{AgentChange, Grade, ReplyEnd};
 use session::{Command, Fact, Generation, Input, Pace, Remedy, Step, Update, UserEvent};
 
 use crate::coverage::{KINDS, kind_of, phase_of};
+use crate::graded::{graded, outcome};
 use crate::world::{
     INTERRUPT, World, addressed, allow, answer, compacted, deny, failure, finished, graded,
-    interrupted, message, outcome, raw, rules, system,
+    interrupted, message, raw, rules, system,
 };
 
 const WAIT: Remedy = Remedy::Wait { at_least: None };

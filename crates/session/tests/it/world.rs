@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use contract::content::Block;
 use contract::event::{Body, Judgement, ModelUsage};
-use contract::ids::{EventId, OutcomeId, SessionId, ThreadId};
+use contract::ids::{EventId, SessionId, ThreadId};
 use contract::time::Micros;
 use serde_json::value::RawValue;
-use session::input::{Called, Grade, Profile, ReplyEnd};
+use session::input::{Called, Profile, ReplyEnd};
 use session::policy::{ToolRule, ToolRules};
 use session::{
     Around, Command, Cost, Decision, Fact, Generation, Input, Intent, Opening, Pace, Placed,
@@ -88,16 +88,6 @@ pub fn message(text: &str) -> UserEvent {
 pub fn system(text: &str) -> UserEvent {
     UserEvent::System {
         content: vec![Block::text(text)],
-    }
-}
-
-/// An outcome with so many iterations at most.
-pub fn outcome(id: u128, max_iterations: Option<u32>) -> UserEvent {
-    UserEvent::Outcome {
-        outcome: OutcomeId::from_bits(id),
-        description: "a report".to_owned(),
-        rubric: "it is short".to_owned(),
-        max_iterations,
     }
 }
 
@@ -432,16 +422,6 @@ pub fn compacted() -> Fact {
     Fact::Compacted {
         span: OPEN,
         record: raw("\"summary\""),
-        used: used(1),
-    }
-}
-
-/// A verdict. It costs a cent.
-pub fn graded(grade: Grade) -> Fact {
-    Fact::Graded {
-        start: OPEN,
-        grade,
-        explanation: "because".to_owned(),
         used: used(1),
     }
 }

@@ -3,7 +3,7 @@
 
 use rusqlite::ErrorCode;
 
-use crate::error::{Cause, Conflict, Error, SubmitError, Thing};
+use crate::error::{Cause, Conflict, Error, Plenty, SubmitError, Thing};
 
 /// What SQL code returns: `E` is the answer for the caller.
 pub(crate) enum Fault<E> {
@@ -24,6 +24,13 @@ pub(crate) enum Trouble {
     Unavailable(Cause),
     /// A broken invariant.
     Bug(Cause),
+    /// The workspace has all it may have of something.
+    Full {
+        /// Of what.
+        what: Plenty,
+        /// The cap.
+        limit: u64,
+    },
 }
 
 impl Trouble {
@@ -110,6 +117,7 @@ impl From<Trouble> for Error {
         match trouble {
             Trouble::Unavailable(cause) => Self::Unavailable(cause),
             Trouble::Bug(cause) => Self::Bug(cause),
+            Trouble::Full { what, limit } => Self::Full { what, limit },
         }
     }
 }
@@ -119,6 +127,7 @@ impl From<Trouble> for SubmitError {
         match trouble {
             Trouble::Unavailable(cause) => Self::Unavailable(cause),
             Trouble::Bug(cause) => Self::Bug(cause),
+            Trouble::Full { what, limit } => Self::Full { what, limit },
         }
     }
 }

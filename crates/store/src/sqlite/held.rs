@@ -76,7 +76,7 @@ fn beside<T: 'static, E: From<Trouble>>(
 ) -> Result<T, Fault<E>> {
     if let Some(body) = keep.body(&done) {
         cx.bytes += body.len();
-        kept::put(cx, &keep.slot, &body)?;
+        kept::put(cx, &keep.slot, &body, keep.most)?;
     }
     Ok(done)
 }

@@ -1,4 +1,4 @@
-//! SQL of `tallies`, read side; triggers keep them (V3).
+//! SQL of `tallies`, read side; triggers keep them (V3), but for kept answers, which count themselves.
 
 use contract::ids::WorkspaceId;
 use rusqlite::{Connection, OptionalExtension};
@@ -13,6 +13,7 @@ const fn name(what: Plenty) -> &'static str {
     match what {
         Plenty::Sessions => "session",
         Plenty::Vaults => "vault",
+        Plenty::Kept => "kept",
     }
 }
 

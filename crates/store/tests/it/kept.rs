@@ -100,6 +100,78 @@ async fn expired_answers_go_when_others_come() {
     }
 }
 
+/// A store in which an owner may keep two short answers.
+fn small(dir: &tempfile::TempDir) -> Store {
+    let options = Options {
+        synchronous: Synchronous::Off,
+        caps: Caps {
+            kept: 2 * (store::limits::KEPT_BESIDE + 36),
+            ..Caps::default()
+        },
+        ..Options::default()
+    };
+    Store::open(&dir.path().join("t.db"), options).expect("a store")
+}
+
+fn of(owner: u8, chosen: u8, now: Micros) -> Slot {
+    Slot {
+        id: Mark::of(Mark([owner; 32]), Mark([chosen; 32])),
+        request: Mark([chosen; 32]),
+        now,
+    }
+}
+
+fn is_full<T>(done: &Result<T, Error>) -> bool {
+    matches!(done, Err(Error::Full { what: Plenty::Kept, limit }) if *limit > 0)
+}
+
+#[tokio::test]
+async fn what_an_owner_may_keep_is_bounded_and_beyond_it_nothing_is_written_for_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = small(&dir);
+    // A start removes what has expired by the real clock.
+    let now = store::clock::now();
+    for n in 1..=2 {
+        store.make_room(of(1, n, now)).await.expect("room");
+        let made = make(&keeping(&store, of(1, n, now)), n.into()).await;
+        made.expect("stored");
+    }
+    assert!(is_full(&store.make_room(of(1, 3, now)).await));
+    // However it comes there: the write itself finds no room either.
+    let third = make(&keeping(&store, of(1, 3, now)), 3).await;
+    assert!(is_full(&third), "{third:?}");
+    let undone = store.vault(WS, VaultId::from_bits(3)).await;
+    assert!(matches!(undone, Err(Error::NotFound(_))), "{undone:?}");
+    assert!(is_full(&store.keep(of(1, 3, now), vec![7; 9]).await));
+    // What was kept is given, and others are not touched.
+    let kept = store.kept(of(1, 1, now).id, now).await.expect("read");
+    assert!(kept.is_some(), "an earlier answer is not forgotten for it");
+    let elsewhere = make(&keeping(&store, of(2, 1, now)), 4).await;
+    elsewhere.expect("another owner has room");
+    store.close().await;
+    let store = small(&dir);
+    assert!(
+        is_full(&store.make_room(of(1, 3, now)).await),
+        "counted over a restart"
+    );
+}
+
+#[tokio::test]
+async fn answers_that_expired_make_room() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = small(&dir);
+    let day = i64::try_from(Duration::from_secs(86_400).as_micros()).expect("fits");
+    for round in 0..3 {
+        let now = at(round * day);
+        for n in 1..=2 {
+            store.make_room(of(1, n, now)).await.expect("room");
+            store.keep(of(1, n, now), vec![7; 36]).await.expect("kept");
+        }
+        let third = store.keep(of(1, 3, now), vec![7; 36]).await;
+        assert!(is_full(&third), "round {round}: {third:?}");
+    }
+}
+
 #[tokio::test]
 async fn what_is_kept_afterwards_does_not_replace_what_was_kept_first() {
     let fixture = Fixture::new();

@@ -1,18 +1,32 @@
 //! Owns the bash tool: state of the shell between calls, and the texts of its answers.
 
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::super::calls::Cancel;
+use super::super::clock::Clock;
+use super::super::notes::KEPT;
 use super::super::reaper::Reaper;
 use super::super::shell::{Ended, Shell};
 use super::Stop;
 use super::input::Input;
-use crate::limits::{BASH_COMMAND_BYTES, BASH_DEFAULT_TIMEOUT, BASH_MAX_TIMEOUT_MS};
+use crate::limits::{BASH_COMMAND_BYTES, BASH_DEFAULT_TIMEOUT, BASH_MAX_TIMEOUT_MS, KEEP_TIME};
 use crate::wire::Output;
+
+/// In [`KEPT`]: commands that bring a shell to where another one was.
+const STATE: &str = "shell.sh";
 
 pub(super) struct Bash {
     reaper: Reaper,
+    clock: Clock,
+    /// The number of the shell that runs, for who must not wait for a call.
+    pid: AtomicI32,
+    /// Whether this sandbox has asked for what an earlier one kept.
+    asked: AtomicBool,
     /// Held for a whole call: commands of one shell run one after another.
     state: Mutex<State>,
 }
@@ -26,9 +40,12 @@ enum State {
 }
 
 impl Bash {
-    pub(super) fn new(reaper: Reaper) -> Self {
+    pub(super) fn new(reaper: Reaper, clock: Clock) -> Self {
         Self {
             reaper,
+            clock,
+            pid: AtomicI32::new(0),
+            asked: AtomicBool::new(false),
             state: Mutex::new(State::Absent),
         }
     }
@@ -57,7 +74,7 @@ impl Bash {
             return Err(problem.into());
         }
         if matches!(*state, State::Absent) {
-            let shell = Shell::start(&self.reaper).map_err(|error| format!("start: {error}"))?;
+            let shell = self.start().map_err(|error| format!("start: {error}"))?;
             *state = State::Running(shell);
         }
         let State::Running(shell) = &mut *state else {
@@ -65,7 +82,7 @@ impl Bash {
                 .to_owned()
                 .into());
         };
-        let ended = shell.run(command, timeout, cancel);
+        let ended = shell.run(command, timeout, cancel, &self.clock);
         let text = shell.take_output();
         match ended {
             Ended::Command { code } => Ok(answer(text, Some(code), None)),
@@ -82,6 +99,57 @@ impl Bash {
                 *state = State::Absent;
                 Err(Stop::Cancelled)
             }
+        }
+    }
+
+    /// The number of the shell, if one was started.
+    pub(super) fn pid(&self) -> Option<i32> {
+        Some(self.pid.load(Ordering::Relaxed)).filter(|pid| *pid != 0)
+    }
+
+    /// A shell; the first one of this sandbox goes on where an earlier one was kept.
+    fn start(&self) -> io::Result<Shell> {
+        let shell = self.begin()?;
+        let kept = Path::new(KEPT).join(STATE);
+        if self.asked.swap(true, Ordering::Relaxed) || !kept.exists() {
+            return Ok(shell);
+        }
+        let mut shell = shell;
+        let command = format!("builtin source {KEPT}/{STATE}");
+        let ended = shell.run(&command, KEEP_TIME, &Cancel::new()?, &self.clock);
+        let _ = fs::remove_file(kept);
+        // What it had to say, such as that a directory has gone, nobody asked for.
+        let _ = shell.take_output();
+        match ended {
+            Ended::Command { .. } => Ok(shell),
+            Ended::Shell { .. } | Ended::TimedOut | Ended::Cancelled => self.begin(),
+        }
+    }
+
+    fn begin(&self) -> io::Result<Shell> {
+        let shell = Shell::start(&self.reaper)?;
+        self.pid.store(shell.pid(), Ordering::Relaxed);
+        Ok(shell)
+    }
+
+    /// Keeps directory and environment of the shell for the next sandbox of this name, if a shell waits
+    /// for a command; the directory.
+    pub(super) fn keep(&self) -> Option<String> {
+        // One that is held runs a command, which will not see its end.
+        let mut state = self.state.try_lock().ok()?;
+        let State::Running(shell) = &mut *state else {
+            return None;
+        };
+        fs::create_dir_all(KEPT).ok()?;
+        let _ = fs::remove_file(Path::new(KEPT).join(STATE));
+        let command = format!(
+            "{{ builtin printf 'builtin cd -- %q\\n' \"$PWD\"; builtin declare -px; }} >{KEPT}/{STATE} && builtin printf '%s' \"$PWD\""
+        );
+        let earlier = shell.take_output();
+        drop(earlier);
+        match shell.run(&command, KEEP_TIME, &Cancel::new().ok()?, &self.clock) {
+            Ended::Command { code: 0 } => Some(shell.take_output()),
+            _ => None,
         }
     }
 }

@@ -12,11 +12,16 @@ mod spill;
 mod walk;
 mod write;
 
+use std::sync::Arc;
+
 use super::calls::Cancel;
+use super::clock::Clock;
+use super::notes::Notes;
 use super::reaper::Reaper;
 use crate::wire::{Id, Output, Tool};
 use bash::Bash;
 use input::Input;
+pub(super) use paths::explain;
 
 /// How a call ended.
 pub(crate) enum Outcome {
@@ -41,13 +46,23 @@ impl From<String> for Stop {
 
 pub(crate) struct Tools {
     bash: Bash,
+    notes: Arc<Notes>,
 }
 
 impl Tools {
-    pub(crate) fn new(reaper: Reaper) -> Self {
+    pub(crate) fn new(reaper: Reaper, clock: Clock, notes: Arc<Notes>) -> Self {
         Self {
-            bash: Bash::new(reaper),
+            bash: Bash::new(reaper, clock),
+            notes,
         }
+    }
+
+    pub(crate) fn shell(&self) -> Option<i32> {
+        self.bash.pid()
+    }
+
+    pub(crate) fn keep_shell(&self) -> Option<String> {
+        self.bash.keep()
     }
 
     pub(crate) fn run(&self, tool: Tool, id: Id, input: &[u8], cancel: &Cancel) -> Outcome {
@@ -62,11 +77,11 @@ impl Tools {
                 Tool::Grep => grep::run(&input, cancel),
             });
         match answer {
-            Ok(output) => Outcome::Done(spill::spill(tool, id, output)),
+            Ok(output) => Outcome::Done(spill::spill(tool, id, self.notes.told(output))),
             // A problem may repeat what was asked, and that may be long too.
             Err(Stop::Problem(problem)) => {
                 let output = Output::error(format!("{}: {problem}", name(tool)));
-                Outcome::Done(spill::spill(tool, id, output))
+                Outcome::Done(spill::spill(tool, id, self.notes.told(output)))
             }
             Err(Stop::Cancelled) => Outcome::Cancelled,
         }

@@ -199,7 +199,7 @@ fn outside(path: &str) -> String {
     )
 }
 
-pub(super) fn explain(errno: Errno) -> String {
+pub(crate) fn explain(errno: Errno) -> String {
     match errno {
         Errno::NOENT => "no such file or directory".to_owned(),
         Errno::ACCESS | Errno::PERM => "permission denied".to_owned(),

@@ -335,12 +335,14 @@ fn subjects() -> Vec<(contract::ids::SessionId, bool)> {
     })
 }
 
-/// A process stands still for a while, and does not know.
+/// A process stands still for a while, and does not know. One that stands still already stands no shorter for
+/// it: a part of it would sleep on while the rest seems well.
 fn stall(number: usize) {
     let until = Instant::now() + Duration::from_millis(1_000 + below(90_000));
     with(|books| {
         books.trouble(number);
-        books.processes[number].stalled = Some(until);
+        let stalled = &mut books.processes[number].stalled;
+        *stalled = (*stalled).max(Some(until));
     });
 }
 

@@ -53,7 +53,7 @@ async fn connected() -> (Client, Hand) {
     let mut hand = Hand(theirs);
     let tasks = TaskTracker::new();
     let hello = FromHand::Hello { version: VERSION };
-    let (client, heard) = tokio::join!(Client::connect(ours, &tasks), async {
+    let (client, heard) = tokio::join!(Client::connect(ours, 1, &tasks), async {
         hand.say(&hello, b"").await;
         hand.hear().await
     });
@@ -83,7 +83,7 @@ async fn played<F: Future<Output = Hand>>(
 ) -> (Result<Output, Error>, Client) {
     let (client, mut hand) = connected().await;
     let call = call(tool, json!({"command": "true"}));
-    let (answer, _hand) = tokio::join!(client.tool(call, CancellationToken::new()), async {
+    let (answer, _hand) = tokio::join!(client.tool(None, call, CancellationToken::new()), async {
         let id = hand.asked().await.unwrap();
         script(hand, id).await
     });
@@ -100,9 +100,10 @@ async fn a_call_that_is_never_answered_is_lost_at_its_limit_and_the_grace_though
     ] {
         let (client, mut hand) = connected().await;
         let start = tokio::time::Instant::now();
-        let (answer, ()) = tokio::join!(client.tool(asked, CancellationToken::new()), async {
-            while hand.asked().await.is_some() {}
-        });
+        let (answer, ()) =
+            tokio::join!(client.tool(None, asked, CancellationToken::new()), async {
+                while hand.asked().await.is_some() {}
+            });
         assert!(matches!(answer, Err(Error::Lost)), "{answer:?}");
         assert_eq!(start.elapsed().as_secs(), (limit + TOOL_GRACE).as_secs());
         assert!(!client.is_open(), "the sandbox is to be stopped");
@@ -113,8 +114,8 @@ async fn a_call_that_is_never_answered_is_lost_at_its_limit_and_the_grace_though
 async fn a_command_has_its_own_limit_after_those_that_run_before_it() {
     let (client, mut hand) = connected().await;
     let (first, second, ()) = tokio::join!(
-        client.tool(bash(600_000), CancellationToken::new()),
-        client.tool(bash(1_000), CancellationToken::new()),
+        client.tool(None, bash(600_000), CancellationToken::new()),
+        client.tool(None, bash(1_000), CancellationToken::new()),
         async {
             let ids = (hand.asked().await.unwrap(), hand.asked().await.unwrap());
             let pings_only = timeout(Duration::from_secs(600), hand.asked()).await;
@@ -138,7 +139,7 @@ async fn a_hand_that_answers_no_ping_loses_its_calls_before_their_limit() {
     let (client, mut hand) = connected().await;
     let start = tokio::time::Instant::now();
     let (answer, ()) = tokio::join!(
-        client.tool(bash(3_600_000), CancellationToken::new()),
+        client.tool(None, bash(3_600_000), CancellationToken::new()),
         async { while hand.hear().await.is_some() {} }
     );
     assert!(matches!(answer, Err(Error::Lost)), "{answer:?}");
@@ -164,14 +165,14 @@ async fn a_call_that_cannot_be_sent_yet_listens_to_its_cancel() {
     let content = "x".repeat(1 << 20);
     let stuck = join_all((0..QUEUED_FRAMES + 8).map(|_| {
         let input = json!({"file_path": "f", "content": content});
-        client.tool(call(Tool::Write, input), never.clone())
+        client.tool(None, call(Tool::Write, input), never.clone())
     }));
     let cancel = CancellationToken::new();
     let late = async {
         while client.0.frames.capacity() > 0 {
             tokio::task::yield_now().await;
         }
-        let (answer, ()) = tokio::join!(client.tool(bash(1_000), cancel.clone()), async {
+        let (answer, ()) = tokio::join!(client.tool(None, bash(1_000), cancel.clone()), async {
             tokio::task::yield_now().await;
             cancel.cancel();
         });
@@ -198,7 +199,7 @@ async fn an_honest_answer_passes_also_after_the_cancel() {
         connected().await
     };
     let cancel = CancellationToken::new();
-    let (answer, ()) = tokio::join!(client.tool(bash(0), cancel.clone()), async {
+    let (answer, ()) = tokio::join!(client.tool(None, bash(0), cancel.clone()), async {
         let id = hand.asked().await.unwrap();
         cancel.cancel();
         assert_eq!(hand.hear().await, Some(ToHand::Cancel { id }));
@@ -304,6 +305,7 @@ async fn a_process_ends_once_and_acknowledges_only_what_it_was_sent() {
         id,
         code: Some(0),
         signal: None,
+        timed_out: false,
     };
     assert!(
         survives(async |mut hand, id| {

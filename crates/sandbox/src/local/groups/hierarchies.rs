@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use jail::groups::{Version, remove};
 use rustix::io::Errno;
 
-/// What limits are asked of.
-const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
+/// What limits are asked of, and what of version 1 has a group stand still.
+const CONTROLLERS: [&str; 4] = ["memory", "cpu", "pids", FREEZER];
+/// Of version 1 only: in version 2 every group can.
+pub(super) const FREEZER: &str = "freezer";
 /// The group of version 2 that the server moves itself to, so that the one it was in can have others
 /// with limits below it.
 const OWN: &str = "longhand-server";

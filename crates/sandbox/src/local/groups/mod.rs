@@ -12,8 +12,9 @@ use jail::groups::{Group, Setting, Version, make, remove};
 use jail::plan::{By, Limit, Limits};
 
 use super::Allowance;
+use super::freezer::Freezer;
 use crate::provider::Finding;
-use hierarchies::{Hierarchy, hierarchies};
+use hierarchies::{FREEZER, Hierarchy, hierarchies};
 
 /// Microseconds of the period in which a quota of processor time counts: the kernel's own default.
 const CPU_PERIOD: u64 = 100_000;
@@ -99,15 +100,18 @@ impl Groups {
             each: Vec::new(),
             lacking: Vec::new(),
         };
+        let freezes = found.iter().any(|h| h.version == Version::V2);
         for hierarchy in found {
-            groups.add(hierarchy, allowance);
+            // Of version 1 there is one for it alone, of use where there is no version 2.
+            let freezer = !freezes && hierarchy.controllers.contains(FREEZER);
+            groups.add(hierarchy, allowance, freezer);
         }
         groups
     }
 
     /// Uses a hierarchy for what no other has been found for. One of version 2 without any of that is
     /// used all the same: a group of it can be frozen and killed as a whole.
-    fn add(&mut self, mut hierarchy: Hierarchy, allowance: &Allowance) {
+    fn add(&mut self, mut hierarchy: Hierarchy, allowance: &Allowance, freezer: bool) {
         let version = hierarchy.version;
         if let Err(problem) = hierarchy.lend_controllers() {
             self.lacking.push(problem);
@@ -117,7 +121,7 @@ impl Groups {
             has && !self.by_group(*resource)
         });
         let wanted: Vec<Resource> = wanted.collect();
-        if wanted.is_empty() && version == Version::V1 {
+        if wanted.is_empty() && version == Version::V1 && !freezer {
             return;
         }
         let oom_counter = match version {
@@ -243,6 +247,10 @@ fn tried(group: &Group) -> io::Result<()> {
 pub(super) fn sweep(record: &jail::Record, deadline: Instant) {
     if !record.left_groups() {
         return;
+    }
+    // What a group of version 1 has frozen does not die.
+    if let Err(error) = Freezer::among(&record.groups).thaw() {
+        tracing::warn!(%error, "what a sandbox left behind may stand still");
     }
     while record.lives() && Instant::now() < deadline {
         thread::sleep(LEFTOVER_RETRY);

@@ -1,0 +1,134 @@
+//! Owns what the model is to hear with its next tool result: what was frozen, and what an earlier sandbox
+//! of this name left. It decides nothing of what is said.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::{Mode, OFlags, open};
+
+use crate::limits::NOTE_BYTES;
+use crate::wire::{Content, Output};
+
+/// Where a sandbox leaves what the next one of its name goes on from. It is the agent's own file system:
+/// what it writes there it says and does to itself.
+pub(crate) const KEPT: &str = "/var/lib/longhand";
+
+/// What is yet to be said.
+pub(crate) struct Notes {
+    pending: Mutex<Vec<String>>,
+    file: PathBuf,
+}
+
+impl Notes {
+    /// With what an earlier sandbox left in `dir`.
+    pub(crate) fn open(dir: &Path) -> Self {
+        let file = dir.join("note");
+        let left = read(&file).ok();
+        // Said once, by this one.
+        let _ = fs::remove_file(&file);
+        let left = left.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        Self {
+            pending: Mutex::new(left.filter(|note| !note.is_empty()).into_iter().collect()),
+            file,
+        }
+    }
+
+    /// For the next result.
+    pub(crate) fn add(&self, note: String) {
+        self.lock().push(note);
+    }
+
+    /// For the first result of the next sandbox, after what nobody has heard of this one.
+    pub(crate) fn keep(&self, note: String) -> io::Result<()> {
+        let mut pending = self.lock();
+        pending.push(note);
+        let most = usize::try_from(NOTE_BYTES).unwrap_or(usize::MAX);
+        let mut text = pending.join("\n");
+        text.truncate(text.floor_char_boundary(most));
+        if let Some(dir) = self.file.parent() {
+            fs::create_dir_all(dir)?;
+        }
+        // A link in its place is replaced, not followed.
+        let _ = fs::remove_file(&self.file);
+        fs::write(&self.file, text)
+    }
+
+    /// The result with what is to be said under it.
+    pub(crate) fn told(&self, mut output: Output) -> Output {
+        let notes = std::mem::take(&mut *self.lock()).join("\n");
+        if notes.is_empty() {
+            return output;
+        }
+        match output.content.last_mut() {
+            Some(Content::Text { text }) if !text.is_empty() => {
+                text.push('\n');
+                text.push_str(&notes);
+            }
+            Some(Content::Text { text }) => *text = notes,
+            _ => output.content.push(Content::Text { text: notes }),
+        }
+        output
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn read(file: &Path) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(open(file, flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut bytes = Vec::new();
+    file.take(NOTE_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(output: &Output) -> &str {
+        match output.content.as_slice() {
+            [Content::Text { text }] => text,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_one_sandbox_keeps_the_next_one_says_once() {
+        let dir = std::env::temp_dir().join(format!("hand-notes-{}", std::process::id()));
+        let notes = Notes::open(&dir);
+        assert_eq!(text(&notes.told(Output::text("plain"))), "plain");
+        notes.add("[frozen]".to_owned());
+        notes.keep("[ended]".to_owned()).unwrap();
+        let next = Notes::open(&dir);
+        assert_eq!(
+            text(&next.told(Output::text("out"))),
+            "out\n[frozen]\n[ended]"
+        );
+        assert_eq!(text(&next.told(Output::text(""))), "");
+        assert_eq!(text(&Notes::open(&dir).told(Output::text("out"))), "out");
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_note_that_is_a_pipe_holds_up_nobody() {
+        let dir = std::env::temp_dir().join(format!("hand-pipe-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let made = rustix::fs::mknodat(
+            rustix::fs::CWD,
+            dir.join("note"),
+            rustix::fs::FileType::Fifo,
+            Mode::RWXU,
+            0,
+        );
+        made.unwrap();
+        assert_eq!(text(&Notes::open(&dir).told(Output::text("out"))), "out");
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}

@@ -1,0 +1,199 @@
+//! Owns the streams between the server and what it started: their windows, and when all of it is over. It
+//! interprets none of their bytes.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+
+use super::Sender;
+use super::reaper::Exit;
+use crate::limits::{CHUNK_BYTES, WINDOW_CHUNKS};
+use crate::wire::{FromHand, Id, Stream};
+
+/// Stack of a thread that only copies.
+const STACK: usize = 128 * 1024;
+
+/// What runs, by its number.
+pub(crate) type Table<T> = Arc<Mutex<HashMap<Id, Arc<T>>>>;
+
+/// The streams of one thing that runs.
+pub(crate) struct Piped {
+    stdin: Mutex<Option<SyncSender<Vec<u8>>>>,
+    stdout: Window,
+    stderr: Window,
+    /// How many of its parts have not ended.
+    open: AtomicUsize,
+}
+
+/// Chunks that may still be sent; the output of what was killed is read and dropped instead.
+struct Window {
+    state: Mutex<Credit>,
+    changed: Condvar,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Credit {
+    Left(usize),
+    Discard,
+}
+
+impl Piped {
+    /// Something that is over when `parts` of it have ended, and where its input comes out.
+    pub(crate) fn new(parts: usize) -> (Self, Receiver<Vec<u8>>) {
+        let (stdin, chunks) = sync_channel(WINDOW_CHUNKS);
+        let piped = Self {
+            stdin: Mutex::new(Some(stdin)),
+            stdout: Window::new(),
+            stderr: Window::new(),
+            open: AtomicUsize::new(parts),
+        };
+        (piped, chunks)
+    }
+
+    pub(crate) fn stdin(&self, chunk: Vec<u8>) {
+        if let Some(stdin) = &*self.input() {
+            // Full only if the server ignored its window; gone only if the other side closed it.
+            let _ = stdin.try_send(chunk);
+        }
+    }
+
+    pub(crate) fn stdin_end(&self) {
+        self.input().take();
+    }
+
+    pub(crate) fn ack(&self, stream: Stream) {
+        self.window(stream).give();
+    }
+
+    /// No more of it goes to the server.
+    pub(crate) fn discard(&self) {
+        self.stdin_end();
+        self.stdout.discard();
+        self.stderr.discard();
+    }
+
+    /// Whether that was the last part.
+    pub(crate) fn part_ended(&self) -> bool {
+        self.open.fetch_sub(1, Ordering::SeqCst) == 1
+    }
+
+    /// Sends a chunk when there is room; drops it when nobody wants it.
+    pub(crate) fn send(&self, sender: &Sender, id: Id, stream: Stream, chunk: &[u8]) {
+        if self.window(stream).take() {
+            sender.send(&FromHand::Chunk { id, stream }, chunk);
+        }
+    }
+
+    /// Carries `from` to its end, and says so.
+    pub(crate) fn pump(
+        &self,
+        sender: &Sender,
+        id: Id,
+        stream: Stream,
+        mut from: impl Read,
+    ) -> io::Result<()> {
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let ended = loop {
+            match from.read(&mut chunk) {
+                Ok(0) => break Ok(()),
+                Ok(n) => self.send(sender, id, stream, &chunk[..n]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+        };
+        sender.send(&FromHand::End { id, stream }, &[]);
+        ended
+    }
+
+    fn input(&self) -> std::sync::MutexGuard<'_, Option<SyncSender<Vec<u8>>>> {
+        self.stdin.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn window(&self, stream: Stream) -> &Window {
+        match stream {
+            Stream::Stdout => &self.stdout,
+            Stream::Stderr => &self.stderr,
+        }
+    }
+}
+
+impl Window {
+    fn new() -> Self {
+        Self {
+            state: Mutex::new(Credit::Left(WINDOW_CHUNKS)),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Waits for room; false when the output is to be dropped.
+    fn take(&self) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match *state {
+                Credit::Left(0) => {
+                    let waited = self.changed.wait(state);
+                    state = waited.unwrap_or_else(PoisonError::into_inner);
+                }
+                Credit::Left(n) => {
+                    *state = Credit::Left(n - 1);
+                    return true;
+                }
+                Credit::Discard => return false,
+            }
+        }
+    }
+
+    fn give(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Credit::Left(n) = *state {
+            *state = Credit::Left((n + 1).min(WINDOW_CHUNKS));
+        }
+        self.changed.notify_one();
+    }
+
+    fn discard(&self) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = Credit::Discard;
+        self.changed.notify_one();
+    }
+}
+
+/// Carries what comes in to `stdin`, and `last` behind it when nothing more comes.
+pub(crate) fn feed(
+    sender: &Sender,
+    id: Id,
+    mut stdin: impl Write,
+    chunks: &Receiver<Vec<u8>>,
+    last: &[u8],
+) {
+    let mut closed = false;
+    while let Ok(chunk) = chunks.recv() {
+        closed = closed || stdin.write_all(&chunk).is_err();
+        sender.send(&FromHand::StdinAck { id }, &[]);
+    }
+    if !closed && !last.is_empty() {
+        // Whoever does not take it has gone.
+        let _ = stdin.write_all(last);
+    }
+}
+
+/// Says how it ended.
+pub(crate) fn exited(sender: &Sender, id: Id, exit: Exit, timed_out: bool) {
+    let Exit { code, signal } = exit;
+    let message = FromHand::Exited {
+        id,
+        code,
+        signal,
+        timed_out,
+    };
+    sender.send(&message, &[]);
+}
+
+/// A thread that only copies.
+pub(crate) fn named(name: &str) -> thread::Builder {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .stack_size(STACK)
+}

@@ -1,0 +1,166 @@
+//! Owns having a sandbox's processes stand still by their cgroup, of either version. It decides when for nobody.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::limits::FREEZE;
+
+/// How long to wait before looking again whether all stand still: nothing tells when they do.
+const RETRY: Duration = Duration::from_micros(200);
+
+/// The file that does it for one sandbox. Source: the kernel's Documentation/admin-guide/cgroup-v2.rst
+/// (`cgroup.freeze`) and cgroup-v1/freezer-subsystem.rst.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Freezer {
+    V2(PathBuf),
+    V1(PathBuf),
+    /// No group here can: the hand stops them one by one.
+    None,
+}
+
+impl Freezer {
+    /// The one among the sandbox's groups.
+    pub(super) fn among(groups: &[PathBuf]) -> Self {
+        let with = |file: &str| groups.iter().find(|dir| dir.join(file).exists()).cloned();
+        let two = with("cgroup.freeze").map(Self::V2);
+        two.or_else(|| with("freezer.state").map(Self::V1))
+            .unwrap_or(Self::None)
+    }
+
+    pub(super) fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+
+    /// Returns when all stand still. Blocks, for at most [`FREEZE`]; on an error they may or may not.
+    pub(super) fn freeze(&self) -> io::Result<()> {
+        let deadline = Instant::now() + FREEZE;
+        loop {
+            let still = match self {
+                Self::None => return Ok(()),
+                Self::V2(dir) => {
+                    write(&dir.join("cgroup.freeze"), "1")?;
+                    let events = fs::read_to_string(dir.join("cgroup.events"))?;
+                    events.lines().any(|line| line == "frozen 1")
+                }
+                // Written again each time: while it is on its way, that takes in what has come since.
+                Self::V1(dir) => {
+                    write(&dir.join("freezer.state"), "FROZEN")?;
+                    fs::read_to_string(dir.join("freezer.state"))?.trim() == "FROZEN"
+                }
+            };
+            if still {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            thread::sleep(RETRY);
+        }
+    }
+
+    /// They go on; that nothing stood still is success, and that the group is gone.
+    pub(super) fn thaw(&self) -> io::Result<()> {
+        let thawed = match self {
+            Self::None => Ok(()),
+            Self::V2(dir) => write(&dir.join("cgroup.freeze"), "0"),
+            Self::V1(dir) => write(&dir.join("freezer.state"), "THAWED"),
+        };
+        match thawed {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// Not `fs::write`: that would create a file where there is none.
+fn write(file: &Path, value: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(file)?;
+    file.write_all(value.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command};
+
+    use super::*;
+
+    /// A group of its own with one process, removed with it.
+    struct Group {
+        dir: PathBuf,
+        sleeper: Child,
+    }
+
+    impl Group {
+        /// `None` where this host has no such hierarchy or lets nobody make groups.
+        fn new(above: &str) -> Option<Self> {
+            let dir = Path::new(above).join(format!("longhand-freezer-{}", std::process::id()));
+            fs::create_dir(&dir).ok()?;
+            let sleeper = Command::new("sleep").arg("1000").spawn().unwrap();
+            write(&dir.join("cgroup.procs"), &sleeper.id().to_string()).unwrap();
+            Some(Self { dir, sleeper })
+        }
+
+        fn wait_channel(&self) -> String {
+            fs::read_to_string(format!("/proc/{}/stat", self.sleeper.id())).unwrap()
+        }
+    }
+
+    impl Drop for Group {
+        fn drop(&mut self) {
+            let _ = Freezer::among(std::slice::from_ref(&self.dir)).thaw();
+            let _ = self.sleeper.kill();
+            let _ = self.sleeper.wait();
+            let _ = jail::groups::remove(&self.dir);
+        }
+    }
+
+    fn freezes(above: &str, two: bool) {
+        let Some(group) = Group::new(above) else {
+            return;
+        };
+        let freezer = Freezer::among(&[PathBuf::from("/nowhere"), group.dir.clone()]);
+        assert_eq!(matches!(freezer, Freezer::V2(_)), two);
+        let still = || {
+            let (file, text) = if two {
+                ("cgroup.events", "frozen 1")
+            } else {
+                ("freezer.state", "FROZEN")
+            };
+            let read = fs::read_to_string(group.dir.join(file)).unwrap();
+            read.lines().any(|line| line == text)
+        };
+        freezer.freeze().unwrap();
+        assert!(still(), "{}", group.wait_channel());
+        freezer.freeze().unwrap();
+        freezer.thaw().unwrap();
+        assert!(!still());
+        freezer.thaw().unwrap();
+    }
+
+    #[test]
+    fn a_group_of_version_2_stands_still_and_goes_on() {
+        for above in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
+            if Path::new(above).join("cgroup.controllers").exists() {
+                freezes(above, true);
+            }
+        }
+    }
+
+    #[test]
+    fn a_group_of_version_1_stands_still_and_goes_on() {
+        freezes("/sys/fs/cgroup/freezer", false);
+    }
+
+    #[test]
+    fn without_a_group_nothing_is_frozen_and_nothing_fails() {
+        let none = Freezer::among(&[]);
+        assert!(none.is_none());
+        none.freeze().unwrap();
+        let gone = Freezer::V2(PathBuf::from("/nowhere"));
+        assert!(gone.freeze().is_err());
+        gone.thaw().unwrap();
+    }
+}

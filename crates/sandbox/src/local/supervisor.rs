@@ -1,0 +1,183 @@
+//! Owns the server's end of the conversation with one supervisor. It never speaks to a hand.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use jail::control;
+use jail::plan::{Live, Report, Request};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::Serialize;
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::process::Child;
+use tokio::time::sleep;
+
+use crate::error::{Doing, Error};
+
+/// How long to wait before looking again whether a process that is about to end has ended.
+const ENDED_RETRY: Duration = Duration::from_millis(5);
+
+/// A supervisor that this process looks after a sandbox with. Dropped, it is told to end the sandbox,
+/// unless that is left to the next server.
+pub(super) struct Supervisor {
+    /// Of packets; only to wait for them it is taken for a stream.
+    control: UnixStream,
+    process: OwnedFd,
+    /// There to be reaped, if this process started it.
+    child: Option<Child>,
+    told: Told,
+    leaving: Arc<AtomicBool>,
+}
+
+/// What it has been told about the end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    ToEnd,
+}
+
+/// A sandbox that runs, as its supervisor describes it.
+pub(super) struct Body {
+    pub(super) live: Live,
+    /// Of its PID 1; readable when that and all others in there have ended.
+    pub(super) pid_one: OwnedFd,
+    /// A line to the hand, if it came with this.
+    pub(super) line: Option<OwnedFd>,
+}
+
+impl Supervisor {
+    /// The one that was just started as `child`, with which `control` is shared.
+    pub(super) fn started(
+        child: Child,
+        control: OwnedFd,
+        leaving: &Arc<AtomicBool>,
+    ) -> io::Result<Self> {
+        let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+        let pid = pid.ok_or(io::ErrorKind::NotFound)?;
+        // Not reaped before `child` is dropped or waited for, so the number is its own.
+        Self::new(control, pid, Some(child), leaving)
+    }
+
+    /// The one that listens in a sandbox's directory; `None` when none does.
+    pub(super) fn found(
+        directory: &OwnedFd,
+        leaving: &Arc<AtomicBool>,
+    ) -> io::Result<Option<Self>> {
+        match control::connect(directory) {
+            // Still connected, so the number is its own.
+            Ok((control, pid)) => Self::new(control, pid, None, leaving).map(Some),
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(None),
+                _ => Err(error),
+            },
+        }
+    }
+
+    fn new(
+        control: OwnedFd,
+        pid: Pid,
+        child: Option<Child>,
+        leaving: &Arc<AtomicBool>,
+    ) -> io::Result<Self> {
+        let control = std::os::unix::net::UnixStream::from(control);
+        control.set_nonblocking(true)?;
+        Ok(Self {
+            process: pidfd_open(pid, PidfdFlags::empty())?,
+            control: UnixStream::from_std(control)?,
+            child,
+            told: Told::Nothing,
+            leaving: Arc::clone(leaving),
+        })
+    }
+
+    /// Says one thing. Never waits: its side is empty but for what this process said before.
+    pub(super) fn tell(&self, value: &impl Serialize) -> Result<(), Error> {
+        let doing = || "talk to the supervisor".to_owned();
+        control::send(&self.control, value, &[]).doing(doing)
+    }
+
+    /// Tells it to end the sandbox. It can still say how that went, unless this is false.
+    pub(super) fn end(&mut self) -> bool {
+        self.told = Told::ToEnd;
+        control::send(&self.control, &Request::End, &[]).is_ok()
+    }
+
+    /// The next thing it says, and what came beside that; `None` when it has gone or talks nonsense.
+    ///
+    /// Cancel safe: yes.
+    pub(super) async fn report(&self) -> Option<(Report, Vec<OwnedFd>)> {
+        let receive = || control::receive(&self.control);
+        let report = self.control.async_io(Interest::READABLE, receive).await;
+        report.ok().flatten()
+    }
+
+    /// Lets it go without a word: the sandbox is somebody else's, or the next server's.
+    pub(super) fn forget(mut self) {
+        self.told = Told::ToEnd;
+    }
+
+    /// Whether its sandbox is left to the next server.
+    pub(super) fn is_left(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+
+    /// SIGKILL. PID 1 has its death as its death signal.
+    pub(super) fn kill(&self) {
+        let killed = pidfd_send_signal(&self.process, Signal::KILL);
+        tracing::warn!(?killed, "a supervisor did not end and was killed");
+    }
+
+    /// Returns when it has ended.
+    pub(super) async fn ended(&mut self) {
+        match &mut self.child {
+            Some(child) => {
+                // It fails only for one that was reaped already.
+                let _ = child.wait().await;
+            }
+            None => ended(&self.process).await,
+        }
+    }
+
+    /// How it ended, if it has and this process started it.
+    pub(super) fn status(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.as_mut()?.try_wait().ok().flatten()
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        if self.told == Told::Nothing && !self.is_left() {
+            // One that has gone needs no word.
+            let _ = control::send(&self.control, &Request::End, &[]);
+        }
+    }
+}
+
+/// Returns when the process of this pidfd has ended. As a rule it has, or is about to, when this is called.
+pub(super) async fn ended(process: &OwnedFd) {
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let mut fds = [PollFd::new(process, PollFlags::IN)];
+    // Looking cannot fail on a descriptor that is open; if it did, waiting would not help.
+    while poll(&mut fds, Some(&now)) == Ok(0) {
+        sleep(ENDED_RETRY).await;
+    }
+}
+
+impl Body {
+    /// From what came beside the word that it runs; `None` if a descriptor is missing.
+    pub(super) fn new(live: Live, descriptors: Vec<OwnedFd>) -> Option<Self> {
+        let mut descriptors = descriptors.into_iter();
+        Some(Self {
+            live,
+            pid_one: descriptors.next()?,
+            line: descriptors.next(),
+        })
+    }
+}

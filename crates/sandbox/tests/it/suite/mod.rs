@@ -1,0 +1,71 @@
+//! The provider suite: what every provider of sandboxes must do, in the words of the trait. Each rule takes
+//! any provider; the list at the end runs all of them against the one of this host.
+
+mod exec;
+mod files;
+mod pause;
+mod rest;
+
+use std::sync::Arc;
+
+use sandbox::{Provider, Sandbox, Spec};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::support::{host, id};
+
+/// A sandbox of its own for one rule.
+pub async fn sandbox(provider: &dyn Provider, name: &str) -> Arc<dyn Sandbox> {
+    match provider.attach(Spec::new(id(name))).await {
+        Ok(sandbox) => sandbox,
+        Err(error) => panic!("no sandbox on this host: {error}: {error:?}"),
+    }
+}
+
+/// All of an output as text.
+pub async fn text(from: &mut Option<Box<dyn AsyncRead + Send + Unpin>>) -> String {
+    let mut text = Vec::new();
+    from.take().unwrap().read_to_end(&mut text).await.unwrap();
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+macro_rules! rules {
+    ($($module:ident: $($rule:ident)*;)*) => {
+        mod local {
+            use super::*;
+            $($(
+                #[tokio::test]
+                async fn $rule() {
+                    let host = host();
+                    super::$module::$rule(&host.local).await;
+                }
+            )*)*
+        }
+    };
+}
+
+rules! {
+    exec: arguments_and_environment_arrive_as_they_are
+        input_is_streamed_and_its_end_is_seen
+        a_process_that_runs_too_long_is_killed_and_says_so
+        a_signal_reaches_the_process_and_its_children
+        a_terminal_is_one_and_has_the_size_it_was_given
+        a_terminal_passes_keys_on_as_signals
+        what_is_typed_ends_with_the_input
+        ports_inside_can_be_reached;
+    files: a_file_goes_in_and_comes_out
+        a_write_that_is_given_up_leaves_no_trace
+        megabytes_go_in_and_come_out
+        what_is_not_there_is_missing_and_what_is_no_file_is_invalid
+        directories_are_made_listed_moved_and_removed
+        links_lead_to_what_is_in_the_sandbox
+        a_full_disk_is_told_and_keeps_the_old_file;
+    pause: a_paused_sandbox_does_nothing_and_the_next_use_resumes_it
+        a_pause_during_a_call_takes_nothing_of_its_time
+        a_paused_sandbox_can_be_stopped
+        pause_and_resume_can_be_repeated
+        what_it_uses_is_counted;
+    rest: the_shell_is_where_it_was_after_hibernation
+        what_was_ended_is_told_once
+        a_call_under_way_does_not_hold_up_hibernation
+        a_shell_that_cannot_be_brought_back_is_a_new_one;
+}

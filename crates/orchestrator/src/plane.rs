@@ -173,13 +173,20 @@ impl Plane for SessionPlane {
     }
 
     async fn report(&self, fact: Fact) -> Result<Taken, PlaneError> {
+        let ended = match &fact {
+            Fact::Finished { call, .. } | Fact::Lost { call } => Some(*call),
+            _ => None,
+        };
         // The record, and the event whose place it takes in the transcript.
         let mut record = match &fact {
             Fact::Replied { record, .. } => Some((record.clone(), "span.model_request_end")),
             Fact::Compacted { record, .. } => {
                 Some((record.clone(), "agent.thread_context_compacted"))
             }
-            Fact::RequestFailed { .. } | Fact::Finished { .. } | Fact::Interrupted { .. } => None,
+            Fact::RequestFailed { .. }
+            | Fact::Finished { .. }
+            | Fact::Lost { .. }
+            | Fact::Interrupted { .. } => None,
         };
         let pace = if self.inner.draining.is_cancelled() {
             Pace::Halt
@@ -207,6 +214,9 @@ impl Plane for SessionPlane {
             });
         }
         let committed = stored.map_err(refused)?;
+        if let Some(call) = ended {
+            self.inner.sandboxes.taken(self.session, call);
+        }
         let mut entries = Vec::new();
         for event in &committed.events {
             let Some(seq) = event.seq else { continue };
@@ -259,13 +269,21 @@ impl Plane for SessionPlane {
 
     async fn sandbox(&self) -> Result<Arc<dyn Sandbox>, sandbox::Error> {
         let began = Instant::now();
-        let (sandbox, started) = self.inner.sandboxes.claim(self.session, self.lifetime).await?;
+        let (sandbox, started) = self
+            .inner
+            .sandboxes
+            .claim(self.session, self.lifetime)
+            .await?;
         if started {
             self.mark(store::timeline::Spent::Sandbox, began.elapsed());
             let bound = binding(&self.inner, self.session, true);
             self.note(|beside| beside.binding = bound.ok());
         }
         Ok(sandbox)
+    }
+
+    async fn left_sandbox(&self) -> Result<Option<Arc<dyn Sandbox>>, sandbox::Error> {
+        self.inner.sandboxes.left(self.session).await
     }
 
     fn cancelled(&self) -> CancellationToken {

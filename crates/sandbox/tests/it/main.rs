@@ -17,6 +17,7 @@ mod bash;
 mod basics;
 mod corpus;
 mod files;
+mod keeper;
 mod latency;
 mod life;
 mod limits;

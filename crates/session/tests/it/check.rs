@@ -118,7 +118,7 @@ pub fn used_of(input: &Input) -> Used {
             | Fact::Compacted { used, .. }
             | Fact::RequestFailed { used, .. }
             | Fact::Interrupted { used } => *used,
-            Fact::Finished { .. } => Used::default(),
+            Fact::Finished { .. } | Fact::Lost { .. } => Used::default(),
         },
         _ => Used::default(),
     }
@@ -325,6 +325,13 @@ impl Checker {
                     );
                 }
             }
+            Step::Recover { call } => {
+                let open = self.open.iter().find(|c| c.id == call);
+                assert!(
+                    open.is_some_and(|c| c.at == At::Started),
+                    "a call is looked for that never started"
+                );
+            }
             Step::Execute { .. } | Step::Rest => {}
         }
         let opened = decision.state.primary.turn != before.primary.turn;
@@ -364,8 +371,8 @@ impl Checker {
             "the transcript begins elsewhere"
         );
         let phase = &state.primary.phase;
-        let asks = matches!(phase, Phase::Requesting { .. } | Phase::Compacting { .. });
-        assert_eq!(asks, self.span.is_some(), "phase and span differ");
+        let open = self.span.map(|(span, _)| span);
+        assert_eq!(state.asking(), open, "phase and span differ");
         if self.status == Status::Idle {
             let announced = match &self.stop {
                 Some(StopReason::RequiresAction { event_ids }) => event_ids.clone(),

@@ -23,7 +23,7 @@ pub const PHASES: [&str; 11] = [
 ];
 
 /// What may meet it there.
-pub const KINDS: [&str; 28] = [
+pub const KINDS: [&str; 29] = [
     "message",
     "system",
     "interrupt",
@@ -50,6 +50,7 @@ pub const KINDS: [&str; 28] = [
     "fails a while",
     "overflows",
     "result",
+    "lost",
     "result late",
     "interrupted",
 ];
@@ -103,7 +104,8 @@ pub fn kind_of(input: &Input, checker: &Checker) -> &'static str {
                 Remedy::Compact => "overflows",
             },
             fact @ Fact::Finished { .. } if checker.fits(fact) => "result",
-            Fact::Finished { .. } => "result late",
+            fact @ Fact::Lost { .. } if checker.fits(fact) => "lost",
+            Fact::Finished { .. } | Fact::Lost { .. } => "result late",
             Fact::Interrupted { .. } => "interrupted",
         },
     }
@@ -150,8 +152,8 @@ pub fn impossible(phase: &str, kind: &str) -> Option<&'static str> {
     match (phase, kind) {
         ("blocked" | "acting" | "interrupting", "allow" | "deny" | "answer") => None,
         (_, "allow" | "deny" | "answer") => Some("no call of this phase waits for its client"),
-        ("acting" | "interrupting", "result") => None,
-        (_, "result") => Some("no call of this phase has been started"),
+        ("acting" | "interrupting", "result" | "lost") => None,
+        (_, "result" | "lost") => Some("no call of this phase has been started"),
         _ => None,
     }
 }

@@ -275,7 +275,10 @@ impl Checker {
             _ => false,
         };
         if call.at == At::Started {
-            let lost = matches!(input, Input::Claim) && text.contains("unknown");
+            // Given up with the whole turn, or by a runner that found out nothing.
+            let given_up = matches!(input, Input::Claim)
+                || matches!(fact_of(input), Some(Fact::Lost { call }) if *call == id);
+            let lost = given_up && text.contains("unknown");
             let stopped = matches!(fact_of(input), Some(Fact::Interrupted { .. }))
                 && text.contains("interrupted before completion");
             assert!(

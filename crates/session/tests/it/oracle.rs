@@ -49,7 +49,7 @@ impl Checker {
             Fact::Replied { span, .. } => self.span == Some((*span, false)),
             Fact::Compacted { span, .. } => self.span == Some((*span, true)),
             Fact::RequestFailed { span, .. } => self.span.is_some_and(|(open, _)| open == *span),
-            Fact::Finished { call, .. } => {
+            Fact::Finished { call, .. } | Fact::Lost { call } => {
                 let call = self.open.iter().find(|c| c.id == *call);
                 call.is_some_and(|c| c.at == At::Started)
             }

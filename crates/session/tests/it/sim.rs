@@ -368,6 +368,8 @@ impl<'a> Sim<'a> {
                 Step::Request { .. } => self.world.reply(Some("done"), &[]),
                 Step::Compact { .. } => crate::world::compacted(),
                 Step::Execute { call } => finished(call, "ran"),
+                Step::Recover { call } if self.chance(50) => finished(call, "went on"),
+                Step::Recover { call } => Fact::Lost { call },
                 Step::Rest => return,
             };
             let held = self.world.state.generation;

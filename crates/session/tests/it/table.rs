@@ -105,7 +105,7 @@ pub fn input_of(kind: &str, world: &mut World) -> Input {
     };
     let (asks, owed) = (open(false), open(true));
     let running = match world.step {
-        Step::Execute { call } => call,
+        Step::Execute { call } | Step::Recover { call } => call,
         _ => EventId::from_bits(1),
     };
     let past = world.calls[1];
@@ -161,6 +161,7 @@ pub fn input_of(kind: &str, world: &mut World) -> Input {
         "fails a while" => fact(failure(WAIT)),
         "overflows" => fact(failure(Remedy::Compact)),
         "result" => fact(finished(running, "ran")),
+        "lost" => fact(Fact::Lost { call: running }),
         "result late" => fact(finished(past, "again")),
         "interrupted" => fact(interrupted()),
         kind => {
@@ -253,6 +254,7 @@ impl World {
             Step::Request { .. } => "ask the model",
             Step::Compact { .. } => "condense",
             Step::Execute { .. } => "run a call",
+            Step::Recover { .. } => "find out how it ended",
             Step::Rest => return None,
         })
     }

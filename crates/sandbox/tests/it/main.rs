@@ -26,6 +26,7 @@ mod planted;
 mod private;
 mod process;
 mod search;
+mod shares;
 mod suite;
 mod support;
 mod terminal;

@@ -162,6 +162,14 @@ pub trait Plane: Send + Sync {
     /// [`PlaneError`].
     async fn report(&self, fact: Fact) -> Result<Taken, PlaneError>;
 
+    /// The session's sandbox if it still runs, also where an earlier server left it; none is started.
+    ///
+    /// # Errors
+    /// Those of [`sandbox::Provider::adopt`].
+    async fn left_sandbox(&self) -> Result<Option<Arc<dyn Sandbox>>, sandbox::Error> {
+        Ok(None)
+    }
+
     /// Shows a preview to the streams that asked. Never blocks; may shed.
     fn preview(&self, preview: Preview);
 

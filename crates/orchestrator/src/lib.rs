@@ -61,6 +61,8 @@ pub struct Config {
     pub turns: usize,
     /// When sandboxes are paused and put to sleep, and how many run at once.
     pub sandboxes: sandbox::Settings,
+    /// Whether an orderly end leaves sandboxes, and the calls that run in them, to the next process.
+    pub leave_sandboxes: bool,
     /// What the operator adds to every session's system prompt.
     pub operator_prompt: Option<String>,
     /// How long a claim holds unless it is renewed; then anybody may take the turn over.
@@ -79,6 +81,7 @@ impl Default for Config {
         Self {
             turns: 1_000,
             sandboxes: sandbox::Settings::default(),
+            leave_sandboxes: false,
             operator_prompt: None,
             lease: Duration::from_secs(30),
             renew_every: Duration::from_secs(10),
@@ -263,6 +266,7 @@ impl Orchestrator {
     async fn housekeeping(&self) {
         let inner = &self.0;
         let mut tend = tokio::time::interval(TEND_EVERY);
+        inner.sandboxes.take_over().await;
         self.collect().await;
         loop {
             tokio::select! {
@@ -277,7 +281,7 @@ impl Orchestrator {
     }
 
     /// Ends in order: no new turns; running ones reach a commit, or are cut after `patience`; sandboxes
-    /// stop. What was cut is settled by the next start.
+    /// stop, or are left with what runs in them. What was cut is settled by the next start.
     pub async fn drain(&self, patience: Duration) {
         let inner = &self.0;
         inner.draining.cancel();
@@ -292,9 +296,15 @@ impl Orchestrator {
                 "turns did not reach a commit in time"
             );
         }
+        if inner.config.leave_sandboxes {
+            // First: what the turns give up now goes on.
+            inner.sandboxes.keeper().leave().await;
+        }
         inner.stopping.cancel();
         inner.tasks.wait().await;
-        inner.sandboxes.stop_all().await;
+        if !inner.config.leave_sandboxes {
+            inner.sandboxes.stop_all().await;
+        }
     }
 
     /// The sandboxes of this server, for people who use them beside the turns.

@@ -188,6 +188,10 @@ impl Plane for SessionPlane {
     }
 
     async fn report(&self, fact: Fact) -> Result<Taken, PlaneError> {
+        let ended = match &fact {
+            Fact::Finished { call, .. } | Fact::Lost { call } => Some(*call),
+            _ => None,
+        };
         // The record, and the event whose place it takes in the transcript.
         let mut record = match &fact {
             Fact::Replied { record, .. } => Some((record.clone(), "span.model_request_end")),
@@ -198,6 +202,7 @@ impl Plane for SessionPlane {
             | Fact::Grading { .. }
             | Fact::Graded { .. }
             | Fact::Finished { .. }
+            | Fact::Lost { .. }
             | Fact::Interrupted { .. } => None,
         };
         let pace = if self.inner.draining.is_cancelled() {
@@ -226,6 +231,9 @@ impl Plane for SessionPlane {
             });
         }
         let committed = stored.map_err(refused)?;
+        if let Some(call) = ended {
+            self.inner.sandboxes.taken(self.session, call);
+        }
         let last = committed.state.next_seq - 1;
         let heard = self.heard.swap(last, Ordering::AcqRel);
         if last - committed.events.len() as u64 > heard {
@@ -286,13 +294,21 @@ impl Plane for SessionPlane {
 
     async fn sandbox(&self) -> Result<Arc<dyn Sandbox>, sandbox::Error> {
         let began = Instant::now();
-        let (sandbox, started) = self.inner.sandboxes.claim(self.session, self.lifetime).await?;
+        let (sandbox, started) = self
+            .inner
+            .sandboxes
+            .claim(self.session, self.lifetime)
+            .await?;
         if started {
             self.mark(store::timeline::Spent::Sandbox, began.elapsed());
             let bound = binding(&self.inner, self.session, true);
             self.note(|beside| beside.binding = bound.ok());
         }
         Ok(sandbox)
+    }
+
+    async fn left_sandbox(&self) -> Result<Option<Arc<dyn Sandbox>>, sandbox::Error> {
+        self.inner.sandboxes.left(self.session).await
     }
 
     fn cancelled(&self) -> CancellationToken {

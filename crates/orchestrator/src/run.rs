@@ -53,6 +53,10 @@ pub(crate) async fn turn(inner: &Arc<Inner>, session: SessionId, active: Active)
     };
     let generation = claimed.state.generation;
     active.hold(generation);
+    // It was for the runner that is lost; what that one had started is for this one to end.
+    if claimed.state.primary.interrupting {
+        active.interrupt();
+    }
     // A defect ends its run, not the process.
     let worked = AssertUnwindSafe(work(inner, claimed, active.clone()))
         .catch_unwind()
@@ -169,6 +173,7 @@ async fn unreachable_model(
                     remedy: Remedy::None,
                 }
             }
+            Step::Recover { call } => Fact::Lost { call },
             Step::Execute { call } => Fact::Finished {
                 call,
                 content: vec![contract::content::Block::text(

@@ -1,144 +1,93 @@
-//! Which session has a sandbox running. Claimed at the first tool call, stopped when idle for long or
-//! when its session goes; a workspace outlives all of that. Holds no lock across a provider call except
-//! the session's own, so that one slow start holds up nobody else.
+//! Which session has which sandbox: one of its own name, claimed at the first tool call. How long it runs is
+//! the keeper's matter; its workspace goes when its session does.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use contract::ids::SessionId;
-use sandbox::{Error, Provider, Sandbox, SandboxId, Spec};
-use tokio::time::Instant;
+use contract::ids::{EventId, SessionId};
+use sandbox::{Error, Keeper, Sandbox, SandboxId, Spec};
 
-/// A session's place: its sandbox, if one runs, and when it was last wanted.
-#[derive(Default)]
-struct Place {
-    running: Option<Arc<dyn Sandbox>>,
-    wanted: Option<Instant>,
-}
-
-/// The sandboxes of this server.
-pub(crate) struct Sandboxes {
-    provider: Arc<dyn Provider>,
-    places: Mutex<HashMap<SessionId, Arc<tokio::sync::Mutex<Place>>>>,
-}
+/// The sandboxes of sessions.
+pub(crate) struct Sandboxes(Keeper);
 
 impl Sandboxes {
-    pub(crate) fn new(provider: Arc<dyn Provider>) -> Self {
-        Self {
-            provider,
-            places: Mutex::default(),
-        }
+    pub(crate) fn new(keeper: Keeper) -> Self {
+        Self(keeper)
     }
 
-    /// The session's sandbox, started if it does not run; whether it was.
+    pub(crate) fn keeper(&self) -> &Keeper {
+        &self.0
+    }
+
+    /// The session's sandbox, started if it does not run, with `lifetime` for no longer than that; whether it
+    /// was. A turn that runs keeps it in use.
     pub(crate) async fn claim(
         &self,
         session: SessionId,
+        lifetime: Option<Duration>,
     ) -> Result<(Arc<dyn Sandbox>, bool), Error> {
-        let place = self.place(session);
-        let mut place = place.lock().await;
-        place.wanted = Some(Instant::now());
-        if let Some(running) = place.running.as_ref().filter(|s| s.is_alive()) {
-            return Ok((running.clone(), false));
+        let spec = Spec::new(sandbox_id(session)?);
+        let visit = self.0.visit(spec, lifetime).await?;
+        Ok((Arc::clone(&visit), visit.started))
+    }
+
+    /// The session's sandbox if it runs, also where an earlier process left it. None is started.
+    pub(crate) async fn left(&self, session: SessionId) -> Result<Option<Arc<dyn Sandbox>>, Error> {
+        self.0.left(&sandbox_id(session)?).await
+    }
+
+    /// The result of a call is in the log: its sandbox need not keep it. Never waits.
+    pub(crate) fn taken(&self, session: SessionId, call: EventId) {
+        let running = sandbox_id(session).ok().and_then(|id| self.0.running(&id));
+        if let Some(running) = running {
+            running.taken(&call.to_string());
         }
-        let started = self
-            .provider
-            .attach(Spec::new(sandbox_id(session)?))
-            .await?;
-        place.running = Some(started.clone());
-        Ok((started, true))
+    }
+
+    /// Looks after what an earlier process left running.
+    pub(crate) async fn take_over(&self) {
+        if let Err(error) = self.0.take_over().await {
+            tracing::error!(error = %error, "what an earlier process left running is not looked after");
+        }
     }
 
     /// Whether the session's sandbox runs, as far as can be said without waiting.
     pub(crate) fn runs(&self, session: SessionId) -> bool {
-        let place = self.map().get(&session).cloned();
-        let held = place.as_ref().and_then(|place| place.try_lock().ok());
-        held.is_some_and(|held| held.running.as_ref().is_some_and(|s| s.is_alive()))
+        sandbox_id(session).is_ok_and(|id| self.0.running(&id).is_some())
     }
 
-    /// Stops the sandboxes that nobody wanted for `idle` and whose session is not `busy` with a turn.
-    /// Their workspaces stay.
-    pub(crate) async fn reap(&self, idle: Duration, busy: impl Fn(SessionId) -> bool) {
-        for (session, place) in self.all() {
-            // A place that is held is in use.
-            let Ok(mut held) = place.try_lock() else {
-                continue;
-            };
-            if busy(session) || held.wanted.is_some_and(|at| at.elapsed() < idle) {
-                continue;
-            }
-            stop(session, &mut held).await;
-            drop(held);
-            self.forget(session, &place);
-        }
+    /// Pauses, puts to sleep and ends what is due for it; a session that is `busy` with a turn uses its own.
+    pub(crate) async fn tend(&self, busy: impl Fn(SessionId) -> bool) {
+        let busy = |id: &SandboxId| session_of(id).is_some_and(&busy);
+        self.0.tend(busy).await;
     }
 
     /// Stops every sandbox.
     pub(crate) async fn stop_all(&self) {
-        for (session, place) in self.all() {
-            stop(session, &mut *place.lock().await).await;
-        }
+        self.0.stop_all("the server was stopped").await;
     }
 
     /// The sessions that have a workspace. Names that are no session's are left alone.
     pub(crate) async fn kept(&self) -> Vec<SessionId> {
-        let kept = self.provider.list().await;
-        let kept = kept.unwrap_or_else(|error| {
-            tracing::error!(error = %error, "workspaces cannot be listed");
-            Vec::new()
-        });
-        kept.iter()
-            .filter_map(|id| id.as_str().parse().ok())
-            .collect()
+        match self.0.list().await {
+            Ok(kept) => kept.iter().filter_map(|one| session_of(&one.id)).collect(),
+            Err(error) => {
+                tracing::error!(error = %error, "workspaces cannot be listed");
+                Vec::new()
+            }
+        }
     }
 
     /// Stops the session's sandbox and removes its workspace.
     pub(crate) async fn delete(&self, session: SessionId) -> Result<(), Error> {
-        let place = self.place(session);
-        let mut held = place.lock().await;
-        stop(session, &mut held).await;
-        let deleted = self.provider.delete(&sandbox_id(session)?).await;
-        drop(held);
-        self.forget(session, &place);
-        deleted
-    }
-
-    fn place(&self, session: SessionId) -> Arc<tokio::sync::Mutex<Place>> {
-        self.map().entry(session).or_default().clone()
-    }
-
-    fn all(&self) -> Vec<(SessionId, Arc<tokio::sync::Mutex<Place>>)> {
-        self.map()
-            .iter()
-            .map(|(session, place)| (*session, place.clone()))
-            .collect()
-    }
-
-    /// Drops an empty place that nobody else holds: two count it, the map and the caller. Who comes
-    /// later makes a new one, and there are never two places of one session.
-    fn forget(&self, session: SessionId, place: &Arc<tokio::sync::Mutex<Place>>) {
-        let mut map = self.map();
-        let empty = place.try_lock().is_ok_and(|held| held.running.is_none());
-        if empty && Arc::strong_count(place) == 2 {
-            map.remove(&session);
-        }
-    }
-
-    fn map(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Arc<tokio::sync::Mutex<Place>>>> {
-        // The map is whole between any two statements: a panic elsewhere does not spoil it.
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-async fn stop(session: SessionId, place: &mut Place) {
-    if let Some(running) = place.running.take()
-        && let Err(error) = running.stop().await
-    {
-        tracing::warn!(session_id = %session, error = %error, "sandbox did not stop cleanly");
+        self.0.delete(&sandbox_id(session)?).await
     }
 }
 
 fn sandbox_id(session: SessionId) -> Result<SandboxId, Error> {
     SandboxId::new(session.to_string())
+}
+
+fn session_of(id: &SandboxId) -> Option<SessionId> {
+    id.as_str().parse().ok()
 }

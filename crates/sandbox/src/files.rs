@@ -111,9 +111,9 @@ async fn outcome(process: &mut Process) -> Result<(), Error> {
 /// A connection to a port in a sandbox. Dropping it closes it.
 pub struct Connection {
     /// What the other side says.
-    pub read: Box<dyn AsyncRead + Send + Unpin>,
+    pub read: Box<dyn AsyncRead + Send + Sync + Unpin>,
     /// What it hears; dropping it says that nothing more comes.
-    pub write: Box<dyn AsyncWrite + Send + Unpin>,
+    pub write: Box<dyn AsyncWrite + Send + Sync + Unpin>,
     /// Held as long as the connection.
     pub(crate) _process: Process,
 }

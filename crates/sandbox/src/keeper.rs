@@ -4,18 +4,21 @@
 //!
 //! No lock is held across a provider's call but the sandbox's own, so that one slow start holds up nobody else.
 
+mod room;
+
 use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedMutexGuard, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
+use self::room::{Shares, Slot};
 use crate::error::Error;
-use crate::limits::{QUEUE_LOOK, STOPS_AT_ONCE};
+use crate::limits::STOPS_AT_ONCE;
 use crate::provider::{Provider, Sandbox, SandboxId, Spec};
 
 /// What an operator can set.
@@ -28,6 +31,9 @@ pub struct Settings {
     pub sleep_after: Duration,
     /// How many run at once; who wants one more waits for its turn.
     pub most: usize,
+    /// How many of one workspace run at once; none: all that may. As many of its calls wait for one more, and
+    /// further ones are refused at once: whoever waits takes the place of others in a queue elsewhere.
+    pub most_of_workspace: Option<usize>,
     /// How long to wait for it.
     pub patience: Duration,
 }
@@ -38,6 +44,7 @@ impl Default for Settings {
             pause_after: Some(Duration::from_secs(60)),
             sleep_after: Duration::from_secs(600),
             most: 1_000,
+            most_of_workspace: None,
             patience: Duration::from_secs(300),
         }
     }
@@ -53,11 +60,14 @@ struct Inner {
     places: Mutex<HashMap<SandboxId, Arc<Place>>>,
     /// One permit a running sandbox; first come, first served.
     slots: Arc<Semaphore>,
+    shares: Shares,
 }
 
 /// One sandbox, running or not.
 #[derive(Default)]
 struct Place {
+    /// Whose it is, once that was said.
+    workspace: OnceLock<Arc<str>>,
     held: Arc<tokio::sync::Mutex<Held>>,
     /// What can be said of it without waiting.
     seen: Mutex<Seen>,
@@ -69,7 +79,7 @@ struct Place {
 struct Held {
     running: Option<Arc<dyn Sandbox>>,
     /// For as long as it runs.
-    slot: Option<OwnedSemaphorePermit>,
+    slot: Option<Slot>,
     ends: Option<(Instant, Duration)>,
 }
 
@@ -137,6 +147,7 @@ impl Keeper {
             settings,
             places: Mutex::default(),
             slots,
+            shares: Shares::default(),
         }))
     }
 
@@ -149,6 +160,33 @@ impl Keeper {
     /// [`Error::Busy`] when as many run as may and none ended in time; those of [`Provider::attach`].
     pub async fn visit(&self, spec: Spec, lifetime: Option<Duration>) -> Result<Visit, Error> {
         let place = self.place(&spec.id);
+        self.visit_place(place, spec, lifetime).await
+    }
+
+    /// The same for a sandbox of that workspace, which may have only so many
+    /// ([`Settings::most_of_workspace`]).
+    ///
+    /// Cancel safe: yes.
+    ///
+    /// # Errors
+    /// Those of [`Keeper::visit`]; [`Error::Busy`] also when too many of the workspace wait already.
+    pub async fn visit_in(
+        &self,
+        workspace: &str,
+        spec: Spec,
+        lifetime: Option<Duration>,
+    ) -> Result<Visit, Error> {
+        let place = self.place(&spec.id);
+        place.workspace.get_or_init(|| workspace.into());
+        self.visit_place(place, spec, lifetime).await
+    }
+
+    async fn visit_place(
+        &self,
+        place: Arc<Place>,
+        spec: Spec,
+        lifetime: Option<Duration>,
+    ) -> Result<Visit, Error> {
         // Before anything is looked at: from here on nobody puts it to sleep.
         let counted = Counted::new(Arc::clone(&place));
         let mut held = place.held.lock().await;
@@ -172,7 +210,7 @@ impl Keeper {
         lifetime: Option<Duration>,
     ) -> Result<Arc<dyn Sandbox>, Error> {
         if held.slot.is_none() {
-            held.slot = Some(self.slot().await?);
+            held.slot = Some(self.slot(place.workspace.get()).await?);
         }
         let started = match self.0.provider.attach(spec).await {
             Ok(started) => started,
@@ -187,43 +225,6 @@ impl Keeper {
         seen.running = Some(started.clone());
         seen.started = Some(Instant::now());
         Ok(started)
-    }
-
-    /// The right to run one more. While none is free, the one that was idle for longest makes room.
-    async fn slot(&self) -> Result<OwnedSemaphorePermit, Error> {
-        // Fair all the same: what becomes free goes to whoever waits.
-        if let Ok(permit) = Arc::clone(&self.0.slots).try_acquire_owned() {
-            return Ok(permit);
-        }
-        let mut waiting = std::pin::pin!(Arc::clone(&self.0.slots).acquire_owned());
-        let deadline = Instant::now() + self.0.settings.patience;
-        while Instant::now() < deadline {
-            self.make_room().await;
-            // Looked at again because another may have become idle.
-            if let Ok(permit) = timeout(QUEUE_LOOK, &mut waiting).await {
-                return permit.map_err(|_| Error::Gone);
-            }
-        }
-        let most = self.0.settings.most;
-        Err(Error::busy(format!(
-            "{most} sandboxes run, as many as may, and all of them are in use"
-        )))
-    }
-
-    async fn make_room(&self) {
-        let mut idle: Vec<_> = self
-            .all()
-            .into_iter()
-            .filter(|(_, place)| place.is_unvisited() && place.look().running.is_some())
-            .collect();
-        idle.sort_by_key(|(_, place)| place.look().wanted);
-        for (id, place) in idle {
-            if let Some(mut held) = place.unvisited() {
-                let reason = "its host needed the room for others";
-                sleep(&id, &place, &mut held, reason).await;
-                return;
-            }
-        }
     }
 
     /// What runs under that name now, if it can be said without waiting.
@@ -325,7 +326,8 @@ impl Keeper {
                 match self.0.provider.adopt(&id).await {
                     // More than allowed may run: they do already.
                     Ok(Some(running)) => {
-                        held.slot = Arc::clone(&self.0.slots).try_acquire_owned().ok();
+                        let host = Arc::clone(&self.0.slots).try_acquire_owned().ok();
+                        held.slot = host.map(Slot::of_nobody);
                         held.running = Some(running.clone());
                         let now = Some(Instant::now());
                         let (running, started, wanted) = (Some(running), now, now);

@@ -61,6 +61,8 @@ pub const STREAM_BYTES: usize = 64 * 1024;
 pub const SEAL_TRIES: usize = 20;
 /// How long a sandbox that an earlier server left may take to answer the next one.
 pub const ADOPTION: Duration = Duration::from_secs(10);
+/// Sandboxes that are taken over at once; each waits mostly for its own processes to be scheduled.
+pub const ADOPTIONS_AT_ONCE: usize = 64;
 /// How long to wait before asking again for a sandbox that another process has.
 pub const OWNED_RETRY: Duration = Duration::from_millis(5);
 /// How long a sandbox lives on, when its server is gone, unless the next one adopts it.

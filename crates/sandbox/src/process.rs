@@ -65,11 +65,11 @@ impl ExitStatus {
 /// closes it.
 pub struct Process {
     /// What it reads; take and drop it to signal the end.
-    pub stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    pub stdin: Option<Box<dyn AsyncWrite + Send + Sync + Unpin>>,
     /// What it prints.
-    pub stdout: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    pub stdout: Option<Box<dyn AsyncRead + Send + Sync + Unpin>>,
     /// What it complains.
-    pub stderr: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    pub stderr: Option<Box<dyn AsyncRead + Send + Sync + Unpin>>,
     pub(crate) exit: watch::Receiver<Option<ExitStatus>>,
     pub(crate) control: Box<dyn Fn(Order) + Send + Sync>,
 }
@@ -89,8 +89,9 @@ impl Process {
     ///
     /// # Errors
     /// [`Error::Lost`] when the sandbox ended first.
-    pub async fn wait(&mut self) -> Result<ExitStatus, Error> {
-        let exit = self.exit.wait_for(Option::is_some).await;
+    pub async fn wait(&self) -> Result<ExitStatus, Error> {
+        let mut exit = self.exit.clone();
+        let exit = exit.wait_for(Option::is_some).await;
         exit.ok().and_then(|exit| *exit).ok_or(Error::Lost)
     }
 

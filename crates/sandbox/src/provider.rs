@@ -169,8 +169,8 @@ pub trait Sandbox: Send + Sync {
         Ok(None)
     }
 
-    /// What came of the call of that name is safe: the sandbox need not keep it.
-    async fn taken(&self, _key: &str) {}
+    /// What came of the call of that name is safe: the sandbox need not keep it. Never waits.
+    fn taken(&self, _key: &str) {}
 
     /// Starts a process that the caller drives over pipes. Dropping the [`Process`] kills it.
     ///

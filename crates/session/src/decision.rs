@@ -130,6 +130,12 @@ pub enum Step {
         /// Its tool-use event.
         call: EventId,
     },
+    /// Find out how this call ended, or will: it was started under a runner that is lost, and goes on if its
+    /// sandbox does. It is not run again.
+    Recover {
+        /// Its tool-use event.
+        call: EventId,
+    },
     /// Nothing: the turn is over, waits for the client, or was put down.
     Rest,
 }

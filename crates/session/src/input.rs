@@ -345,6 +345,11 @@ pub enum Fact {
         /// Whether it failed.
         is_error: bool,
     },
+    /// How a started call ended cannot be found out.
+    Lost {
+        /// The call.
+        call: EventId,
+    },
     /// The runner has stopped what it did because an interrupt waits.
     Interrupted {
         /// What an open request had used.

@@ -14,7 +14,7 @@ use crate::mint::Scribe;
 use crate::outcome::{self, Standing};
 use crate::policy::{Verdict, permission};
 use crate::state::{Call, CallKind, Effort, Phase, Stage, Used};
-use crate::turn;
+use crate::{recover, turn};
 
 /// What the model is told of a call whose arguments are no JSON object.
 const NO_OBJECT: &str = "The call was not run: its arguments are not a JSON object. Call the tool again with one complete JSON object as arguments.";
@@ -72,6 +72,7 @@ pub(crate) fn report(
             content,
             is_error,
         } => finished(s, call, content, is_error, inbox, pace),
+        Fact::Lost { call } => lost(s, call, inbox, pace),
         Fact::Interrupted { used } => interrupted(s, &used, inbox),
         fact @ (Fact::Grading { .. } | Fact::Graded { .. }) => graded(s, &fact, inbox, pace),
     }
@@ -382,11 +383,7 @@ fn finished(
     inbox: &[Waiting],
     pace: Pace,
 ) -> Result<Decision, Refused> {
-    let mut calls = s.thread().calls_mut().iter_mut();
-    let Some(open) = calls.find(|c| c.id == call && may_end(c)) else {
-        return Err(out_of_place(&s, "a result for a call that is not running"));
-    };
-    open.stage = Stage::Done;
+    end(&mut s, call)?;
     s.write(Body::AgentToolResult {
         tool_use_id: call,
         content,
@@ -395,6 +392,24 @@ fn finished(
     s.thread().effort.recoveries = 0;
     turn::proceed(&mut s, inbox, pace);
     Ok(s.done())
+}
+
+/// Whoever ran it was lost, and nobody knows more. That is no progress: what is lost again and again ends.
+fn lost(mut s: Scribe, call: EventId, inbox: &[Waiting], pace: Pace) -> Result<Decision, Refused> {
+    end(&mut s, call)?;
+    turn::result(&mut s, call, recover::OUTCOME_UNKNOWN.to_owned());
+    turn::proceed(&mut s, inbox, pace);
+    Ok(s.done())
+}
+
+/// A call that runs is done.
+fn end(s: &mut Scribe, call: EventId) -> Result<(), Refused> {
+    let mut calls = s.thread().calls_mut().iter_mut();
+    let Some(open) = calls.find(|c| c.id == call && may_end(c)) else {
+        return Err(out_of_place(s, "a result for a call that is not running"));
+    };
+    open.stage = Stage::Done;
+    Ok(())
 }
 
 fn interrupted(mut s: Scribe, used: &Used, inbox: &[Waiting]) -> Result<Decision, Refused> {

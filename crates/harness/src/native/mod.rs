@@ -73,6 +73,10 @@ impl Harness for Native {
                     let fact = execute(plane, &conversation, call).await?;
                     plane.report(fact).await?
                 }
+                Step::Recover { call } => {
+                    let fact = recover(plane, &conversation, call).await?;
+                    plane.report(fact).await?
+                }
                 Step::Grade { start, beat } => {
                     grade::grade(&self.client, plane, (start, beat), &conversation).await?
                 }
@@ -315,7 +319,7 @@ async fn execute(
         })
     };
     let began = Instant::now();
-    let outcome = run(plane, wanted).await;
+    let outcome = run(plane, call, wanted).await;
     plane.spent(Spent::Tool, began.elapsed());
     match outcome {
         Ok((content, is_error)) => Ok(Fact::Finished {
@@ -341,13 +345,54 @@ async fn execute(
     }
 }
 
+/// Finds out how a call ended that a runner which is lost had started. It may run on for long.
+async fn recover(
+    plane: &dyn Plane,
+    conversation: &Conversation,
+    call: EventId,
+) -> Result<Fact, PlaneError> {
+    let began = Instant::now();
+    let outcome = match (plane.left_sandbox().await, conversation.call(call)) {
+        (Ok(Some(sandbox)), Some(wanted)) => {
+            let (name, input) = (&wanted.name, wanted.input.clone());
+            tools::resume(sandbox.as_ref(), call, name, input, plane.cancelled()).await
+        }
+        (Ok(_), _) => Ok(None),
+        (Err(error), _) => Err(error),
+    };
+    plane.spent(Spent::Tool, began.elapsed());
+    match outcome {
+        Ok(Some((content, is_error))) => Ok(Fact::Finished {
+            call,
+            content,
+            is_error,
+        }),
+        Err(sandbox::Error::Cancelled) if plane.interrupted() => Ok(Fact::Interrupted {
+            used: Used::default(),
+        }),
+        Err(sandbox::Error::Cancelled) if plane.cancelled().is_cancelled() => {
+            Err(PlaneError::Stopping)
+        }
+        Ok(None) => Ok(Fact::Lost { call }),
+        Err(error) => {
+            tracing::warn!(error = %chain(&error), "the outcome of a call is lost");
+            Ok(Fact::Lost { call })
+        }
+    }
+}
+
 /// Runs a call in the session's sandbox. One that died while nobody used it is started again: the call
 /// had not begun.
-async fn run(plane: &dyn Plane, wanted: &Wanted) -> Result<(Vec<Block>, bool), sandbox::Error> {
+async fn run(
+    plane: &dyn Plane,
+    call: EventId,
+    wanted: &Wanted,
+) -> Result<(Vec<Block>, bool), sandbox::Error> {
     let once = || async {
         let sandbox = plane.sandbox().await?;
         tools::run(
             sandbox.as_ref(),
+            call,
             &wanted.name,
             wanted.input.clone(),
             plane.cancelled(),

@@ -2,8 +2,9 @@
 //! of the prefix: the same bytes in the same order, whatever order the agent named them in.
 
 use contract::content::{Block, Source};
+use contract::ids::EventId;
 use model::ToolSpec;
-use sandbox::{Content, Sandbox, Tool, ToolCall};
+use sandbox::{Content, Sandbox, Tool, ToolCall, ToolOutput};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -22,33 +23,54 @@ pub(crate) fn offered(brief: &Brief) -> Vec<ToolSpec> {
     tools
 }
 
-/// Runs one call.
+/// Runs one call, under its own name: if this server is lost, it goes on.
 pub(crate) async fn run(
     sandbox: &dyn Sandbox,
+    call: EventId,
     name: &str,
     input: Value,
     cancel: CancellationToken,
 ) -> Result<(Vec<Block>, bool), sandbox::Error> {
-    let tool = match BuiltinTool::named(name) {
-        Some(BuiltinTool::Bash) => Tool::Bash,
-        Some(BuiltinTool::Edit) => Tool::Edit,
-        Some(BuiltinTool::Glob) => Tool::Glob,
-        Some(BuiltinTool::Grep) => Tool::Grep,
-        Some(BuiltinTool::Read) => Tool::Read,
-        Some(BuiltinTool::Write) => Tool::Write,
-        // The session core let it through, so it is a tool of a newer server: say so to the model.
-        None => {
-            return Ok((
-                vec![Block::text(format!("`{name}` does not run here."))],
-                true,
-            ));
-        }
+    // The session core let it through, so it is a tool of a newer server: say so to the model.
+    let Some(tool) = tool(name) else {
+        let text = format!("`{name}` does not run here.");
+        return Ok((vec![Block::text(text)], true));
     };
-    let output = sandbox.tool(ToolCall { name: tool, input }, cancel).await?;
-    Ok((
-        output.content.into_iter().map(block).collect(),
-        output.is_error,
-    ))
+    let key = call.to_string();
+    let output = sandbox.keyed(&key, ToolCall { name: tool, input }, cancel);
+    output.await.map(told)
+}
+
+/// How a call ended that an earlier server began; none if the sandbox does not know.
+pub(crate) async fn resume(
+    sandbox: &dyn Sandbox,
+    call: EventId,
+    name: &str,
+    input: Value,
+    cancel: CancellationToken,
+) -> Result<Option<(Vec<Block>, bool)>, sandbox::Error> {
+    let Some(tool) = tool(name) else {
+        return Ok(None);
+    };
+    let key = call.to_string();
+    let output = sandbox.resume_call(&key, ToolCall { name: tool, input }, cancel);
+    Ok(output.await?.map(told))
+}
+
+fn tool(name: &str) -> Option<Tool> {
+    Some(match BuiltinTool::named(name)? {
+        BuiltinTool::Bash => Tool::Bash,
+        BuiltinTool::Edit => Tool::Edit,
+        BuiltinTool::Glob => Tool::Glob,
+        BuiltinTool::Grep => Tool::Grep,
+        BuiltinTool::Read => Tool::Read,
+        BuiltinTool::Write => Tool::Write,
+    })
+}
+
+fn told(output: ToolOutput) -> (Vec<Block>, bool) {
+    let blocks = output.content.into_iter().map(block);
+    (blocks.collect(), output.is_error)
 }
 
 fn block(content: Content) -> Block {

@@ -61,6 +61,8 @@ impl Harness for Foreign {
             match step {
                 Step::Execute { .. } => loop_.say("allow").await?,
                 Step::Request { .. } => {}
+                // This one keeps nothing that could be asked for.
+                Step::Recover { .. } => return Err(PlaneError::Bug("recovery".to_owned())),
                 // Its loop condenses its own context.
                 Step::Compact { .. } => return Err(PlaneError::Bug("compaction".to_owned())),
                 // Nobody defined an outcome.
@@ -108,7 +110,7 @@ fn bug(error: impl std::fmt::Display) -> PlaneError {
 /// The pipe to the process.
 struct Loop {
     process: Process,
-    lines: Lines<BufReader<Box<dyn tokio::io::AsyncRead + Send + Unpin>>>,
+    lines: Lines<BufReader<Box<dyn tokio::io::AsyncRead + Send + Sync + Unpin>>>,
 }
 
 impl Loop {

@@ -169,10 +169,10 @@ impl Client {
     }
 
     /// The hand need not keep the result of that call.
-    pub(super) async fn taken(&self, key: &str) {
+    pub(super) fn taken(&self, key: &str) {
         let key = key.to_owned();
-        // With the hand its results have gone.
-        let _ = self.0.send(&ToHand::Taken { key }, Bytes::new()).await;
+        // What is not said is kept until there is no room for it.
+        let _ = self.0.try_send(&ToHand::Taken { key });
     }
 
     /// Asks for a call's outcome, within the time that it may take.
@@ -211,7 +211,8 @@ impl Client {
         let mut request = Request::new(&self.0, id);
         tokio::select! {
             biased;
-            () = cancel.cancelled() => return Err(Error::Cancelled),
+            // One that runs already cannot be cancelled before the hand knows which it is.
+            () = cancel.cancelled(), if asked == Asked::ToRun => return Err(Error::Cancelled),
             sent = request.send(&message, body) => sent?,
         }
         tokio::select! {

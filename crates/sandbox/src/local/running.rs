@@ -179,8 +179,8 @@ impl Sandbox for Running {
         self.told(&call, ran).await.map(Some)
     }
 
-    async fn taken(&self, key: &str) {
-        self.client.taken(key).await;
+    fn taken(&self, key: &str) {
+        self.client.taken(key);
     }
 
     async fn spawn(&self, command: Command) -> Result<Process, Error> {

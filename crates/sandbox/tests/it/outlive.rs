@@ -148,7 +148,7 @@ async fn the_next_server_finds_the_sandbox_as_it_was_and_the_call_that_was_under
     assert_eq!(text(&ended), "begun\nended");
     // `exit` ended that shell; what ran beside it did not notice.
     assert_eq!(processes(&marker), before);
-    sandbox.taken(KEY).await;
+    sandbox.taken(KEY);
     sandbox.ping().await.unwrap();
     assert_eq!(call().await.unwrap(), None, "it was taken");
 }

@@ -118,21 +118,6 @@ impl Sums {
     }
 }
 
-pub fn used_of(input: &Input) -> Used {
-    match input {
-        Input::Fact { fact, .. } => match fact.as_ref() {
-            Fact::Replied { used, .. }
-            | Fact::Compacted { used, .. }
-            | Fact::RequestFailed { used, .. }
-            | Fact::Graded { used, .. }
-            | Fact::Interrupted { used } => *used,
-            Fact::Grading { used, .. } => used.unwrap_or_default(),
-            Fact::Finished { .. } => Used::default(),
-        },
-        _ => Used::default(),
-    }
-}
-
 pub fn fact_of(input: &Input) -> Option<&Fact> {
     match input {
         Input::Fact { fact, .. } => Some(fact),
@@ -342,6 +327,13 @@ impl Checker {
             Step::Grade { start, beat } => {
                 assert_eq!(self.requested(), Some((start, beat)), "a step of nothing");
             }
+            Step::Recover { call } => {
+                let open = self.open.iter().find(|c| c.id == call);
+                assert!(
+                    open.is_some_and(|c| c.at == At::Started),
+                    "a call is looked for that never started"
+                );
+            }
             Step::Execute { .. } | Step::Rest => {}
         }
         let opened = decision.state.primary.turn != before.primary.turn;
@@ -381,8 +373,8 @@ impl Checker {
             "the transcript begins elsewhere"
         );
         let phase = &state.primary.phase;
-        let asks = matches!(phase, Phase::Requesting { .. } | Phase::Compacting { .. });
-        assert_eq!(asks, self.span.is_some(), "phase and span differ");
+        let open = self.span.map(|(span, _)| span);
+        assert_eq!(state.asking(), open, "phase and span differ");
         if self.status == Status::Idle {
             let announced = match &self.stop {
                 Some(StopReason::RequiresAction { event_ids }) => event_ids.clone(),

@@ -24,7 +24,7 @@ pub const PHASES: [&str; 12] = [
 ];
 
 /// What may meet it there.
-pub const KINDS: [&str; 33] = [
+pub const KINDS: [&str; 34] = [
     "message",
     "system",
     "outcome",
@@ -56,6 +56,7 @@ pub const KINDS: [&str; 33] = [
     "heartbeat",
     "another round",
     "result",
+    "lost",
     "result late",
     "interrupted",
 ];
@@ -109,7 +110,8 @@ pub fn kind_of(input: &Input, checker: &Checker) -> &'static str {
                 Remedy::Compact => "overflows",
             },
             fact @ Fact::Finished { .. } if checker.fits(fact) => "result",
-            Fact::Finished { .. } => "result late",
+            fact @ Fact::Lost { .. } if checker.fits(fact) => "lost",
+            Fact::Finished { .. } | Fact::Lost { .. } => "result late",
             Fact::Graded {
                 grade: Grade::NeedsRevision,
                 ..
@@ -164,8 +166,8 @@ pub fn impossible(phase: &str, kind: &str) -> Option<&'static str> {
     match (phase, kind) {
         ("blocked" | "acting" | "interrupting", "allow" | "deny" | "answer") => None,
         (_, "allow" | "deny" | "answer") => Some("no call of this phase waits for its client"),
-        ("acting" | "interrupting", "result") => None,
-        (_, "result") => Some("no call of this phase has been started"),
+        ("acting" | "interrupting", "result" | "lost") => None,
+        (_, "result" | "lost") => Some("no call of this phase has been started"),
         _ => None,
     }
 }

@@ -8,7 +8,8 @@ use contract::patch::Patch;
 use session::policy::ToolRule;
 use session::{Command, Decision, Fact, Input, Placed, State, Status, Step, Webhook, limits};
 
-use crate::check::{At, Checker, Open, fact_of, used_of};
+use crate::check::{At, Checker, Open, fact_of};
+use crate::graded::used_of;
 
 impl Checker {
     pub fn event(&mut self, input: &Input, before: &State, decision: &Decision, placed: &Placed) {
@@ -287,7 +288,10 @@ impl Checker {
             _ => false,
         };
         if call.at == At::Started {
-            let lost = matches!(input, Input::Claim) && text.contains("unknown");
+            // Given up with the whole turn, or by a runner that found out nothing.
+            let given_up = matches!(input, Input::Claim)
+                || matches!(fact_of(input), Some(Fact::Lost { call }) if *call == id);
+            let lost = given_up && text.contains("unknown");
             let stopped = matches!(fact_of(input), Some(Fact::Interrupted { .. }))
                 && text.contains("interrupted before completion");
             assert!(

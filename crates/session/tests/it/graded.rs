@@ -5,11 +5,11 @@ use contract::event::{Body, ModelUsage, RetryStatus};
 use contract::ids::{EventId, OutcomeId};
 use session::input::{Grade, ReplyEnd};
 use session::{
-    Command, Decision, Evaluation, Fact, Input, Phase, Standing, State, Status, UserEvent, Webhook,
-    limits,
+    Command, Decision, Evaluation, Fact, Input, Phase, Standing, State, Status, Used, UserEvent,
+    Webhook, limits,
 };
 
-use crate::check::{Checker, fact_of, used_of};
+use crate::check::{Checker, fact_of};
 use crate::world::{OPEN, used};
 
 /// An outcome that has no final evaluation yet, as the log tells it.
@@ -41,6 +41,22 @@ pub fn graded(grade: Grade) -> Fact {
         grade,
         explanation: "because".to_owned(),
         used: used(1),
+    }
+}
+
+/// What a runner says that it has used.
+pub fn used_of(input: &Input) -> Used {
+    match input {
+        Input::Fact { fact, .. } => match fact.as_ref() {
+            Fact::Replied { used, .. }
+            | Fact::Compacted { used, .. }
+            | Fact::RequestFailed { used, .. }
+            | Fact::Graded { used, .. }
+            | Fact::Interrupted { used } => *used,
+            Fact::Grading { used, .. } => used.unwrap_or_default(),
+            Fact::Finished { .. } | Fact::Lost { .. } => Used::default(),
+        },
+        _ => Used::default(),
     }
 }
 

@@ -55,7 +55,7 @@ impl Checker {
                 self.grades(*start) && self.requested() == Some((*start, *beat))
             }
             Fact::Graded { start, .. } => self.grades(*start),
-            Fact::Finished { call, .. } => {
+            Fact::Finished { call, .. } | Fact::Lost { call } => {
                 let call = self.open.iter().find(|c| c.id == *call);
                 call.is_some_and(|c| c.at == At::Started)
             }

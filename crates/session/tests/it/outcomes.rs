@@ -9,9 +9,7 @@ use session::{
 };
 
 use crate::graded::{graded, outcome};
-use crate::world::{
-    IDLE, INTERRUPT, OPEN, RUNNING, World, finished, interrupted, message, used,
-};
+use crate::world::{IDLE, INTERRUPT, OPEN, RUNNING, World, finished, interrupted, message, used};
 
 const START: &str = "span.outcome_evaluation_start";
 const ONGOING: &str = "span.outcome_evaluation_ongoing";

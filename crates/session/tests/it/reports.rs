@@ -42,6 +42,13 @@ impl Sim<'_> {
                 content: vec![],
                 is_error: self.chance(20),
             },
+            Step::Recover { call } => {
+                if self.chance(50) {
+                    Fact::Lost { call }
+                } else {
+                    crate::world::finished(call, "went on")
+                }
+            }
             Step::Rest => unreachable!("a runner at rest is gone"),
         }
     }

@@ -438,7 +438,10 @@ fn neither_a_queue_nor_a_server_that_was_down_is_running_time() {
     let reply = world.reply(None, &["bash"]);
     world.report(reply);
     world.now += 3_600_000_000;
-    world.claim().unwrap();
+    let Step::Recover { call } = world.claim().unwrap() else {
+        panic!("a call was lost")
+    };
+    world.report(Fact::Lost { call });
     world.now += 2_000_000;
     let reply = world.reply(Some("done"), &[]);
     world.report(reply);

@@ -370,6 +370,8 @@ impl<'a> Sim<'a> {
                 Step::Compact { .. } => crate::world::compacted(),
                 Step::Grade { .. } => crate::graded::graded(Grade::Satisfied),
                 Step::Execute { call } => finished(call, "ran"),
+                Step::Recover { call } if self.chance(50) => finished(call, "went on"),
+                Step::Recover { call } => Fact::Lost { call },
                 Step::Rest => return,
             };
             let held = self.world.state.generation;

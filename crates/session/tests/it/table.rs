@@ -119,7 +119,7 @@ pub fn input_of(kind: &str, world: &mut World) -> Input {
     };
     let (asks, owed) = (open(false), open(true));
     let running = match world.step {
-        Step::Execute { call } => call,
+        Step::Execute { call } | Step::Recover { call } => call,
         _ => EventId::from_bits(1),
     };
     let past = world.calls[1];
@@ -183,6 +183,7 @@ pub fn input_of(kind: &str, world: &mut World) -> Input {
             used: (kind == "another round").then(|| crate::world::used(1)),
         }),
         "result" => fact(finished(running, "ran")),
+        "lost" => fact(Fact::Lost { call: running }),
         "result late" => fact(finished(past, "again")),
         "interrupted" => fact(interrupted()),
         kind => {
@@ -279,6 +280,7 @@ impl World {
             Step::Compact { .. } => "condense",
             Step::Grade { .. } => "grade",
             Step::Execute { .. } => "run a call",
+            Step::Recover { .. } => "find out how it ended",
             Step::Rest => return None,
         })
     }

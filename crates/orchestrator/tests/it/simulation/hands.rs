@@ -66,6 +66,7 @@ impl Actor {
                 Step::Compact { span } => self.ask(plane, span, true).await?,
                 Step::Grade { start, beat } => self.grade(plane, start, beat).await?,
                 Step::Execute { call } => self.execute(plane, session, generation, call).await?,
+                Step::Recover { call } => self.recover(plane, call).await?,
             };
             if fails(1) {
                 return Err(PlaneError::Bug("the harness has a defect".to_owned()));
@@ -134,6 +135,30 @@ impl Actor {
         Ok(match self.ask(plane, start, false).await? {
             Fact::Replied { used, .. } => verdict(start, beat, used),
             other => other,
+        })
+    }
+
+    /// Its sandbox went on or did not; it says after a while how the call ended, or that nobody knows.
+    async fn recover(&self, plane: &dyn Plane, call: EventId) -> Result<Fact, PlaneError> {
+        let cancel = plane.cancelled();
+        let ended = cancel.run_until_cancelled(think()).await;
+        live(self.0).await;
+        if ended.is_none() {
+            return if plane.interrupted() {
+                Ok(Fact::Interrupted {
+                    used: Used::default(),
+                })
+            } else {
+                Err(PlaneError::Stopping)
+            };
+        }
+        if chance(50) {
+            return Ok(Fact::Lost { call });
+        }
+        Ok(Fact::Finished {
+            call,
+            content: vec![Block::text("went on".to_owned())],
+            is_error: chance(10),
         })
     }
 

@@ -156,7 +156,7 @@ pub async fn ports_inside_can_be_reached(provider: &dyn Provider) {
     let mut connection = sandbox.connect(4100).await.unwrap();
     let sent: Vec<u8> = (0..200_000_u32).map(|n| n.to_le_bytes()[0]).collect();
     connection.write.write_all(&sent).await.unwrap();
-    let silence: Box<dyn tokio::io::AsyncWrite + Send + Unpin> = Box::new(tokio::io::sink());
+    let silence: Box<dyn tokio::io::AsyncWrite + Send + Sync + Unpin> = Box::new(tokio::io::sink());
     drop(std::mem::replace(&mut connection.write, silence));
     let mut got = Vec::new();
     connection.read.read_to_end(&mut got).await.unwrap();

@@ -22,7 +22,7 @@ pub async fn sandbox(provider: &dyn Provider, name: &str) -> Arc<dyn Sandbox> {
 }
 
 /// All of an output as text.
-pub async fn text(from: &mut Option<Box<dyn AsyncRead + Send + Unpin>>) -> String {
+pub async fn text(from: &mut Option<Box<dyn AsyncRead + Send + Sync + Unpin>>) -> String {
     let mut text = Vec::new();
     from.take().unwrap().read_to_end(&mut text).await.unwrap();
     String::from_utf8_lossy(&text).into_owned()

@@ -1,0 +1,143 @@
+//! Room for one more sandbox: on the host, and in its workspace, so that none takes the room of the others. It
+//! counts and waits; that an idle sandbox makes room is all that it does to one.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
+
+use super::{Keeper, sleep};
+use crate::error::Error;
+use crate::limits::QUEUE_LOOK;
+
+/// The right to run one sandbox: on the host and, where it is bounded, in its workspace.
+pub(super) struct Slot {
+    _host: OwnedSemaphorePermit,
+    _share: Option<OwnedSemaphorePermit>,
+}
+
+impl Slot {
+    /// Of a sandbox of which it is not known whose it is.
+    pub(super) fn of_nobody(host: OwnedSemaphorePermit) -> Self {
+        Self {
+            _host: host,
+            _share: None,
+        }
+    }
+}
+
+/// What one workspace may have.
+struct Share {
+    /// One permit a running sandbox.
+    running: Arc<Semaphore>,
+    /// One permit a call that waits.
+    waiting: Semaphore,
+    most: usize,
+}
+
+/// What each workspace may have.
+#[derive(Default)]
+pub(super) struct Shares(Mutex<HashMap<Arc<str>, Arc<Share>>>);
+
+impl Shares {
+    fn of(&self, workspace: &Arc<str>, most: usize) -> Arc<Share> {
+        let mut shares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !shares.contains_key(workspace) {
+            // One of which nothing runs and nothing waits says no more than a new one.
+            shares.retain(|_, share| {
+                Arc::strong_count(share) > 1 || share.running.available_permits() < share.most
+            });
+        }
+        let share = shares.entry(Arc::clone(workspace)).or_insert_with(|| {
+            Arc::new(Share {
+                running: Arc::new(Semaphore::new(most)),
+                waiting: Semaphore::new(most),
+                most,
+            })
+        });
+        Arc::clone(share)
+    }
+}
+
+impl Keeper {
+    /// The right to run one more, first in its workspace.
+    pub(super) async fn slot(&self, workspace: Option<&Arc<str>>) -> Result<Slot, Error> {
+        let deadline = Instant::now() + self.0.settings.patience;
+        let share = match (workspace, self.0.settings.most_of_workspace) {
+            (Some(workspace), Some(most)) => Some(self.share(workspace, most, deadline).await?),
+            (None, _) | (_, None) => None,
+        };
+        let Some(host) = self.free(&self.0.slots, deadline, None).await else {
+            let most = self.0.settings.most;
+            return Err(Error::busy(format!(
+                "{most} sandboxes run, as many as may, and all of them are in use"
+            )));
+        };
+        Ok(Slot {
+            _host: host,
+            _share: share,
+        })
+    }
+
+    async fn share(
+        &self,
+        workspace: &Arc<str>,
+        most: usize,
+        deadline: Instant,
+    ) -> Result<OwnedSemaphorePermit, Error> {
+        let share = self.0.shares.of(workspace, most);
+        if let Ok(permit) = Arc::clone(&share.running).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let freed = match share.waiting.try_acquire() {
+            Ok(_waiting) => self.free(&share.running, deadline, Some(workspace)).await,
+            Err(_) => None,
+        };
+        freed.ok_or_else(|| {
+            Error::busy(format!(
+                "{most} sandboxes of this workspace run, as many as it may have, and all of them are in use"
+            ))
+        })
+    }
+
+    /// A permit of these. While none is free, the one that was idle for longest makes room: of the workspace, if
+    /// one is named. `None` when the time is over.
+    async fn free(
+        &self,
+        slots: &Arc<Semaphore>,
+        deadline: Instant,
+        workspace: Option<&Arc<str>>,
+    ) -> Option<OwnedSemaphorePermit> {
+        // Fair all the same: what becomes free goes to whoever waits.
+        if let Ok(permit) = Arc::clone(slots).try_acquire_owned() {
+            return Some(permit);
+        }
+        let mut waiting = std::pin::pin!(Arc::clone(slots).acquire_owned());
+        while Instant::now() < deadline {
+            self.make_room(workspace).await;
+            // Looked at again because another may have become idle.
+            if let Ok(permit) = timeout(QUEUE_LOOK, &mut waiting).await {
+                return permit.ok();
+            }
+        }
+        None
+    }
+
+    async fn make_room(&self, workspace: Option<&Arc<str>>) {
+        let mut idle: Vec<_> = self
+            .all()
+            .into_iter()
+            .filter(|(_, place)| place.is_unvisited() && place.look().running.is_some())
+            .filter(|(_, place)| workspace.is_none_or(|of| place.workspace.get() == Some(of)))
+            .collect();
+        idle.sort_by_key(|(_, place)| place.look().wanted);
+        for (id, place) in idle {
+            if let Some(mut held) = place.unvisited() {
+                let reason = "its host needed the room for others";
+                sleep(&id, &place, &mut held, reason).await;
+                return;
+            }
+        }
+    }
+}

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use self::room::{Shares, Slot};
 use crate::error::Error;
-use crate::limits::STOPS_AT_ONCE;
+use crate::limits::{ADOPTIONS_AT_ONCE, STOPS_AT_ONCE};
 use crate::provider::{Provider, Sandbox, SandboxId, Spec};
 
 /// What an operator can set.
@@ -314,38 +314,63 @@ impl Keeper {
         self.forget(id, &place);
     }
 
+    /// The sandbox if it runs, also where an earlier process left it. Starts none.
+    ///
+    /// # Errors
+    /// Those of [`Provider::adopt`].
+    pub async fn left(&self, id: &SandboxId) -> Result<Option<Arc<dyn Sandbox>>, Error> {
+        let place = self.place(id);
+        let mut held = Arc::clone(&place.held).lock_owned().await;
+        let running = held.running.clone().filter(|running| running.is_alive());
+        let left = match running {
+            Some(running) => Ok(Some(running)),
+            None => self.adopt(id, &place, &mut held).await,
+        };
+        drop(held);
+        self.forget(id, &place);
+        left
+    }
+
+    async fn adopt(
+        &self,
+        id: &SandboxId,
+        place: &Place,
+        held: &mut Held,
+    ) -> Result<Option<Arc<dyn Sandbox>>, Error> {
+        let Some(running) = self.0.provider.adopt(id).await? else {
+            return Ok(None);
+        };
+        // More than allowed may run: they do already.
+        let host = Arc::clone(&self.0.slots).try_acquire_owned().ok();
+        held.slot = host.map(Slot::of_nobody);
+        held.running = Some(running.clone());
+        let now = Some(Instant::now());
+        *place.look() = Seen {
+            running: Some(running.clone()),
+            started: now,
+            wanted: now,
+        };
+        Ok(Some(running))
+    }
+
     /// Takes over what an earlier process left running, so that it is looked after.
     ///
     /// # Errors
     /// Those of [`Provider::list`].
     pub async fn take_over(&self) -> Result<(), Error> {
+        let mut under_way = JoinSet::new();
         for id in self.0.provider.list().await? {
-            let place = self.place(&id);
-            let mut held = Arc::clone(&place.held).lock_owned().await;
-            if held.running.is_none() {
-                match self.0.provider.adopt(&id).await {
-                    // More than allowed may run: they do already.
-                    Ok(Some(running)) => {
-                        let host = Arc::clone(&self.0.slots).try_acquire_owned().ok();
-                        held.slot = host.map(Slot::of_nobody);
-                        held.running = Some(running.clone());
-                        let now = Some(Instant::now());
-                        let (running, started, wanted) = (Some(running), now, now);
-                        *place.look() = Seen {
-                            running,
-                            started,
-                            wanted,
-                        };
-                    }
-                    Ok(None) => {}
-                    Err(error) => {
-                        tracing::warn!(sandbox = %id, %error, "a sandbox was not taken over")
-                    }
-                }
+            if under_way.len() >= ADOPTIONS_AT_ONCE {
+                under_way.join_next().await;
             }
-            drop(held);
-            self.forget(&id, &place);
+            let keeper = self.clone();
+            under_way.spawn(async move {
+                if let Err(error) = keeper.left(&id).await {
+                    tracing::warn!(sandbox = %id, %error, "a sandbox was not taken over");
+                }
+            });
         }
+        while under_way.join_next().await.is_some() {}
         Ok(())
     }
 

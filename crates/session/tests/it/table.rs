@@ -11,8 +11,8 @@ use session::{Command, Fact, Generation, Input, Pace, Remedy, Step, Update, User
 use crate::coverage::{KINDS, kind_of, phase_of};
 use crate::graded::{graded, outcome};
 use crate::world::{
-    INTERRUPT, World, addressed, allow, answer, compacted, deny, failure, finished, graded,
-    interrupted, message, raw, rules, system,
+    INTERRUPT, World, addressed, allow, answer, compacted, deny, failure, finished, interrupted,
+    message, raw, rules, system,
 };
 
 const WAIT: Remedy = Remedy::Wait { at_least: None };

@@ -298,7 +298,7 @@ impl Grader<'_> {
             return (vec![content::Block::text(text)], true);
         }
         let result = match plane.sandbox().await {
-            Ok(sandbox) => tools::run(sandbox.as_ref(), name, input, plane.cancelled()).await,
+            Ok(sandbox) => tools::look(sandbox.as_ref(), name, input, plane.cancelled()).await,
             Err(error) => Err(error),
         };
         result.unwrap_or_else(|error| {

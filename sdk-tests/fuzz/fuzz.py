@@ -30,10 +30,14 @@ CHECKS = [
 ]
 
 
-def post(url, path, body):
-    request = urllib.request.Request(url + path, json.dumps(body).encode(), HEADERS, method="POST")
+def get(url, path, body=None):
+    request = urllib.request.Request(url + path, body, HEADERS)
     with urllib.request.urlopen(request, timeout=30) as answer:
         return json.load(answer)
+
+
+def post(url, path, body):
+    return get(url, path, json.dumps(body).encode())
 
 
 def things(url):
@@ -44,12 +48,18 @@ def things(url):
     vault = post(url, "/v1/vaults", {"display_name": "fuzz"})["id"]
     auth = {"type": "static_bearer", "token": "fuzz", "mcp_server_url": "https://mcp.example.com"}
     credential = post(url, f"/v1/vaults/{vault}/credentials", {"auth": auth})["id"]
+    thread = get(url, f"/v1/sessions/{session}/threads")["data"][0]["id"]
+    workspace = post(url, "/v1/x/workspaces", {"name": "fuzz"})["id"]
+    key = post(url, "/v1/x/keys", {"name": "fuzz"})["id"]
     return {
         "agent_id": agent,
         "environment_id": environment,
         "session_id": session,
         "vault_id": vault,
         "credential_id": credential,
+        "thread_id": thread,
+        "workspace_id": workspace,
+        "key_id": key,
     }
 
 

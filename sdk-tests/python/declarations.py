@@ -44,10 +44,26 @@ def paths(package):
     return sorted(found)
 
 
+def calls(package):
+    """The parameters and the answers of every call of the core: (path of a type, names of its fields), names."""
+    names, answers = [], set()
+    home = pathlib.Path(package) / "resources/beta"
+    for file in sorted(home.rglob("*.d.ts")):
+        path = file.relative_to(home).as_posix().removesuffix(".d.ts")
+        if path.split("/")[0] not in routes.CORE:
+            continue
+        text = file.read_text()
+        names += [f"{path}:{name}" for name in re.findall(r"^export interface ((?!Beta)\w+Params)\b", text, re.M)]
+        answers |= set(re.findall(r"\): (?:APIPromise|PagePromise)<(?:\w+, |Stream<)?(?:\w+\.)?(\w+)", text))
+    declared = run(["node", "shapes.mjs", package, *names], cwd=TYPESCRIPT)
+    return {name: keyed(declared, name) for name in names}, answers
+
+
 def ours():
     """What this server reads and writes."""
     found = kit.shapes()
-    found["objects"]["Streamed"] = {"oneOf": [found["objects"]["Event"], found["objects"]["Preview"]]}
+    streamed = {"oneOf": [found["objects"]["Event"], found["objects"]["Preview"]]}
+    found["objects"] |= {"Streamed": streamed, "StreamedOfThread": streamed}
     return found
 
 

@@ -55,6 +55,8 @@ OBJECTS = {
     "ModelInfo": ("models:BetaModelInfo", ":BetaModelInfo"),
     "Event": ("sessions/events:BetaManagedAgentsSessionEvent", "sessions:BetaManagedAgentsSessionEvent"),
     "Streamed": ("sessions/events:BetaManagedAgentsStreamSessionEvents", "sessions:BetaManagedAgentsStreamSessionEvents"),
+    "StreamedOfThread": ("sessions/threads/threads:BetaManagedAgentsStreamSessionThreadEvents", "sessions:BetaManagedAgentsStreamSessionThreadEvents"),
+    "SentEvents": ("sessions/events:BetaManagedAgentsSendSessionEvents", "sessions:BetaManagedAgentsSendSessionEvents"),
     "DeletedEnvironment": ("environments/environments:BetaEnvironmentDeleteResponse", ":BetaEnvironmentDeleteResponse"),
     "DeletedSession": ("sessions/sessions:BetaManagedAgentsDeletedSession", ":BetaManagedAgentsDeletedSession"),
     "DeletedVault": ("vaults/vaults:BetaManagedAgentsDeletedVault", ":BetaManagedAgentsDeletedVault"),
@@ -130,3 +132,13 @@ IN_QUERY = {
 
 # The kinds of errors: (TypeScript, Python).
 ERRORS = ("../shared:ErrorType", "..:ErrorType")
+
+# What of the SDK's folders the core is.
+CORE = (
+    "agents", "deployment-runs", "deployments", "dreams", "environments", "files", "memory-stores", "models", "sessions",
+    "skills", "vaults",
+)  # fmt: skip
+# Names of answers that are an object of above under another name, a part of one, or bytes.
+OTHER_NAMES = {
+    "BetaManagedAgentsFileResource", "ResourceRetrieveResponse", "ResourceUpdateResponse", "Response",
+}  # fmt: skip

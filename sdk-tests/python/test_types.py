@@ -45,6 +45,17 @@ def test_the_server_differs_from_the_sdk_only_where_that_is_meant(declared, ours
     assert sorted(meant - found) == [], "these are said to differ and do not"
 
 
+def test_no_call_of_the_core_is_left_out():
+    """Whatever a call sends or answers is one of the types that are compared."""
+    params, answers = declarations.calls(PACKAGE)
+    assert len(params) > 90 and len(answers) > 30
+    compared = {path for path, _ in routes.REQUESTS.values()} | routes.QUERIES.keys() | routes.FORMS.keys()
+    in_path = {name for names in routes.IN_PATH.values() for name in names} | {"skill_id"}
+    assert {name for name, fields in params.items() if fields - in_path} - compared == set()
+    objects = {path.split(":")[1] for path, _ in routes.OBJECTS.values()}
+    assert answers - objects == routes.OTHER_NAMES
+
+
 def test_every_difference_has_a_reason_and_they_are_few():
     entries = reviewed()
     assert len(entries) <= MOST

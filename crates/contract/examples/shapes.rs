@@ -11,7 +11,7 @@ use contract::dialect::Generation;
 use contract::dream::{CreateDream, Dream};
 use contract::environment::{CreateEnvironment, Environment, UpdateEnvironment};
 use contract::error::ErrorKind;
-use contract::event::{Event, Preview};
+use contract::event::{Event, Preview, SentEvents};
 use contract::file::{File, UploadFile};
 use contract::ids::{
     CredentialId, EnvironmentId, FileId, MemoryId, MemoryStoreId, ResourceId, SessionId, SkillId,
@@ -116,6 +116,7 @@ fn objects() -> Map<String, Value> {
         .of::<ModelInfo>("ModelInfo")
         .of::<Event>("Event")
         .of::<Preview>("Preview")
+        .of::<SentEvents<'_>>("SentEvents")
         .of::<Page<Value>>("Page")
         .of::<BidiPage<Value>>("BidiPage")
         .of::<IdPage<Value>>("IdPage")

@@ -148,6 +148,9 @@ places! {
     system = ["text"];
     /// What a session begins with.
     initial = ["user.message", "user.define_outcome"];
+    /// What a client sends, as it is answered.
+    sent = ["user.message", "user.interrupt", "user.tool_confirmation", "user.custom_tool_result",
+        "user.tool_result", "user.define_outcome", "system.message"];
     /// What each session of a deployment begins with.
     deployed = ["user.message", "user.define_outcome", "system.message"];
     /// Whom a coordinator has, as served.

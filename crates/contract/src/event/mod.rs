@@ -35,6 +35,14 @@ pub struct Event {
     pub body: Body,
 }
 
+/// The answer to a send: the events as they were accepted, in the order of the request.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+pub struct SentEvents<'e> {
+    /// Each is one that a client sends, with its id; those that wait have a `processed_at` of null.
+    #[schemars(schema_with = "crate::schema::sent::<Event>")]
+    pub data: &'e [Event],
+}
+
 impl Event {
     /// Reads an event that was written by this type. It takes the text, not any deserializer: a
     /// `RawValue` does not survive serde's tagged enums (serde-rs/serde#1183), and a tool's input has to

@@ -134,13 +134,6 @@ impl Document {
     fn reply(&mut self, reply: Reply) -> Value {
         let schema = match reply {
             Reply::Typed(write) => write(&mut self.answered).to_value(),
-            Reply::Sent => {
-                let event = self.answered.subschema_for::<contract::event::Event>();
-                json!({
-                    "type": "object", "required": ["data"],
-                    "properties": {"data": {"type": "array", "items": event}},
-                })
-            }
             Reply::Stream => return answer("text/event-stream", &json!({"type": "string"})),
         };
         answer("application/json", &schema)

@@ -6,7 +6,7 @@ use contract::agent::{Agent, CreateAgent, UpdateAgent};
 use contract::client_event::SendEvents;
 use contract::credential::{CreateCredential, Credential, UpdateCredential};
 use contract::environment::{CreateEnvironment, Environment, UpdateEnvironment};
-use contract::event::Event;
+use contract::event::{Event, SentEvents};
 use contract::ids::{CredentialId, EnvironmentId, SessionId, VaultId};
 use contract::model::ModelInfo;
 use contract::page::{BidiPage, Deleted, IdPage, Page};
@@ -25,8 +25,6 @@ pub(super) type Write = fn(&mut SchemaGenerator) -> Schema;
 pub(super) enum Reply {
     /// A type of the contract.
     Typed(Write),
-    /// The events of a send.
-    Sent,
     /// Server-sent events.
     Stream,
 }
@@ -163,8 +161,8 @@ fn sessions(method: &Method, path: &str) -> Option<Line> {
             ("List a session's events", Query::Events, None, page)
         }
         ("POST", "sessions/{session_id}/events") => {
-            let body = takes::<SendEvents>();
-            ("Send events to a session", Query::None, body, Reply::Sent)
+            let (body, reply) = (takes::<SendEvents>(), typed::<SentEvents<'_>>());
+            ("Send events to a session", Query::None, body, reply)
         }
         ("GET", "sessions/{session_id}/events/stream") => (
             "Stream a session's events",

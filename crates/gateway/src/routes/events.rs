@@ -6,10 +6,9 @@ use axum::response::Response;
 use contract::client_event::{ClientEvent, Rubric, SendEvents};
 use contract::content::Block;
 use contract::error::ApiError;
-use contract::event::Event;
+use contract::event::SentEvents;
 use contract::ids::{EventId, OutcomeId, SessionId};
 use contract::query::{self, ListEvents, ListPlain, Order, Range, StreamEvents};
-use serde::Serialize;
 use session::{Command, UserEvent};
 use store::events::{EventList, EventPage, Of};
 use store::sessions::Committed;
@@ -23,12 +22,6 @@ use crate::paging;
 use crate::reply;
 use crate::sse::{self, Watch};
 
-/// The answer to a send: the events as they were accepted.
-#[derive(Serialize)]
-struct Sent<'e> {
-    data: &'e [Event],
-}
-
 /// `POST /v1/sessions/{session_id}/events`
 pub(crate) async fn send(gateway: Arc<Gateway>, mut call: Call) -> Result<Response, Failure> {
     query::none(call.query())?;
@@ -40,11 +33,11 @@ pub(crate) async fn send(gateway: Arc<Gateway>, mut call: Call) -> Result<Respon
     }
     let events = accept(&gateway, request.events, "events")?;
     let store = call.store(&gateway, |done: &Committed| {
-        reply::bytes(&Sent { data: &done.echo })
+        reply::bytes(&SentEvents { data: &done.echo })
     });
     let command = Command::Send(events);
     let committed = sessions::submit_to(&store, &gateway, &call, id, command).await?;
-    reply::json(&Sent {
+    reply::json(&SentEvents {
         data: &committed.echo,
     })
 }

@@ -52,6 +52,7 @@ pub(crate) struct Workspace {
 }
 
 #[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ApiKey")]
 pub(crate) struct Key {
     id: ApiKeyId,
     #[serde(rename = "type")]
@@ -70,6 +71,7 @@ pub(crate) struct Key {
 }
 
 #[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ServerStatus")]
 pub(crate) struct Status {
     #[serde(rename = "type")]
     #[schemars(extend("const" = "status"))]
@@ -84,6 +86,7 @@ pub(crate) struct Status {
 }
 
 #[derive(Serialize, JsonSchema)]
+#[schemars(rename = "OpenTurns")]
 struct Turns {
     running: u64,
     waiting: u64,

@@ -32,6 +32,7 @@ const USAGE_ROWS: u32 = 10_000;
 const USAGE_DAYS: i64 = 31;
 
 #[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SessionBinding")]
 pub(crate) struct Bound {
     #[serde(rename = "type")]
     #[schemars(extend("const" = "session_binding"))]
@@ -57,6 +58,7 @@ struct Placed {
 }
 
 #[derive(Serialize, JsonSchema)]
+#[schemars(rename = "TimelineEntry")]
 pub(crate) struct Spent {
     #[serde(rename = "type")]
     #[schemars(extend("const" = "timeline_entry"))]
@@ -72,6 +74,7 @@ pub(crate) struct Spent {
 }
 
 #[derive(Serialize, JsonSchema)]
+#[schemars(rename = "UsageDay")]
 pub(crate) struct Used {
     #[serde(rename = "type")]
     #[schemars(extend("const" = "usage_day"))]
@@ -175,6 +178,7 @@ fn used(row: UsageDay) -> Used {
 
 /// A copy of the database that was made.
 #[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Backup")]
 pub(crate) struct Copied {
     #[serde(rename = "type")]
     #[schemars(extend("const" = "backup"))]

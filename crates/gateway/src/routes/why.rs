@@ -20,6 +20,7 @@ use crate::gateway::Gateway;
 use crate::reply;
 
 #[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SessionWhy")]
 pub(crate) struct Why {
     #[serde(rename = "type")]
     #[schemars(extend("const" = "session_why"))]
@@ -43,12 +44,14 @@ pub(crate) struct Why {
 }
 
 #[derive(Serialize, JsonSchema)]
+#[schemars(rename = "OwedCall")]
 struct Owed {
     id: EventId,
     tool: String,
 }
 
 #[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Unblocking")]
 struct Request {
     method: &'static str,
     path: String,

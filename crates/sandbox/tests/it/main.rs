@@ -13,6 +13,8 @@ mod attack_cgroups;
 mod attack_limits;
 mod attack_network;
 mod attack_syscalls;
+mod bad_files;
+mod bad_input;
 mod bash;
 mod basics;
 mod corpus;

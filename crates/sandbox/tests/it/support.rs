@@ -24,6 +24,12 @@ pub fn host() -> Host {
     Host { local, dir }
 }
 
+/// As [`host`], in a directory of the caller's choice.
+pub fn host_on(dir: TempDir) -> Host {
+    let local = local_in(dir.path().to_owned());
+    Host { local, dir }
+}
+
 /// As [`host`], with other settings.
 pub fn host_with(change: impl FnOnce(&mut Config)) -> Host {
     let dir = tempfile::tempdir().unwrap();

@@ -28,7 +28,7 @@ pub(super) fn run(input: &Input, cancel: &Cancel) -> Result<Output, Stop> {
         .map_err(|error| format!("invalid pattern: {error}"))?
         .compile_matcher();
     let mut found = Vec::new();
-    each(&base, None, cancel, |entry| {
+    let reach = each(&base, None, cancel, |entry| {
         let path = entry.path();
         if path
             .strip_prefix(&base)
@@ -38,12 +38,12 @@ pub(super) fn run(input: &Input, cancel: &Cancel) -> Result<Output, Stop> {
         }
     })?;
     if found.is_empty() {
-        return Ok(Output::text("No files found"));
+        return Ok(Output::text(reach.told("No files found".to_owned())));
     }
     let mut lines = newest_first(found);
     if lines.len() > GLOB_RESULTS {
         lines.truncate(GLOB_RESULTS);
         lines.push("(Results are truncated. Consider a more specific path or pattern.)".to_owned());
     }
-    Ok(Output::text(lines.join("\n")))
+    Ok(Output::text(reach.told(lines.join("\n"))))
 }

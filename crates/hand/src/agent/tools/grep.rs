@@ -25,7 +25,7 @@ pub(super) fn run(input: &Input, cancel: &Cancel) -> Result<Output, Stop> {
         .line_number(false)
         .build();
     let mut found = Vec::new();
-    each(&base, Some(Rules::default()), cancel, |entry| {
+    let reach = each(&base, Some(Rules::default()), cancel, |entry| {
         let searched = entry
             .metadata()
             .is_ok_and(|metadata| metadata.is_file() && metadata.len() <= GREP_FILE_BYTES);
@@ -41,11 +41,11 @@ pub(super) fn run(input: &Input, cancel: &Cancel) -> Result<Output, Stop> {
         }
     })?;
     if found.is_empty() {
-        return Ok(Output::text("No files found"));
+        return Ok(Output::text(reach.told("No files found".to_owned())));
     }
     let text = newest_first(found).join("\n");
     match text.char_indices().nth(GREP_CHARS) {
-        None => Ok(Output::text(text)),
+        None => Ok(Output::text(reach.told(text))),
         Some((cut, _)) => {
             let note = format!("\n[output truncated at {GREP_CHARS} bytes]");
             Ok(Output::text(format!("{}{note}", &text[..cut])))

@@ -22,13 +22,13 @@ pub(super) fn base(input: &Input) -> Result<PathBuf, String> {
 /// Calls `visit` for each entry that is a file or a link, until it says that it has enough.
 ///
 /// Links are not followed; `.git`, and what `rules` leave out, is passed over. The walk itself opens
-/// nothing but directories. Ends quietly after [`WALK_ENTRIES`] entries.
+/// nothing but directories. Ends after [`WALK_ENTRIES`] entries, and says whether there were more.
 pub(super) fn each(
     base: &Path,
     rules: Option<Rules>,
     cancel: &Cancel,
     mut visit: impl FnMut(&DirEntry),
-) -> Result<(), Stop> {
+) -> Result<Reach, Stop> {
     let deadline = Instant::now() + SEARCH_TIME;
     let mut walk = WalkBuilder::new(base);
     walk.standard_filters(false).follow_links(false);
@@ -38,7 +38,12 @@ pub(super) fn each(
         // What was asked for by its name is searched, whatever the rules say.
         entry.depth() == 0 || (entry.file_name() != ".git" && !rules.as_ref().is_some_and(out))
     });
-    for entry in walk.build().take(WALK_ENTRIES) {
+    let mut seen = 0;
+    for entry in walk.build() {
+        seen += 1;
+        if seen > WALK_ENTRIES {
+            return Ok(Reach::Part);
+        }
         if cancel.is_wanted() {
             return Err(Stop::Cancelled);
         }
@@ -56,7 +61,25 @@ pub(super) fn each(
             visit(&entry);
         }
     }
-    Ok(())
+    Ok(Reach::Whole)
+}
+
+/// How much of what was asked for a walk has seen.
+pub(super) enum Reach {
+    Whole,
+    Part,
+}
+
+impl Reach {
+    /// What was found, and whether there may be more.
+    pub(super) fn told(&self, found: String) -> String {
+        match self {
+            Self::Whole => found,
+            Self::Part => format!(
+                "{found}\n(Only the first {WALK_ENTRIES} entries were searched. Consider a more specific path.)"
+            ),
+        }
+    }
 }
 
 /// Paths, newest first, then by name; one a line.

@@ -1,8 +1,10 @@
 //! Owns the write tool: a whole file, with the directories above it.
 
+use std::fs::File;
 use std::io::Write;
 
-use rustix::fs::OFlags;
+use rustix::fs::{FallocateFlags, OFlags, fallocate};
+use rustix::io::Errno;
 
 use super::input::Input;
 use super::paths::Target;
@@ -25,10 +27,23 @@ pub(super) fn run(input: &Input) -> Result<Output, String> {
     )))
 }
 
-/// Writes in place: mode, owner and links of an existing file stay.
+/// Writes in place: mode, owner and links of an existing file stay, and all of it where there is no room.
 pub(super) fn replace(target: &Target, content: &str) -> Result<(), String> {
     let (mut file, _) = open_regular(target, OFlags::WRONLY | OFlags::CREATE)?;
-    file.set_len(0)
-        .and_then(|()| file.write_all(content.as_bytes()))
+    let size = content.len() as u64;
+    reserve(&file, size).map_err(|errno| target.problem(errno))?;
+    file.write_all(content.as_bytes())
+        .and_then(|()| file.set_len(size))
         .map_err(|error| format!("{}: {error}", target.shown()))
+}
+
+/// Takes the room that a file is to have. Where the file system cannot, the write will tell.
+fn reserve(file: &File, size: u64) -> Result<(), Errno> {
+    if size == 0 {
+        return Ok(());
+    }
+    match fallocate(file, FallocateFlags::KEEP_SIZE, 0, size) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        other => other,
+    }
 }

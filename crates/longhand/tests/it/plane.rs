@@ -1,8 +1,8 @@
 //! `kill -9` where the session plane waits for somebody: for a confirmation or while one is sent, for the next try,
-//! for a judgement, for a summary, and with messages that wait their turn. After each kill the server starts again
+//! for a judgement, for a summary, for a verdict, and with messages that wait their turn. After each kill the server starts again
 //! on the same directory; every session must come to rest owing nothing, its call run once or said to be unknown.
 //!
-//! `TESTKIT_KILLS` sets the number of kills: half of it in each of the six windows.
+//! `TESTKIT_KILLS` sets the number of kills: half of it in each of the seven windows.
 
 use serde_json::{Value, json};
 use testkit::api::{Api, Failed, texts};
@@ -31,6 +31,8 @@ enum Window {
     Judging,
     /// The model is asked for a summary of what does not fit any more.
     Condensing,
+    /// A grader is asked for its verdict on an outcome.
+    Grading,
     /// The model speaks, and two messages wait.
     Queued,
 }
@@ -58,6 +60,11 @@ async fn a_judgement_that_a_kill_cut_is_asked_for_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_summary_that_a_kill_cut_is_asked_for_again() {
     survives(Window::Condensing).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verdict_that_a_kill_cut_is_asked_for_again_in_the_same_evaluation() {
+    survives(Window::Grading).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,7 +118,9 @@ async fn ground(api: &Api, window: Window) -> Value {
     let policy = match window {
         Window::Asked | Window::Confirmed => "always_ask",
         Window::Judging => "auto",
-        Window::Retrying | Window::Condensing | Window::Queued => "always_allow",
+        Window::Retrying | Window::Condensing | Window::Grading | Window::Queued => {
+            "always_allow"
+        }
     };
     let config = json!({"permission_policy": {"type": policy}});
     let tools = json!([{"type": "agent_toolset_20260401", "default_config": config}]);
@@ -139,6 +148,7 @@ async fn begin(api: &Api, window: Window, ground: &Value, token: String) -> Subj
             call, {"too_long": true}, done,
             {"on": "summary", "wait": gate, "text": "too late"},
         ]),
+        Window::Grading => json!([call, done, {"on": "grade", "wait": gate, "text": "too late"}]),
         Window::Queued => json!([call, {"text": "in two pieces", "chunks": 2, "wait_mid": gate}]),
     };
     let mut subject = Subject {
@@ -150,8 +160,22 @@ async fn begin(api: &Api, window: Window, ground: &Value, token: String) -> Subj
         confirmed: false,
     };
     let token = subject.token.clone();
-    say(api, &mut subject, &token, &steps).await;
+    if window == Window::Grading {
+        let sent = api.send(&subject.session, &[outcome(&token, &steps)]).await;
+        subject.ledger.acknowledged(sent.expect("a send"));
+    } else {
+        say(api, &mut subject, &token, &steps).await;
+    }
     subject
+}
+
+/// An outcome whose work and whose grader are scripted.
+fn outcome(token: &str, steps: &Value) -> Value {
+    json!({
+        "type": "user.define_outcome",
+        "description": format!("{token}\n\nSCRIPT: {steps}"),
+        "rubric": {"type": "text", "content": "It is done."},
+    })
 }
 
 async fn say(api: &Api, subject: &mut Subject, token: &str, steps: &Value) {
@@ -173,7 +197,7 @@ async fn approach(stage: &Stage, window: Window, subjects: &mut [Subject]) {
                 subject.call = call.map(str::to_owned);
             }
             Window::Retrying => has(&api, &subject.session, "session.status_rescheduled").await,
-            Window::Judging | Window::Condensing => {
+            Window::Judging | Window::Condensing | Window::Grading => {
                 stage
                     .model
                     .reached(std::slice::from_ref(&subject.gate))
@@ -260,6 +284,13 @@ async fn finish(api: &Api, window: Window, subject: &mut Subject) {
         // Only there a call may have been running.
         Outcome::Unknown => assert_eq!(window, Window::Confirmed, "{}", shown()),
         Outcome::Failed => panic!("the call failed: {}", shown()),
+    }
+    if window == Window::Grading {
+        let of = |kind: &str| log.iter().filter(|e| e["type"] == kind).collect::<Vec<_>>();
+        let ends = of("span.outcome_evaluation_end");
+        let starts = of("span.outcome_evaluation_start");
+        assert_eq!((starts.len(), ends.len()), (1, 1), "{}", shown());
+        assert_eq!(ends[0]["result"], "satisfied", "{}", shown());
     }
     let words = if window == Window::Queued {
         "heard"

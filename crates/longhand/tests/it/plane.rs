@@ -118,9 +118,7 @@ async fn ground(api: &Api, window: Window) -> Value {
     let policy = match window {
         Window::Asked | Window::Confirmed => "always_ask",
         Window::Judging => "auto",
-        Window::Retrying | Window::Condensing | Window::Grading | Window::Queued => {
-            "always_allow"
-        }
+        Window::Retrying | Window::Condensing | Window::Grading | Window::Queued => "always_allow",
     };
     let config = json!({"permission_policy": {"type": policy}});
     let tools = json!([{"type": "agent_toolset_20260401", "default_config": config}]);

@@ -30,6 +30,7 @@ mod leases;
 mod oracle;
 mod pretend;
 mod retries;
+mod shares;
 #[allow(missing_docs, dead_code)]
 mod simulation;
 mod support;

@@ -142,8 +142,10 @@ struct Lock(File);
 impl Lock {
     fn note(&mut self, record: &Record) -> io::Result<()> {
         let note = serde_json::to_vec(record)?;
-        self.0.set_len(0)?;
-        self.0.write_all_at(&note, 0)
+        // At no time is there no record: whoever finds more behind it reads the first.
+        self.0.write_all_at(&note, 0)?;
+        self.0
+            .set_len(u64::try_from(note.len()).unwrap_or(u64::MAX))
     }
 }
 

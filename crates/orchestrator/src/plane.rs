@@ -16,7 +16,7 @@ use harness::{
     Brief, Entry, EntryBody, Fact, Networking, Plane, PlaneError, Preview, Spent, Taken,
 };
 use model::{Endpoint, Usage};
-use sandbox::Sandbox;
+use sandbox::{Sandbox, Visit};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
@@ -46,6 +46,9 @@ pub(crate) struct SessionPlane {
     brief: Brief,
     /// How long a sandbox that is started for it may run.
     lifetime: Option<Duration>,
+    workspace: String,
+    /// Until the run ends its sandbox makes room for no other.
+    visit: Mutex<Option<Visit>>,
     endpoint: Option<Endpoint>,
     active: Active,
     /// What is stored along with the next fact.
@@ -98,6 +101,8 @@ impl SessionPlane {
             inner,
             brief,
             lifetime,
+            workspace: row.workspace.to_string(),
+            visit: Mutex::default(),
             endpoint: None,
             active,
         })
@@ -294,11 +299,15 @@ impl Plane for SessionPlane {
 
     async fn sandbox(&self) -> Result<Arc<dyn Sandbox>, sandbox::Error> {
         let began = Instant::now();
-        let (sandbox, started) = self
+        let claim = self
             .inner
             .sandboxes
-            .claim(self.session, self.lifetime)
-            .await?;
+            .claim(self.session, &self.workspace, self.lifetime);
+        // It may wait for long, and an interrupt waits for nothing.
+        let claimed = self.active.cancel.run_until_cancelled(claim).await;
+        let visit = claimed.unwrap_or(Err(sandbox::Error::Cancelled))?;
+        let (sandbox, started) = (Arc::clone(&visit), visit.started);
+        *self.visit.lock().unwrap_or_else(PoisonError::into_inner) = Some(visit);
         if started {
             self.mark(store::timeline::Spent::Sandbox, began.elapsed());
             let bound = binding(&self.inner, self.session, true);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::ids::{EventId, SessionId};
-use sandbox::{Error, Keeper, Sandbox, SandboxId, Spec};
+use sandbox::{Error, Keeper, Sandbox, SandboxId, Spec, Visit};
 
 /// The sandboxes of sessions.
 pub(crate) struct Sandboxes(Keeper);
@@ -19,16 +19,16 @@ impl Sandboxes {
         &self.0
     }
 
-    /// The session's sandbox, started if it does not run, with `lifetime` for no longer than that; whether it
-    /// was. A turn that runs keeps it in use.
+    /// The session's sandbox, started if it does not run, with `lifetime` for no longer than that. While the
+    /// visit lasts it makes room for no other.
     pub(crate) async fn claim(
         &self,
         session: SessionId,
+        workspace: &str,
         lifetime: Option<Duration>,
-    ) -> Result<(Arc<dyn Sandbox>, bool), Error> {
+    ) -> Result<Visit, Error> {
         let spec = Spec::new(sandbox_id(session)?);
-        let visit = self.0.visit(spec, lifetime).await?;
-        Ok((Arc::clone(&visit), visit.started))
+        self.0.visit_in(workspace, spec, lifetime).await
     }
 
     /// The session's sandbox if it runs, also where an earlier process left it. None is started.

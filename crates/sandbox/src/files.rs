@@ -114,8 +114,14 @@ pub struct Connection {
     pub read: Box<dyn AsyncRead + Send + Sync + Unpin>,
     /// What it hears; dropping it says that nothing more comes.
     pub write: Box<dyn AsyncWrite + Send + Sync + Unpin>,
-    /// Held as long as the connection.
-    pub(crate) _process: Process,
+    /// Dropping it closes both ways.
+    pub held: Held,
+}
+
+/// What a connection lasts as long as.
+#[derive(Debug)]
+pub struct Held {
+    _process: Process,
 }
 
 impl Connection {
@@ -124,7 +130,7 @@ impl Connection {
             (Some(read), Some(write)) => Ok(Self {
                 read,
                 write,
-                _process: process,
+                held: Held { _process: process },
             }),
             _ => Err(Error::Lost),
         }

@@ -8,7 +8,7 @@ mod room;
 
 use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use tokio::sync::{OwnedMutexGuard, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+pub use self::room::Load;
 use self::room::{Shares, Slot};
 use crate::error::Error;
 use crate::limits::{ADOPTIONS_AT_ONCE, STOPS_AT_ONCE};
@@ -61,6 +62,7 @@ struct Inner {
     /// One permit a running sandbox; first come, first served.
     slots: Arc<Semaphore>,
     shares: Shares,
+    refused: AtomicU64,
 }
 
 /// One sandbox, running or not.
@@ -148,6 +150,7 @@ impl Keeper {
             places: Mutex::default(),
             slots,
             shares: Shares::default(),
+            refused: AtomicU64::new(0),
         }))
     }
 

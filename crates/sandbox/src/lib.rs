@@ -14,9 +14,9 @@ mod provider;
 mod stats;
 
 pub use error::Error;
-pub use files::{Connection, Download, Listing, Upload};
+pub use files::{Connection, Download, Held, Listing, Upload};
 pub use hand::wire::{Content, Entry, Kind, Output as ToolOutput, Running, Signal, Size, Tool};
-pub use keeper::{Keeper, Settings, Standing, Visit};
+pub use keeper::{Keeper, Load, Settings, Standing, Visit};
 pub use local::{Allowance, Config, Local};
 pub use process::{Command, ExitStatus, Process};
 pub use provider::{Finding, Provider, Report, Sandbox, SandboxId, Spec, ToolCall};

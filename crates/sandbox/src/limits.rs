@@ -59,6 +59,10 @@ pub const SHOWN_COMMAND_CHARS: usize = 200;
 pub const STREAM_BYTES: usize = 64 * 1024;
 /// How often the helper's image in memory is sealed before that counts as failed.
 pub const SEAL_TRIES: usize = 20;
+/// How long, after its start, a provider looks for what dies just then.
+pub const SWEEP_TIME: Duration = Duration::from_secs(1);
+/// The pause between two looks.
+pub const SWEEP_AGAIN: Duration = Duration::from_millis(50);
 /// How long a sandbox that an earlier server left may take to answer the next one.
 pub const ADOPTION: Duration = Duration::from_secs(10);
 /// Sandboxes that are taken over at once; each waits mostly for its own processes to be scheduled.

@@ -35,6 +35,7 @@ mod oracle;
 mod outcomes;
 mod pretend;
 mod retries;
+mod shares;
 #[allow(missing_docs, dead_code)]
 mod simulation;
 mod support;

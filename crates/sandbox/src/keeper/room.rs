@@ -2,6 +2,7 @@
 //! counts and waits; that an idle sandbox makes room is all that it does to one.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -25,6 +26,17 @@ impl Slot {
             _share: None,
         }
     }
+}
+
+/// How many sandboxes a host has, for whoever watches it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Those that run.
+    pub running: usize,
+    /// Those that may.
+    pub most: usize,
+    /// How often somebody wanted one more and was refused, for the host's sake or the workspace's.
+    pub refused: u64,
 }
 
 /// What one workspace may have.
@@ -61,6 +73,22 @@ impl Shares {
 }
 
 impl Keeper {
+    /// How many run now.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        let most = self.0.settings.most;
+        Load {
+            running: most.saturating_sub(self.0.slots.available_permits()),
+            most,
+            refused: self.0.refused.load(Ordering::Relaxed),
+        }
+    }
+
+    fn refuse(&self, why: String) -> Error {
+        self.0.refused.fetch_add(1, Ordering::Relaxed);
+        Error::busy(why)
+    }
+
     /// The right to run one more, first in its workspace.
     pub(super) async fn slot(&self, workspace: Option<&Arc<str>>) -> Result<Slot, Error> {
         let deadline = Instant::now() + self.0.settings.patience;
@@ -70,7 +98,7 @@ impl Keeper {
         };
         let Some(host) = self.free(&self.0.slots, deadline, None).await else {
             let most = self.0.settings.most;
-            return Err(Error::busy(format!(
+            return Err(self.refuse(format!(
                 "{most} sandboxes run, as many as may, and all of them are in use"
             )));
         };
@@ -95,7 +123,7 @@ impl Keeper {
             Err(_) => None,
         };
         freed.ok_or_else(|| {
-            Error::busy(format!(
+            self.refuse(format!(
                 "{most} sandboxes of this workspace run, as many as it may have, and all of them are in use"
             ))
         })

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jail::Record;
+use jail::control::{self, SOCKET};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use tokio::time::{Instant, sleep};
@@ -32,6 +33,16 @@ const RECORD_BYTES: usize = 16 << 10;
 
 /// The file that counts the providers there were, beside the sandboxes: no sandbox has such a name.
 const GENERATION: &str = ".generation";
+
+/// Who has the locks of sandboxes that have left something, or are about to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum InUse {
+    Nothing,
+    /// Their supervisors live, as far as can be seen.
+    ByTheLiving,
+    /// One has lost its supervisor, and what that has started is on its way out.
+    ByTheDying,
+}
 
 pub(super) struct Dirs {
     root: PathBuf,
@@ -104,21 +115,35 @@ impl Dirs {
         })
     }
 
-    /// Gives to `look` what stands in the locks that nobody has; each is held meanwhile.
-    pub(super) fn each_free(&self, look: impl Fn(&Record)) {
+    /// Gives to `look` what stands in the locks that nobody has and whose sandbox left something on the
+    /// host; each is held meanwhile. Says what is in use.
+    pub(super) fn each_left(&self, look: impl Fn(&SandboxId, &Record)) -> InUse {
+        let mut in_use = InUse::Nothing;
         for id in self.list().unwrap_or_default() {
             let lock = OpenOptions::new()
                 .read(true)
                 .open(self.path(&id).join("lock"));
             let Ok(lock) = lock else { continue };
             // Most have left nothing, and a lock that is held only to look is in somebody's way.
-            if former(&lock).is_some_and(|record| record.left_groups())
-                && flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
-                && let Some(record) = former(&lock)
-            {
-                look(&record);
+            let left = self.path(&id).join(SOCKET).exists()
+                || former(&lock).is_some_and(|record| record.left_groups());
+            if !left {
+                continue;
+            }
+            let free = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
+            match former(&lock) {
+                Some(record) if free => look(&id, &record),
+                Some(record) if !record.supervisor.lives() => in_use = InUse::ByTheDying,
+                _ if !free => in_use = in_use.max(InUse::ByTheLiving),
+                _ => {}
             }
         }
+        in_use
+    }
+
+    /// Removes the socket of a supervisor that has ended.
+    pub(super) fn remove_socket(&self, id: &SandboxId) {
+        remove_socket(&self.path(id));
     }
 
     /// The lock of a sandbox that has a directory.
@@ -226,11 +251,19 @@ async fn take_lock(path: &Path, id: &SandboxId, handover: Duration) -> Result<Fi
     }
 }
 
+/// Removes the socket that a supervisor of the sandbox in `dir` has listened on.
+pub(super) fn remove_socket(dir: &Path) {
+    // A directory that has gone has no socket; one that cannot be cleaned is cleaned at the next start.
+    let _ = control::directory(dir).and_then(control::remove);
+}
+
 /// What the lock says of the sandbox that had it before.
 pub(super) fn former(lock: &File) -> Option<Record> {
     let mut record = vec![0; RECORD_BYTES];
     let read = lock.read_at(&mut record, 0).unwrap_or(0);
-    serde_json::from_slice(&record[..read]).ok()
+    // Behind a record that is being written stands the rest of a longer one.
+    let mut records = serde_json::Deserializer::from_slice(&record[..read]).into_iter();
+    records.next()?.ok()
 }
 
 /// Whether anything of the sandbox that had this lock before may still run.

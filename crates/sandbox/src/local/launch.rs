@@ -15,14 +15,14 @@ use tokio::net::UnixStream;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::Shared;
 use super::client::Client;
 use super::memory::Memory;
 use super::running::Running;
 use super::supervisor::{Body, Supervisor};
+use super::{Shared, probe};
 use crate::error::{Doing, Error};
 use crate::limits::{SEAL_TRIES, START};
-use crate::provider::Spec;
+use crate::provider::{SandboxId, Spec};
 
 /// The environment of every command, before what the caller adds. Nothing of the host's.
 const ENVIRONMENT: &[(&str, &str)] = &[
@@ -67,7 +67,7 @@ pub(super) async fn launch(shared: &Arc<Shared>, spec: Spec) -> Result<Running, 
         limits: groups.limits.clone(),
         groups: groups.each.clone(),
         generation: shared.dirs.generation(),
-        orphan_millis: u64::try_from(shared.orphan.as_millis()).unwrap_or(u64::MAX),
+        orphan_millis: orphan_millis(shared, &spec.id),
     };
     let (mut supervisor, line) = start(shared, &helper, lock)?;
     let started = async {
@@ -94,6 +94,14 @@ pub(super) async fn launch(shared: &Arc<Shared>, spec: Spec) -> Result<Running, 
     Ok(Running::new(
         client, supervisor, body, range, memory, shared, spec.id,
     ))
+}
+
+/// A probe is of no use to the next server.
+fn orphan_millis(shared: &Shared, id: &SandboxId) -> u64 {
+    if probe::is_of(id) {
+        return 0;
+    }
+    u64::try_from(shared.orphan.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn volume((source, target, read_only): &(&str, &str, bool)) -> Volume {

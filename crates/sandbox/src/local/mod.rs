@@ -33,9 +33,10 @@ use tokio_util::task::TaskTracker;
 use crate::error::{Doing, Error};
 use crate::limits::{
     CPU_MILLIS_MIN, ENV_BYTES, ENV_VARS, HANDOVER, MEMORY_BYTES_MIN, ORPHAN, PROCESSES_MIN,
+    SWEEP_AGAIN, SWEEP_TIME,
 };
 use crate::provider::{Provider, Report, Sandbox, SandboxId, Spec};
-use dirs::Dirs;
+use dirs::{Dirs, InUse};
 use groups::Groups;
 use ranges::Ranges;
 use running::Running;
@@ -319,19 +320,41 @@ impl Provider for Local {
     }
 }
 
-/// Removes what sandboxes left on the host whose supervisor was killed.
+/// Removes what sandboxes left on the host whose supervisor was killed. What was killed together with the
+/// former server may be dying still: looks again until it has.
 fn sweep(shared: &Weak<Shared>) {
-    let deadline = Instant::now() + HANDOVER;
-    let Some(shared) = shared.upgrade() else {
-        return;
-    };
-    shared
-        .dirs
-        .each_free(|record| groups::sweep(record, deadline));
+    let start = Instant::now();
+    let deadline = start + HANDOVER;
+    while let Some(shared) = shared.upgrade() {
+        let until = match sweep_once(&shared, deadline) {
+            InUse::Nothing => return,
+            InUse::ByTheLiving => start + SWEEP_TIME,
+            InUse::ByTheDying => deadline,
+        };
+        drop(shared);
+        if Instant::now() > until {
+            return;
+        }
+        thread::sleep(SWEEP_AGAIN);
+    }
+}
+
+fn sweep_once(shared: &Shared, deadline: Instant) -> InUse {
+    shared.dirs.each_left(|id, record| {
+        groups::sweep(record, deadline);
+        shared.dirs.remove_socket(id);
+        // Whoever probed was killed before it could remove this.
+        if probe::is_of(id)
+            && let Err(error) = shared.trash.take(&shared.dirs.path(id))
+        {
+            tracing::warn!(sandbox = %id, %error, "what a probe left stays until the next start");
+        }
+    })
 }
 
 /// The lock, once what its former sandbox left on the host is gone.
 async fn settle(lock: File) -> Result<File, Error> {
+    // Its socket is the next supervisor's to replace, or goes with the directory.
     let settled = tokio::task::spawn_blocking(move || {
         if let Some(former) = dirs::former(&lock) {
             groups::sweep(&former, Instant::now() + HANDOVER);

@@ -12,6 +12,14 @@ use hand::wire::Tool;
 /// What agents use most; none is needed to run a sandbox.
 const EXPECTED: &[&str] = &["git", "python3", "node"];
 
+/// What the names of probes begin with.
+const NAME: &str = "probe-";
+
+/// Whether that is a probe's name.
+pub(super) fn is_of(id: &SandboxId) -> bool {
+    id.as_str().starts_with(NAME)
+}
+
 pub(super) async fn probe(local: &Local) -> Report {
     let mut findings = vec![Finding {
         what: "the static helper".to_owned(),
@@ -73,7 +81,7 @@ fn program(name: &str, there: bool) -> Finding {
 
 /// Runs a sandbox, and says for each of [`EXPECTED`] whether it is there.
 async fn whole(local: &Local) -> Result<Vec<(&'static str, bool)>, Error> {
-    let id = SandboxId::new(format!("probe-{}", std::process::id()))?;
+    let id = SandboxId::new(format!("{NAME}{}", std::process::id()))?;
     let sandbox = local.attach(Spec::new(id.clone())).await?;
     let runs = run(&sandbox, "test -w /workspace && test \"$(id -u)\" = 0").await;
     let mut found = Vec::with_capacity(EXPECTED.len());

@@ -11,6 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use jail::plan::Report;
 
 use super::client::Client;
+use super::dirs::remove_socket;
 use super::freezer::Freezer;
 use super::groups::remove_all;
 use super::memory::Memory;
@@ -60,7 +61,14 @@ impl Running {
         let (ended_tx, ended) = watch::channel(None);
         let live = Arc::clone(&shared.live);
         let (groups, dir) = (body.live.groups.clone(), shared.dirs.path(&id));
-        let watched = watch_over(supervisor, body, range, stop.clone(), client.clone());
+        let watched = watch_over(
+            supervisor,
+            body,
+            dir.clone(),
+            range,
+            stop.clone(),
+            client.clone(),
+        );
         shared.tasks.spawn(async move {
             let ended = watched.await;
             forget(&live, &id);
@@ -96,6 +104,7 @@ impl Running {
 async fn watch_over(
     mut supervisor: Supervisor,
     body: Body,
+    dir: PathBuf,
     range: Range,
     stop: CancellationToken,
     client: Client,
@@ -125,10 +134,13 @@ async fn watch_over(
     if timeout(STOP, ended(&body.pid_one)).await.is_err() {
         tracing::warn!("a sandbox's processes have not ended");
     }
-    // The supervisor has removed them, unless it was killed.
+    // The supervisor has removed all that, unless it was killed.
     let groups = body.live.groups;
-    let removed = tokio::task::spawn_blocking(move || remove_all(&groups)).await;
-    if removed.is_err() {
+    let removed = tokio::task::spawn_blocking(move || {
+        remove_all(&groups);
+        remove_socket(&dir);
+    });
+    if removed.await.is_err() {
         tracing::warn!("the cgroups of a sandbox may have stayed behind");
     }
     drop(range);
@@ -422,7 +434,8 @@ mod tests {
         let range = Arc::new(Ranges::default()).take("broken").unwrap();
         let stop = CancellationToken::new();
         let (supervisor, body) = supervisor();
-        let watched = watch_over(supervisor, body, range, stop.clone(), client.clone());
+        let dir = PathBuf::from("/nowhere");
+        let watched = watch_over(supervisor, body, dir, range, stop.clone(), client.clone());
         // A hand greets once.
         hand.write_all(&hello).await.unwrap();
         timeout(STOP, watched).await.expect("it goes on");

@@ -119,6 +119,18 @@ async fn server_process() {
             let command = "touch /workspace/begun; sleep 1000";
             let _ = sandbox.tool(shell(command), never()).await;
         }
+        "comes and goes" => {
+            println!("server-ready");
+            for round in 0.. {
+                let sandbox = attach(&local, "fleeting").await;
+                ok(&sandbox, &start_sleeper(marker)).await;
+                if round % 2 == 0 {
+                    sandbox.stop().await.unwrap();
+                } else {
+                    local.delete(&id("fleeting")).await.unwrap();
+                }
+            }
+        }
         other => panic!("{other}"),
     }
     tokio::time::sleep(Duration::from_secs(600)).await;
@@ -281,4 +293,172 @@ async fn what_is_connected_and_says_nothing_is_in_nobodys_way() {
     let sandbox = attach(&long(dir), "lasting").await;
     assert_eq!(ok(&sandbox, "echo $x").await, "kept");
     drop(silent);
+}
+
+/// What of this host belongs to the sandboxes below `dir`: processes that stand in a mount of it, hold a file of
+/// it or were started for it, cgroups, sockets.
+fn left(dir: &Path) -> Vec<String> {
+    let mut left = Vec::new();
+    let dir = dir.to_str().unwrap();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        if name.parse::<u32>().is_err() || name == std::process::id().to_string() {
+            continue;
+        }
+        let mounts = std::fs::read_to_string(entry.path().join("mountinfo")).unwrap_or_default();
+        if mounts.contains(dir) {
+            left.push(format!("process {name} in its mounts"));
+        }
+        for file in std::fs::read_dir(entry.path().join("fd"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let file = std::fs::read_link(file.path()).unwrap_or_default();
+            if file.to_string_lossy().contains(dir) {
+                left.push(format!("process {name} with {}", file.display()));
+            }
+        }
+    }
+    let sandboxes = std::fs::read_dir(Path::new(dir).join("sandboxes")).unwrap();
+    for sandbox in sandboxes.flatten() {
+        if sandbox.path().join("control.sock").exists() {
+            left.push(format!("{}", sandbox.path().join("control.sock").display()));
+        }
+        let lock = std::fs::read(sandbox.path().join("lock")).unwrap_or_default();
+        if let Ok(record) = serde_json::from_slice::<jail::Record>(&lock) {
+            let groups = record.groups.iter().filter(|dir| dir.exists());
+            left.extend(groups.map(|dir| format!("{}", dir.display())));
+        }
+    }
+    left
+}
+
+/// The supervisors of sandboxes below `dir`, and what they started.
+fn helpers(dir: &Path) -> Vec<rustix::process::Pid> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let holds = |file: std::fs::DirEntry| {
+            let file = std::fs::read_link(file.path()).unwrap_or_default();
+            file.starts_with(dir)
+        };
+        let mut files = std::fs::read_dir(entry.path().join("fd"))
+            .into_iter()
+            .flatten();
+        if line.ends_with(b"supervisor\0") && files.any(|file| file.is_ok_and(holds)) {
+            found.extend(rustix::process::Pid::from_raw(name.parse().unwrap()));
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn nothing_is_left_wherever_server_and_supervisors_are_killed() {
+    use rustix::process::{Signal, kill_process};
+    const ROUNDS: u64 = 24;
+    let (place, marker) = (tempfile::tempdir().unwrap(), marker("killed"));
+    let dir = place.path();
+    for round in 0..ROUNDS {
+        // Every other time what is left is adopted and ended by the next server, else it ends by itself.
+        let adopted = round % 2 == 0;
+        let orphan = Duration::from_secs(if adopted { 120 } else { 0 });
+        let server = Server::start(dir, "comes and goes", &marker, orphan);
+        // Anywhere in a life of some ten milliseconds: that is what is tested.
+        tokio::time::sleep(Duration::from_micros(round * 2_741 % 40_000)).await;
+        let kill_helpers = || {
+            for helper in helpers(dir) {
+                // It may just have ended.
+                let _ = kill_process(helper, Signal::KILL);
+            }
+        };
+        match round % 3 {
+            0 => server.kill(),
+            1 => {
+                kill_helpers();
+                server.kill();
+                kill_helpers();
+            }
+            _ => {
+                server.kill();
+                kill_helpers();
+            }
+        }
+        let local = long(dir);
+        if adopted {
+            for name in ["lasting", "fleeting"] {
+                local.delete(&id(name)).await.unwrap();
+            }
+        }
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        while !left(dir).is_empty() || !processes(&marker).is_empty() {
+            let late = tokio::time::Instant::now() > deadline;
+            assert!(!late, "left in round {round}: {:#?}", left(dir));
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+/// What taking over costs. A measurement for a person, never a pass or fail.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "prints figures: run it by hand, with --nocapture, on a quiet machine"]
+async fn taking_over_two_hundred_sandboxes() {
+    const SANDBOXES: usize = 200;
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path();
+    let first = long(dir);
+    let mut held = Vec::new();
+    for number in 0..SANDBOXES {
+        let sandbox = attach(&first, &format!("many-{number}")).await;
+        ok(&sandbox, "true").await;
+        held.push(sandbox);
+    }
+    let memory = memory_of(&helpers(dir));
+    println!(
+        "memory of an idle sandbox, supervisor and hand and shell: {} KiB",
+        memory / SANDBOXES as u64
+    );
+    first.leave().await;
+    drop(held);
+    first.shutdown().await;
+    let keeper = sandbox::Keeper::new(Arc::new(long(dir)), sandbox::Settings::default());
+    let start = std::time::Instant::now();
+    keeper.take_over().await.unwrap();
+    let taken = start.elapsed();
+    let found = (0..SANDBOXES).filter(|n| keeper.running(&id(&format!("many-{n}"))).is_some());
+    println!("took over {} of {SANDBOXES} in {taken:?}", found.count());
+    let start = std::time::Instant::now();
+    keeper.delete(&id("many-0")).await.unwrap();
+    println!("destroyed one in {:?}", start.elapsed());
+    let start = std::time::Instant::now();
+    keeper.stop_all("the measurement is over").await;
+    println!("ended the others in {:?}", start.elapsed());
+}
+
+/// Kilobytes that these and all their descendants have to themselves.
+fn memory_of(supervisors: &[rustix::process::Pid]) -> u64 {
+    let mut all: Vec<i32> = supervisors
+        .iter()
+        .map(|pid| pid.as_raw_nonzero().get())
+        .collect();
+    let mut at = 0;
+    while at < all.len() {
+        let children = format!("/proc/{0}/task/{0}/children", all[at]);
+        let children = std::fs::read_to_string(children).unwrap_or_default();
+        all.extend(
+            children
+                .split_whitespace()
+                .map(|pid| pid.parse::<i32>().unwrap()),
+        );
+        at += 1;
+    }
+    let own = |pid: &i32| {
+        let rollup =
+            std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+        let lines = rollup.lines().filter(|line| line.starts_with("Private_"));
+        let sizes = lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+        sizes.sum::<u64>()
+    };
+    all.iter().map(own).sum()
 }

@@ -116,6 +116,8 @@ async fn a_workspace_that_has_all_it_may_waits_for_its_own_and_holds_up_nobody_e
     assert!(keeper.running(&id("a1")).is_none());
     // Nothing of it becomes idle any more: in the end it is told.
     assert!(is_refused(&fourth.await));
+    let load = keeper.load();
+    assert_eq!((load.running, load.most, load.refused), (3, 10, 2));
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,6 +23,7 @@ macro_rules! query {
 mod files;
 mod memories;
 mod pairs;
+mod sandboxes;
 mod schedules;
 mod work;
 
@@ -31,6 +32,7 @@ pub use memories::{
     DeleteMemory, Depth, GetMemory, ListMemories, ListMemoryStores, ListMemoryVersions, WriteMemory,
 };
 pub(crate) use pairs::Pairs;
+pub use sandboxes::{SandboxPath, SandboxPort};
 pub use schedules::{ListDeploymentRuns, ListDeployments, ListDreams};
 pub use work::{ExpectedHeartbeat, HeartbeatWork, PollWork};
 

@@ -18,6 +18,7 @@ mod objects;
 mod once;
 mod openapi;
 mod plane;
+mod sandboxes;
 mod sessions;
 mod sockets;
 mod stream;

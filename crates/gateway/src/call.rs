@@ -118,6 +118,12 @@ impl Call {
         &self.query
     }
 
+    /// The body as it comes, for a handler that holds none of it. It is bound by the handler, not here.
+    pub(crate) fn stream(&mut self) -> Body {
+        let body = self.body.get_mut().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(body)
+    }
+
     /// Reads a JSON body strictly.
     pub(crate) async fn json<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
         let bytes = self.bytes().await?;

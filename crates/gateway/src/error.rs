@@ -32,6 +32,9 @@ pub(crate) enum Failure {
     /// What is stored cannot be read.
     #[error("read what is stored as {0}")]
     Stored(&'static str, #[source] serde_json::Error),
+    /// A sandbox did not do what was asked.
+    #[error(transparent)]
+    Sandbox(#[from] sandbox::Error),
     /// An answer of ours cannot be read back.
     #[error("read an answer")]
     Body(#[source] axum::Error),
@@ -67,10 +70,34 @@ impl Failure {
             Self::Api(error) => error,
             Self::Store(error) => store_error(error, meta),
             Self::Submit(error) => submit_error(error, meta),
+            Self::Sandbox(error) => sandbox_error(error, meta),
             error @ (Self::Sealed(_) | Self::Stored(..) | Self::Body(_) | Self::Encode(_)) => {
                 internal(meta, &error)
             }
         }
+    }
+}
+
+/// A failure of the sandbox that a path names.
+fn sandbox_error(error: sandbox::Error, meta: Meta) -> ApiError {
+    use sandbox::Error as Failed;
+    let text = error.to_string();
+    match error {
+        Failed::Invalid { .. } => ApiError::invalid(text),
+        Failed::Missing { .. } => ApiError::not_found(text),
+        Failed::Failed { .. } => ApiError::conflict(text).code("sandbox_operation_failed"),
+        Failed::Lost | Failed::Gone | Failed::Cancelled => {
+            ApiError::conflict(format!("{text}; the next request starts it again"))
+                .code("sandbox_ended")
+        }
+        Failed::Busy { .. } => ApiError::new(ErrorKind::Unavailable, text)
+            .code("sandbox_busy")
+            .retry_after(1),
+        Failed::Unsupported { .. } => {
+            ApiError::new(ErrorKind::Unavailable, text).code("sandbox_unsupported")
+        }
+        // The host's own files and processes are nobody's business outside.
+        other => internal(meta, &other),
     }
 }
 

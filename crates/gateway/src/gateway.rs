@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use contract::time::Micros;
 use model::Catalog;
+use sandbox::Keeper;
 use store::Store;
 use tokio_util::sync::CancellationToken;
 use vault::Vault;
@@ -69,6 +70,8 @@ pub struct Parts {
     pub config: Config,
     /// Where everything is counted.
     pub metrics: Arc<Metrics>,
+    /// The sandboxes of this host; none: nobody can use one from outside.
+    pub sandboxes: Option<Keeper>,
 }
 
 /// The edge: hand it to [`crate::router`] and [`crate::control_router`].
@@ -84,6 +87,7 @@ pub struct Gateway {
     pub(crate) shares: Arc<Shares>,
     pub(crate) disk: Option<Arc<Disk>>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) sandboxes: Option<Keeper>,
 }
 
 impl Gateway {
@@ -98,6 +102,7 @@ impl Gateway {
             shutdown,
             config,
             metrics,
+            sandboxes,
         } = parts;
         let shares = Arc::<Shares>::default();
         let disk = config.disk.clone().map(|floor| Arc::new(Disk::new(floor)));
@@ -108,6 +113,7 @@ impl Gateway {
             shares,
             disk,
             metrics,
+            sandboxes,
             store,
             vault,
             catalog,

@@ -15,6 +15,7 @@ mod cors;
 mod cursor;
 mod disk;
 mod error;
+pub mod frames;
 mod gateway;
 pub mod limits;
 pub mod metrics;

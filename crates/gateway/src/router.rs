@@ -275,6 +275,7 @@ mod tests {
             shutdown: tokio_util::sync::CancellationToken::new(),
             config: crate::Config::default(),
             metrics: Arc::default(),
+            sandboxes: None,
         });
         let router = Router::new()
             .route("/boom", get(async || -> Response { panic!("a defect") }))

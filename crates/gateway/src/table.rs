@@ -11,8 +11,8 @@ use crate::call::Call;
 use crate::error::Failure;
 use crate::gateway::Gateway;
 use crate::routes::{
-    agents, credentials, environments, events, models, operate, place, sessions, threads, vaults,
-    why,
+    agents, credentials, environments, events, models, operate, place, sandbox_exec, sandbox_files,
+    sandboxes, sessions, threads, vaults, why,
 };
 
 /// The `anthropic-beta` values of which a route needs one (api.md §1.4).
@@ -237,6 +237,22 @@ routes! { OPERATE:
     GET "/v1/x/sessions/{session_id}/binding" Own => place::binding;
     GET "/v1/x/sessions/{session_id}/timeline" Own => place::timeline;
     GET "/v1/x/sessions/{session_id}/why" Own => why::why;
+    GET "/v1/x/sandboxes" Own => sandboxes::list;
+    POST "/v1/x/sandboxes" Operator => sandboxes::create;
+    GET "/v1/x/sandboxes/{sandbox_id}" Own => sandboxes::get;
+    DELETE "/v1/x/sandboxes/{sandbox_id}" Own => sandboxes::delete;
+    POST "/v1/x/sandboxes/{sandbox_id}/pause" Own => sandboxes::pause;
+    POST "/v1/x/sandboxes/{sandbox_id}/resume" Own => sandboxes::resume;
+    POST "/v1/x/sandboxes/{sandbox_id}/stop" Own => sandboxes::stop;
+    GET "/v1/x/sandboxes/{sandbox_id}/processes" Own => sandboxes::processes;
+    POST "/v1/x/sandboxes/{sandbox_id}/exec" Own => sandbox_exec::exec;
+    POST "/v1/x/sandboxes/{sandbox_id}/forward" Own => sandbox_exec::forward;
+    GET "/v1/x/sandboxes/{sandbox_id}/files" Own => sandbox_files::look;
+    DELETE "/v1/x/sandboxes/{sandbox_id}/files" Own => sandbox_files::remove;
+    POST "/v1/x/sandboxes/{sandbox_id}/directories" Own => sandbox_files::make_directory;
+    POST "/v1/x/sandboxes/{sandbox_id}/move" Own => sandbox_files::rename;
+    GET "/v1/x/sandboxes/{sandbox_id}/content" Own => sandbox_files::download;
+    POST "/v1/x/sandboxes/{sandbox_id}/content" Own => sandbox_files::upload;
     GET "/v1/x/workspaces" Operator => operate::list_workspaces;
     POST "/v1/x/workspaces" Operator => operate::create_workspace;
     POST "/v1/x/workspaces/{workspace_id}/archive" Operator => operate::archive_workspace;

@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use axum::body::Body;
+use bytes::Bytes;
 use contract::secret::Secret;
+use futures_util::stream;
 use http_body_util::BodyExt as _;
 use reqwest::Method;
 use serde_json::Value;
+use tokio::sync::mpsc;
 use tower::ServiceExt as _;
 
 use crate::cli::Reach;
@@ -56,6 +59,43 @@ enum How {
         offline: serve::Offline,
         _lock: Lock,
     },
+}
+
+/// An answer whose bytes come as they come.
+pub enum Exchange {
+    /// From a server.
+    Http(reqwest::Response),
+    /// From this process.
+    Here(Body),
+}
+
+impl Exchange {
+    /// The next bytes; `None` at the end.
+    ///
+    /// # Errors
+    /// The connection broke, or the server cut the answer.
+    pub async fn next(&mut self) -> anyhow::Result<Option<Bytes>> {
+        match self {
+            Self::Http(response) => response.chunk().await.context("the answer was cut"),
+            Self::Here(body) => loop {
+                let Some(frame) = body.frame().await else {
+                    return Ok(None);
+                };
+                if let Ok(bytes) = frame.context("the answer was cut")?.into_data() {
+                    return Ok(Some(bytes));
+                }
+            },
+        }
+    }
+
+    /// Reads it to its end.
+    ///
+    /// # Errors
+    /// As [`Exchange::next`].
+    pub async fn finish(mut self) -> anyhow::Result<()> {
+        while self.next().await?.is_some() {}
+        Ok(())
+    }
 }
 
 impl Client {
@@ -109,6 +149,84 @@ impl Client {
     /// As [`Client::get`].
     pub async fn post(&self, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
         self.call(Method::POST, path, body).await
+    }
+
+    /// `DELETE`.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn delete(&self, path: &str) -> anyhow::Result<Value> {
+        self.call(Method::DELETE, path, None).await
+    }
+
+    /// `GET` of bytes.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn download(&self, path: &str) -> anyhow::Result<Exchange> {
+        self.begin(Method::GET, path, None).await
+    }
+
+    /// `POST` of what comes out of `queue`, for as long as it does; the answer may come meanwhile.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn exchange(
+        &self,
+        path: &str,
+        media: &'static str,
+        queue: mpsc::Receiver<Bytes>,
+    ) -> anyhow::Result<Exchange> {
+        self.begin(Method::POST, path, Some((media, queue))).await
+    }
+
+    async fn begin(
+        &self,
+        method: Method,
+        path: &str,
+        sent: Option<(&'static str, mpsc::Receiver<Bytes>)>,
+    ) -> anyhow::Result<Exchange> {
+        let (media, queue) = sent.unzip();
+        let pieces = queue.map(|queue| {
+            stream::unfold(queue, async |mut queue: mpsc::Receiver<Bytes>| {
+                let piece = queue.recv().await?;
+                Some((Ok::<_, std::convert::Infallible>(piece), queue))
+            })
+        });
+        let (status, mut exchange) = match &self.how {
+            How::Http { client, server, .. } => {
+                let mut request = self.request(client, method, path);
+                if let (Some(media), Some(pieces)) = (media, pieces) {
+                    request = request.header("content-type", media);
+                    request = request.body(reqwest::Body::wrap_stream(pieces));
+                }
+                let response = request.send().await.with_context(|| unreachable(server))?;
+                (response.status().as_u16(), Exchange::Http(response))
+            }
+            How::Here { offline, .. } => {
+                let mut request = axum::http::Request::builder().method(method).uri(path);
+                for (name, value) in self.headers() {
+                    request = request.header(name, value);
+                }
+                if let Some(media) = media {
+                    request = request.header("content-type", media);
+                }
+                let body = pieces.map_or_else(Body::empty, Body::from_stream);
+                let response = offline.router.clone().oneshot(request.body(body)?).await?;
+                (
+                    response.status().as_u16(),
+                    Exchange::Here(response.into_body()),
+                )
+            }
+        };
+        if (200..300).contains(&status) {
+            return Ok(exchange);
+        }
+        let mut answer = Vec::new();
+        while let Some(piece) = exchange.next().await? {
+            answer.extend_from_slice(&piece);
+        }
+        Err(refused(status, path, &answer).into())
     }
 
     /// The items of a list, at most `limit` (all if none), page after page. `path` has a query already.
@@ -230,7 +348,7 @@ impl Client {
     /// Closes it; what was written in this process is flushed.
     pub async fn close(self) {
         if let How::Here { offline, .. } = self.how {
-            offline.store.close().await;
+            offline.close().await;
         }
     }
 }
@@ -317,6 +435,10 @@ fn hint(status: u16, path: &str) -> Option<String> {
             format!(
                 "`longhand {noun} list` shows those that exist; --workspace looks in another workspace"
             )
+        }
+        404 if noun == "sandboxes" => {
+            "`longhand sandbox ps` shows those that exist; a session's has the session's id"
+                .to_owned()
         }
         404 => "is that a Longhand server, and of this version? `longhand --version`".to_owned(),
         429 | 503 | 529 => "try again in a moment".to_owned(),

@@ -83,7 +83,7 @@ pub fn config(config: &Config, data_dir: &Path) -> anyhow::Result<gateway::Confi
     })
 }
 
-/// Has the turns counted that run here.
+/// Has the turns and the sandboxes counted that run here.
 pub fn count_turns(metrics: &Metrics, orchestrator: &Orchestrator) {
     let running = orchestrator.clone();
     metrics.read(
@@ -98,6 +98,25 @@ pub fn count_turns(metrics: &Metrics, orchestrator: &Orchestrator) {
         "Turns that may run in this process; further ones wait in the database",
         Kind::Level,
         move || most,
+    );
+    let keeper = orchestrator.keeper().clone();
+    let sandboxes = |name, help, kind, read: fn(sandbox::Load) -> u64| {
+        let keeper = keeper.clone();
+        metrics.read(name, help, kind, move || read(keeper.load()));
+    };
+    let of = |load: sandbox::Load| load.running as u64;
+    sandboxes("sandboxes", "Sandboxes that run", Kind::Level, of);
+    sandboxes(
+        "sandboxes_limit",
+        "Sandboxes that may run at once; who wants one more waits",
+        Kind::Level,
+        |load| load.most as u64,
+    );
+    sandboxes(
+        "sandbox_refusals",
+        "Calls that got no sandbox: as many run as may, on the host or of the workspace, and all are in use",
+        Kind::Count,
+        |load| load.refused,
     );
 }
 

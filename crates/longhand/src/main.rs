@@ -12,6 +12,7 @@ mod edge;
 mod host;
 mod log;
 mod provider;
+mod sandboxes;
 mod serve;
 mod sessions;
 mod stream;
@@ -36,6 +37,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[error("{0}")]
 struct Unable(String);
 
+/// What this command ran elsewhere did not end well, and has said so itself.
+#[derive(Debug, thiserror::Error)]
+#[error("the program ended with {0}")]
+struct Exited(u8);
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli) {
@@ -43,6 +49,9 @@ fn main() -> ExitCode {
         // Whoever read us has read enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
+            if let Some(Exited(code)) = error.downcast_ref() {
+                return ExitCode::from(*code);
+            }
             eprintln!("error: {error:#}");
             if let Some(hint) = hint(&error) {
                 eprintln!("hint: {hint}");
@@ -115,6 +124,7 @@ async fn ask(command: Command, client: &Client, workspace: Option<&str>) -> anyh
         Command::Agents(command) => things::agents(command, client).await,
         Command::Environments(command) => things::environments(command, client).await,
         Command::Vaults(command) => things::vaults(command, client).await,
+        Command::Sandbox(command) => sandboxes::run(command, client).await,
         Command::Usage(usage) => admin::usage(&usage, client).await,
         Command::Backup(backup) => admin::backup(backup, client).await,
         Command::Serve(_)

@@ -20,7 +20,7 @@ use harness::native::Native;
 use model::{Catalog, Endpoint};
 use orchestrator::Orchestrator;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
-use sandbox::Provider as _;
+use sandbox::{Keeper, Provider as _};
 use store::keys::KeyRole;
 use store::{Options, Store, Synchronous};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
@@ -176,6 +176,11 @@ impl Server {
             },
             orchestrator::Config {
                 operator_prompt: config.prompt.extra.clone(),
+                sandboxes: sandbox::Settings {
+                    most_of_workspace: config.limits.sandboxes(),
+                    ..config.sandbox.keeping()
+                },
+                leave_sandboxes: config.sandbox.leave_running,
                 ..Default::default()
             },
         );
@@ -209,7 +214,13 @@ impl Server {
     ) -> anyhow::Result<()> {
         let metrics = Arc::new(Metrics::new());
         edge::count_turns(&metrics, &self.orchestrator);
-        let gateway = core.gateway(config, self.leaving.clone(), Arc::clone(&metrics))?;
+        let sandboxes = self.orchestrator.keeper().clone();
+        let gateway = core.gateway(
+            config,
+            self.leaving.clone(),
+            Arc::clone(&metrics),
+            sandboxes,
+        )?;
         let (router, operators) = (
             gateway::router(gateway.clone()),
             gateway::control_router(gateway),
@@ -337,6 +348,7 @@ impl Core {
         config: &Config,
         leaving: CancellationToken,
         metrics: Arc<Metrics>,
+        sandboxes: Keeper,
     ) -> anyhow::Result<Arc<Gateway>> {
         Ok(Gateway::new(gateway::Parts {
             store: self.store.clone(),
@@ -349,6 +361,7 @@ impl Core {
                 ..edge::config(config, &self.data_dir)?
             },
             metrics,
+            sandboxes: Some(sandboxes),
         }))
     }
 }
@@ -357,8 +370,20 @@ impl Core {
 pub struct Offline {
     /// The routes.
     pub router: Router,
-    /// To be closed when done.
-    pub store: Store,
+    store: Store,
+    sandboxes: Keeper,
+    provider: sandbox::Local,
+}
+
+impl Offline {
+    /// Stops what was started and flushes what was written.
+    pub async fn close(self) {
+        self.sandboxes
+            .stop_all("the command that used it ended")
+            .await;
+        self.provider.shutdown().await;
+        self.store.close().await;
+    }
 }
 
 /// Opens the data directory for one command.
@@ -367,11 +392,15 @@ pub struct Offline {
 /// Whatever keeps it from opening.
 pub async fn offline(config: &Config, data_dir: &DataDir) -> anyhow::Result<Offline> {
     let core = Core::open(config, data_dir).await?;
-    let router =
-        gateway::control_router(core.gateway(config, CancellationToken::new(), Arc::default())?);
+    let provider = local_provider(data_dir, &config.sandbox)?;
+    let sandboxes = Keeper::new(Arc::new(provider.clone()), config.sandbox.keeping());
+    let leaving = CancellationToken::new();
+    let gateway = core.gateway(config, leaving, Arc::default(), sandboxes.clone())?;
     Ok(Offline {
-        router,
+        router: gateway::control_router(gateway),
         store: core.store,
+        sandboxes,
+        provider,
     })
 }
 
@@ -421,6 +450,7 @@ pub fn local_provider(
     let dir = data_dir.join("sandboxes");
     let mut config = sandbox::Config::beside(&dir);
     config.allowance = settings.allowance()?;
+    config.orphan = Duration::from_secs(settings.orphan_seconds);
     sandbox::Local::new(dir, config).context("the sandbox provider cannot start")
 }
 

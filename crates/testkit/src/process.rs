@@ -158,7 +158,9 @@ impl Launch {
         }
         command
             .env("LONGHAND_API_KEY", KEY)
-            .env("LONGHAND_EGRESS_ALLOW_PRIVATE", "127.0.0.0/8");
+            .env("LONGHAND_EGRESS_ALLOW_PRIVATE", "127.0.0.0/8")
+            // Long enough for a server that is started again, and soon gone if none is.
+            .env("LONGHAND_SANDBOX_ORPHAN_SECONDS", "15");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let log = OpenOptions::new().create(true).append(true).open(&self.log);
         let log = log.map_or_else(|_| Stdio::inherit(), Stdio::from);

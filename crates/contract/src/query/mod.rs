@@ -23,6 +23,7 @@ macro_rules! query {
 mod files;
 mod memories;
 mod pairs;
+mod sandboxes;
 mod schedules;
 mod work;
 
@@ -31,11 +32,12 @@ pub use memories::{
     DeleteMemory, Depth, GetMemory, ListMemories, ListMemoryStores, ListMemoryVersions, WriteMemory,
 };
 pub(crate) use pairs::Pairs;
+pub use sandboxes::{SandboxPath, SandboxPort};
 pub use schedules::{ListDeploymentRuns, ListDeployments, ListDreams};
 pub use work::{ExpectedHeartbeat, HeartbeatWork, PollWork};
 
 use crate::event::Body;
-use crate::ids::AgentId;
+use crate::ids::{AgentId, DeploymentId, MemoryStoreId};
 use crate::limits::{
     EVENT_DELTAS, EVENTS_PAGE, FILES_PAGE, MODELS_PAGE, PAGE, QUERY_VALUES, RESOURCES_PAGE,
     SESSIONS_PAGE, THREADS_PAGE,
@@ -130,9 +132,9 @@ pub struct ListSessions {
     /// Without repetitions, in the order of the query; empty: all.
     pub statuses: Vec<Status>,
     /// No session of this build has one, so a list filtered by it is empty.
-    pub deployment_id: Option<String>,
+    pub deployment_id: Option<DeploymentId>,
     /// No session of this build has one, so a list filtered by it is empty.
-    pub memory_store_id: Option<String>,
+    pub memory_store_id: Option<MemoryStoreId>,
 }
 
 /// `GET /v1/sessions/{id}/events`.
@@ -258,12 +260,7 @@ query!(StreamEvents, pairs => {
     Self { message_deltas: asked.contains(&false), thinking_deltas: asked.contains(&true) }
 });
 query!(ListSessions, pairs => {
-    let agent_id = match pairs.text("agent_id")? {
-        Some(text) => Some(text.parse().map_err(|bad: crate::ids::BadId| {
-            Invalid::at("agent_id", bad.to_string())
-        })?),
-        None => None,
-    };
+    let agent_id = pairs.id("agent_id")?;
     let agent_version = pairs.positive("agent_version")?;
     if agent_version.is_some() && agent_id.is_none() {
         return Err(Invalid::at("agent_version", "only applies together with `agent_id`"));
@@ -276,8 +273,8 @@ query!(ListSessions, pairs => {
         agent_id,
         agent_version,
         statuses: pairs.choices("statuses", &STATUSES, QUERY_VALUES)?,
-        deployment_id: pairs.text("deployment_id")?,
-        memory_store_id: pairs.text("memory_store_id")?,
+        deployment_id: pairs.id("deployment_id")?,
+        memory_store_id: pairs.id("memory_store_id")?,
     }
 });
 query!(ListModels, pairs => {

@@ -1,11 +1,13 @@
 //! Sessions and threads as requests and objects (api.md §7, §10). What a session may do is decided in
 //! the session core, not here.
 
+mod lifetime;
 mod object;
 mod resources;
 mod served;
 mod unbuilt;
 
+pub use lifetime::{SANDBOX_TTL, SANDBOX_TTL_MAX, sandbox_ttl};
 pub use object::{
     Session, SessionStats, SessionTag, SessionThread, Status, ThreadStats, ThreadTag,
 };

@@ -3,11 +3,18 @@
 use contract::agent::{AgentDefinition, CreateAgent, UpdateAgent};
 use contract::client_event::SendEvents;
 use contract::credential::{CreateCredential, UpdateCredential};
+use contract::deployment::{CreateDeployment, Cron, DeploymentDefinition, UpdateDeployment};
+use contract::dream::CreateDream;
 use contract::environment::{CreateEnvironment, UpdateEnvironment};
+use contract::file;
+use contract::memory::{self, CreateMemory, CreateMemoryStore, UpdateMemory, UpdateMemoryStore};
+use contract::metadata::Metadata;
 use contract::parse::parse;
-use contract::query::{ListEvents, ListSessions};
-use contract::session::{CreateSession, UpdateSession};
+use contract::query::{HeartbeatWork, ListEvents, ListFiles, ListMemories, ListSessions};
+use contract::session::{AddResource, CreateSession, UpdateResource, UpdateSession};
+use contract::skill;
 use contract::time::Micros;
+use contract::work::{StopWork, UpdateWork};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -47,6 +54,22 @@ fn value() -> impl Strategy<Value = Value> {
         "coordinator",
         "agents",
         "self",
+        "initial_events",
+        "resources",
+        "file",
+        "github_repository",
+        "memory_store",
+        "schedule",
+        "cron",
+        "expression",
+        "timezone",
+        "UTC",
+        "inputs",
+        "sessions",
+        "session_ids",
+        "path",
+        "precondition",
+        "content_sha256",
         "",
         "é",
         "\u{10ffff}",
@@ -97,6 +120,31 @@ fn read_as_everything(body: &[u8]) {
     let _ = parse::<UpdateEnvironment>(body);
     let _ = parse::<CreateCredential>(body).map(|create| create.resolve(Micros(0)));
     let _ = parse::<UpdateCredential>(body);
+    let _ = parse::<CreateMemoryStore>(body).map(CreateMemoryStore::resolve);
+    let _ = parse::<UpdateMemoryStore>(body);
+    let _ = parse::<CreateMemory>(body).map(|create| create.check());
+    let _ = parse::<UpdateMemory>(body).map(|update| update.check());
+    let _ = parse::<CreateDream>(body).map(CreateDream::resolve);
+    let _ = parse::<AddResource>(body).map(|add| add.check());
+    let _ = parse::<UpdateResource>(body).map(|update| update.check());
+    let _ = parse::<UpdateWork>(body).map(|update| update.updated(&Metadata::new()));
+    let _ = parse::<StopWork>(body);
+    read_as_deployment(body);
+}
+
+fn read_as_deployment(body: &[u8]) {
+    let text = r#"{"name":"n","agent":"agent_1111111111111111111111","environment_id":"env_1111111111111111111111",
+        "initial_events":[{"type":"user.message","content":[{"type":"text","text":"t"}]}]}"#;
+    let base = parse::<CreateDeployment>(text.as_bytes()).unwrap();
+    let base = base.resolve().unwrap().definition;
+    let _ = parse::<CreateDeployment>(body).map(CreateDeployment::resolve);
+    if let Ok(update) = parse::<UpdateDeployment>(body)
+        && let Ok(changed) = base.updated(update)
+    {
+        let text = serde_json::to_string(&changed.definition).unwrap();
+        let again = serde_json::from_str::<DeploymentDefinition>(&text).unwrap();
+        assert_eq!(again, changed.definition);
+    }
 }
 
 proptest! {
@@ -122,8 +170,44 @@ proptest! {
     }
 
     #[test]
+    fn any_deployment_is_read_or_refused(events in value(), resources in value(), schedule in value()) {
+        let body = json!({"initial_events": [events], "resources": [resources], "schedule": schedule});
+        read_as_deployment(&serde_json::to_vec(&body).unwrap());
+    }
+
+    #[test]
+    fn any_schedule_is_read_or_refused(expression in "([0-9*,/ -]{0,12}|.{0,12})", minute in 0..2_000_000i64) {
+        let clock = jiff::civil::DateTime::constant(2026, 1, 1, 0, 0, 0, 0);
+        let clock = clock + jiff::SignedDuration::from_mins(minute);
+        if let Ok(cron) = Cron::parse(&expression) {
+            assert!(!cron.matches(clock) || cron.on(clock.date()), "{expression} at {clock}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_kept_is_one_component(sent in "([a-z./\\\\]{0,8}|.{0,40})", mime in ".{0,10}") {
+        if let Ok(name) = file::name(Some(&sent), &mime) {
+            assert!(!name.contains(['/', '\\']) && !matches!(name.as_str(), "" | "." | ".."), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_accepted_stays_below_its_root(path in "((/[a-z.]{0,3}){0,5}|.{0,40})") {
+        if memory::check_path(&path).is_ok() {
+            let segments = path.strip_prefix('/').unwrap().split('/');
+            assert!(segments.into_iter().all(|segment| !matches!(segment, "" | "." | "..")), "{path}");
+            assert_eq!(memory::check_prefix(&format!("{path}/")), Ok(()));
+        }
+        let skill = [path.as_str(), "d/SKILL.md"];
+        assert!(skill::folder(&skill).is_err() || path.starts_with("d/"), "{path}");
+    }
+
+    #[test]
     fn any_query_is_read_or_refused(query in ".{0,60}", key in "(limit|page|types|order|created_at)(%5B%5D|\\[gte\\])?") {
         let _ = ListEvents::parse(&query);
         let _ = ListSessions::parse(&format!("{key}={query}&%{query}"));
+        let _ = ListMemories::parse(&format!("path_prefix={query}&depth={query}"));
+        let _ = ListFiles::parse(&format!("ids[]={query}&{key}={query}"));
+        let _ = HeartbeatWork::parse(&format!("expected_last_heartbeat={query}"));
     }
 }

@@ -1,6 +1,6 @@
 //! Query strings: what SDKs send is read, everything else is refused by key.
 
-use contract::ids::AgentId;
+use contract::ids::{AgentId, DeploymentId, MemoryStoreId};
 use contract::query::{
     GetAgent, ListAgents, ListArchivable, ListEvents, ListModels, ListPlain, ListSessions,
     ListThreads, Order, StreamEvents, none,
@@ -69,8 +69,10 @@ fn instants_come_in_each_spelling_of_the_sdks() {
 #[test]
 fn filters_of_sessions_are_read() {
     let id = AgentId::from_bits(1);
+    let (deployment, store) = (DeploymentId::from_bits(2), MemoryStoreId::from_bits(3));
     let list = ListSessions::parse(&format!(
-        "agent_id={id}&agent_version=2&include_archived=true&order=asc&limit=1000&page=p%2Fq&deployment_id=d"
+        "agent_id={id}&agent_version=2&include_archived=true&order=asc&limit=1000&page=p%2Fq\
+         &deployment_id={deployment}&memory_store_id={store}"
     ))
     .unwrap();
     assert_eq!((list.agent_id, list.agent_version), (Some(id), Some(2)));
@@ -79,13 +81,16 @@ fn filters_of_sessions_are_read() {
         (list.paging.limit, list.paging.page.as_deref()),
         (1_000, Some("p/q"))
     );
-    assert_eq!(list.deployment_id.as_deref(), Some("d"));
+    assert_eq!(list.deployment_id, Some(deployment));
+    assert_eq!(list.memory_store_id, Some(store));
 }
 
 #[test]
 fn every_bad_key_is_named() {
     let bad = |query: &str| ListSessions::parse(query).expect_err(query).path;
     assert_eq!(bad("colour=red"), "colour");
+    assert_eq!(bad("deployment_id=d"), "deployment_id");
+    assert_eq!(bad("memory_store_id=m"), "memory_store_id");
     assert_eq!(bad("limit=0"), "limit");
     assert_eq!(bad("limit=-1"), "limit");
     assert_eq!(bad("limit=1001"), "limit");

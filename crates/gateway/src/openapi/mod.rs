@@ -21,6 +21,8 @@ use crate::table::{Beta, OPERATE, PUBLIC, Route};
 /// Schemas of what is sent stand beside those of what is answered, under names of their own.
 const SENT: &str = "Request.";
 
+const BYTES: &str = "application/octet-stream";
+
 /// The OpenAPI 3.1 document of what this build serves. What it does not serve is listed by name under
 /// `x-longhand-not-implemented`.
 #[must_use]
@@ -111,11 +113,13 @@ impl Document {
             "responses": responses,
         });
         if route.method == axum::http::Method::POST {
+            let bytes = matches!(shape.body, Some(Body::Bytes));
             let (schema, required) = match shape.body {
                 None => (empty(), false),
                 Some(body) => (self.body(body), true),
             };
-            let content = json!({"application/json": {"schema": schema}});
+            let media = if bytes { BYTES } else { "application/json" };
+            let content = json!({media: {"schema": schema}});
             operation["requestBody"] = json!({"required": required, "content": content});
         }
         operation
@@ -128,12 +132,35 @@ impl Document {
                 rename(&mut schema);
                 schema
             }
+            Body::Bytes => json!({"type": "string"}),
+            Body::Own(fields) => {
+                let properties = fields.iter();
+                let properties =
+                    properties.map(|(name, kind, _)| ((*name).to_owned(), json!({"type": kind})));
+                let required = fields.iter().filter(|(_, _, required)| *required);
+                json!({
+                    "type": "object", "additionalProperties": false,
+                    "properties": properties.collect::<Map<_, _>>(),
+                    "required": required.map(|(name, ..)| *name).collect::<Vec<_>>(),
+                })
+            }
         }
     }
 
     fn reply(&mut self, reply: Reply) -> Value {
+        // By its `type` only: what else it has is not described.
+        let own = |kind: &str| json!({"type": "object", "properties": {"type": {"const": kind}}, "required": ["type"], "additionalProperties": true});
         let schema = match reply {
             Reply::Typed(write) => write(&mut self.answered).to_value(),
+            Reply::Own(kind) => own(kind),
+            Reply::OwnList(kind) => json!({
+                "type": "object", "required": ["data", "next_page"],
+                "properties": {
+                    "data": {"type": "array", "items": own(kind)},
+                    "next_page": {"type": ["string", "null"]},
+                },
+            }),
+            Reply::Bytes => return answer(BYTES, &json!({"type": "string"})),
             Reply::Stream => return answer("text/event-stream", &json!({"type": "string"})),
         };
         answer("application/json", &schema)
@@ -250,6 +277,10 @@ fn declared(route: &Route, shape: &Shape) -> Vec<ErrorKind> {
     if route.method == axum::http::Method::POST {
         kinds.extend([Kind::RequestTooLarge, Kind::UnsupportedMediaType]);
     }
+    // A server that was started without sandboxes.
+    if route.path.starts_with("/v1/x/sandboxes") {
+        kinds.push(Kind::NotImplemented);
+    }
     kinds.sort_by_key(|kind| kind.status());
     kinds
 }
@@ -284,6 +315,7 @@ fn refusals() -> Value {
             Kind::Api,
             "A defect of the server; its log has the cause under the request's id",
         ),
+        (Kind::NotImplemented, "This server does not do that"),
         (
             Kind::Unavailable,
             "Not now; `retry-after` says when to try again",

@@ -19,6 +19,10 @@ pub(super) enum Query {
     Threads,
     Stream,
     Models,
+    SandboxLook,
+    SandboxRemove,
+    SandboxUpload,
+    SandboxPort,
 }
 
 const STATUSES: [&str; 4] = ["rescheduling", "running", "idle", "terminated"];
@@ -44,6 +48,10 @@ impl Query {
             Self::ThreadEvents => paging(EVENTS_PAGE),
             Self::Threads => [paging(THREADS_PAGE), vec![("statuses[]", list(&STATUSES))]].concat(),
             Self::Stream => vec![("event_deltas[]", list(&["agent.message", "agent.thinking"]))],
+            Self::SandboxLook => vec![("path", text())],
+            Self::SandboxRemove => vec![("path", text()), ("all", boolean())],
+            Self::SandboxUpload => vec![("path", text()), ("mode", text())],
+            Self::SandboxPort => vec![("port", positive(65_535))],
             Self::Models => vec![
                 ("limit", positive(MODELS_PAGE.1)),
                 ("after_id", text()),

@@ -60,6 +60,7 @@ pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
         budgetable(&gateway, &cast.agent)?;
     }
     super::llm::check(&resolved.vaults)?;
+    contract::session::sandbox_ttl(&request.metadata)?;
     let initial = events::accept(&gateway, request.initial_events.clone(), "initial_events")?;
     let opening = Opening {
         session: SessionId::from_bits(gateway.id_bits()),
@@ -208,7 +209,8 @@ fn changes(
     patch: contract::metadata::MetadataPatch,
 ) -> Result<BTreeMap<String, Option<String>>, Failure> {
     use contract::metadata::{Empty, patched};
-    patched(&profile.metadata, patch.clone(), Empty::Keeps)?;
+    let result = patched(&profile.metadata, patch.clone(), Empty::Keeps)?;
+    contract::session::sandbox_ttl(&result)?;
     Ok(match patch {
         Patch::Absent | Patch::Null => BTreeMap::new(),
         Patch::Value(changes) => changes,

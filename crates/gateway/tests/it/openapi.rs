@@ -20,6 +20,7 @@ fn nobody(path: &str) -> String {
         ("workspace_id", "wrkspc_"),
         ("key_id", "apikey_"),
         ("model_id", "model-"),
+        ("sandbox_id", "sbx_"),
     ];
     let mut concrete = path.to_owned();
     for (name, prefix) in prefixes {

@@ -91,6 +91,7 @@ impl Server {
             shutdown: shutdown.clone(),
             config,
             metrics: Arc::default(),
+            sandboxes: None,
         });
         let router = gateway::router(Arc::clone(&gateway));
         let control = gateway::control_router(gateway);

@@ -1,6 +1,7 @@
 //! The command line. Its help is the first documentation anyone reads.
 
 mod people;
+mod sandbox;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ pub use people::{
     Agents, By, CreateAgent, CreateSession, CreateVault, Environments, ListSessions, Listed, Named,
     Send, Sessions, Usage, Vaults, Watch,
 };
+pub use sandbox::{Program, Sandbox};
 
 /// A self-hosted backend for managed agents: the official Anthropic SDK works with it by changing
 /// `base_url`.
@@ -108,6 +110,9 @@ pub enum Command {
     /// List, show and create vaults.
     #[command(subcommand)]
     Vaults(Vaults),
+    /// Sandboxes: run programs, copy files, reach ports, pause and remove.
+    #[command(subcommand)]
+    Sandbox(Sandbox),
     /// What was used in the last 31 days, by workspace, agent and day.
     Usage(Usage),
     /// Print the OpenAPI document of the HTTP interface.

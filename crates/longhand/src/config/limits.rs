@@ -36,6 +36,8 @@ pub struct Limits {
     pub workspace_kept_bytes: u64,
     /// Turns of one workspace that run at once; 0: all that there are.
     pub workspace_turns: u32,
+    /// Sandboxes of one workspace that run at once; 0: all that may.
+    pub workspace_sandboxes: u32,
     /// Bytes of the data directory's disk that stay free: below it nothing new is taken. 0: nobody looks.
     pub disk_free_bytes: u64,
 }
@@ -57,6 +59,7 @@ impl Default for Limits {
             workspace_vaults: caps.vaults,
             workspace_kept_bytes: caps.kept,
             workspace_turns: 0,
+            workspace_sandboxes: 0,
             disk_free_bytes: 256 * 1024 * 1024,
         }
     }
@@ -96,6 +99,13 @@ impl Limits {
         }
     }
 
+    /// How many sandboxes of a workspace run; none: all that may.
+    #[must_use]
+    pub fn sandboxes(&self) -> Option<usize> {
+        let most = usize::try_from(self.workspace_sandboxes).unwrap_or(usize::MAX);
+        (most > 0).then_some(most)
+    }
+
     /// Every setting with its value.
     pub(super) fn shown(&self) -> Vec<(&'static str, String)> {
         vec![
@@ -127,6 +137,10 @@ impl Limits {
                 self.workspace_kept_bytes.to_string(),
             ),
             ("limits.workspace_turns", self.workspace_turns.to_string()),
+            (
+                "limits.workspace_sandboxes",
+                self.workspace_sandboxes.to_string(),
+            ),
             ("limits.disk_free_bytes", self.disk_free_bytes.to_string()),
         ]
     }

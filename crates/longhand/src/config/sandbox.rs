@@ -1,10 +1,15 @@
 //! The section `[sandbox]`: what each sandbox may use. Whether this host can hold it to that, `longhand
 //! doctor` says.
 
+use std::time::Duration;
+
 use anyhow::bail;
-use sandbox::Allowance;
-use sandbox::limits::{CPU_MILLIS_MIN, MEMORY_BYTES_MIN, PROCESSES_MIN};
+use sandbox::limits::{CPU_MILLIS_MIN, MEMORY_BYTES_MIN, ORPHAN, PROCESSES_MIN};
+use sandbox::{Allowance, Settings};
 use serde::Deserialize;
+
+/// More cannot run on one host: each has 65,536 ids of the kernel's four billion.
+const MOST: usize = 60_000;
 
 /// `[sandbox]`
 #[derive(Debug, Clone, Deserialize)]
@@ -16,6 +21,17 @@ pub struct Sandbox {
     pub cpu_percent: u64,
     /// Processes and threads.
     pub processes: u64,
+    /// Seconds without use after which one is paused: it keeps its memory and uses no processor. 0: never.
+    pub pause_after: u64,
+    /// Seconds without use after which one is stopped: its files and where its shell was stay.
+    pub stop_after: u64,
+    /// How many run on this host at once; who wants one more waits for its turn.
+    pub max_running: usize,
+    /// Seconds that one lives on after its server was killed, unless the next one takes it over. 0: none.
+    pub orphan_seconds: u64,
+    /// Whether a server that is stopped in order leaves them running, for one that starts within
+    /// `orphan_seconds`; else it stops them.
+    pub leave_running: bool,
 }
 
 impl Default for Sandbox {
@@ -29,6 +45,11 @@ impl Default for Sandbox {
             memory_mib: memory_bytes >> 20,
             cpu_percent: cpu_millis / 10,
             processes,
+            pause_after: 60,
+            stop_after: 600,
+            max_running: 1_000,
+            orphan_seconds: ORPHAN.as_secs(),
+            leave_running: false,
         }
     }
 }
@@ -43,6 +64,8 @@ impl Sandbox {
             ("memory_mib", self.memory_mib, MEMORY_BYTES_MIN >> 20),
             ("cpu_percent", self.cpu_percent, CPU_MILLIS_MIN / 10),
             ("processes", self.processes, PROCESSES_MIN),
+            ("stop_after", self.stop_after, 1),
+            ("max_running", self.max_running as u64, 1),
         ];
         for (name, value, least) in least {
             if value < least {
@@ -56,6 +79,29 @@ impl Sandbox {
         })
     }
 
+    /// When sandboxes are paused and stopped, and how many run.
+    #[must_use]
+    pub fn keeping(&self) -> Settings {
+        Settings {
+            pause_after: Some(self.pause_after)
+                .filter(|seconds| *seconds > 0)
+                .map(Duration::from_secs),
+            sleep_after: Duration::from_secs(self.stop_after),
+            most: self.max_running.clamp(1, MOST),
+            ..Settings::default()
+        }
+    }
+
+    /// For who makes sandboxes that are no use to anybody later: none outlives this process.
+    #[must_use]
+    pub fn short_lived(&self) -> Self {
+        Self {
+            orphan_seconds: 0,
+            leave_running: false,
+            ..self.clone()
+        }
+    }
+
     /// Every setting with its value.
     #[must_use]
     pub fn shown(&self) -> Vec<(&'static str, String)> {
@@ -63,6 +109,11 @@ impl Sandbox {
             ("sandbox.memory_mib", self.memory_mib.to_string()),
             ("sandbox.cpu_percent", self.cpu_percent.to_string()),
             ("sandbox.processes", self.processes.to_string()),
+            ("sandbox.pause_after", self.pause_after.to_string()),
+            ("sandbox.stop_after", self.stop_after.to_string()),
+            ("sandbox.max_running", self.max_running.to_string()),
+            ("sandbox.orphan_seconds", self.orphan_seconds.to_string()),
+            ("sandbox.leave_running", self.leave_running.to_string()),
         ]
     }
 }

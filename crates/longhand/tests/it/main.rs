@@ -5,10 +5,12 @@
 mod crash;
 mod drain;
 mod edge;
+mod outlive;
 mod people;
 mod plane;
 mod power;
 mod releases;
+mod sandboxes;
 mod stage;
 mod terminal;
 mod trouble;

@@ -1,0 +1,413 @@
+//! `/v1/x/sandboxes/{id}/exec` and `/forward`: programs and ports of a sandbox. Whoever hangs up ends what they
+//! started.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::HeaderValue;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::Response;
+use bytes::{Bytes, BytesMut};
+use contract::error::{ApiError, ErrorKind};
+use contract::parse::{self, Invalid};
+use contract::query::{self, SandboxPort};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _, future, stream};
+use http_body_util::BodyExt as _;
+use sandbox::{Command, Connection, ExitStatus, Process, Signal, Size, Visit};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+use super::sandboxes::named;
+use crate::call::Call;
+use crate::error::Failure;
+use crate::frames::{Frames, Kind, MEDIA_TYPE, frame};
+use crate::gateway::Gateway;
+use crate::reply::{self, Meta};
+
+/// Bytes of one output that a plain answer holds; the rest is read and dropped.
+const KEPT: usize = 1 << 20;
+/// Bytes read at once.
+const PIECE: usize = 32 * 1024;
+/// Output that stands still for so long after its program's end is held open by something that stays behind.
+const QUIET: Duration = Duration::from_millis(300);
+/// The longest that a program may be asked to be let run, in seconds: a day.
+const LONGEST: u64 = 86_400;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Exec {
+    /// The program and its arguments.
+    command: Vec<String>,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    /// Absent: the workspace.
+    #[serde(default)]
+    cwd: Option<String>,
+    /// What it reads; a stream's input comes in frames.
+    #[serde(default)]
+    stdin: Option<String>,
+    /// Absent: for ever.
+    #[serde(default)]
+    timeout_seconds: Option<u64>,
+    /// Only of a stream.
+    #[serde(default)]
+    terminal: Option<Size>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Told {
+    signal: Signal,
+}
+
+#[derive(Serialize)]
+struct Ended {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    exit_code: Option<i32>,
+    signal: Option<i32>,
+    timed_out: bool,
+    #[serde(flatten)]
+    output: Option<Output>,
+}
+
+#[derive(Serialize)]
+struct Output {
+    stdout: String,
+    stderr: String,
+    /// Whether there was more than is shown.
+    truncated: bool,
+}
+
+impl Ended {
+    fn new(status: ExitStatus, output: Option<Output>) -> Self {
+        Self {
+            kind: "sandbox_exec",
+            exit_code: status.code,
+            signal: status.signal,
+            timed_out: status.timed_out,
+            output,
+        }
+    }
+}
+
+impl Exec {
+    fn command(&self) -> Result<Command, Invalid> {
+        if self.command.is_empty() {
+            return Err(Invalid::at("command", "must name a program"));
+        }
+        if self
+            .timeout_seconds
+            .is_some_and(|s| !(1..=LONGEST).contains(&s))
+        {
+            let problem = format!("must be from 1 to {LONGEST}; leave it out for no limit");
+            return Err(Invalid::at("timeout_seconds", problem));
+        }
+        let mut command = Command::new(self.command.iter().cloned());
+        command.env = self.env.clone().into_iter().collect();
+        if let Some(cwd) = &self.cwd {
+            command.cwd.clone_from(cwd);
+        }
+        command.time_limit = self.timeout_seconds.map(Duration::from_secs);
+        command.terminal = self.terminal;
+        Ok(command)
+    }
+}
+
+/// `POST /v1/x/sandboxes/{sandbox_id}/exec`: with JSON the answer comes when the program has ended; with
+/// [`MEDIA_TYPE`] input and output are streamed both ways.
+pub(crate) async fn exec(gateway: Arc<Gateway>, mut call: Call) -> Result<Response, Failure> {
+    query::none(call.query())?;
+    let kind = call.headers.get(CONTENT_TYPE);
+    if kind.is_some_and(|kind| kind.as_bytes() == MEDIA_TYPE.as_bytes()) {
+        return streamed(gateway, call).await;
+    }
+    let asked = call.json::<Exec>().await?;
+    if asked.terminal.is_some() {
+        let problem = format!("needs a stream: send {MEDIA_TYPE}");
+        return Err(Invalid::at("terminal", problem).into());
+    }
+    let command = asked.command()?;
+    let visit = named(&gateway, &call).await?.visit().await?;
+    let mut process = visit.spawn(command).await?;
+    let (stdin, text) = (process.stdin.take(), asked.stdin);
+    let feed = async move {
+        if let (Some(mut stdin), Some(text)) = (stdin, text) {
+            // A program need not read what it is given.
+            let _ = stdin.write_all(text.as_bytes()).await;
+        }
+    };
+    let mut talk = Talk::new(process, visit, |_| feed.boxed());
+    let (mut stdout, mut stderr, mut truncated) = (Vec::new(), Vec::new(), false);
+    let status = loop {
+        let (kept, bytes) = match talk.next().await? {
+            Step::Stdout(bytes) => (&mut stdout, bytes),
+            Step::Stderr(bytes) => (&mut stderr, bytes),
+            Step::Ended(status) => break status,
+        };
+        let room = KEPT.saturating_sub(kept.len()).min(bytes.len());
+        kept.extend_from_slice(&bytes[..room]);
+        truncated |= room < bytes.len();
+    };
+    let output = Output {
+        stdout: String::from_utf8_lossy(&stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&stderr).into_owned(),
+        truncated,
+    };
+    reply::json(&Ended::new(status, Some(output)))
+}
+
+/// The same in frames. What is wrong before the program runs is answered as ever.
+async fn streamed(gateway: Arc<Gateway>, mut call: Call) -> Result<Response, Failure> {
+    let mut client = Client {
+        body: call.stream(),
+        frames: Frames::default(),
+    };
+    let start = match client.next().await {
+        Some((Kind::Start, start)) => start,
+        _ => {
+            let problem = "must begin with the frame that says what to run";
+            return Err(Invalid::at("body", problem).into());
+        }
+    };
+    let asked: Exec = parse::parse(&start)?;
+    if asked.stdin.is_some() {
+        return Err(Invalid::at("stdin", "comes in frames of its own").into());
+    }
+    let command = asked.command()?;
+    let visit = named(&gateway, &call).await?.visit().await?;
+    let mut process = visit.spawn(command).await?;
+    let stdin = process.stdin.take();
+    let talk = Talk::new(process, visit, |process| {
+        client.feed(stdin, process).boxed()
+    });
+    let (meta, shutdown) = (call.meta, gateway.shutdown.clone());
+    let frames = stream::unfold(Some(talk), move |talk| {
+        let shutdown = shutdown.clone();
+        async move {
+            let mut talk = talk?;
+            let step = tokio::select! {
+                step = talk.next() => step.map_err(Failure::from),
+                () = shutdown.cancelled() => Err(stopping().into()),
+            };
+            Some(match step {
+                Ok(Step::Stdout(bytes)) => (frame(Kind::Stdout, &bytes), Some(talk)),
+                Ok(Step::Stderr(bytes)) => (frame(Kind::Stderr, &bytes), Some(talk)),
+                Ok(Step::Ended(status)) => (last(&Ended::new(status, None), meta), None),
+                Err(failure) => (failed(failure, meta), None),
+            })
+        }
+    });
+    Ok(endless(
+        frames.map(Ok::<_, std::convert::Infallible>),
+        MEDIA_TYPE,
+    ))
+}
+
+/// `POST /v1/x/sandboxes/{sandbox_id}/forward?port=`: a connection to a port inside; the two bodies are its two
+/// ways.
+pub(crate) async fn forward(gateway: Arc<Gateway>, mut call: Call) -> Result<Response, Failure> {
+    let asked = SandboxPort::parse(call.query())?;
+    let visit = named(&gateway, &call).await?.visit().await?;
+    let Connection {
+        read,
+        mut write,
+        held,
+    } = visit.connect(asked.port).await?;
+    let mut body = call.stream();
+    let feed = async move {
+        while let Some(Ok(piece)) = body.frame().await {
+            let Ok(bytes) = piece.into_data() else {
+                continue;
+            };
+            if write.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+    };
+    let shutdown = gateway.shutdown.clone();
+    let state = (Some(read), Some(feed.boxed()), (held, visit));
+    let bytes = stream::unfold(state, move |(mut read, mut feed, held)| {
+        let shutdown = shutdown.clone();
+        async move {
+            loop {
+                let piece = tokio::select! {
+                    piece = piece(&mut read) => piece,
+                    () = done(&mut feed) => { feed = None; continue }
+                    () = shutdown.cancelled() => None,
+                };
+                return piece
+                    .map(|piece| (Ok::<_, std::convert::Infallible>(piece), (read, feed, held)));
+            }
+        }
+    });
+    Ok(endless(bytes, "application/octet-stream"))
+}
+
+/// A running program and whoever talks with it.
+struct Talk {
+    process: Arc<Process>,
+    stdout: Reader,
+    stderr: Reader,
+    /// Brings the client's side in.
+    feed: Option<BoxFuture<'static, ()>>,
+    _visit: Visit,
+}
+
+type Reader = Option<Box<dyn AsyncRead + Send + Sync + Unpin>>;
+
+enum Step {
+    Stdout(Bytes),
+    Stderr(Bytes),
+    Ended(ExitStatus),
+}
+
+impl Talk {
+    fn new(
+        mut process: Process,
+        visit: Visit,
+        feed: impl FnOnce(Arc<Process>) -> BoxFuture<'static, ()>,
+    ) -> Self {
+        let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
+        let process = Arc::new(process);
+        Self {
+            feed: Some(feed(Arc::clone(&process))),
+            process,
+            stdout,
+            stderr,
+            _visit: visit,
+        }
+    }
+
+    /// What comes next. Cancel safe.
+    async fn next(&mut self) -> Result<Step, sandbox::Error> {
+        loop {
+            if self.stdout.is_none() && self.stderr.is_none() {
+                return Ok(Step::Ended(self.process.wait().await?));
+            }
+            tokio::select! {
+                piece = piece(&mut self.stdout) => match piece {
+                    Some(bytes) => return Ok(Step::Stdout(bytes)),
+                    None => self.stdout = None,
+                },
+                piece = piece(&mut self.stderr) => match piece {
+                    Some(bytes) => return Ok(Step::Stderr(bytes)),
+                    None => self.stderr = None,
+                },
+                () = done(&mut self.feed) => self.feed = None,
+                () = quiet(&self.process) => (self.stdout, self.stderr) = (None, None),
+            }
+        }
+    }
+}
+
+/// The client of a stream.
+struct Client {
+    body: Body,
+    frames: Frames,
+}
+
+impl Client {
+    /// The next frame; `None` when it has hung up, or sends something else.
+    async fn next(&mut self) -> Option<(Kind, Bytes)> {
+        loop {
+            if let Some(frame) = self.frames.next().ok()? {
+                return Some(frame);
+            }
+            let piece = self.body.frame().await?.ok()?;
+            if let Ok(bytes) = piece.into_data() {
+                self.frames.push(&bytes);
+            }
+        }
+    }
+
+    /// Passes on what it sends until it hangs up: that is the end of the input, and not of the program, which
+    /// ends when nobody reads its output.
+    async fn feed(
+        mut self,
+        mut stdin: Option<Box<dyn AsyncWrite + Send + Sync + Unpin>>,
+        process: Arc<Process>,
+    ) {
+        while let Some((kind, payload)) = self.next().await {
+            match kind {
+                Kind::Stdin => {
+                    if let Some(open) = &mut stdin
+                        && open.write_all(&payload).await.is_err()
+                    {
+                        stdin = None;
+                    }
+                }
+                Kind::StdinEnd => stdin = None,
+                Kind::Resize => {
+                    if let Ok(size) = parse::parse::<Size>(&payload) {
+                        process.resize(size);
+                    }
+                }
+                Kind::Signal => {
+                    if let Ok(told) = parse::parse::<Told>(&payload) {
+                        process.signal(told.signal);
+                    }
+                }
+                Kind::Start | Kind::Stdout | Kind::Stderr | Kind::Exit | Kind::Error => return,
+            }
+        }
+    }
+}
+
+/// The next bytes; `None` at the end, and never if there is nothing to read from.
+async fn piece(from: &mut Reader) -> Option<Bytes> {
+    let Some(from) = from else {
+        return future::pending().await;
+    };
+    let mut piece = BytesMut::with_capacity(PIECE);
+    match from.read_buf(&mut piece).await {
+        Ok(0) | Err(_) => None,
+        Ok(_) => Some(piece.freeze()),
+    }
+}
+
+async fn done(feed: &mut Option<BoxFuture<'static, ()>>) {
+    match feed {
+        Some(feed) => feed.await,
+        None => future::pending().await,
+    }
+}
+
+/// Returns when the program has ended and nothing has come for a while.
+async fn quiet(process: &Process) {
+    // One that is lost has ended too; whoever asks next hears of it.
+    let _ = process.wait().await;
+    tokio::time::sleep(QUIET).await;
+}
+
+fn stopping() -> ApiError {
+    ApiError::new(ErrorKind::Unavailable, "the server is stopping").retry_after(1)
+}
+
+fn last(ended: &Ended, meta: Meta) -> Bytes {
+    match reply::bytes(ended) {
+        Ok(json) => frame(Kind::Exit, &json),
+        Err(failure) => failed(failure, meta),
+    }
+}
+
+fn failed(failure: Failure, meta: Meta) -> Bytes {
+    let error = failure.answer(meta);
+    let envelope = error.envelope(meta.generation, &meta.request);
+    frame(Kind::Error, envelope.to_string().as_bytes())
+}
+
+/// An answer that ends when it ends; nobody on the way may hold any of it back.
+fn endless<S>(bytes: S, media: &'static str) -> Response
+where
+    S: futures_util::Stream<Item = Result<Bytes, std::convert::Infallible>> + Send + 'static,
+{
+    let mut response = Response::new(Body::from_stream(bytes));
+    reply::stream_headers(response.headers_mut());
+    let kind = HeaderValue::from_static(media);
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}

@@ -1,0 +1,282 @@
+//! `/v1/x/sandboxes`: which there are, how they stand, and what they use. A key sees those of its workspace's
+//! sessions, an operator all. It keeps none running itself: the keeper does.
+
+use std::sync::Arc;
+
+use axum::response::Response;
+use contract::error::ApiError;
+use contract::ids::SessionId;
+use contract::page::Page;
+use contract::parse::Invalid;
+use contract::query;
+use contract::time::Micros;
+use sandbox::{Keeper, Sandbox, SandboxId, Spec, Standing, Visit};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::call::{Call, missing};
+use crate::error::Failure;
+use crate::gateway::Gateway;
+use crate::reply;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Create {
+    /// Absent: a fresh one.
+    #[serde(default)]
+    id: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    id: String,
+    /// Whose it is; null for one that an operator made.
+    session_id: Option<SessionId>,
+    /// `running`, `paused`, or `stopped`: then only its files are there.
+    status: &'static str,
+    /// Since when it runs in this server.
+    running_since: Option<Micros>,
+    last_used_at: Option<Micros>,
+    /// What it uses; only where one is asked for that runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Usage>,
+}
+
+#[derive(Serialize)]
+struct Usage {
+    memory_bytes: Option<u64>,
+    cpu_seconds: Option<f64>,
+    processes: Option<u64>,
+    disk_bytes: u64,
+    /// Whether the disk was not walked to its end, because there are too many files.
+    disk_bytes_is_least: bool,
+}
+
+#[derive(Serialize)]
+struct Running {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    pid: i32,
+    parent: i32,
+    state: char,
+    command: String,
+    cpu_seconds: f64,
+    memory_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Deleted<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    id: &'a str,
+}
+
+/// A sandbox that the caller may see.
+pub(super) struct Named {
+    pub(super) id: SandboxId,
+    session: Option<SessionId>,
+    pub(super) keeper: Keeper,
+}
+
+/// The sandbox that the path names. One that the caller may not see is missing like one that does not exist.
+pub(super) async fn named(gateway: &Gateway, call: &Call) -> Result<Named, Failure> {
+    let keeper = keeper(gateway)?.clone();
+    let text = call.text("sandbox_id");
+    let none = || Failure::Api(missing("Sandbox"));
+    let id = SandboxId::new(text).map_err(|_| none())?;
+    let session = text.parse::<SessionId>().ok();
+    match session {
+        // Not there, or not for this caller.
+        Some(session) => drop(gateway.store.session(call.scope(), session).await?),
+        None if call.is_operator() => {}
+        None => return Err(none()),
+    }
+    Ok(Named {
+        id,
+        session,
+        keeper,
+    })
+}
+
+impl Named {
+    /// The sandbox, started or resumed if need be. One that was never made is missing, but for a session's:
+    /// its first use makes it.
+    pub(super) async fn visit(&self) -> Result<Visit, Failure> {
+        if self.session.is_none() && self.keeper.running(&self.id).is_none() {
+            self.exists().await?;
+        }
+        Ok(self.keeper.visit(Spec::new(self.id.clone()), None).await?)
+    }
+
+    async fn exists(&self) -> Result<Standing, Failure> {
+        let all = self.keeper.list().await?;
+        let found = all.into_iter().find(|one| one.id == self.id);
+        found.ok_or_else(|| Failure::Api(missing("Sandbox")))
+    }
+}
+
+fn keeper(gateway: &Gateway) -> Result<&Keeper, ApiError> {
+    gateway
+        .sandboxes
+        .as_ref()
+        .ok_or_else(|| ApiError::not_implemented("This server has no sandboxes."))
+}
+
+/// `GET /v1/x/sandboxes`
+pub(crate) async fn list(gateway: Arc<Gateway>, call: Call) -> Result<Response, Failure> {
+    query::none(call.query())?;
+    let mut data = Vec::new();
+    for one in keeper(&gateway)?.list().await? {
+        let session = one.id.as_str().parse::<SessionId>().ok();
+        let visible = match session {
+            _ if call.is_operator() => true,
+            Some(session) => match gateway.store.session(call.scope(), session).await {
+                Ok(_) => true,
+                Err(store::Error::NotFound(_)) => false,
+                Err(other) => return Err(other.into()),
+            },
+            None => false,
+        };
+        if visible {
+            data.push(shown(&gateway, &one, None));
+        }
+    }
+    reply::json(&Page {
+        data,
+        next_page: None,
+    })
+}
+
+/// `POST /v1/x/sandboxes`
+pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Response, Failure> {
+    query::none(call.query())?;
+    let request = call.json::<Create>().await?;
+    let keeper = keeper(&gateway)?;
+    let name = request
+        .id
+        .unwrap_or_else(|| format!("sbx_{:026x}", gateway.id_bits() >> 24));
+    if name.parse::<SessionId>().is_ok() {
+        return Err(Invalid::at("id", "is a session's; it has its sandbox by itself").into());
+    }
+    let id = SandboxId::new(name).map_err(|error| Invalid::at("id", error.to_string()))?;
+    if keeper.list().await?.iter().any(|one| one.id == id) {
+        return Err(ApiError::conflict(format!("A sandbox {id} exists already.")).into());
+    }
+    drop(keeper.visit(Spec::new(id.clone()), None).await?);
+    reply::json(&shown(&gateway, &keeper.standing(id), None))
+}
+
+/// `GET /v1/x/sandboxes/{sandbox_id}`
+pub(crate) async fn get(gateway: Arc<Gateway>, call: Call) -> Result<Response, Failure> {
+    query::none(call.query())?;
+    let named = named(&gateway, &call).await?;
+    let one = named.exists().await?;
+    let usage = match &one.running {
+        // It may have ended since.
+        Some(running) => usage(running.as_ref()).await.ok(),
+        None => None,
+    };
+    reply::json(&shown(&gateway, &one, usage))
+}
+
+/// `DELETE /v1/x/sandboxes/{sandbox_id}`: its processes and its files.
+pub(crate) async fn delete(gateway: Arc<Gateway>, call: Call) -> Result<Response, Failure> {
+    query::none(call.query())?;
+    let named = named(&gateway, &call).await?;
+    named.exists().await?;
+    named.keeper.delete(&named.id).await?;
+    reply::json(&Deleted {
+        kind: "sandbox_deleted",
+        id: named.id.as_str(),
+    })
+}
+
+/// `POST /v1/x/sandboxes/{sandbox_id}/pause`
+pub(crate) async fn pause(gateway: Arc<Gateway>, mut call: Call) -> Result<Response, Failure> {
+    query::none(call.query())?;
+    call.nothing().await?;
+    let named = named(&gateway, &call).await?;
+    let Some(running) = named.exists().await?.running else {
+        return Err(ApiError::conflict("The sandbox does not run, so it cannot be paused.").into());
+    };
+    running.pause().await?;
+    reply::json(&shown(&gateway, &named.keeper.standing(named.id), None))
+}
+
+/// `POST /v1/x/sandboxes/{sandbox_id}/resume`: one that is stopped is started.
+pub(crate) async fn resume(gateway: Arc<Gateway>, mut call: Call) -> Result<Response, Failure> {
+    query::none(call.query())?;
+    call.nothing().await?;
+    let named = named(&gateway, &call).await?;
+    named.visit().await?.resume().await?;
+    reply::json(&shown(&gateway, &named.keeper.standing(named.id), None))
+}
+
+/// `POST /v1/x/sandboxes/{sandbox_id}/stop`: its files stay, and so does where its shell was.
+pub(crate) async fn stop(gateway: Arc<Gateway>, mut call: Call) -> Result<Response, Failure> {
+    query::none(call.query())?;
+    call.nothing().await?;
+    let named = named(&gateway, &call).await?;
+    named.exists().await?;
+    let reason = "somebody stopped it from outside";
+    named.keeper.put_to_sleep(&named.id, reason).await;
+    reply::json(&shown(&gateway, &named.keeper.standing(named.id), None))
+}
+
+/// `GET /v1/x/sandboxes/{sandbox_id}/processes`
+pub(crate) async fn processes(gateway: Arc<Gateway>, call: Call) -> Result<Response, Failure> {
+    query::none(call.query())?;
+    let named = named(&gateway, &call).await?;
+    // Looking starts nothing: in one that does not run, nothing does.
+    let running = match named.exists().await?.running {
+        Some(running) => running.processes().await?,
+        None => Vec::new(),
+    };
+    let data = running.into_iter().map(|one| Running {
+        kind: "sandbox_process",
+        pid: one.pid,
+        parent: one.parent,
+        state: one.state,
+        command: one.command,
+        cpu_seconds: std::time::Duration::from_millis(one.cpu_ms).as_secs_f64(),
+        memory_bytes: one.memory_bytes,
+    });
+    reply::json(&Page {
+        data: data.collect(),
+        next_page: None,
+    })
+}
+
+async fn usage(running: &dyn Sandbox) -> Result<Usage, sandbox::Error> {
+    let stats = running.stats().await?;
+    Ok(Usage {
+        memory_bytes: stats.memory_bytes,
+        cpu_seconds: stats.cpu.map(|cpu| cpu.as_secs_f64()),
+        processes: stats.processes,
+        disk_bytes: stats.disk_bytes,
+        disk_bytes_is_least: stats.disk_more,
+    })
+}
+
+fn shown(gateway: &Gateway, one: &Standing, usage: Option<Usage>) -> Shown {
+    let now = gateway.now();
+    let ago = |at: Instant| {
+        let past = i64::try_from(at.elapsed().as_micros()).unwrap_or(i64::MAX);
+        Micros(now.0.saturating_sub(past))
+    };
+    Shown {
+        kind: "sandbox",
+        id: one.id.to_string(),
+        session_id: one.id.as_str().parse().ok(),
+        status: match &one.running {
+            None => "stopped",
+            Some(running) if running.is_paused() => "paused",
+            Some(_) => "running",
+        },
+        running_since: one.since.map(ago),
+        last_used_at: one.used.map(ago),
+        usage,
+    }
+}

@@ -1,0 +1,116 @@
+//! `sandbox`: what it takes. What it does stands elsewhere.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::{Named, Output};
+
+/// `sandbox`
+#[derive(Debug, Subcommand)]
+pub enum Sandbox {
+    /// List sandboxes, or with an id what runs in one.
+    Ps {
+        /// A sandbox; a session's has the session's id.
+        id: Option<String>,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show one: how it stands and what it uses.
+    Show(Named),
+    /// Make a sandbox of your own, beside those of sessions.
+    Create {
+        /// Its name (default: a fresh one).
+        id: Option<String>,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Run a program in a fresh sandbox and remove that afterwards.
+    Run {
+        /// Keep the sandbox; its id is printed on standard error.
+        #[arg(long)]
+        keep: bool,
+        /// How to run it.
+        #[command(flatten)]
+        program: Program,
+    },
+    /// Run a program in a sandbox; its exit code becomes this command's.
+    Exec {
+        /// The sandbox.
+        id: String,
+        /// How to run it.
+        #[command(flatten)]
+        program: Program,
+    },
+    /// A shell in a sandbox, on this terminal.
+    Shell {
+        /// The sandbox.
+        id: String,
+    },
+    /// Copy files in or out: one of the two is ID:PATH. A directory is copied with what is in it.
+    Cp {
+        /// From where.
+        #[arg(value_name = "FILE|ID:PATH")]
+        from: String,
+        /// To where.
+        #[arg(value_name = "FILE|ID:PATH")]
+        to: String,
+    },
+    /// Have a sandbox stand still: no processor, memory stays. Its next use has it go on.
+    Pause(Named),
+    /// Have it go on, or start it.
+    Resume(Named),
+    /// Stop it: no process is left; its files, and where its shell was, stay.
+    Stop(Named),
+    /// Reach a port inside: connections to the one here go there.
+    Forward {
+        /// The sandbox.
+        id: String,
+        /// The port inside, or HERE:INSIDE.
+        #[arg(value_name = "PORT|HERE:INSIDE")]
+        ports: String,
+    },
+    /// Remove sandboxes with their files.
+    Rm {
+        /// Which.
+        #[arg(required = true)]
+        ids: Vec<String>,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Remove those that are no session's and do not run.
+    Gc {
+        /// Only say which.
+        #[arg(long)]
+        dry_run: bool,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// A program in a sandbox.
+#[derive(Debug, Args)]
+pub struct Program {
+    /// Pass standard input on.
+    #[arg(long, short)]
+    pub interactive: bool,
+    /// Give it a terminal.
+    #[arg(long, short)]
+    pub tty: bool,
+    /// Where it starts (default: the workspace).
+    #[arg(long, value_name = "DIR")]
+    pub cwd: Option<PathBuf>,
+    /// A variable of its environment.
+    #[arg(long, short, value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// End it after so many seconds; the exit code is 124 then.
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+    /// The program and its arguments.
+    #[arg(last = true, required = true, value_name = "PROGRAM")]
+    pub command: Vec<String>,
+}

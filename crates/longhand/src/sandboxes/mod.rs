@@ -1,0 +1,143 @@
+//! `sandbox`: the sandboxes of a server for people. It speaks to the API and to nothing else.
+
+mod copy;
+mod exec;
+mod forward;
+
+use anyhow::bail;
+use serde_json::{Value, json};
+
+use crate::cli::{Program, Sandbox};
+use crate::client::Client;
+use crate::view;
+
+const ALL: &str = "/v1/x/sandboxes";
+
+/// `longhand sandbox …`
+///
+/// # Errors
+/// What the server answered, or that it could not be reached; [`crate::Exited`] as the program in the sandbox.
+pub async fn run(command: Sandbox, client: &Client) -> anyhow::Result<()> {
+    let columns = [
+        "id",
+        "status",
+        "session_id",
+        "running_since",
+        "last_used_at",
+    ];
+    match command {
+        Sandbox::Ps { id: None, output } => {
+            let all = client.get(ALL).await?;
+            let all = all["data"].as_array().cloned().unwrap_or_default();
+            Ok(view::objects(&all, &columns, output.json)?)
+        }
+        Sandbox::Ps {
+            id: Some(id),
+            output,
+        } => {
+            let columns = [
+                "pid",
+                "parent",
+                "state",
+                "cpu_seconds",
+                "memory_bytes",
+                "command",
+            ];
+            let running = client.get(&path(&id, "/processes")?).await?;
+            let running = running["data"].as_array().cloned().unwrap_or_default();
+            Ok(view::objects(&running, &columns, output.json)?)
+        }
+        Sandbox::Show(named) => {
+            let one = client.get(&path(&named.id, "")?).await?;
+            Ok(view::object(&one, named.output.json)?)
+        }
+        Sandbox::Create { id, output } => {
+            let made = create(client, id.as_deref()).await?;
+            Ok(view::objects(&[made], &columns, output.json)?)
+        }
+        Sandbox::Run { keep, program } => fresh(client, keep, &program).await,
+        Sandbox::Exec { id, program } => exec::run(client, &id, &program).await,
+        Sandbox::Shell { id } => {
+            let program = Program {
+                interactive: true,
+                tty: true,
+                cwd: None,
+                env: Vec::new(),
+                timeout: None,
+                command: vec!["/bin/bash".to_owned(), "-l".to_owned()],
+            };
+            exec::run(client, &id, &program).await
+        }
+        Sandbox::Cp { from, to } => copy::run(client, &from, &to).await,
+        Sandbox::Pause(named) => {
+            act(client, &named.id, "/pause", &columns, named.output.json).await
+        }
+        Sandbox::Resume(named) => {
+            act(client, &named.id, "/resume", &columns, named.output.json).await
+        }
+        Sandbox::Stop(named) => act(client, &named.id, "/stop", &columns, named.output.json).await,
+        Sandbox::Forward { id, ports } => forward::run(client, &id, &ports).await,
+        Sandbox::Rm { ids, output } => remove(client, &ids, output.json).await,
+        Sandbox::Gc { dry_run, output } => collect(client, dry_run, output.json).await,
+    }
+}
+
+/// The path of one sandbox, and what of it.
+fn path(id: &str, rest: &str) -> anyhow::Result<String> {
+    let id = sandbox::SandboxId::new(id)?;
+    Ok(format!("{ALL}/{id}{rest}"))
+}
+
+async fn act(
+    client: &Client,
+    id: &str,
+    verb: &str,
+    columns: &[&str],
+    as_json: bool,
+) -> anyhow::Result<()> {
+    let one = client.post(&path(id, verb)?, None).await?;
+    Ok(view::objects(&[one], columns, as_json)?)
+}
+
+async fn create(client: &Client, id: Option<&str>) -> anyhow::Result<Value> {
+    let body = id.map_or_else(|| json!({}), |id| json!({ "id": id }));
+    client.post(ALL, Some(&body)).await
+}
+
+async fn fresh(client: &Client, keep: bool, program: &Program) -> anyhow::Result<()> {
+    let made = create(client, None).await?;
+    let Some(id) = made["id"].as_str() else {
+        bail!("the server made a sandbox and does not say which");
+    };
+    if keep {
+        eprintln!("{id}");
+    }
+    let ran = exec::run(client, id, program).await;
+    if !keep {
+        client.delete(&path(id, "")?).await?;
+    }
+    ran
+}
+
+async fn remove(client: &Client, ids: &[String], as_json: bool) -> anyhow::Result<()> {
+    let mut gone = Vec::new();
+    for id in ids {
+        gone.push(client.delete(&path(id, "")?).await?);
+    }
+    Ok(view::objects(&gone, &["id", "type"], as_json)?)
+}
+
+async fn collect(client: &Client, dry_run: bool, as_json: bool) -> anyhow::Result<()> {
+    let all = client.get(ALL).await?;
+    let unused = |one: &&Value| one["session_id"].is_null() && one["status"] == "stopped";
+    let all = all["data"].as_array().cloned().unwrap_or_default();
+    let unused: Vec<Value> = all.iter().filter(unused).cloned().collect();
+    if !dry_run {
+        for one in &unused {
+            client
+                .delete(&path(one["id"].as_str().unwrap_or_default(), "")?)
+                .await?;
+        }
+    }
+    Ok(view::objects(&unused, &["id", "status"], as_json)?)
+}

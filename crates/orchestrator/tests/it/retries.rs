@@ -84,7 +84,10 @@ async fn the_providers_retry_after_is_honoured() {
     let pause = due_at.0 - state.last_at.0;
     assert!((99_000_000..=101_000_000).contains(&pause), "{pause} µs");
     // Nothing of it is in memory: no run, no lease, only the row.
-    assert_eq!(server.orchestrator.running(), 0);
+    until("nobody runs it", || async {
+        server.orchestrator.running() == 0
+    })
+    .await;
     server.send(id, interrupt()).await;
     let log = server.log(id).await;
     assert_eq!(log.last().unwrap()["stop_reason"]["type"], "end_turn");

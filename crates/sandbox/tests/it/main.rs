@@ -19,6 +19,7 @@ mod bash;
 mod basics;
 mod corpus;
 mod files;
+mod fuzz;
 mod keeper;
 mod latency;
 mod life;

@@ -12,6 +12,8 @@ use serde_json::json;
 use super::*;
 use crate::limits::TOOL_GRACE;
 
+mod fuzz;
+
 /// The scripted end of the conversation.
 struct Hand(UnixStream);
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use session::{Phase, Status};
 
-use crate::support::{World, bash, interrupt, kinds, of, said, script};
+use crate::support::{World, bash, interrupt, kinds, of, said, script, until};
 
 #[tokio::test]
 async fn a_failure_that_passes_is_tried_again_until_it_has() {

@@ -12,6 +12,7 @@ mod fold;
 mod invariants;
 mod malformed;
 mod oracle;
+mod recoveries;
 mod reports;
 mod retries;
 mod rules;

@@ -9,13 +9,32 @@ import pytest
 import kit
 import routes
 import shapes
-from compare import Comparison, from_schema
+from compare import HEADERS, Comparison, from_schema
 
 NEWER = int(anthropic.__version__.split(".")[0]) >= 2
+# 0.96 sends the values of `anthropic-beta` by which files and skills speak as in their beta.
+OLDEST = anthropic.__version__.startswith("0.")
 BETA = {"anthropic-beta": "managed-agents-2026-04-01"}
 # What an SDK may send and this server refuses, for the reasons that `differences.toml` gives.
 REFUSED = {("BetaManagedAgentsUserMessageEventParams.content[]", "variant only of the SDK: redacted")}
 
+# What files and skills were in their beta: our name, and the name of 0.96.
+BETA_ANSWERS = {
+    "File": ":FileMetadata",
+    "DeletedFile": ":DeletedFile",
+    "BetaSkill": ":SkillRetrieveResponse",
+    "DeletedSkill": ":SkillDeleteResponse",
+    "BetaSkillVersion": "skills:VersionRetrieveResponse",
+    "DeletedSkillVersion": "skills:VersionDeleteResponse",
+}
+BETA_NAMES = {
+    "ListBetaFiles": "file_list_params:FileListParams",
+    "ListSkills": "skill_list_params:SkillListParams",
+    "ListSkillVersions": "skills.version_list_params:VersionListParams",
+    "UploadFile": "file_upload_params:FileUploadParams",
+    "CreateBetaSkill": "skill_create_params:SkillCreateParams",
+    "CreateSkillVersion": "skills.version_create_params:VersionCreateParams",
+}
 # What 0.96 has no call for.
 LATER = {
     "UpdateWork", "StopWork", "CreateMemoryStore", "UpdateMemoryStore", "CreateMemory", "UpdateMemory",
@@ -228,7 +247,7 @@ def test_whatever_this_sdk_may_send_is_understood():
     """By its own declarations. Nothing else chooses what a request may hold by generation: what the last SDK of the
     older one may send is what that of the newer one may send."""
     ours, found = kit.shapes(), set()
-    known = routes.REQUESTS.keys() - (LATER if anthropic.__version__.startswith("0.") else set())
+    known = routes.REQUESTS.keys() - (LATER if OLDEST else set())
     for name in known:
         path = routes.REQUESTS[name][1]
         declared = shapes.Shapes()
@@ -239,3 +258,34 @@ def test_whatever_this_sdk_may_send_is_understood():
     sendable = ("only the SDK", "variant only of the SDK", "value only of the SDK", "required by us", "null for the SDK")
     refused = {one for one in found if one[1].startswith((*sendable, "any text for the SDK"))}
     assert refused - REFUSED == set()
+
+
+def sent(declared, path):
+    """What a call of this SDK sends in its query or form."""
+    shape = declared.of(shapes.load(path))
+    return declared.types[shape["name"]]["fields"].keys() - HEADERS
+
+
+def test_whatever_this_sdk_asks_for_files_and_skills_is_understood():
+    ours, declared = kit.shapes(), shapes.Shapes()
+    names = BETA_NAMES
+    if not OLDEST:
+        tables = (routes.QUERIES | routes.FORMS).values()
+        names = {name: path for name, path in tables if path.startswith(("file_", "skill"))}
+    assert len(names) == 6
+    for name, path in names.items():
+        known = (ours["queries"] | ours["forms"])[name]
+        assert sent(declared, path) - routes.IN_PATH.get(path.split(":")[1], set()) <= set(known), name
+
+
+@pytest.mark.skipif(not OLDEST, reason="the later ones know files and skills as they are now")
+def test_files_and_skills_answer_as_the_first_sdk_knows_them():
+    ours, found = kit.shapes(), set()
+    for name, path in BETA_ANSWERS.items():
+        declared = shapes.Shapes()
+        shape = declared.of(shapes.load(path))
+        comparison = Comparison(declared.types, written=True)
+        comparison.shapes(name, shape, from_schema(ours["objects"][name], True)[0])
+        found |= comparison.found
+    # Later than this SDK, which keeps what it does not know.
+    assert found == {("FileMetadata.expires_at", "only we have it")}

@@ -57,6 +57,7 @@ const CHORES: [(&str, &str); 11] = [
          edge       half-open connections, and memory after a load\n\
          fanout     many subscribers, many streams\n\
          idle       many sessions that do nothing\n\
+         sandbox    creating, using and removing sandboxes, beside others that isolate\n\
          session    long sessions, many at once, interrupts, a restart\n\
          turn       what a turn costs beyond its model and tools",
     ),

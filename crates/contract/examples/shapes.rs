@@ -7,7 +7,7 @@ use contract::agent::{Agent, CreateAgent, UpdateAgent};
 use contract::client_event::SendEvents;
 use contract::credential::{CreateCredential, Credential, UpdateCredential, Validation};
 use contract::deployment::{CreateDeployment, Deployment, DeploymentRun, UpdateDeployment};
-use contract::dialect::Generation;
+use contract::dialect::{Generation, Vintage};
 use contract::dream::{CreateDream, Dream};
 use contract::environment::{CreateEnvironment, Environment, UpdateEnvironment};
 use contract::error::ErrorKind;
@@ -28,7 +28,9 @@ use contract::query;
 use contract::session::{
     AddResource, CreateSession, Resource, Session, SessionThread, UpdateResource, UpdateSession,
 };
-use contract::skill::{CreateSkill, CreateSkillVersion, Skill, SkillVersion};
+use contract::skill::{
+    BetaSkill, BetaSkillVersion, CreateSkill, CreateSkillVersion, Skill, SkillVersion,
+};
 use contract::vault::{CreateVault, UpdateVault, Vault};
 use contract::work::{
     Heartbeat, HeartbeatFailed, StopWork, UpdateWork, Work, WorkSecret, WorkStats,
@@ -104,6 +106,8 @@ fn objects() -> Map<String, Value> {
         .of::<File>("File")
         .of::<Skill>("Skill")
         .of::<SkillVersion>("SkillVersion")
+        .of::<BetaSkill>("BetaSkill")
+        .of::<BetaSkillVersion>("BetaSkillVersion")
         .of::<MemoryStore>("MemoryStore")
         .of::<Memory>("Memory")
         .of::<MemoryItem>("MemoryItem")
@@ -159,6 +163,7 @@ fn queries() -> Value {
         "PollWork": keys(query::PollWork::parse),
         "HeartbeatWork": keys(query::HeartbeatWork::parse),
         "ListFiles": keys(query::ListFiles::parse),
+        "ListBetaFiles": keys(query::ListBetaFiles::parse),
         "ListSkills": keys(query::ListSkills::parse),
         "ListSkillVersions": keys(query::ListPlain::parse_skill_versions),
         "ListMemoryStores": keys(query::ListMemoryStores::parse),
@@ -192,7 +197,8 @@ fn parts<T>(file: &str, parse: ReadForm<T>) -> Value {
 fn forms() -> Value {
     json!({
         "UploadFile": parts(UploadFile::FILE, UploadFile::parse),
-        "CreateSkill": parts(CreateSkill::FILES, |texts| CreateSkill::parse(texts, Generation::V2026)),
+        "CreateSkill": parts(CreateSkill::FILES, |texts| CreateSkill::parse(texts, Vintage::General)),
+        "CreateBetaSkill": parts(CreateSkill::FILES, |texts| CreateSkill::parse(texts, Vintage::Beta)),
         "CreateSkillVersion": parts(CreateSkill::FILES, CreateSkillVersion::parse),
     })
 }

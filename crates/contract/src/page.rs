@@ -28,7 +28,7 @@ pub struct BidiPage<T> {
     pub prev_page: Option<String>,
 }
 
-/// A page whose cursors are ids: models, and files for the older generation.
+/// A page whose cursors are ids: models, and files as their beta listed them.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct IdPage<T> {
     /// The items.

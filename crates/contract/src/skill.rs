@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::check;
-use crate::dialect::Generation;
+use crate::dialect::Vintage;
 use crate::ids::{SkillId, SkillVersionId};
 use crate::limits::{SKILL_DESCRIPTION, SKILL_DISPLAY_NAME, SKILL_FILES, SKILL_NAME};
 use crate::parse::Invalid;
@@ -62,10 +62,10 @@ pub struct SkillVersion {
     pub created_at: Micros,
 }
 
-/// A skill as generation 2023 knows it (api.md §1.10).
+/// A skill as its beta knew it ([`Vintage::Beta`]).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[allow(missing_docs)] // the fields are the contract's
-pub struct SkillOf2023 {
+pub struct BetaSkill {
     pub id: SkillId,
     #[serde(rename = "type")]
     pub kind: SkillTag,
@@ -77,10 +77,10 @@ pub struct SkillOf2023 {
     pub updated_at: Micros,
 }
 
-/// A version of a skill as generation 2023 knows it: found by its number.
+/// A version of a skill as its beta knew it: found by its number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[allow(missing_docs)] // the fields are the contract's
-pub struct SkillVersionOf2023 {
+pub struct BetaSkillVersion {
     pub id: SkillVersionId,
     #[serde(rename = "type")]
     pub kind: SkillVersionTag,
@@ -94,17 +94,17 @@ pub struct SkillVersionOf2023 {
     pub created_at: Micros,
 }
 
-/// The number of a version for generation 2023: the microseconds of its creation.
+/// The number of a version in the beta: the microseconds of its creation.
 #[must_use]
 pub fn version_number(created_at: Micros) -> String {
     created_at.0.to_string()
 }
 
 impl Skill {
-    /// The same for generation 2023; `latest` is when its latest version was made.
+    /// The same in the words of the beta; `latest` is when its latest version was made.
     #[must_use]
-    pub fn of_2023(self, latest: Micros) -> SkillOf2023 {
-        SkillOf2023 {
+    pub fn beta(self, latest: Micros) -> BetaSkill {
+        BetaSkill {
             id: self.id,
             kind: self.kind,
             display_title: self.display_name,
@@ -116,7 +116,7 @@ impl Skill {
     }
 }
 
-impl From<SkillVersion> for SkillVersionOf2023 {
+impl From<SkillVersion> for BetaSkillVersion {
     fn from(version: SkillVersion) -> Self {
         Self {
             id: version.id,
@@ -146,14 +146,14 @@ impl CreateSkill {
     /// The parts that hold the files; the name of each file is its path.
     pub const FILES: &str = "files[]";
 
-    /// Reads the text parts: name and content. Generation 2023 calls the name a title.
+    /// Reads the text parts: name and content. In the beta the name was a title.
     ///
     /// # Errors
     /// An unknown part, one that stands twice, a name that is too long; the path is the part's name.
-    pub fn parse(parts: Vec<(String, String)>, generation: Generation) -> Result<Self, Invalid> {
-        let field = match generation {
-            Generation::V2026 => "display_name",
-            Generation::V2023 => "display_title",
+    pub fn parse(parts: Vec<(String, String)>, vintage: Vintage) -> Result<Self, Invalid> {
+        let field = match vintage {
+            Vintage::General => "display_name",
+            Vintage::Beta => "display_title",
         };
         let mut parts = Pairs::form(parts);
         let display_name = parts.text(field)?;

@@ -87,7 +87,7 @@ impl Frames {
     ///
     /// # Errors
     /// [`Broken`]: nothing that follows can be used.
-    pub fn next(&mut self) -> Result<Option<(Kind, Bytes)>, Broken> {
+    pub fn take(&mut self) -> Result<Option<(Kind, Bytes)>, Broken> {
         let Some(head) = self.0.get(..HEAD) else {
             return Ok(None);
         };
@@ -120,7 +120,7 @@ mod tests {
             let (mut frames, mut got) = (Frames::default(), Vec::new());
             for piece in wire.chunks(step) {
                 frames.push(piece);
-                while let Some(frame) = frames.next().unwrap() {
+                while let Some(frame) = frames.take().unwrap() {
                     got.push(frame);
                 }
             }
@@ -134,9 +134,9 @@ mod tests {
     fn what_is_no_frame_is_refused_before_it_is_collected() {
         let mut frames = Frames::default();
         frames.push(b"{\"com");
-        assert_eq!(frames.next(), Err(Broken));
+        assert_eq!(frames.take(), Err(Broken));
         let mut frames = Frames::default();
         frames.push(b"o\xff\xff\xff\xff");
-        assert_eq!(frames.next(), Err(Broken));
+        assert_eq!(frames.take(), Err(Broken));
     }
 }

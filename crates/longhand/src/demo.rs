@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::client::Client;
 use crate::config::Config;
 use crate::data_dir::DataDir;
-use crate::{cli, doctor, provider, serve, sessions, view};
+use crate::{cli, doctor, provider, serve, sessions, signals, view};
 
 /// What the scripted model does when it gets the demo's message.
 fn script() -> Value {
@@ -63,7 +63,7 @@ pub async fn run(demo: &cli::Demo, mut config: Config) -> anyhow::Result<()> {
             server.url(),
             key.expose()
         );
-        serve::Signals::take()?.next().await;
+        signals::Signals::take()?.next().await;
     }
     server.stop(Duration::from_secs(5)).await?;
     scripted.shutdown().await;

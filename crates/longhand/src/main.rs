@@ -15,6 +15,7 @@ mod provider;
 mod sandboxes;
 mod serve;
 mod sessions;
+mod signals;
 mod stream;
 mod things;
 mod view;

@@ -4,7 +4,6 @@
 //! sandboxes stopped; the listener closed and its answers finished; the store flushed. A second signal
 //! ends the process at once: whatever was in flight is settled by the next start.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -24,7 +23,6 @@ use sandbox::{Keeper, Provider as _};
 use store::keys::KeyRole;
 use store::{Options, Store, Synchronous};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vault::{KeySource, Vault};
@@ -33,6 +31,7 @@ use crate::config::Config;
 use crate::data_dir::{DataDir, Lock};
 use crate::edge;
 use crate::provider;
+use crate::signals::{Hangups, Signals};
 
 /// Runs the server until it is told to end.
 ///
@@ -62,68 +61,6 @@ pub async fn run(config: &Config, data_dir: DataDir) -> anyhow::Result<()> {
     tokio::select! {
         done = server.stop(Duration::from_secs(config.server.drain_seconds)) => done,
         () = signals.next() => bail!("ended by a second signal; turns in flight are settled at the next start"),
-    }
-}
-
-/// SIGINT and SIGTERM. Made once and before anything starts, so that none is lost between two waits.
-pub struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    /// Takes the two signals over from their default.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub fn take() -> anyhow::Result<Self> {
-        let taken = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self {
-            interrupt: taken(SignalKind::interrupt())?,
-            terminate: taken(SignalKind::terminate())?,
-        })
-    }
-
-    /// Waits for the next of either. Cancel safe.
-    pub async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
-
-/// SIGHUP, which ends no server: whoever sends it wants something taken anew.
-struct Hangups {
-    hangup: Signal,
-    /// There is a certificate, and [`edge::keep_fresh`] takes it anew.
-    certificate: bool,
-}
-
-impl Hangups {
-    /// Takes the signal over from its default, for as long as the process lives.
-    fn take(certificate: bool) -> anyhow::Result<Self> {
-        let hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
-        Ok(Self {
-            hangup,
-            certificate,
-        })
-    }
-
-    /// Says what each one does. Cancel safe.
-    async fn answer(&mut self) -> Infallible {
-        loop {
-            self.hangup.recv().await;
-            if self.certificate {
-                tracing::info!(
-                    "SIGHUP: the certificate is read again; settings are read at the start only"
-                );
-            } else {
-                tracing::info!(
-                    "SIGHUP: nothing is read again: there is no certificate, and settings are read at the start only"
-                );
-            }
-        }
     }
 }
 

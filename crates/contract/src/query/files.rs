@@ -23,10 +23,10 @@ pub enum Files {
     Ids(Vec<FileId>),
 }
 
-/// `GET /v1/files` of generation 2023: a page is found by ids.
+/// `GET /v1/files` of [`crate::dialect::Vintage::Beta`]: a page is found by ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub struct ListFilesOf2023 {
+pub struct ListBetaFiles {
     pub limit: u32,
     pub after_id: Option<FileId>,
     pub before_id: Option<FileId>,
@@ -57,7 +57,7 @@ query!(ListFiles, pairs => {
     };
     Self { files, scope_id }
 });
-query!(ListFilesOf2023, pairs => {
+query!(ListBetaFiles, pairs => {
     let (after_id, before_id) = (pairs.id("after_id")?, pairs.id("before_id")?);
     if after_id.is_some() && before_id.is_some() {
         return Err(Invalid::at("before_id", "cannot stand together with `after_id`"));

@@ -27,7 +27,7 @@ mod sandboxes;
 mod schedules;
 mod work;
 
-pub use files::{Files, ListFiles, ListFilesOf2023, ListSkills};
+pub use files::{Files, ListBetaFiles, ListFiles, ListSkills};
 pub use memories::{
     DeleteMemory, Depth, GetMemory, ListMemories, ListMemoryStores, ListMemoryVersions, WriteMemory,
 };

@@ -1,12 +1,12 @@
-//! Files and skills: forms, names, and objects of both generations.
+//! Files and skills: forms, names, and objects of both vintages.
 
-use contract::dialect::Generation;
+use contract::dialect::Vintage;
 use contract::file::{self, File, FileScope, FileTag, UploadFile};
 use contract::ids::{FileId, SessionId, SkillId, SkillVersionId};
 use contract::parse::Invalid;
 use contract::skill::{
-    self, CreateSkill, CreateSkillVersion, Skill, SkillOrigin, SkillSource, SkillTag, SkillVersion,
-    SkillVersionOf2023, SkillVersionTag,
+    self, BetaSkillVersion, CreateSkill, CreateSkillVersion, Skill, SkillOrigin, SkillSource,
+    SkillTag, SkillVersion, SkillVersionTag,
 };
 use contract::time::Micros;
 use serde_json::json;
@@ -105,30 +105,30 @@ fn a_file_has_the_shape_of_the_sdk() {
 }
 
 #[test]
-fn a_skill_is_named_in_the_words_of_its_generation() {
-    let read = |texts: &[(&str, &str)], generation| {
-        CreateSkill::parse(parts(texts), generation).map(|form| form.display_name)
+fn a_skill_is_named_in_the_words_of_the_client() {
+    let read = |texts: &[(&str, &str)], vintage| {
+        CreateSkill::parse(parts(texts), vintage).map(|form| form.display_name)
     };
     let name = Some("Tables".to_owned());
-    assert_eq!(read(&[], Generation::V2026), Ok(None));
+    assert_eq!(read(&[], Vintage::General), Ok(None));
     assert_eq!(
-        read(&[("display_name", "Tables")], Generation::V2026),
+        read(&[("display_name", "Tables")], Vintage::General),
         Ok(name.clone())
     );
     assert_eq!(
-        read(&[("display_title", "Tables")], Generation::V2023),
+        read(&[("display_title", "Tables")], Vintage::Beta),
         Ok(name)
     );
-    for (texts, generation, path) in [
-        ([("display_title", "x")], Generation::V2026, "display_title"),
-        ([("display_name", "x")], Generation::V2023, "display_name"),
-        ([("display_name", "")], Generation::V2026, "display_name"),
-        ([("display_title", "")], Generation::V2023, "display_title"),
+    for (texts, vintage, path) in [
+        ([("display_title", "x")], Vintage::General, "display_title"),
+        ([("display_name", "x")], Vintage::Beta, "display_name"),
+        ([("display_name", "")], Vintage::General, "display_name"),
+        ([("display_title", "")], Vintage::Beta, "display_title"),
     ] {
-        assert_eq!(read(&texts, generation).unwrap_err().path, path);
+        assert_eq!(read(&texts, vintage).unwrap_err().path, path);
     }
     let long = "n".repeat(256);
-    assert!(read(&[("display_name", &long)], Generation::V2026).is_err());
+    assert!(read(&[("display_name", &long)], Vintage::General).is_err());
     assert!(CreateSkillVersion::parse(Vec::new()).is_ok());
     let refused = CreateSkillVersion::parse(parts(&[("display_name", "x")])).unwrap_err();
     assert_eq!(refused.path, "display_name");
@@ -181,7 +181,7 @@ fn a_skill_calls_itself_by_a_slug_and_says_what_it_does() {
 }
 
 #[test]
-fn a_skill_and_its_version_have_the_shape_of_either_generation() {
+fn a_skill_and_its_version_have_the_shape_of_either_vintage() {
     let (id, version) = (SkillId::from_bits(1), SkillVersionId::from_bits(2));
     let skill = Skill {
         id,
@@ -201,7 +201,7 @@ fn a_skill_and_its_version_have_the_shape_of_either_generation() {
             "created_at": T, "updated_at": T})
     );
     assert_eq!(
-        serde_json::to_value(skill.of_2023(Micros(7))).unwrap(),
+        serde_json::to_value(skill.beta(Micros(7))).unwrap(),
         json!({"id": id.to_string(), "type": "skill", "display_title": "Tables", "latest_version": "7",
             "source": "custom", "created_at": T, "updated_at": T})
     );
@@ -219,7 +219,27 @@ fn a_skill_and_its_version_have_the_shape_of_either_generation() {
     wanted["version"] = json!("0");
     wanted["directory"] = json!("tables");
     assert_eq!(
-        serde_json::to_value(SkillVersionOf2023::from(made)).unwrap(),
+        serde_json::to_value(BetaSkillVersion::from(made)).unwrap(),
         wanted
     );
+}
+
+#[test]
+fn only_the_beta_of_files_and_skills_speaks_as_it_did() {
+    let both = "managed-agents-2026-04-01, files-api-2025-04-14,skills-2025-10-02";
+    assert_eq!(
+        (Vintage::of_files(both), Vintage::of_skills(both)),
+        (Vintage::Beta, Vintage::Beta)
+    );
+    let files = "files-api-2025-04-14";
+    assert_eq!(
+        (Vintage::of_files(files), Vintage::of_skills(files)),
+        (Vintage::Beta, Vintage::General)
+    );
+    for none in ["", "managed-agents-2026-04-01", "files-api-2025-04-14x"] {
+        assert_eq!(
+            (Vintage::of_files(none), Vintage::of_skills(none)),
+            (Vintage::General, Vintage::General)
+        );
+    }
 }

@@ -6,8 +6,8 @@ use contract::ids::{AgentId, DeploymentId, FileId, MemoryId, SessionId};
 use contract::memory::{Operation, View};
 use contract::parse::Invalid;
 use contract::query::{
-    DeleteMemory, Depth, ExpectedHeartbeat, Files, GetMemory, HeartbeatWork, ListDeploymentRuns,
-    ListDeployments, ListDreams, ListFiles, ListFilesOf2023, ListMemories, ListMemoryStores,
+    DeleteMemory, Depth, ExpectedHeartbeat, Files, GetMemory, HeartbeatWork, ListBetaFiles,
+    ListDeploymentRuns, ListDeployments, ListDreams, ListFiles, ListMemories, ListMemoryStores,
     ListMemoryVersions, ListPlain, ListSkills, PollWork, WriteMemory,
 };
 
@@ -15,7 +15,7 @@ use contract::query::{
 fn defaults_are_those_of_the_contract() {
     let files = ListFiles::parse("").unwrap();
     assert!(matches!(files.files, Files::Page(paging) if paging.limit == 20));
-    assert_eq!(ListFilesOf2023::parse("").unwrap().limit, 20);
+    assert_eq!(ListBetaFiles::parse("").unwrap().limit, 20);
     assert_eq!(ListSkills::parse("").unwrap().paging.limit, 20);
     assert_eq!(
         ListPlain::parse_skill_versions("").unwrap().paging.limit,
@@ -48,7 +48,7 @@ fn filters_are_read() {
     let files = ListFiles::parse(&query).unwrap();
     assert_eq!(files.files, Files::Ids(vec![one, two]));
     assert_eq!(files.scope_id, Some(session));
-    let older = ListFilesOf2023::parse(&format!("limit=1&after_id={one}")).unwrap();
+    let older = ListBetaFiles::parse(&format!("limit=1&after_id={one}")).unwrap();
     assert_eq!((older.limit, older.after_id), (1, Some(one)));
     assert_eq!(
         ListSkills::parse("source=custom")
@@ -123,8 +123,8 @@ fn what_no_sdk_sends_is_refused_by_its_key() {
     let many = many.collect::<Vec<_>>().join("&");
     assert_eq!(refusal(ListFiles::parse, &many), "ids");
     let both = format!("after_id={file}&before_id={file}");
-    assert_eq!(refusal(ListFilesOf2023::parse, &both), "before_id");
-    assert_eq!(refusal(ListFilesOf2023::parse, "page=x"), "page");
+    assert_eq!(refusal(ListBetaFiles::parse, &both), "before_id");
+    assert_eq!(refusal(ListBetaFiles::parse, "page=x"), "page");
 
     for (query, key) in [
         ("view=all", "view"),

@@ -314,7 +314,7 @@ impl Client {
     /// The next frame; `None` when it has hung up, or sends something else.
     async fn next(&mut self) -> Option<(Kind, Bytes)> {
         loop {
-            if let Some(frame) = self.frames.next().ok()? {
+            if let Some(frame) = self.frames.take().ok()? {
                 return Some(frame);
             }
             let piece = self.body.frame().await?.ok()?;

@@ -83,7 +83,8 @@ fn start(program: &Program) -> anyhow::Result<Value> {
     if program.tty {
         let size = tcgetwinsize(std::io::stdout())?;
         start["terminal"] = json!({"rows": size.ws_row, "columns": size.ws_col});
-        let term = std::env::var("TERM").unwrap_or_else(|_| "xterm".to_owned());
+        let term = std::env::var_os("TERM").map(|term| term.to_string_lossy().into_owned());
+        let term = term.unwrap_or_else(|| "xterm".to_owned());
         env.entry("TERM").or_insert_with(|| json!(term));
     }
     start["env"] = env.into();
@@ -101,7 +102,7 @@ async fn show(exchange: &mut Exchange) -> anyhow::Result<Value> {
     let mut frames = Frames::default();
     while let Some(piece) = exchange.next().await? {
         frames.push(&piece);
-        while let Some((kind, payload)) = frames.next()? {
+        while let Some((kind, payload)) = frames.take()? {
             match kind {
                 Kind::Stdout => print(std::io::stdout(), &payload)?,
                 Kind::Stderr => print(std::io::stderr(), &payload)?,

@@ -275,8 +275,13 @@ async fn without_a_server_the_same_commands_work_on_the_directory() {
 async fn a_sessions_time_to_live_ends_its_sandbox_and_the_model_is_told() {
     let stage = Stage::new(0).await;
     let api = stage.api();
-    let mut body = api.ground().await.expect("ground").session();
-    body["metadata"] = json!({"longhand.sandbox_ttl_seconds": "1"});
+    // The stage has made one of each.
+    let first = async |path: &str| api.get(path).await.expect("a list")["data"][0]["id"].clone();
+    let body = json!({
+        "agent": first("/v1/agents").await,
+        "environment_id": first("/v1/environments").await,
+        "metadata": {"longhand.sandbox_ttl_seconds": "1"},
+    });
     let session = api::id(&api.post("/v1/sessions", &body).await.expect("a session"));
     let turn = async |token: &str, command: &str| {
         let steps = json!([

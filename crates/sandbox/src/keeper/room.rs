@@ -162,7 +162,10 @@ impl Keeper {
         idle.sort_by_key(|(_, place)| place.look().wanted);
         for (id, place) in idle {
             if let Some(mut held) = place.unvisited() {
-                let reason = "its host needed the room for others";
+                let reason = match workspace {
+                    Some(_) => "its workspace needed the room for another",
+                    None => "its host needed the room for others",
+                };
                 sleep(&id, &place, &mut held, reason).await;
                 return;
             }

@@ -10,25 +10,23 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hand::wire::{
-    Ask, FromHand, Id, Open, Output, PREFIX_BYTES, Refusal, Said, Spawn, ToHand, Tool, VERSION,
-    head, lengths,
+    Ask, FromHand, Id, Open, PREFIX_BYTES, Refusal, Said, Spawn, ToHand, VERSION, head, lengths,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::held::{Turn, Unstarted};
-use super::answer::judged;
+use self::held::Unstarted;
 use super::pipes::Pipes;
 use crate::error::{Doing, Error};
-use crate::limits::{ASK, CANCEL, PING, PING_INTERVAL, QUEUED_FRAMES, SPAWN};
+use crate::limits::{ASK, PING, PING_INTERVAL, QUEUED_FRAMES, SPAWN};
 use crate::process::{Command, Process};
-use crate::provider::ToolCall;
 
+mod calls;
 mod held;
 #[cfg(test)]
 mod tests;
@@ -135,109 +133,6 @@ impl Client {
     /// Cancelled when the conversation is over, for whatever reason.
     pub(super) async fn ended(&self) {
         self.0.over.cancelled().await;
-    }
-
-    /// Whatever the hand does, it returns: at the latest when the call's own limit, those of the calls
-    /// that have their turn before it, and [`TOOL_GRACE`] are over. Then nothing the hand says counts.
-    ///
-    /// A call with a key outlives this conversation.
-    pub(super) async fn tool(
-        &self,
-        key: Option<&str>,
-        call: ToolCall,
-        cancel: CancellationToken,
-    ) -> Result<Output, Error> {
-        let input = serde_json::to_vec(&call.input).map_err(io::Error::from);
-        let input = input.doing(|| "write a tool's input".to_owned())?;
-        let (tool, key) = (call.name, key.map(str::to_owned));
-        let message = |id| ToHand::Call { id, tool, key };
-        let ran = self.converse(&call, message, input.into(), cancel).await?;
-        // Only of a call that was resumed nothing can be known.
-        ran.ok_or_else(|| self.0.broken())
-    }
-
-    /// How the call with that key ended, once it has; `None` if the hand does not know it.
-    pub(super) async fn resume(
-        &self,
-        key: &str,
-        call: &ToolCall,
-        cancel: CancellationToken,
-    ) -> Result<Option<Output>, Error> {
-        let key = key.to_owned();
-        let message = |id| ToHand::Resume { id, key };
-        self.converse(call, message, Bytes::new(), cancel).await
-    }
-
-    /// The hand need not keep the result of that call.
-    pub(super) fn taken(&self, key: &str) {
-        let key = key.to_owned();
-        // What is not said is kept until there is no room for it.
-        let _ = self.0.try_send(&ToHand::Taken { key });
-    }
-
-    /// Asks for a call's outcome, within the time that it may take.
-    async fn converse(
-        &self,
-        call: &ToolCall,
-        message: impl FnOnce(Id) -> ToHand,
-        body: Bytes,
-        cancel: CancellationToken,
-    ) -> Result<Option<Output>, Error> {
-        let turn = Turn::new(&self.0, call);
-        let limit = turn.limit();
-        let id = self.0.id();
-        let outcome = self.outcome(id, call.name, message(id), body, cancel);
-        match self.0.within(limit, outcome).await {
-            Some(outcome) => outcome,
-            None => {
-                tracing::warn!(?limit, "a hand left a call unanswered");
-                Err(self.0.broken())
-            }
-        }
-    }
-
-    async fn outcome(
-        &self,
-        id: Id,
-        tool: Tool,
-        message: ToHand,
-        body: Bytes,
-        cancel: CancellationToken,
-    ) -> Result<Option<Output>, Error> {
-        let asked = match message {
-            ToHand::Resume { .. } => Asked::HowItEnded,
-            _ => Asked::ToRun,
-        };
-        let mut request = Request::new(&self.0, id);
-        tokio::select! {
-            biased;
-            // One that runs already cannot be cancelled before the hand knows which it is.
-            () = cancel.cancelled(), if asked == Asked::ToRun => return Err(Error::Cancelled),
-            sent = request.send(&message, body) => sent?,
-        }
-        tokio::select! {
-            answer = &mut request.answer => {
-                let answer = request.answered(answer)?;
-                return self.0.judged(tool, answer, asked);
-            }
-            () = cancel.cancelled() => {}
-            // Long calls are normal; a hand that does not answer is not.
-            () = self.silence() => return Err(self.0.broken()),
-        }
-        if self.0.is_left() {
-            return Err(Error::Cancelled);
-        }
-        // One who wants to leave does not wait for the end of a pause.
-        let ended = timeout(CANCEL, async {
-            let sent = self.0.send(&ToHand::Cancel { id }, Bytes::new()).await;
-            sent.map_err(|_| Error::Lost)?;
-            let answer = (&mut request.answer).await;
-            request.answered(answer)
-        });
-        match ended.await {
-            Ok(answer) => self.0.judged(tool, answer?, Asked::ToEnd),
-            Err(_) => Err(Error::Cancelled),
-        }
     }
 
     /// Returns when the hand does not answer that it lives.
@@ -348,14 +243,6 @@ impl Client {
     pub(super) fn is_held(&self) -> bool {
         *self.0.paused.borrow()
     }
-}
-
-/// What the hand was asked last about a call.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Asked {
-    ToRun,
-    HowItEnded,
-    ToEnd,
 }
 
 /// One request under way. Dropped before its answer, it asks the hand to cancel.
@@ -489,23 +376,6 @@ impl Inner {
         self.over.cancel();
         let table = std::mem::take(&mut *self.lock());
         drop(table);
-    }
-
-    /// What the answer to a tool call means; `None` that the hand does not know it. One that no honest hand
-    /// gives ends the conversation.
-    fn judged(&self, tool: Tool, answer: Answer, asked: Asked) -> Result<Option<Output>, Error> {
-        match answer {
-            Answer::Done(body) => {
-                let output = judged(tool, &body).ok_or_else(|| self.broken());
-                output.map(Some)
-            }
-            Answer::Unknown if asked != Asked::ToRun => Ok(None),
-            Answer::Cancelled if asked != Asked::ToRun => Err(Error::Cancelled),
-            Answer::Refused(refused) => Err(refused),
-            Answer::Cancelled | Answer::Unknown | Answer::Pong | Answer::Spawned(_) => {
-                Err(self.broken())
-            }
-        }
     }
 
     /// Whether this side has ever used the id.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use jail::control;
 use jail::plan::{Live, Report, Request};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::Serialize;
 use tokio::io::Interest;
@@ -49,6 +50,13 @@ pub(super) struct Body {
     pub(super) line: Option<OwnedFd>,
 }
 
+/// Whether a process could not be opened because it has ended since it was connected to. Which errno the
+/// kernel gives depends on its version and on whether it has been reaped. Source: kernel/pid.c, `pidfd_open`.
+fn has_ended(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    errno.is_some_and(|errno| [Errno::SRCH, Errno::INVAL, Errno::NOENT].contains(&errno))
+}
+
 impl Supervisor {
     /// The one that was just started as `child`, with which `control` is shared.
     pub(super) fn started(
@@ -68,8 +76,10 @@ impl Supervisor {
         leaving: &Arc<AtomicBool>,
     ) -> io::Result<Option<Self>> {
         match control::connect(directory) {
-            // Still connected, so the number is its own.
-            Ok((control, pid)) => Self::new(control, pid, None, leaving).map(Some),
+            Ok((control, pid)) => match Self::new(control, pid, None, leaving) {
+                Err(error) if has_ended(&error) => Ok(None),
+                found => found.map(Some),
+            },
             Err(error) => match error.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(None),
                 _ => Err(error),

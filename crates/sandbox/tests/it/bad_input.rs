@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use sandbox::{Command, Error, Provider, Sandbox, Spec, Tool};
 use serde_json::json;
 use tokio::io::AsyncReadExt;
@@ -219,4 +220,28 @@ async fn a_claim_that_is_given_up_at_any_moment_leaves_nothing_running() {
     host.local.shutdown().await;
     let left = host.local.list().await.unwrap();
     assert_eq!(left, [id("warm")]);
+}
+
+// With threads: one reaps what another looks for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sandboxes_that_are_dropped_and_deleted_at_once_in_crowds_give_no_error() {
+    const IN_ALL: usize = 400;
+    let host = host();
+    let one = |n: usize| {
+        let local = &host.local;
+        async move {
+            let id = id(&format!("crowd-{n}"));
+            drop(local.attach(Spec::new(id.clone())).await?);
+            // It ends by itself at this moment.
+            local.delete(&id).await
+        }
+    };
+    let all = futures_util::stream::iter(0..IN_ALL).map(one);
+    let errors: Vec<_> = all
+        .buffer_unordered(40)
+        .filter_map(|outcome| async { outcome.err() })
+        .collect()
+        .await;
+    assert!(errors.is_empty(), "{errors:?}");
+    assert!(host.local.list().await.unwrap().is_empty());
 }

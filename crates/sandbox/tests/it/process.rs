@@ -133,7 +133,7 @@ async fn a_killed_or_dropped_process_takes_its_children_along() {
         ]))
     };
     let count = async || ok(&sandbox, "pgrep -c sleep || true").await;
-    let mut process = start().await.unwrap();
+    let process = start().await.unwrap();
     until("it sleeps", || async { count().await == "2" }).await;
     process.kill();
     assert_eq!(process.wait().await.unwrap().signal, Some(9));

@@ -14,6 +14,7 @@ mod invariants;
 mod malformed;
 mod oracle;
 mod outcomes;
+mod recoveries;
 mod reports;
 mod retries;
 mod rules;

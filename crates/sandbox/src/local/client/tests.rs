@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use hand::limits::{CHUNK_BYTES, PROCESSES, SPILL_CHARS, WINDOW_CHUNKS};
-use hand::wire::{Stream, read_frame as parse, write_frame};
+use hand::wire::{Output, Stream, Tool, read_frame as parse, write_frame};
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::*;
 use crate::limits::TOOL_GRACE;
+use crate::provider::ToolCall;
 
 mod fuzz;
 

@@ -68,7 +68,7 @@ pub async fn a_signal_reaches_the_process_and_its_children(provider: &dyn Provid
     assert_eq!(text(&mut process.stdout).await, "told\n");
     assert_eq!(process.wait().await.unwrap().code, Some(7));
     process.signal(Signal::Kill);
-    let mut process = sandbox
+    let process = sandbox
         .spawn(Command::new(["/bin/sleep", "1000"]))
         .await
         .unwrap();

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use sandbox::{Provider, Sandbox, Tool, ToolCall};
 use serde_json::json;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::sandbox;
@@ -51,7 +52,8 @@ pub async fn a_pause_during_a_call_takes_nothing_of_its_time(provider: &dyn Prov
         Arc::clone(&sandbox),
         json!({"command": "touch /tmp/begun; sleep 0.2; echo end", "timeout_ms": 1500}),
     );
-    let call = tokio::spawn(async move {
+    let mut calls = JoinSet::new();
+    calls.spawn(async move {
         let call = ToolCall {
             name: Tool::Bash,
             input,
@@ -67,9 +69,9 @@ pub async fn a_pause_during_a_call_takes_nothing_of_its_time(provider: &dyn Prov
     while begun.elapsed() < Duration::from_millis(2000) {
         tokio::task::yield_now().await;
     }
-    assert!(!call.is_finished());
+    assert!(calls.try_join_next().is_none());
     sandbox.resume().await.unwrap();
-    let output = call.await.unwrap().unwrap();
+    let output = calls.join_next().await.unwrap().unwrap().unwrap();
     let output = text(&output);
     assert!(output.starts_with("end"), "{output}");
 }

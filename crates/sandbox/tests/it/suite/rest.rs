@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sandbox::{Provider, Tool, ToolCall};
 use serde_json::json;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::sandbox;
@@ -56,7 +57,8 @@ pub async fn what_was_ended_is_told_once(provider: &dyn Provider) {
 pub async fn a_call_under_way_does_not_hold_up_hibernation(provider: &dyn Provider) {
     let first = sandbox(provider, "busy").await;
     let caller = Arc::clone(&first);
-    let call = tokio::spawn(async move {
+    let mut calls = JoinSet::new();
+    calls.spawn(async move {
         let input = json!({"command": "touch /tmp/begun; sleep 1000", "timeout_ms": 900_000});
         let name = Tool::Bash;
         let cancel = CancellationToken::new();
@@ -67,7 +69,7 @@ pub async fn a_call_under_way_does_not_hold_up_hibernation(provider: &dyn Provid
     })
     .await;
     first.hibernate("its time to live is over").await.unwrap();
-    assert!(call.await.unwrap().is_err());
+    assert!(calls.join_next().await.unwrap().unwrap().is_err());
     let next = sandbox(provider, "busy").await;
     let output = text(&bash(&next, "pwd").await);
     assert!(

@@ -11,6 +11,7 @@ mod idle;
 mod load;
 mod memory;
 mod numbers;
+mod sandbox;
 mod session;
 mod syncs;
 mod turn;
@@ -27,6 +28,15 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 pub(crate) type Wrong = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
+    // Before the runtime: only a process with one thread may clone itself.
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == "bare") {
+        let dir = words.next().unwrap_or_default();
+        return match self::sandbox::bare::serve(dir.as_ref()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error),
+        };
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -41,11 +51,12 @@ fn main() -> ExitCode {
             "edge" => edge::run().await.map(Some),
             "fanout" => fanout::run().await.map(Some),
             "idle" => idle::run().await.map(Some),
+            "sandbox" => self::sandbox::run().await.map(Some),
             "session" => session::run().await.map(Some),
             "turn" => turn::run().await.map(Some),
             "floor" => floor::serve().await.map(|()| None),
             other => Err(format!(
-                "no such benchmark: {other:?}; there are: api, edge, fanout, idle, session, turn"
+                "no such benchmark: {other:?}; there are: api, edge, fanout, idle, sandbox, session, turn"
             )
             .into()),
         }
@@ -64,5 +75,10 @@ fn shown(figures: &Value) -> ExitCode {
 
 fn failed(error: &Wrong) -> ExitCode {
     eprintln!("error: {error}");
+    let mut source = error.source();
+    while let Some(error) = source {
+        eprintln!("  because: {error}");
+        source = error.source();
+    }
     ExitCode::FAILURE
 }

@@ -32,6 +32,8 @@ FOREIGN = ("ANTHROPIC_", "OPENAI_", "LONGHAND_", "HTTP_PROXY", "HTTPS_PROXY", "A
 def clean_environment(**more):
     """The environment of this process without what would change a test."""
     kept = {k: v for k, v in os.environ.items() if not k.upper().startswith(FOREIGN)}
+    # What a test leaves when its server is killed is soon gone.
+    kept["LONGHAND_SANDBOX_ORPHAN_SECONDS"] = "15"
     if hand := os.environ.get("LONGHAND_HAND_BIN"):
         kept["LONGHAND_HAND_BIN"] = hand
     return kept | more

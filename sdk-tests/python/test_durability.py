@@ -71,8 +71,25 @@ def test_a_turn_that_lost_its_server_while_the_model_spoke_is_taken_up_again(lau
     assert events[-1].stop_reason.type == "end_turn"
 
 
-def test_a_call_that_was_lost_with_its_server_is_reported_as_unknown_and_not_run_again(launch):
+def test_a_call_that_ran_when_its_server_was_killed_gives_its_result_to_the_next(launch):
     server = launch()
+    client = server.client()
+    made = kit.session(client)
+    steps = [bash("echo once >> runs; sync; until test -e go; do sleep 0.05; done; cat runs"), {"text": "seen"}]
+    client.beta.sessions.events.send(made.id, events=[kit.message(kit.script(*steps))])
+    kit.until("the command to run", lambda: [p for p in (server.home / "data").rglob("runs") if p.read_text() == "once\n"])
+    server.kill()
+    client = launch.again(server).client()
+    workspace = server.home / "data" / "sandboxes" / made.id / "workspace"
+    (workspace / "go").touch()
+    events = kit.idle(client, made.id)
+    assert kit.results(events) == [(False, "once")]
+    assert "session.status_rescheduled" in kit.kinds(events)
+
+
+def test_a_call_that_was_lost_with_its_server_is_reported_as_unknown_and_not_run_again(launch):
+    # Its sandbox ends with the server, and what ran in it.
+    server = launch(LONGHAND_SANDBOX_ORPHAN_SECONDS="0")
     client = server.client()
     made = kit.session(client)
     steps = [bash("echo once >> runs; sync; sleep 600"), bash("cat runs"), {"text": "seen"}]

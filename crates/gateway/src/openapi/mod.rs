@@ -4,6 +4,7 @@
 
 mod operators;
 mod queries;
+mod sandboxes;
 mod shapes;
 mod text;
 

@@ -16,6 +16,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::operators;
 use super::queries::Query;
+use super::sandboxes;
 
 /// Writes the schema of a type.
 pub(super) type Write = fn(&mut SchemaGenerator) -> Schema;
@@ -71,7 +72,7 @@ pub(super) const fn takes<T: JsonSchema>() -> Option<Body> {
 /// The shape of a served route; `None` if nobody wrote one.
 pub(super) fn of(method: &Method, path: &str) -> Option<Shape> {
     let (kind, rest) = match path.strip_prefix("/v1/x/") {
-        Some(rest) if rest.starts_with("sandboxes") => (sandboxes(method, rest), rest),
+        Some(rest) if rest.starts_with("sandboxes") => (sandboxes::of(method, rest), rest),
         Some(rest) => (operators::of(method, rest), rest),
         None => {
             let rest = path.strip_prefix("/v1/")?;
@@ -258,96 +259,6 @@ fn models(path: &str) -> Option<Line> {
             ("List models", Query::Models, None, page)
         }
         "models/{model_id}" => ("Get a model", Query::None, None, typed::<ModelInfo>()),
-        _ => return None,
-    })
-}
-
-const NEW_SANDBOX: &[(&str, &str, bool)] = &[("id", "string", false)];
-const EXEC: &[(&str, &str, bool)] = &[
-    ("command", "array", true),
-    ("env", "object", false),
-    ("cwd", "string", false),
-    ("stdin", "string", false),
-    ("timeout_seconds", "integer", false),
-    ("terminal", "object", false),
-];
-const DIRECTORY: &[(&str, &str, bool)] = &[("path", "string", true)];
-const MOVE: &[(&str, &str, bool)] = &[("from", "string", true), ("to", "string", true)];
-
-/// Longhand's own: no part of the hosted API.
-fn sandboxes(method: &Method, path: &str) -> Option<Line> {
-    use Reply::{Bytes, Own, OwnList};
-    let new = |fields| Some(Body::Own(fields));
-    let sandbox = Own("sandbox");
-    let rest = path.strip_prefix("sandboxes")?;
-    let rest = rest
-        .strip_prefix("/{sandbox_id}")
-        .map_or(rest, |rest| match rest {
-            "" => "/",
-            rest => rest,
-        });
-    Some(match (method.as_str(), rest) {
-        ("GET", "") => ("List sandboxes", Query::None, None, OwnList("sandbox")),
-        ("POST", "") => ("Create a sandbox", Query::None, new(NEW_SANDBOX), sandbox),
-        ("GET", "/") => ("Get a sandbox and what it uses", Query::None, None, sandbox),
-        ("DELETE", "/") => (
-            "Delete a sandbox with its files",
-            Query::None,
-            None,
-            Own("sandbox_deleted"),
-        ),
-        ("POST", "/pause") => ("Have a sandbox stand still", Query::None, None, sandbox),
-        ("POST", "/resume") => ("Have a sandbox go on", Query::None, None, sandbox),
-        ("POST", "/stop") => ("Stop a sandbox; its files stay", Query::None, None, sandbox),
-        ("GET", "/processes") => (
-            "What runs in a sandbox",
-            Query::None,
-            None,
-            OwnList("sandbox_process"),
-        ),
-        ("POST", "/exec") => (
-            "Run a program in a sandbox; as application/vnd.longhand.exec, input and output are streamed",
-            Query::None,
-            new(EXEC),
-            Own("sandbox_exec"),
-        ),
-        ("POST", "/forward") => (
-            "Connect to a port in a sandbox; the bodies are the two ways of the connection",
-            Query::SandboxPort,
-            Some(Body::Bytes),
-            Bytes,
-        ),
-        ("GET", "/files") => (
-            "What stands at a path in a sandbox",
-            Query::SandboxLook,
-            None,
-            Own("sandbox_file"),
-        ),
-        ("DELETE", "/files") => (
-            "Remove a file or directory of a sandbox",
-            Query::SandboxRemove,
-            None,
-            Own("sandbox_file_deleted"),
-        ),
-        ("POST", "/directories") => (
-            "Make a directory in a sandbox",
-            Query::None,
-            new(DIRECTORY),
-            Own("sandbox_file"),
-        ),
-        ("POST", "/move") => (
-            "Move a file or directory of a sandbox",
-            Query::None,
-            new(MOVE),
-            Own("sandbox_file"),
-        ),
-        ("GET", "/content") => ("Read a file of a sandbox", Query::SandboxLook, None, Bytes),
-        ("POST", "/content") => (
-            "Write a file of a sandbox",
-            Query::SandboxUpload,
-            Some(Body::Bytes),
-            Own("sandbox_file"),
-        ),
         _ => return None,
     })
 }

@@ -326,7 +326,7 @@ fn steps(window: Window, round: usize, subject: usize) -> Value {
             said["input"] = json!({"command": run(&token)});
             json!([said, done])
         }
-        Window::Running => json!([script::bash(&format!("{}; sleep 60", run(&token))), done]),
+        Window::Running => json!([script::bash(&format!("{}; sleep 1", run(&token))), done]),
         Window::Uncommitted => {
             let call =
                 |n| json!({"name": "bash", "input": {"command": run(&format!("{token}c{n}"))}});
@@ -336,6 +336,25 @@ fn steps(window: Window, round: usize, subject: usize) -> Value {
 }
 
 /// What the log of the round that begins with the message `mark` says about where the kill fell.
+/// The commands of the calls whose results were found after a loss: nothing but the marks of taking the turn up
+/// again stands before them.
+fn found(turn: &[Value]) -> Vec<String> {
+    let is_mark = |event: &Value| {
+        let kind = event["type"].as_str().unwrap_or_default();
+        kind.starts_with("session.status_") || kind.starts_with("session.thread_status_")
+    };
+    let losses = (0..turn.len()).filter(|at| turn[*at]["type"] == "session.status_rescheduled");
+    let results = losses.filter_map(|at| turn[at..].iter().find(|event| !is_mark(event)));
+    let results = results.filter(|event| event["type"] == "agent.tool_result");
+    let commands = results.filter_map(|result| {
+        let call = turn
+            .iter()
+            .find(|event| event["id"] == result["tool_use_id"])?;
+        Some(call["input"]["command"].as_str()?.to_owned())
+    });
+    commands.collect()
+}
+
 fn evidence(window: Window, log: &[Value], mark: &str, idle_seen: bool) -> Vec<Hit> {
     let begun = log.iter().position(|event| {
         event["type"] == "user.message" && testkit::api::texts(event).lines().next() == Some(mark)
@@ -356,11 +375,11 @@ fn evidence(window: Window, log: &[Value], mark: &str, idle_seen: bool) -> Vec<H
             let calls = ledger::calls(turn).expect("the audit has passed");
             let lost = calls
                 .into_iter()
-                .filter(|(_, outcome)| *outcome == Outcome::Unknown);
-            lost.filter_map(|(command, _)| {
-                Some(Hit::IfRan(command.split([' ', ';']).nth(1)?.to_owned()))
-            })
-            .collect()
+                .filter(|(_, outcome)| *outcome == Outcome::Unknown)
+                .map(|(command, _)| command);
+            let hit =
+                |command: String| Some(Hit::IfRan(command.split([' ', ';']).nth(1)?.to_owned()));
+            lost.chain(found(turn)).filter_map(hit).collect()
         }
     }
 }

@@ -45,7 +45,7 @@ fn orchestrator(words: &[&str]) -> anyhow::Result<()> {
 
 fn seeds(words: &[&str]) -> anyhow::Result<()> {
     let record = words.contains(&"--record");
-    let (mut seeds, mut from) = (20_000, None);
+    let (mut seeds, mut from) = (30_000, None);
     let mut rest = words.iter().filter(|word| **word != "--record");
     while let Some(word) = rest.next() {
         let value = rest

@@ -30,7 +30,7 @@ use coverage::Coverage;
 
 /// Hits of each cell that a run of [`CI`] seeds must reach.
 const WANTED: u64 = 1_000;
-const CI: u64 = 20_000;
+const CI: u64 = 30_000;
 
 fn main() {
     let args = std::env::args().skip(1).collect::<Vec<_>>();

@@ -53,7 +53,7 @@ impl Sim<'_> {
         }
     }
 
-    /// What a grader says: mostly a verdict.
+    /// What a grader says: every other time a verdict.
     fn verdict(&mut self) -> Fact {
         let start = crate::world::OPEN;
         let grades = [
@@ -62,13 +62,13 @@ impl Sim<'_> {
             Grade::NeedsRevision,
             Grade::Failed,
         ];
-        match self.world.rng.below(10) {
-            0 | 1 => Fact::Grading {
+        match self.world.rng.below(12) {
+            0..3 => Fact::Grading {
                 start,
                 beat: 0,
                 used: None,
             },
-            2 | 3 => Fact::Grading {
+            3..6 => Fact::Grading {
                 start,
                 beat: 0,
                 used: Some(self.used()),

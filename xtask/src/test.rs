@@ -7,7 +7,7 @@ use crate::{lint, sdk, sim};
 pub(crate) fn all() -> anyhow::Result<()> {
     lint::all()?;
     rust()?;
-    sim::main(&["--seeds", "20000"])?;
+    sim::main(&["--seeds", "30000"])?;
     sim::main(&["--orchestrator", "--seeds", "2000"])?;
     sim::main(&["--faults"])?;
     sdk::all()

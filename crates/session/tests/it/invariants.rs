@@ -1,7 +1,8 @@
 //! A state that contradicts itself is never stored or acted on: `State::check` names each contradiction.
 
+use contract::ids::{EventId, OutcomeId};
 use contract::time::Micros;
-use session::{Budget, Call, CallKind, Phase, Stage, State, Status};
+use session::{Budget, Call, CallKind, OutcomeStage, Phase, Stage, State, Status, UserEvent};
 
 use crate::table::brought_to;
 
@@ -130,4 +131,42 @@ fn the_traces_of_two_turns_or_of_two_sessions_differ() {
     let distinct = traces.iter().collect::<std::collections::BTreeSet<_>>();
     assert_eq!(distinct.len(), all.len());
     assert!(!traces.contains(&0));
+}
+
+#[test]
+fn an_outcome_is_in_step_with_the_phase() {
+    holds_against("idle", "an outcome waits in an empty inbox", |state| {
+        state.outcome_waits = true;
+    });
+    holds_against("grading", "nothing is graded", |state| state.outcome = None);
+    let outcome = brought_to("grading").state.outcome;
+    holds_against("idle", "leaves an outcome without its evaluation", |state| {
+        state.outcome.clone_from(&outcome);
+    });
+    holds_against("grading", "more iterations than it may", |state| {
+        let outcome = state.outcome.as_mut().unwrap();
+        outcome.iteration = outcome.max_iterations;
+    });
+    let contradiction = "phase and outcome contradict one another";
+    holds_against("grading", contradiction, |state| {
+        state.outcome.as_mut().unwrap().stage = OutcomeStage::Working;
+    });
+    holds_against("grading", contradiction, |state| {
+        let start = EventId::from_bits(1);
+        state.primary.phase = Phase::Grading { start };
+    });
+    holds_against("requesting", contradiction, |state| {
+        state.outcome.clone_from(&outcome);
+    });
+}
+
+#[test]
+fn what_waits_costs_what_its_texts_are_long() {
+    let outcome = UserEvent::Outcome {
+        outcome: OutcomeId::from_bits(1),
+        description: "twelve bytes".to_owned(),
+        rubric: "five!".to_owned(),
+        max_iterations: Some(3),
+    };
+    assert_eq!(outcome.bytes(), 17);
 }

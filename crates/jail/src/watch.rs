@@ -62,12 +62,11 @@ struct Ready {
 }
 
 impl Watch<'_> {
-    /// Tells the server that started it that the sandbox runs. One that has gone already is no owner.
+    /// Tells the server that started it that the sandbox runs. One that has gone already may have said before
+    /// that the sandbox is to end: what is heard next tells.
     pub(crate) fn begin(&mut self, live: Live) {
-        if let Owner::Server(owner) = &self.owner
-            && control::send(owner, &Report::Started(live), &[self.pid_one]).is_err()
-        {
-            self.owner = Owner::Nobody(Instant::now());
+        if let Owner::Server(owner) = &self.owner {
+            let _ = control::send(owner, &Report::Started(live), &[self.pid_one]);
         }
     }
 
@@ -137,7 +136,12 @@ impl Watch<'_> {
         let Owner::Server(owner) = &self.owner else {
             return Then::Wait;
         };
-        match control::receive(owner) {
+        let heard = match control::receive(owner) {
+            // It went without reading all it was told. Its own last word stands behind that error.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => control::receive(owner),
+            heard => heard,
+        };
+        match heard {
             Ok(Some((Request::End, _))) => return Then::End,
             Ok(Some((Request::Adopt { .. }, _))) => {
                 // It has what it asks for. Whether it hears that is its own affair.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jail::control;
 use jail::plan::{Refusal, Report, Request, VERSION};
-use sandbox::{Config, Error, Local, Provider, Sandbox, Tool, ToolCall};
+use sandbox::{Config, Error, Local, Provider, Sandbox, Spec, Tool, ToolCall};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +38,22 @@ fn shell(command: &str) -> ToolCall {
         name: Tool::Bash,
         input: json!({ "command": command }),
     }
+}
+
+#[tokio::test]
+async fn an_attach_that_is_given_up_half_way_keeps_no_later_one_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let local = long(dir.path());
+    for step in 0..40 {
+        // Somewhere between nothing and all of it.
+        let patience = Duration::from_micros(step * 500);
+        let half = tokio::time::timeout(patience, local.attach(Spec::new(id("half"))));
+        drop(half.await);
+        let sandbox = attach(&local, "half").await;
+        ok(&sandbox, "true").await;
+        sandbox.stop().await.unwrap();
+    }
+    local.shutdown().await;
 }
 
 /// A server in a process of its own. It is killed when dropped.

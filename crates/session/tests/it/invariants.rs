@@ -140,9 +140,13 @@ fn an_outcome_is_in_step_with_the_phase() {
     });
     holds_against("grading", "nothing is graded", |state| state.outcome = None);
     let outcome = brought_to("grading").state.outcome;
-    holds_against("idle", "leaves an outcome without its evaluation", |state| {
-        state.outcome.clone_from(&outcome);
-    });
+    holds_against(
+        "idle",
+        "leaves an outcome without its evaluation",
+        |state| {
+            state.outcome.clone_from(&outcome);
+        },
+    );
     holds_against("grading", "more iterations than it may", |state| {
         let outcome = state.outcome.as_mut().unwrap();
         outcome.iteration = outcome.max_iterations;

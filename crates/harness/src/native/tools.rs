@@ -31,10 +31,8 @@ pub(crate) async fn run(
     input: Value,
     cancel: CancellationToken,
 ) -> Result<(Vec<Block>, bool), sandbox::Error> {
-    // The session core let it through, so it is a tool of a newer server: say so to the model.
     let Some(tool) = tool(name) else {
-        let text = format!("`{name}` does not run here.");
-        return Ok((vec![Block::text(text)], true));
+        return Ok(unknown(name));
     };
     let key = call.to_string();
     let output = sandbox.keyed(&key, ToolCall { name: tool, input }, cancel);
@@ -65,11 +63,16 @@ pub(crate) async fn look(
     cancel: CancellationToken,
 ) -> Result<(Vec<Block>, bool), sandbox::Error> {
     let Some(tool) = tool(name) else {
-        let text = format!("`{name}` does not run here.");
-        return Ok((vec![Block::text(text)], true));
+        return Ok(unknown(name));
     };
     let output = sandbox.tool(ToolCall { name: tool, input }, cancel);
     output.await.map(told)
+}
+
+/// The session core let it through, so it is a tool of a newer server: say so to the model.
+fn unknown(name: &str) -> (Vec<Block>, bool) {
+    let text = format!("`{name}` does not run here.");
+    (vec![Block::text(text)], true)
 }
 
 fn tool(name: &str) -> Option<Tool> {

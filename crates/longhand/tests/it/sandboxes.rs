@@ -21,6 +21,12 @@ fn said(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+#[track_caller]
+fn complains(output: &std::process::Output, of: &str) {
+    let said = said(&output.stderr);
+    assert!(said.contains(of), "{said}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_runs_with_its_arguments_streams_and_exit_code() {
     let stage = Stage::new(0).await;
@@ -48,17 +54,9 @@ async fn a_program_runs_with_its_arguments_streams_and_exit_code() {
     assert_eq!(piped(dir, &long).await.status.code(), Some(124));
     let none = piped(dir, &["sandbox", "exec", &id, "--", "no-such-program"]).await;
     assert_eq!(none.status.code(), Some(1));
-    assert!(
-        said(&none.stderr).contains("no-such-program"),
-        "{}",
-        said(&none.stderr)
-    );
+    complains(&none, "no-such-program");
     let missing = piped(dir, &["sandbox", "exec", "nobody", "--", "true"]).await;
-    assert!(
-        said(&missing.stderr).contains("sandbox ps"),
-        "{}",
-        said(&missing.stderr)
-    );
+    complains(&missing, "sandbox ps");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,11 +110,7 @@ async fn a_shell_is_on_a_real_terminal() {
     let (seen, well) = shell.ends().await;
     assert!(well, "{seen}");
     let refused = piped(dir, &["sandbox", "shell", &id]).await;
-    assert!(
-        said(&refused.stderr).contains("no terminal"),
-        "{}",
-        said(&refused.stderr)
-    );
+    complains(&refused, "no terminal");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,11 +136,7 @@ async fn files_and_directories_are_copied_both_ways() {
     )
     .await;
     assert!(copied.status.success(), "{}", said(&copied.stderr));
-    assert!(
-        said(&copied.stderr).contains("link (symlink)"),
-        "{}",
-        said(&copied.stderr)
-    );
+    complains(&copied, "link (symlink)");
     assert_eq!(std::fs::read_to_string(path("back/a")).unwrap(), "one");
     assert_eq!(
         std::fs::read(path("back/deep er/b")).unwrap(),
@@ -160,11 +150,7 @@ async fn files_and_directories_are_copied_both_ways() {
         .mode();
     assert_eq!(mode & 0o777, 0o751);
     let missing = piped(dir, &["sandbox", "cp", &format!("{id}:none"), &back]).await;
-    assert!(
-        said(&missing.stderr).contains("no such file"),
-        "{}",
-        said(&missing.stderr)
-    );
+    complains(&missing, "no such file");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -159,14 +159,7 @@ impl Dirs {
 
 /// One more than ever before. Not synced to the disk: it matters only to sandboxes of this boot.
 fn next_generation(file: &Path) -> io::Result<u32> {
-    let mut options = OpenOptions::new();
-    options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600);
-    let file = options.open(file)?;
+    let file = private_file(file)?;
     // Two providers on one directory never count as one.
     flock(&file, FlockOperation::LockExclusive)?;
     let mut last = [0; 4];
@@ -213,6 +206,17 @@ fn check_private(path: &Path) -> Result<(), Error> {
     })
 }
 
+/// A file of this user's alone, made if it is missing, with what it held.
+fn private_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+}
+
 fn directory(path: &Path, mode: u32) -> io::Result<()> {
     match DirBuilder::new().mode(mode).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -225,14 +229,7 @@ fn directory(path: &Path, mode: u32) -> io::Result<()> {
 /// free without a thread that blocks, so this asks again, and only while somebody holds it.
 async fn take_lock(path: &Path, id: &SandboxId, handover: Duration) -> Result<File, Error> {
     let doing = || format!("lock sandbox {id}");
-    let mut options = OpenOptions::new();
-    options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600);
-    let lock = options.open(path.join("lock")).doing(doing)?;
+    let lock = private_file(&path.join("lock")).doing(doing)?;
     let deadline = Instant::now() + handover;
     loop {
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {

@@ -2,6 +2,7 @@
 //! a client may send stands in `send`, what a turn does in `turn`, what a runner reports in `report`.
 
 use contract::event::Body;
+use contract::ids::ThreadId;
 use contract::patch::Patch;
 
 use crate::decision::{Decision, Refused, Webhook};
@@ -12,7 +13,7 @@ use crate::mint::Scribe;
 use crate::money::{self, Budget};
 use crate::outcome;
 use crate::state::{Effort, Generation, Phase, State, Thread, Totals};
-use crate::{recover, report, send, turn};
+use crate::{recover, report, send, team, turn};
 
 /// The first decision of a session: its state, and its first turn if it starts on messages.
 #[must_use]
@@ -31,9 +32,14 @@ pub fn open(opening: Opening, around: &Around) -> Decision {
             turn: 0,
             interrupting: false,
             effort: Effort::default(),
+            waiting: 0,
+            totals: Totals::default(),
             crowded: false,
             history_from: 0,
         },
+        children: Vec::new(),
+        begun: 0,
+        advising: None,
         archived: false,
         generation: Generation::default(),
         next_seq: 1,
@@ -48,7 +54,7 @@ pub fn open(opening: Opening, around: &Around) -> Decision {
     };
     let mut s = Scribe::new(state, around.now, around.entropy);
     for event in opening.initial {
-        send::accept(&mut s, event, &[]);
+        send::accept(&mut s, event, around);
     }
     s.done()
 }
@@ -63,6 +69,7 @@ pub fn decide(state: &State, input: Input, around: Around) -> Result<Decision, R
         Input::Command(Command::Send(events)) => send::send(state, events, &around),
         Input::Command(Command::Update(change)) => update(state, *change, around),
         Input::Command(Command::Archive) => archive(state, &around),
+        Input::Command(Command::ArchiveThread(thread)) => archive_thread(state, thread, &around),
         Input::Command(Command::Delete) => delete(state, &around),
         Input::Claim => recover::claim(scribe(state, &around), &around.inbox),
         Input::Fact {
@@ -83,7 +90,9 @@ pub fn decide(state: &State, input: Input, around: Around) -> Result<Decision, R
                     phase: state.primary.phase.name(),
                 });
             }
-            report::report(scribe(state, &around), *fact, &around.inbox, pace)
+            let mut s = scribe(state, &around);
+            (s.at, s.about) = (thread, thread);
+            report::report(s, *fact, &around.inbox, pace)
         }
     }
 }
@@ -121,7 +130,10 @@ fn update(state: &State, change: Update, around: Around) -> Result<Decision, Ref
         agent.snapshot
     });
     announce(&mut s, &before, profile, agent, budget);
-    turn::resume_paused(&mut s, &around.inbox);
+    let threads = state.threads().map(|thread| thread.id);
+    for thread in threads.collect::<Vec<_>>() {
+        s.on(thread, |s| turn::resume_paused(s, &around.inbox));
+    }
     Ok(s.done())
 }
 
@@ -193,15 +205,37 @@ fn archive(state: &State, around: &Around) -> Result<Decision, Refused> {
     // What still waits behind unanswered calls keeps its place in history.
     turn::drain(&mut s, &around.inbox);
     outcome::interrupt(&mut s);
+    let children = state.children.iter().map(|thread| thread.id);
+    for thread in children.collect::<Vec<_>>() {
+        s.on(thread, |s| {
+            turn::drain(s, &around.inbox);
+            team::end(s, true);
+        });
+    }
     s.state().archived = true;
     s.thread().phase = Phase::Idle;
-    let (agent_name, session_thread_id) = turn::name(&s);
+    let (agent_name, session_thread_id) = turn::name(&mut s);
     s.write(Body::ThreadStatusTerminated {
         agent_name,
         session_thread_id,
     });
     s.write(Body::StatusTerminated {});
     s.hook(Webhook::StatusTerminated);
+    Ok(s.done())
+}
+
+/// Ends one thread. One that has ended already is only put away; the store notes when.
+fn archive_thread(state: &State, thread: ThreadId, around: &Around) -> Result<Decision, Refused> {
+    if thread == state.primary.id {
+        return Err(Refused::PrimaryThread);
+    }
+    let mut s = scribe(state, around);
+    match state.thread(thread) {
+        None if around.ended => {}
+        None => return Err(Refused::NoThread),
+        Some(thread) if thread.is_open() => return Err(Refused::ThreadRunning),
+        Some(_) => s.on(thread, |s| team::archive(s, &around.inbox)),
+    }
     Ok(s.done())
 }
 

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::input::{Profile, Waiting};
 use crate::outcome::Standing;
-use crate::state::{Generation, State};
+use crate::state::{Generation, State, Totals};
 
 /// An event with its place in the log.
 #[derive(Debug, Clone)]
@@ -32,6 +32,8 @@ pub enum RecordKind {
     /// What stands in place of the transcript so far, at the place of its
     /// `agent.thread_context_compacted`.
     Summary,
+    /// Which call an advisor has answered, at the place of its `agent.thread_message_received`.
+    Advice,
 }
 
 impl RecordKind {
@@ -42,6 +44,7 @@ impl RecordKind {
             Self::Reply => "reply",
             Self::CallStarted => "call_started",
             Self::Summary => "summary",
+            Self::Advice => "advice",
         }
     }
 }
@@ -85,6 +88,12 @@ pub enum Webhook {
     Deleted,
     /// A grader was done with an iteration, or will not come to it.
     OutcomeEvaluationEnded,
+    /// A thread was begun beside the primary.
+    ThreadCreated(ThreadId),
+    /// It went idle.
+    ThreadIdled(ThreadId),
+    /// It has ended.
+    ThreadTerminated(ThreadId),
 }
 
 impl Webhook {
@@ -100,6 +109,9 @@ impl Webhook {
             Self::Updated => "session.updated",
             Self::Deleted => "session.deleted",
             Self::OutcomeEvaluationEnded => "session.outcome_evaluation_ended",
+            Self::ThreadCreated(_) => "session.thread_created",
+            Self::ThreadIdled(_) => "session.thread_idled",
+            Self::ThreadTerminated(_) => "session.thread_terminated",
         }
     }
 }
@@ -159,6 +171,37 @@ pub struct Evaluation {
     pub completed_at: Option<Micros>,
 }
 
+/// A thread that was begun.
+#[derive(Debug, Clone)]
+pub struct Begun {
+    /// Which.
+    pub id: ThreadId,
+    /// Whose it is.
+    pub agent: ThreadOf,
+}
+
+/// Whose a thread is.
+#[derive(Debug, Clone)]
+pub enum ThreadOf {
+    /// An agent's, as the thread shows it.
+    Agent(Box<RawValue>),
+    /// An advisor's.
+    Advisor,
+}
+
+/// A thread that has ended: its state leaves the session's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EndedThread {
+    /// Which.
+    pub id: ThreadId,
+    /// What it has used.
+    pub totals: Totals,
+    /// When.
+    pub at: Micros,
+    /// Whether its client archived it; otherwise it failed, or has said what it had to say.
+    pub archived: bool,
+}
+
 /// What becomes true.
 #[derive(Debug, Clone)]
 pub struct Decision {
@@ -184,10 +227,16 @@ pub struct Decision {
     pub evaluations: Vec<Evaluation>,
     /// What endpoints may be told, in order.
     pub webhooks: Vec<Webhook>,
+    /// Threads that were begun, in order.
+    pub begun: Vec<Begun>,
+    /// Threads that have ended, in order.
+    pub ended: Vec<EndedThread>,
     /// The session is to be removed; streams get `events` and end.
     pub deleted: bool,
-    /// For the runner.
+    /// For the runner of the thread that the input was about; of the primary, if it was about none.
     pub step: Step,
+    /// What is to be begun in other threads.
+    pub others: Vec<(ThreadId, Step)>,
 }
 
 /// Why an input was refused. Nothing changed.
@@ -267,6 +316,39 @@ pub enum Refused {
         /// The offending event's place in the request.
         index: usize,
     },
+    /// An answer that names another thread than that of its call.
+    #[error(
+        "events[{index}].session_thread_id: the call {call} is not of thread \"{thread}\"; leave the field out, an answer finds its thread by its call"
+    )]
+    OtherThread {
+        /// The offending event's place in the request.
+        index: usize,
+        /// The call.
+        call: EventId,
+        /// The thread it names.
+        thread: ThreadId,
+    },
+    /// An answer to a call of a thread that has ended.
+    #[error("events[{index}]: the thread of the call {call} is terminated and takes no more input")]
+    ThreadEnded {
+        /// The offending event's place in the request.
+        index: usize,
+        /// The call.
+        call: EventId,
+    },
+    /// A thread must not be running for this.
+    #[error(
+        "Cannot archive thread while it is running. Send an interrupt event with its `session_thread_id` or wait for the thread to go idle."
+    )]
+    ThreadRunning,
+    /// The primary thread ends with its session.
+    #[error(
+        "The primary thread cannot be archived by itself. Archive the session instead."
+    )]
+    PrimaryThread,
+    /// No such thread.
+    #[error("Thread not found.")]
+    NoThread,
     /// More outcomes than a session may have.
     #[error(
         "Invalid user.define_outcome event at events[{index}]: a session has at most {limit} outcomes. Start another session."

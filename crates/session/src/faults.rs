@@ -1,4 +1,4 @@
-//! Ten defects on purpose, each a mistake that this kind of software is known to make. They exist only
+//! Thirteen defects on purpose, each a mistake that this kind of software is known to make. They exist only
 //! under the feature `faults`, which nothing shipped enables, and prove that the simulation's general
 //! invariants see them. Without the feature every question here is answered no at compile time.
 
@@ -25,11 +25,17 @@ pub enum Fault {
     OutcomeForgotten,
     /// A lost iteration: a revision is not counted.
     IterationLost,
+    /// A lost answer: a thread ends its turn and its coordinator never hears of it.
+    AnswerLost,
+    /// A lost cross-post: what a thread asks its client does not show on the primary.
+    CrossPostLost,
+    /// A status that is not the fold: a thread that rests makes its session idle.
+    FoldForgotten,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::FenceDropped,
         Self::LateAck,
         Self::LostIntent,
@@ -40,6 +46,9 @@ impl Fault {
         Self::IdleBeforeState,
         Self::OutcomeForgotten,
         Self::IterationLost,
+        Self::AnswerLost,
+        Self::CrossPostLost,
+        Self::FoldForgotten,
     ];
 }
 

@@ -46,6 +46,15 @@ pub enum UserEvent {
         /// Texts.
         content: Vec<Block>,
     },
+    /// What one thread says to another: `agent.thread_message_received`. No client sends it.
+    Thread {
+        /// Who says it.
+        from: ThreadId,
+        /// Its agent's name; none if it is the primary.
+        name: Option<String>,
+        /// What is said.
+        content: Vec<Block>,
+    },
     /// `user.interrupt`.
     Interrupt {
         /// The thread it is for, if not all.
@@ -59,6 +68,9 @@ pub enum UserEvent {
         result: Confirmation,
         /// Why not.
         deny_message: Option<String>,
+        /// The thread of the call, if the client names it.
+        #[serde(default)]
+        thread: Option<ThreadId>,
     },
     /// `user.custom_tool_result`.
     CustomToolResult {
@@ -68,6 +80,9 @@ pub enum UserEvent {
         content: Vec<Block>,
         /// Whether the client's tool failed.
         is_error: Option<bool>,
+        /// The thread of the call, if the client names it.
+        #[serde(default)]
+        thread: Option<ThreadId>,
     },
     /// `user.define_outcome`.
     Outcome {
@@ -89,6 +104,7 @@ impl UserEvent {
         let content = match self {
             Self::Message { content }
             | Self::System { content }
+            | Self::Thread { content, .. }
             | Self::CustomToolResult { content, .. } => content,
             Self::Outcome {
                 description,
@@ -109,6 +125,7 @@ impl UserEvent {
             }
             Self::Message { .. }
             | Self::System { .. }
+            | Self::Thread { .. }
             | Self::Interrupt { .. }
             | Self::Outcome { .. } => None,
         }
@@ -120,6 +137,7 @@ impl UserEvent {
         match self {
             Self::Message { .. } => "user.message",
             Self::System { .. } => "system.message",
+            Self::Thread { .. } => "agent.thread_message_received",
             Self::ToolConfirmation { .. } => "user.tool_confirmation",
             Self::Interrupt { .. } => "user.interrupt",
             Self::CustomToolResult { .. } => "user.custom_tool_result",
@@ -133,15 +151,25 @@ impl UserEvent {
         match self {
             Self::Message { content } => Body::UserMessage { content },
             Self::System { content } => Body::SystemMessage { content },
+            Self::Thread {
+                from,
+                name,
+                content,
+            } => Body::ThreadMessageReceived {
+                from_session_thread_id: from,
+                from_agent_name: name,
+                content,
+            },
             Self::ToolConfirmation {
                 call,
                 result,
                 deny_message,
+                thread,
             } => Body::UserToolConfirmation {
                 tool_use_id: call,
                 result,
                 deny_message,
-                session_thread_id: None,
+                session_thread_id: thread,
             },
             Self::Interrupt { thread } => Body::UserInterrupt {
                 session_thread_id: thread,
@@ -150,11 +178,12 @@ impl UserEvent {
                 call,
                 content,
                 is_error,
+                thread,
             } => Body::UserCustomToolResult {
                 custom_tool_use_id: call,
                 content,
                 is_error,
-                session_thread_id: None,
+                session_thread_id: thread,
             },
             Self::Outcome {
                 outcome,
@@ -171,11 +200,13 @@ impl UserEvent {
     }
 }
 
-/// A user's event in the inbox: accepted, durable, not yet in the log.
+/// An event in the inbox: accepted, durable, not yet in the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Waiting {
     /// The id it was echoed with and keeps.
     pub id: EventId,
+    /// The thread it is for.
+    pub thread: ThreadId,
     /// The event.
     pub event: UserEvent,
 }
@@ -189,6 +220,8 @@ pub enum Command {
     Update(Box<Update>),
     /// End it for good, keep the history.
     Archive,
+    /// End one of its threads, keep its history.
+    ArchiveThread(ThreadId),
     /// Remove it and its history.
     Delete,
 }
@@ -345,6 +378,26 @@ pub enum Fact {
         /// Whether it failed.
         is_error: bool,
     },
+    /// A coordinator's call about its threads.
+    Delegated {
+        /// The call.
+        call: EventId,
+        /// What it wants.
+        order: Order,
+    },
+    /// An advisor has answered, or could not be asked.
+    Advised {
+        /// The call.
+        call: EventId,
+        /// The advice, or why there is none.
+        content: Vec<Block>,
+        /// Whether there is none.
+        is_error: bool,
+        /// What its request has used.
+        used: Used,
+    },
+    /// Threads may have become due while the session was held: whatever is due begins.
+    TakeUp,
     /// How a started call ended cannot be found out.
     Lost {
         /// The call.
@@ -355,6 +408,41 @@ pub enum Fact {
         /// What an open request had used.
         used: Used,
     },
+}
+
+/// What a coordinator wants of its threads.
+#[derive(Debug, Clone)]
+pub enum Order {
+    /// To know who is there.
+    List {
+        /// The agents it may begin threads of, in words.
+        roster: String,
+    },
+    /// To say something to a thread.
+    Tell {
+        /// Which.
+        thread: ThreadId,
+        /// What.
+        content: Vec<Block>,
+    },
+    /// To begin a thread.
+    Begin {
+        /// Of whom.
+        agent: Box<Newcomer>,
+        /// Its task.
+        content: Vec<Block>,
+    },
+}
+
+/// The agent of a thread that is to begin, as the session plane has looked it up.
+#[derive(Debug, Clone)]
+pub struct Newcomer {
+    /// Its name.
+    pub name: String,
+    /// What its tools' policies say.
+    pub rules: ToolRules,
+    /// The whole agent, as the thread shows it.
+    pub snapshot: Box<RawValue>,
 }
 
 /// Whether the runner wants to go on after this fact.
@@ -397,18 +485,17 @@ pub struct Needs {
     pub profile: bool,
     /// For these ids: the tool-use event of this session that has it, if one does.
     pub calls: BTreeSet<EventId>,
+    /// Whether this thread was ever begun.
+    pub thread: Option<ThreadId>,
 }
 
 /// A tool-use event of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Called {
-    /// `agent.custom_tool_use`.
-    Custom,
-    /// `agent.tool_use`.
-    Tool {
-        /// Its `evaluated_permission`.
-        permission: Permission,
-    },
+pub struct Called {
+    /// The thread it belongs to.
+    pub thread: ThreadId,
+    /// Its `evaluated_permission`; none if it is an `agent.custom_tool_use`.
+    pub permission: Option<Permission>,
 }
 
 /// Title and metadata of a session.
@@ -433,12 +520,18 @@ pub struct Around {
     pub profile: Profile,
     /// Those of [`Needs::calls`] that exist.
     pub calls: BTreeMap<EventId, Called>,
+    /// Whether [`Needs::thread`] was begun and has ended.
+    pub ended: bool,
 }
 
 impl Input {
     /// Whether this input can give waiting events their place. A message to a running session cannot: it
     /// costs the same however many wait before it.
     fn may_drain(&self, state: &State) -> bool {
+        // What one thread does may be what another waits for.
+        if !state.children.is_empty() {
+            return true;
+        }
         match self {
             Self::Command(Command::Send(events)) => match state.primary.phase {
                 Phase::Requesting { .. }
@@ -460,7 +553,8 @@ impl Input {
                 Fact::Grading { used: None, .. } => false,
                 _ => true,
             },
-            Self::Command(Command::Update(_) | Command::Archive) | Self::Claim => true,
+            Self::Command(Command::Update(_) | Command::Archive | Command::ArchiveThread(_))
+            | Self::Claim => true,
         }
     }
 
@@ -476,6 +570,7 @@ impl Input {
                 needs.calls = events.iter().filter_map(UserEvent::answers).collect();
             }
             Self::Command(Command::Update(_)) => needs.profile = true,
+            Self::Command(Command::ArchiveThread(thread)) => needs.thread = Some(*thread),
             Self::Command(Command::Archive | Command::Delete) | Self::Claim | Self::Fact { .. } => {
             }
         }

@@ -4,7 +4,7 @@
 //! Read in this order: [`state`] (what a session is between two inputs), [`input`] (what may happen to
 //! it), [`decision`] (what then becomes true, in one transaction), [`decide()`] (the rules); then `send`
 //! (what clients may send), `turn` (how a turn opens, goes on and ends), `report` (what runners report),
-//! `outcome` (what the agent is to reach, and who says whether it did).
+//! `outcome` (what the agent is to reach, and who says whether it did), `team` (several threads in one session).
 //!
 //! Invariants, checked by [`state::State::check`] before a state is stored and after it is loaded:
 //! the log is gapless and its `processed_at` strictly grows; a call is recorded as started before
@@ -25,18 +25,19 @@ mod recover;
 mod report;
 mod send;
 pub mod state;
+mod team;
 mod turn;
 
 pub use decide::{decide, open};
 pub use decision::{
-    Decision, Evaluation, Intent, Placed, Record, RecordKind, Refused, Step, Webhook,
+    Begun, Decision, EndedThread, Evaluation, Intent, Placed, Record, RecordKind, Refused, Step, ThreadOf, Webhook,
 };
 pub use input::{
-    AgentChange, Around, Called, Command, Fact, Grade, Input, Needs, Opening, Pace, ProposedCall,
+    AgentChange, Around, Called, Command, Fact, Grade, Input, Needs, Newcomer, Opening, Order, Pace, ProposedCall,
     Remedy, Update, UserEvent, Waiting,
 };
 pub use money::{Budget, Cost};
 pub use outcome::{Outcome, OutcomeStage, Standing};
 pub use state::{
-    Call, CallKind, Effort, Generation, Phase, Stage, State, Status, Thread, Totals, Used, trace,
+    Advising, Call, CallKind, Effort, Generation, Phase, Stage, State, Status, Thread, Totals, Used, trace,
 };

@@ -46,6 +46,9 @@ pub const ITERATIONS: u32 = 3;
 /// Outcomes of one session: its object lists all of them, with their descriptions.
 pub const OUTCOMES: u32 = 100;
 
+/// Threads of one session beside its primary that have not ended (behaviours §19); an advisor is none of them.
+pub const THREADS: usize = 25;
+
 /// Metadata pairs of a session after an update (api.md §1.5).
 pub const METADATA_PAIRS: usize = 16;
 

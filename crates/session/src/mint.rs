@@ -1,25 +1,43 @@
 //! Writes events: gives each its id, its place and its strictly growing time. Ids come from the entropy
 //! that the caller brought, so that the same input decides the same.
 
+use std::collections::BTreeSet;
+
 use contract::event::{Body, Event};
-use contract::ids::{EventId, compose};
+use contract::ids::{EventId, ThreadId, compose};
 use contract::time::Micros;
 use serde_json::value::RawValue;
 
 use crate::decision::{Decision, Intent, Placed, Record, RecordKind, Step, Webhook};
 use crate::faults::{self, Fault};
-use crate::state::{State, Thread};
+use crate::input::{UserEvent, Waiting};
+use crate::state::{State, Status, Thread, Used};
 
 /// The decision while it is being made.
 pub(crate) struct Scribe {
     pub(crate) out: Decision,
     pub(crate) now: Micros,
+    /// The thread that is being decided about.
+    pub(crate) at: ThreadId,
+    /// The thread that the input is about.
+    pub(crate) about: ThreadId,
+    /// What the session last said of its status.
+    pub(crate) shown: Status,
+    /// Threads whose turn this decision opened.
+    pub(crate) opened: BTreeSet<ThreadId>,
+    /// What the model of the thread said in this decision.
+    pub(crate) said: Vec<String>,
+    /// The client stops the turn that ends.
+    pub(crate) cut: bool,
+    /// What the advisor that answers has used.
+    pub(crate) advice: Used,
     entropy: u128,
     minted: u64,
 }
 
 impl Scribe {
     pub(crate) fn new(state: State, now: Micros, entropy: u128) -> Self {
+        let (at, shown) = (state.primary.id, state.status());
         let out = Decision {
             state,
             events: Vec::new(),
@@ -32,12 +50,22 @@ impl Scribe {
             agent: None,
             evaluations: Vec::new(),
             webhooks: Vec::new(),
+            begun: Vec::new(),
+            ended: Vec::new(),
             deleted: false,
             step: Step::Rest,
+            others: Vec::new(),
         };
         Self {
             out,
             now,
+            at,
+            about: at,
+            shown,
+            opened: BTreeSet::new(),
+            said: Vec::new(),
+            cut: false,
+            advice: Used::default(),
             entropy,
             minted: 0,
         }
@@ -50,16 +78,50 @@ impl Scribe {
     /// Counts running time up to the last event, and again from now on.
     pub(crate) fn restart_clock(&mut self) {
         let (now, last_at) = (self.now, self.out.state.last_at);
-        let totals = &mut self.out.state.totals;
-        if let Some(since) = totals.running_since {
-            totals.active += (last_at.0.min(now.0) - since.0).max(0);
-            totals.running_since = Some(now);
+        self.out.state.totals.restart(last_at, now);
+        for thread in self.out.state.threads_mut() {
+            thread.totals.restart(last_at, now);
         }
     }
 
-    /// The thread this decision is about.
+    /// Starts and stops the clocks of running time, as what runs has changed.
+    pub(crate) fn keep_time(&mut self) {
+        let now = self.now;
+        let state = &mut self.out.state;
+        let running = state.status() == Status::Running;
+        state.totals.run(running, now);
+        for thread in state.threads_mut() {
+            let running = thread.status() == Status::Running;
+            thread.totals.run(running, now);
+        }
+    }
+
+    /// The thread that is being decided about.
     pub(crate) fn thread(&mut self) -> &mut Thread {
-        &mut self.out.state.primary
+        let at = self.at;
+        let mut threads = self.out.state.threads_mut();
+        threads
+            .find(|thread| thread.id == at)
+            .expect("a decision is about a thread that is there")
+    }
+
+    /// Whether that is the primary.
+    pub(crate) fn is_primary(&self) -> bool {
+        self.at == self.out.state.primary.id
+    }
+
+    /// Does something about another thread.
+    pub(crate) fn on<T>(&mut self, thread: ThreadId, what: impl FnOnce(&mut Self) -> T) -> T {
+        let at = std::mem::replace(&mut self.at, thread);
+        let done = what(self);
+        self.at = at;
+        done
+    }
+
+    /// Counts what a model request of the thread used.
+    pub(crate) fn count(&mut self, used: &Used) {
+        self.out.state.totals.add(used);
+        self.thread().totals.add(used);
     }
 
     pub(crate) fn hook(&mut self, webhook: Webhook) {
@@ -95,7 +157,9 @@ impl Scribe {
         let seq = state.next_seq;
         state.last_at = at;
         state.next_seq += 1;
-        let thread = state.primary.id;
+        let primary = state.primary.id;
+        let thread = if is_of_session(&body) { primary } else { self.at };
+        let on_primary = thread == primary || is_cross_posted(&body);
         let event = Event {
             id,
             processed_at: Some(at),
@@ -104,10 +168,43 @@ impl Scribe {
         self.out.events.push(Placed {
             seq,
             thread,
-            on_primary: true,
+            on_primary,
             event,
         });
         seq
+    }
+
+    /// Gives a waiting event its place on its thread.
+    pub(crate) fn take_place(&mut self, waiting: &Waiting) {
+        self.out.drained.push(waiting.id);
+        self.no_longer_waits(waiting);
+        self.on(waiting.thread, |s| {
+            s.place(waiting.id, waiting.event.clone().body())
+        });
+    }
+
+    pub(crate) fn no_longer_waits(&mut self, waiting: &Waiting) {
+        let state = &mut self.out.state;
+        state.waiting = state.waiting.saturating_sub(1);
+        state.waiting_bytes = state.waiting_bytes.saturating_sub(waiting.event.bytes());
+        self.on(waiting.thread, |s| {
+            let thread = s.thread();
+            thread.waiting = thread.waiting.saturating_sub(1);
+        });
+    }
+
+    /// Puts an event for the thread into the inbox.
+    pub(crate) fn queue(&mut self, id: EventId, event: UserEvent) {
+        let thread = self.at;
+        self.thread().waiting += 1;
+        self.state().waiting += 1;
+        self.state().waiting_bytes += event.bytes();
+        self.out.queued.push(Waiting { id, thread, event });
+    }
+
+    /// A fresh id for a thread.
+    pub(crate) fn thread_id(&mut self) -> ThreadId {
+        ThreadId::from_bits(self.id().bits())
     }
 
     pub(crate) fn record(&mut self, seq: u64, kind: RecordKind, body: Box<RawValue>) {
@@ -121,11 +218,52 @@ impl Scribe {
     }
 
     pub(crate) fn done(mut self) -> Decision {
+        if !self.opened.is_empty() {
+            self.intend(Intent::Run);
+        }
         if faults::on(Fault::LostIntent) {
             self.out.intents.retain(|intent| *intent != Intent::Run);
         }
         self.out.state.check();
         self.out
+    }
+}
+
+/// What is said of the session as a whole stands on its primary thread, whichever thread caused it.
+const fn is_of_session(body: &Body) -> bool {
+    matches!(
+        body,
+        Body::StatusRunning {}
+            | Body::StatusIdle { .. }
+            | Body::StatusRescheduled {}
+            | Body::StatusTerminated {}
+            | Body::SessionUsage { .. }
+            | Body::SessionUpdated { .. }
+            | Body::SessionDeleted {}
+    )
+}
+
+/// What the primary's list and stream show of another thread (api.md §10.3): where it stands, what it asks
+/// its client, and what the client said to it. The same row stands on its own.
+fn is_cross_posted(body: &Body) -> bool {
+    if faults::on(Fault::CrossPostLost) && matches!(body, Body::AgentCustomToolUse { .. }) {
+        return false;
+    }
+    match body {
+        Body::ThreadStatusRunning { .. }
+        | Body::ThreadStatusIdle { .. }
+        | Body::ThreadStatusRescheduled { .. }
+        | Body::ThreadStatusTerminated { .. }
+        | Body::UserInterrupt { .. }
+        | Body::UserToolConfirmation { .. }
+        | Body::UserCustomToolResult { .. } => true,
+        Body::AgentToolUse {
+            session_thread_id, ..
+        }
+        | Body::AgentCustomToolUse {
+            session_thread_id, ..
+        } => session_thread_id.is_some(),
+        _ => false,
     }
 }
 

@@ -14,7 +14,7 @@ use crate::faults::{self, Fault};
 use crate::input::{Fact, Grade, Pace, UserEvent, Waiting};
 use crate::limits;
 use crate::mint::Scribe;
-use crate::state::{Effort, Phase, State, Used};
+use crate::state::{Effort, Phase, State, Thread, Used};
 use crate::turn;
 
 /// What a session shows of an outcome that an interrupt has ended.
@@ -142,7 +142,12 @@ pub(crate) fn define(s: &mut Scribe, id: OutcomeId, description: &str) {
 /// is open, a definition opens its own.
 pub(crate) fn pass(s: &mut Scribe, event: &UserEvent) {
     match event {
-        UserEvent::Interrupt { .. } => interrupt(s),
+        UserEvent::Interrupt { thread } => {
+            let primary = s.out.state.primary.id;
+            if thread.is_none_or(|thread| thread == primary) {
+                interrupt(s);
+            }
+        }
         UserEvent::Outcome {
             outcome,
             max_iterations,
@@ -168,8 +173,13 @@ pub(crate) fn begin(s: &mut Scribe, id: OutcomeId, max_iterations: Option<u32>) 
     stand(s, Standing::Running, None);
 }
 
-/// The agent has said its last word. True if a grader is to look at it.
+/// The agent has said its last word. True if a grader is to look at it. While one of its threads has a turn open
+/// there is more to come: its answer opens the next turn.
 pub(crate) fn wants_grading(s: &mut Scribe) -> bool {
+    let rests = |thread: &Thread| thread.phase == Phase::Idle;
+    if !s.is_primary() || !s.out.state.children.iter().all(rests) {
+        return false;
+    }
     let Some(outcome) = &mut s.state().outcome else {
         return false;
     };
@@ -179,7 +189,7 @@ pub(crate) fn wants_grading(s: &mut Scribe) -> bool {
 
 /// True if grading is what the open turn does next. What the client said before it began comes first.
 pub(crate) fn is_next(s: &mut Scribe) -> bool {
-    let waits = s.out.state.waiting > 0;
+    let waits = s.thread().waiting > 0;
     let Some(outcome) = &mut s.state().outcome else {
         return false;
     };
@@ -223,7 +233,7 @@ pub(crate) fn grade(s: &mut Scribe, pace: Pace) {
         (start, 0)
     };
     s.thread().phase = Phase::Grading { start };
-    s.out.step = Step::Grade { start, beat };
+    turn::step(s, Step::Grade { start, beat });
 }
 
 /// What a fact about grading makes of the turn; none if it is no such fact, or fits no open evaluation.
@@ -369,7 +379,7 @@ fn stand(s: &mut Scribe, standing: Standing, explanation: Option<String>) {
 
 /// Counts what a request of the grader used: in the evaluation and in the session.
 pub(crate) fn count(s: &mut Scribe, used: &Used) {
-    s.state().totals.add(used);
+    s.count(used);
     let Some(Outcome {
         stage: OutcomeStage::Grading { used: sum, .. },
         ..

@@ -24,6 +24,10 @@ pub enum ToolRule {
     Auto,
     /// Answered by the client: no policy applies.
     Custom,
+    /// A coordinator's tool for its threads: answered by the session.
+    Team,
+    /// Asks another model for advice. No event shows the call.
+    Advisor,
 }
 
 /// What becomes of one call.
@@ -33,6 +37,10 @@ pub enum Verdict {
     Policy(Evaluation),
     /// The client answers it.
     Client,
+    /// The session answers it: allowed.
+    Team,
+    /// Another model answers it.
+    Advisor,
     /// The session has no such tool, or it is disabled: refused before any policy.
     Unknown,
 }
@@ -91,6 +99,8 @@ impl ToolRules {
     #[must_use]
     pub fn judge(&self, name: &str, judgement: Option<Judgement>) -> Verdict {
         Verdict::Policy(match self.0.get(name) {
+            Some(ToolRule::Team) => return Verdict::Team,
+            Some(ToolRule::Advisor) => return Verdict::Advisor,
             Some(ToolRule::Allow) => Evaluation::AlwaysAllow {},
             Some(ToolRule::Ask) => Evaluation::AlwaysAsk {},
             Some(ToolRule::Auto) => Evaluation::Auto {

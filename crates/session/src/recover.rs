@@ -3,20 +3,23 @@
 //! it ended, or says that nobody can (law 3).
 
 use contract::event::SessionErrorKind;
-use contract::ids::EventId;
+use contract::ids::{EventId, ThreadId};
 
 use crate::decision::{Decision, Refused, Step};
 use crate::faults::{self, Fault};
-use crate::input::{Pace, Waiting};
+use crate::input::Waiting;
 use crate::limits;
 use crate::mint::Scribe;
-use crate::state::{Call, Phase, Stage, Used};
-use crate::turn::{announce_rescheduled, announce_running, end_span, fail, proceed, result, run};
+use crate::state::{Call, Phase, Stage, Status, Thread, Used};
+use crate::turn::{
+    announce_running, close, close_call, end_span, fail, resume, say_rescheduled, step,
+    thread_rescheduled,
+};
 
 /// What a lost call's result says: the model must know that it cannot know.
 pub(crate) const OUTCOME_UNKNOWN: &str = "The outcome of this call is unknown: whoever was running it was lost before it could say. It may have had all, some or none of its effects. Check before you try again.";
 
-/// A runner takes the session.
+/// A runner takes the session: every thread that nobody works on any more, and every one that is due.
 pub(crate) fn claim(mut s: Scribe, inbox: &[Waiting]) -> Result<Decision, Refused> {
     if !s.out.state.is_open() {
         return Err(Refused::NothingToRun);
@@ -24,14 +27,50 @@ pub(crate) fn claim(mut s: Scribe, inbox: &[Waiting]) -> Result<Decision, Refuse
     s.state().generation.0 += 1;
     // Nobody ran it since its last event: neither a queue nor a server that was down is running time.
     s.restart_clock();
-    let lost = match s.thread().phase.clone() {
-        Phase::Retrying { .. } => {
-            s.thread().phase = Phase::Due;
-            run(&mut s);
-            Lost::Nothing
+    // It was taken for what is due first, also if the clock was set back since.
+    let until = s.out.state.due_at(s.now).max(s.now);
+    let taken = s.out.state.threads().filter(|thread| {
+        let due = thread.due_at(s.now).is_some_and(|at| at <= until);
+        thread.is_in_flight() || due
+    });
+    let taken = taken.map(|thread| thread.id).collect::<Vec<_>>();
+    let mut lost = Vec::new();
+    for thread in &taken {
+        let what = s.on(*thread, settle);
+        lost.push((*thread, what));
+    }
+    let given_up = reschedule(&mut s, &lost);
+    for (thread, what) in lost {
+        // An interrupt of all that another thread came to first has ended its turn.
+        if !s.out.state.thread(thread).is_some_and(Thread::is_open) {
+            continue;
         }
+        s.on(thread, |s| match what {
+            _ if given_up.contains(&thread) => give_up(s, inbox),
+            // Also if an interrupt waits: the call may run on, and only its runner can end it.
+            Lost::Call(call) => step(s, Step::Recover { call }),
+            Lost::Question(call) if !s.thread().interrupting => step(s, Step::Execute { call }),
+            Lost::Nothing | Lost::Request | Lost::Question(_) => resume(s, inbox),
+        });
+    }
+    Ok(s.done())
+}
+
+/// What went with the former runner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lost {
+    Nothing,
+    Request,
+    /// A call of which nothing exists before its result.
+    Question(EventId),
+    Call(EventId),
+}
+
+/// Settles what the former runner had in flight in a thread.
+fn settle(s: &mut Scribe) -> Lost {
+    match s.thread().phase.clone() {
         Phase::Requesting { span } | Phase::Compacting { span } => {
-            end_span(&mut s, span, true, &Used::default());
+            end_span(s, span, true, &Used::default());
             s.thread().phase = Phase::Due;
             Lost::Request
         }
@@ -39,26 +78,13 @@ pub(crate) fn claim(mut s: Scribe, inbox: &[Waiting]) -> Result<Decision, Refuse
             s.thread().phase = Phase::Due;
             Lost::Request
         }
-        Phase::Acting { calls } => started(&mut s, &calls),
-        Phase::Due | Phase::Idle | Phase::Blocked { .. } | Phase::Paused => Lost::Nothing,
-    };
-    if lost != Lost::Nothing && !reschedule(&mut s, inbox) {
-        return Ok(s.done());
+        Phase::Acting { calls } => started(s, &calls),
+        Phase::Retrying { .. }
+        | Phase::Due
+        | Phase::Idle
+        | Phase::Blocked { .. }
+        | Phase::Paused => Lost::Nothing,
     }
-    match lost {
-        // Also if an interrupt waits: the call may run on, and only its runner can end it.
-        Lost::Call(call) => s.out.step = Step::Recover { call },
-        Lost::Nothing | Lost::Request => proceed(&mut s, inbox, Pace::Go),
-    }
-    Ok(s.done())
-}
-
-/// What went with the former runner.
-#[derive(PartialEq, Eq)]
-enum Lost {
-    Nothing,
-    Request,
-    Call(EventId),
 }
 
 /// The call that the former runner had started, if there is one.
@@ -67,6 +93,9 @@ fn started(s: &mut Scribe, calls: &[Call]) -> Lost {
         return Lost::Nothing;
     };
     let id = call.id;
+    if call.kind.is_repeatable() {
+        return Lost::Question(id);
+    }
     if faults::on(Fault::DoubleStart) {
         for call in s.thread().calls_mut().iter_mut().filter(|c| c.id == id) {
             call.stage = Stage::Ready;
@@ -76,24 +105,46 @@ fn started(s: &mut Scribe, calls: &[Call]) -> Lost {
     Lost::Call(id)
 }
 
-/// Shows that a turn was taken up again; false if that happened too often without progress.
-fn reschedule(s: &mut Scribe, inbox: &[Waiting]) -> bool {
-    s.thread().effort.recoveries += 1;
-    if s.thread().effort.recoveries > limits::RECOVERIES {
-        let calls = s.thread().calls().to_vec();
-        for call in calls.iter().filter(|c| c.stage == Stage::Started) {
-            result(s, call.id, OUTCOME_UNKNOWN.to_owned());
+/// Shows that turns were taken up again. Returns those that this has happened to too often without progress.
+fn reschedule(s: &mut Scribe, lost: &[(ThreadId, Lost)]) -> Vec<ThreadId> {
+    let lost = lost.iter().filter(|(_, what)| *what != Lost::Nothing);
+    let (mut given_up, mut taken_up) = (Vec::new(), Vec::new());
+    for (thread, _) in lost {
+        let recoveries = s.on(*thread, |s| {
+            s.thread().effort.recoveries += 1;
+            s.thread().effort.recoveries
+        });
+        if recoveries > limits::RECOVERIES {
+            given_up.push(*thread);
+        } else {
+            taken_up.push(*thread);
         }
-        let open: Vec<Call> = calls
-            .into_iter()
-            .filter(|c| c.stage != Stage::Started)
-            .collect();
-        crate::turn::close(s, &open, "The call was not run: the turn was given up.");
-        let message = "The server was lost several times in a row while it worked on this turn. Send a message to try again.";
-        fail(s, SessionErrorKind::UnknownError, message.to_owned(), inbox);
-        return false;
     }
-    announce_rescheduled(s);
-    announce_running(s);
-    true
+    if !taken_up.is_empty() {
+        if s.shown == Status::Running {
+            say_rescheduled(s);
+        }
+        for thread in &taken_up {
+            s.on(*thread, thread_rescheduled);
+        }
+        for thread in &taken_up {
+            s.on(*thread, announce_running);
+        }
+    }
+    given_up
+}
+
+/// Ends a turn whose runner was lost too often.
+fn give_up(s: &mut Scribe, inbox: &[Waiting]) {
+    let calls = s.thread().calls().to_vec();
+    for call in calls.iter().filter(|c| c.stage == Stage::Started) {
+        close_call(s, call, OUTCOME_UNKNOWN);
+    }
+    let open: Vec<Call> = calls
+        .into_iter()
+        .filter(|c| c.stage != Stage::Started)
+        .collect();
+    close(s, &open, "The call was not run: the turn was given up.");
+    let message = "The server was lost several times in a row while it worked on this turn. Send a message to try again.";
+    fail(s, SessionErrorKind::UnknownError, message.to_owned(), inbox);
 }

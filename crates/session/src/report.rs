@@ -1,7 +1,7 @@
 //! What a runner's fact makes of the turn: a reply, a failure, a result, the end of an interrupted step.
 
 use contract::content::Block;
-use contract::event::{Body, Permission, RetryStatus, SessionErrorKind, StopReason};
+use contract::event::{Body, Evaluation, Permission, RetryStatus, SessionErrorKind, StopReason};
 use contract::ids::EventId;
 use contract::time::Micros;
 use serde_json::value::RawValue;
@@ -14,7 +14,7 @@ use crate::mint::Scribe;
 use crate::outcome::{self, Standing};
 use crate::policy::{Verdict, permission};
 use crate::state::{Call, CallKind, Effort, Phase, Stage, Used};
-use crate::{recover, turn};
+use crate::{recover, team, turn};
 
 /// What the model is told of a call whose arguments are no JSON object.
 const NO_OBJECT: &str = "The call was not run: its arguments are not a JSON object. Call the tool again with one complete JSON object as arguments.";
@@ -24,12 +24,19 @@ const REFUSED: &str = "The model refused to go on.";
 
 const ROUNDS_SPENT: &str = "The call was not run: this turn reached its limit of tool rounds.";
 
+/// What a fact about the scribe's thread makes of the session.
 pub(crate) fn report(
-    s: Scribe,
+    mut s: Scribe,
     fact: Fact,
     inbox: &[Waiting],
     pace: Pace,
 ) -> Result<Decision, Refused> {
+    take(&mut s, fact, inbox, pace)?;
+    turn::take_up(&mut s, inbox, pace);
+    Ok(s.done())
+}
+
+fn take(s: &mut Scribe, fact: Fact, inbox: &[Waiting], pace: Pace) -> Result<(), Refused> {
     match fact {
         Fact::Replied {
             span,
@@ -74,14 +81,30 @@ pub(crate) fn report(
         } => finished(s, call, content, is_error, inbox, pace),
         Fact::Lost { call } => lost(s, call, inbox, pace),
         Fact::Interrupted { used } => interrupted(s, &used, inbox),
-        fact @ (Fact::Grading { .. } | Fact::Graded { .. }) => graded(s, &fact, inbox, pace),
-    }
-}
-
-fn graded(mut s: Scribe, fact: &Fact, inbox: &[Waiting], pace: Pace) -> Result<Decision, Refused> {
-    match outcome::report(&mut s, fact, inbox, pace) {
-        Some(()) => Ok(s.done()),
-        None => Err(out_of_place(&s, "a grade")),
+        Fact::Delegated { call, order } => {
+            let done = team::delegated(s, call, order, inbox);
+            done.ok_or_else(|| out_of_place(s, "an order for a call that is not running"))?;
+            turn::proceed(s, inbox, pace);
+            Ok(())
+        }
+        Fact::Advised {
+            call,
+            content,
+            is_error,
+            used,
+        } => {
+            let done = team::advised(s, call, content, is_error, &used);
+            done.ok_or_else(|| out_of_place(s, "advice for a call that is not running"))?;
+            turn::proceed(s, inbox, pace);
+            Ok(())
+        }
+        // Nobody holds a session in which nothing is in flight: its run is due, and a claim takes it up.
+        Fact::TakeUp if s.out.state.is_in_flight() => Ok(()),
+        Fact::TakeUp => Err(out_of_place(s, "a look for what is due")),
+        fact @ (Fact::Grading { .. } | Fact::Graded { .. }) => {
+            let done = outcome::report(s, &fact, inbox, pace);
+            done.ok_or_else(|| out_of_place(s, "a grade"))
+        }
     }
 }
 
@@ -102,30 +125,31 @@ struct Failure {
     remedy: Remedy,
 }
 
-fn out_of_place(s: &Scribe, fact: &'static str) -> Refused {
-    let phase = s.out.state.primary.phase.name();
+fn out_of_place(s: &mut Scribe, fact: &'static str) -> Refused {
+    let phase = s.thread().phase.name();
     Refused::OutOfPlace { fact, phase }
 }
 
 fn replied(
-    mut s: Scribe,
+    s: &mut Scribe,
     span: EventId,
     reply: Reply,
     inbox: &[Waiting],
     pace: Pace,
-) -> Result<Decision, Refused> {
+) -> Result<(), Refused> {
     if s.thread().phase != (Phase::Requesting { span }) {
-        return Err(out_of_place(&s, "a model reply"));
+        return Err(out_of_place(s, "a model reply"));
     }
     for id in reply.thinking {
         s.place(id, Body::AgentThinking {});
     }
     if let Some((id, texts)) = reply.message {
+        s.said.clone_from(&texts);
         let content = texts.into_iter().map(Block::text).collect();
         s.place(id, Body::AgentMessage { content });
     }
-    let (calls, refused) = place_calls(&mut s, reply.calls);
-    let seq = turn::end_span(&mut s, span, false, &reply.used);
+    let (calls, refused) = place_calls(s, reply.calls);
+    let seq = turn::end_span(s, span, false, &reply.used);
     s.record(seq, RecordKind::Reply, reply.record);
     s.thread().crowded = reply.crowded;
     s.thread().effort = Effort {
@@ -134,14 +158,14 @@ fn replied(
         ..Effort::default()
     };
     for (id, text) in refused {
-        turn::result(&mut s, id, text);
+        turn::result(s, id, text);
     }
     if calls.is_empty() {
-        answered(&mut s, reply.end, inbox, pace);
+        answered(s, reply.end, inbox, pace);
     } else {
-        act(&mut s, calls, inbox, pace);
+        act(s, calls, inbox, pace);
     }
-    Ok(s.done())
+    Ok(())
 }
 
 /// The model wants its calls answered.
@@ -171,9 +195,11 @@ fn answered(s: &mut Scribe, end: ReplyEnd, inbox: &[Waiting], pace: Pace) {
     if s.thread().interrupting {
         turn::halt(s, inbox);
     } else if let ReplyEnd::Refused(details) = end {
-        outcome::end(s, Standing::Failed, REFUSED.to_owned());
+        if s.is_primary() {
+            outcome::end(s, Standing::Failed, REFUSED.to_owned());
+        }
         turn::stop(s, StopReason::Refusal {}, details, inbox);
-    } else if s.out.state.waiting > 0 && !s.out.state.is_spent(s.now) {
+    } else if s.thread().waiting > 0 && !s.out.state.is_spent(s.now) {
         // A message that came while the model spoke is answered in the same turn.
         turn::request(s, inbox, pace);
     } else if outcome::wants_grading(s) {
@@ -188,6 +214,8 @@ fn answered(s: &mut Scribe, end: ReplyEnd, inbox: &[Waiting], pace: Pace) {
 fn place_calls(s: &mut Scribe, proposed: Vec<ProposedCall>) -> (Vec<Call>, Vec<(EventId, String)>) {
     let mut calls = Vec::with_capacity(proposed.len());
     let mut refused = Vec::new();
+    // What a thread asks its client, the session's own list shows as well, and names the thread.
+    let home = (!s.is_primary()).then_some(s.at);
     for call in proposed {
         if !call.is_well_formed() {
             refused.push((call.id, NO_OBJECT.to_owned()));
@@ -201,12 +229,16 @@ fn place_calls(s: &mut Scribe, proposed: Vec<ProposedCall>) -> (Vec<Call>, Vec<(
             judgement,
         } = call;
         let verdict = s.thread().rules.judge(&name, judgement);
+        let kind = match verdict {
+            Verdict::Team => CallKind::Team,
+            _ => CallKind::Sandbox,
+        };
         let (evaluated_permission, evaluation) = match verdict {
             Verdict::Client => {
                 let body = Body::AgentCustomToolUse {
                     name: name.clone(),
                     input,
-                    session_thread_id: None,
+                    session_thread_id: home,
                 };
                 let seq = s.place(id, body);
                 calls.push(Call {
@@ -218,6 +250,18 @@ fn place_calls(s: &mut Scribe, proposed: Vec<ProposedCall>) -> (Vec<Call>, Vec<(
                 });
                 continue;
             }
+            Verdict::Advisor => {
+                // No event shows it; it has a place of its own when the advisor is asked.
+                calls.push(Call {
+                    id,
+                    seq: 0,
+                    name,
+                    kind: CallKind::Advisor,
+                    stage: Stage::Ready,
+                });
+                continue;
+            }
+            Verdict::Team => (Permission::Allow, Some(Evaluation::AlwaysAllow {})),
             Verdict::Policy(evaluation) => (permission(evaluation), Some(evaluation)),
             Verdict::Unknown => (Permission::Deny, None),
         };
@@ -241,14 +285,14 @@ fn place_calls(s: &mut Scribe, proposed: Vec<ProposedCall>) -> (Vec<Call>, Vec<(
             input,
             evaluated_permission,
             evaluation,
-            session_thread_id: None,
+            session_thread_id: home.filter(|_| stage == Stage::Asked),
         };
         let seq = s.place(id, body);
         calls.push(Call {
             id,
             seq,
             name,
-            kind: CallKind::Sandbox,
+            kind,
             stage,
         });
     }
@@ -281,17 +325,17 @@ fn place_malformed(s: &mut Scribe, call: ProposedCall) -> Call {
 }
 
 fn compacted(
-    mut s: Scribe,
+    s: &mut Scribe,
     span: EventId,
     record: Box<RawValue>,
     used: &Used,
     inbox: &[Waiting],
     pace: Pace,
-) -> Result<Decision, Refused> {
+) -> Result<(), Refused> {
     if s.thread().phase != (Phase::Compacting { span }) {
-        return Err(out_of_place(&s, "a compaction"));
+        return Err(out_of_place(s, "a compaction"));
     }
-    turn::end_span(&mut s, span, false, used);
+    turn::end_span(s, span, false, used);
     let id = s.id();
     let seq = s.place(id, Body::ThreadContextCompacted {});
     s.record(seq, RecordKind::Summary, record);
@@ -302,49 +346,49 @@ fn compacted(
     thread.effort.compactions += 1;
     thread.effort.failures = 0;
     thread.effort.failing_since = None;
-    turn::proceed(&mut s, inbox, pace);
-    Ok(s.done())
+    turn::proceed(s, inbox, pace);
+    Ok(())
 }
 
 fn request_failed(
-    mut s: Scribe,
+    s: &mut Scribe,
     span: EventId,
     failure: Failure,
     used: &Used,
     inbox: &[Waiting],
     pace: Pace,
-) -> Result<Decision, Refused> {
-    let phase = &s.out.state.primary.phase;
+) -> Result<(), Refused> {
+    let phase = &s.thread().phase.clone();
     let compacting = *phase == Phase::Compacting { span };
     let grading = *phase == Phase::Grading { start: span };
     if grading {
         // The evaluation stays open until somebody comes to a verdict.
-        outcome::count(&mut s, used);
+        outcome::count(s, used);
     } else if compacting || *phase == (Phase::Requesting { span }) {
-        turn::end_span(&mut s, span, true, used);
+        turn::end_span(s, span, true, used);
     } else {
-        return Err(out_of_place(&s, "a failed model request"));
+        return Err(out_of_place(s, "a failed model request"));
     }
     s.thread().phase = Phase::Due;
     if s.thread().interrupting {
-        turn::halt(&mut s, inbox);
-        return Ok(s.done());
+        turn::halt(s, inbox);
+        return Ok(());
     }
     match failure.remedy {
-        Remedy::None => turn::fail(&mut s, failure.kind, failure.message, inbox),
+        Remedy::None => turn::fail(s, failure.kind, failure.message, inbox),
         // A grader that sees too much has cut it already.
-        Remedy::Compact if grading => turn::fail(&mut s, failure.kind, failure.message, inbox),
-        Remedy::Wait { at_least } => try_again(&mut s, failure, at_least, inbox),
+        Remedy::Compact if grading => turn::fail(s, failure.kind, failure.message, inbox),
+        Remedy::Wait { at_least } => try_again(s, failure, at_least, inbox),
         Remedy::Compact if compacting || s.thread().effort.compactions >= limits::COMPACTIONS => {
             let kind = SessionErrorKind::CompactionLimitReachedError;
-            turn::fail(&mut s, kind, failure.message, inbox);
+            turn::fail(s, kind, failure.message, inbox);
         }
         Remedy::Compact => {
             s.thread().crowded = true;
-            turn::request(&mut s, inbox, pace);
+            turn::request(s, inbox, pace);
         }
     }
-    Ok(s.done())
+    Ok(())
 }
 
 /// Puts the turn down until its next try, or ends it if there were enough.
@@ -364,11 +408,10 @@ fn try_again(s: &mut Scribe, failure: Failure, at_least: Option<i64>, inbox: &[W
         .draw(bound)
         .max(at_least.unwrap_or(0).min(limits::LONGEST_RETRY_AFTER));
     turn::error(s, failure.kind, failure.message, RetryStatus::Retrying {});
-    turn::rest(s);
-    turn::announce_rescheduled(s);
     s.thread().phase = Phase::Retrying {
         due_at: Micros(now.0 + pause),
     };
+    turn::announce_rescheduled(s);
 }
 
 fn may_end(call: &Call) -> bool {
@@ -376,30 +419,30 @@ fn may_end(call: &Call) -> bool {
 }
 
 fn finished(
-    mut s: Scribe,
+    s: &mut Scribe,
     call: EventId,
     content: Vec<Block>,
     is_error: bool,
     inbox: &[Waiting],
     pace: Pace,
-) -> Result<Decision, Refused> {
-    end(&mut s, call)?;
+) -> Result<(), Refused> {
+    end(s, call)?;
     s.write(Body::AgentToolResult {
         tool_use_id: call,
         content,
         is_error,
     });
     s.thread().effort.recoveries = 0;
-    turn::proceed(&mut s, inbox, pace);
-    Ok(s.done())
+    turn::proceed(s, inbox, pace);
+    Ok(())
 }
 
 /// Whoever ran it was lost, and nobody knows more. That is no progress: what is lost again and again ends.
-fn lost(mut s: Scribe, call: EventId, inbox: &[Waiting], pace: Pace) -> Result<Decision, Refused> {
-    end(&mut s, call)?;
-    turn::result(&mut s, call, recover::OUTCOME_UNKNOWN.to_owned());
-    turn::proceed(&mut s, inbox, pace);
-    Ok(s.done())
+fn lost(s: &mut Scribe, call: EventId, inbox: &[Waiting], pace: Pace) -> Result<(), Refused> {
+    end(s, call)?;
+    turn::result(s, call, recover::OUTCOME_UNKNOWN.to_owned());
+    turn::proceed(s, inbox, pace);
+    Ok(())
 }
 
 /// A call that runs is done.
@@ -408,21 +451,26 @@ fn end(s: &mut Scribe, call: EventId) -> Result<(), Refused> {
     let Some(open) = calls.find(|c| c.id == call && may_end(c)) else {
         return Err(out_of_place(s, "a result for a call that is not running"));
     };
+    if open.kind == CallKind::Advisor {
+        return Err(out_of_place(s, "a result for an advisor"));
+    }
     open.stage = Stage::Done;
     Ok(())
 }
 
-fn interrupted(mut s: Scribe, used: &Used, inbox: &[Waiting]) -> Result<Decision, Refused> {
+fn interrupted(s: &mut Scribe, used: &Used, inbox: &[Waiting]) -> Result<(), Refused> {
     if !s.thread().interrupting {
-        return Err(out_of_place(&s, "an interrupt that nobody sent"));
+        return Err(out_of_place(s, "an interrupt that nobody sent"));
     }
     if let Phase::Requesting { span } | Phase::Compacting { span } = s.thread().phase {
-        turn::end_span(&mut s, span, true, used);
+        turn::end_span(s, span, true, used);
         s.thread().phase = Phase::Due;
     } else if let Phase::Grading { .. } = s.thread().phase {
-        outcome::count(&mut s, used);
+        outcome::count(s, used);
         s.thread().phase = Phase::Due;
+    } else if s.is_primary() && s.out.state.advising.is_some() {
+        team::count(s, used);
     }
-    turn::halt(&mut s, inbox);
-    Ok(s.done())
+    turn::halt(s, inbox);
+    Ok(())
 }

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use contract::client_event::Confirmation;
-use contract::event::{Body, Event, StopReason};
-use contract::ids::EventId;
+use contract::event::{Body, Event, Permission, StopReason};
+use contract::ids::{EventId, ThreadId};
 
 use crate::decide::scribe;
 use crate::decision::{Decision, Intent, Refused, Webhook};
@@ -14,7 +14,7 @@ use crate::input::{Around, Called, UserEvent, Waiting};
 use crate::limits;
 use crate::mint::Scribe;
 use crate::outcome;
-use crate::state::{CallKind, Phase, Stage, State};
+use crate::state::{CallKind, Phase, Stage, State, Status, Thread, asked};
 use crate::turn;
 
 pub(crate) fn send(
@@ -28,14 +28,19 @@ pub(crate) fn send(
     admit(state, &events, around)?;
     let mut s = scribe(state, around);
     for event in events {
-        accept(&mut s, event, &around.inbox);
+        accept(&mut s, event, around);
     }
     settle(&mut s, state, &around.inbox);
     Ok(s.done())
 }
 
 fn admit(state: &State, events: &[UserEvent], around: &Around) -> Result<(), Refused> {
-    let blocked = state.blocked_on();
+    // A session that runs takes what is said to it, and it waits.
+    let blocked = if state.is_open() {
+        Vec::new()
+    } else {
+        state.blocked_on()
+    };
     let interrupts = |e: &UserEvent| matches!(e, UserEvent::Interrupt { .. });
     let freed = events.iter().any(interrupts)
         || blocked
@@ -45,7 +50,8 @@ fn admit(state: &State, events: &[UserEvent], around: &Around) -> Result<(), Ref
     // was down, and is given back when the turn is claimed: it refuses nobody.
     let spent = state.is_spent(state.last_at.min(around.now));
     let mut confirmed = BTreeSet::new();
-    let (mut stopped, mut defined) = (false, false);
+    let mut stopped = Vec::new();
+    let mut defined = false;
     for (index, event) in events.iter().enumerate() {
         let kind = event.kind();
         match event {
@@ -62,32 +68,40 @@ fn admit(state: &State, events: &[UserEvent], around: &Around) -> Result<(), Ref
                 return Err(Refused::BudgetReached { index, kind });
             }
             UserEvent::System { .. } => admit_system(state, events, index, freed, spent)?,
-            UserEvent::Message { .. } => {}
+            UserEvent::Message { .. } | UserEvent::Thread { .. } => {}
             UserEvent::Outcome { .. } => {
-                let behind = stopped || state.primary.interrupting;
+                let primary = state.primary.id;
+                let behind = stopped.contains(&primary) || state.primary.interrupting;
                 outcome::admit(state, index, behind, defined)?;
                 defined = true;
             }
             UserEvent::Interrupt { thread } => {
-                stopped = true;
                 if let Some(thread) = thread.filter(|id| state.thread(*id).is_none()) {
                     return Err(Refused::UnknownThread { index, thread });
                 }
+                let targets = state.threads().map(|thread| thread.id);
+                stopped.extend(targets.filter(|id| thread.is_none_or(|thread| thread == *id)));
             }
-            UserEvent::CustomToolResult { call, .. } => {
-                if around.calls.get(call) != Some(&Called::Custom) {
+            UserEvent::CustomToolResult { call, thread, .. } => {
+                let called = around.calls.get(call).filter(|c| c.permission.is_none());
+                let Some(called) = called else {
                     return Err(Refused::UnknownCall {
                         index,
                         field: "custom_tool_use_id",
                         wanted: "agent.custom_tool_use",
                         id: *call,
                     });
-                }
+                };
+                admit_thread(state, *called, *thread, index, *call)?;
             }
-            UserEvent::ToolConfirmation { call, .. } => {
-                admit_confirmation(state, around, index, *call)?;
+            UserEvent::ToolConfirmation { call, thread, .. } => {
+                let called = admit_confirmation(state, around, index, *call)?;
+                admit_thread(state, called, *thread, index, *call)?;
                 // An interrupt ahead of it, in the same batch or waiting, has closed the call.
-                if stopped || state.primary.interrupting || !confirmed.insert(*call) {
+                let owner = state.thread(called.thread);
+                let closed = stopped.contains(&called.thread)
+                    || owner.is_none_or(|thread| thread.interrupting);
+                if closed || !confirmed.insert(*call) {
                     return Err(Refused::Resolved { index, id: *call });
                 }
             }
@@ -110,7 +124,11 @@ fn admit_system(
         return Ok(());
     }
     let kind = "system.message";
-    let blocked = state.blocked_on();
+    let blocked = if state.is_open() {
+        Vec::new()
+    } else {
+        state.blocked_on()
+    };
     if !blocked.is_empty() && !freed {
         return Err(Refused::WaitingOn {
             index,
@@ -124,29 +142,49 @@ fn admit_system(
     Ok(())
 }
 
+/// An answer finds its thread by its call. One that names another is refused, and so is one to a thread that has
+/// ended.
+fn admit_thread(
+    state: &State,
+    called: Called,
+    named: Option<ThreadId>,
+    index: usize,
+    call: EventId,
+) -> Result<(), Refused> {
+    if let Some(thread) = named.filter(|named| *named != called.thread) {
+        return Err(Refused::OtherThread {
+            index,
+            call,
+            thread,
+        });
+    }
+    if state.thread(called.thread).is_none() {
+        return Err(Refused::ThreadEnded { index, call });
+    }
+    Ok(())
+}
+
 fn admit_confirmation(
     state: &State,
     around: &Around,
     index: usize,
     id: EventId,
-) -> Result<(), Refused> {
-    match around.calls.get(&id) {
-        Some(Called::Tool { permission }) if *permission != contract::event::Permission::Ask => {
-            return Err(Refused::NotAsked { index, id });
-        }
-        Some(Called::Tool { .. }) => {}
-        Some(Called::Custom) | None => {
-            return Err(Refused::UnknownCall {
-                index,
-                field: "tool_use_id",
-                wanted: "agent.tool_use",
-                id,
-            });
-        }
+) -> Result<Called, Refused> {
+    let Some(called) = around.calls.get(&id).filter(|c| c.permission.is_some()) else {
+        return Err(Refused::UnknownCall {
+            index,
+            field: "tool_use_id",
+            wanted: "agent.tool_use",
+            id,
+        });
+    };
+    if called.permission != Some(Permission::Ask) {
+        return Err(Refused::NotAsked { index, id });
     }
-    let mut calls = state.primary.calls().iter();
-    if calls.any(|call| call.id == id && call.stage == Stage::Asked) {
-        Ok(())
+    let ended = state.thread(called.thread).is_none();
+    let mut calls = state.threads().flat_map(Thread::calls);
+    if ended || calls.any(|call| call.id == id && call.stage == Stage::Asked) {
+        Ok(*called)
     } else {
         Err(Refused::Resolved { index, id })
     }
@@ -182,22 +220,29 @@ fn room(state: &State, events: &[UserEvent]) -> Result<(), Refused> {
 }
 
 /// Accepts one event of a batch that was admitted.
-pub(crate) fn accept(s: &mut Scribe, event: UserEvent, inbox: &[Waiting]) {
+pub(crate) fn accept(s: &mut Scribe, mut event: UserEvent, around: &Around) {
+    let inbox = &around.inbox;
     let id = s.id();
+    let primary = s.out.state.primary.id;
+    let owner = event.answers().and_then(|call| around.calls.get(&call));
+    let owner = owner.map_or(primary, |called| called.thread);
+    // The field names any thread but the primary.
+    if let UserEvent::CustomToolResult { thread, .. } | UserEvent::ToolConfirmation { thread, .. } =
+        &mut event
+    {
+        *thread = (owner != primary).then_some(owner);
+    }
     match event {
-        UserEvent::CustomToolResult { call, .. } => {
+        UserEvent::CustomToolResult { call, .. } => s.on(owner, |s| {
             // Taken on receipt: its echo already carries the time.
-            s.place(id, event.body());
-            if let Some(placed) = s.out.events.last() {
-                let echo = placed.event.clone();
-                s.out.echo.push(echo);
-            }
+            place_seen(s, id, event.body());
             answer(s, call, CallKind::Custom, Stage::Done);
-        }
+        }),
         UserEvent::ToolConfirmation {
             call,
             result,
             ref deny_message,
+            ..
         } => {
             let stage = match result {
                 Confirmation::Allow => Stage::Ready,
@@ -205,11 +250,15 @@ pub(crate) fn accept(s: &mut Scribe, event: UserEvent, inbox: &[Waiting]) {
                     message: deny_message.clone(),
                 },
             };
-            place(s, id, event);
-            answer(s, call, CallKind::Sandbox, stage);
+            s.on(owner, |s| {
+                place(s, id, event);
+                answer(s, call, CallKind::Sandbox, stage);
+            });
         }
-        UserEvent::Interrupt { .. } => interrupt(s, id, event, inbox),
-        UserEvent::Message { .. } | UserEvent::System { .. } => say(s, id, event, inbox),
+        UserEvent::Interrupt { thread } => interrupt(s, id, thread, inbox),
+        UserEvent::Message { .. } | UserEvent::System { .. } | UserEvent::Thread { .. } => {
+            say(s, id, event, inbox);
+        }
         UserEvent::Outcome {
             outcome,
             ref description,
@@ -221,10 +270,20 @@ pub(crate) fn accept(s: &mut Scribe, event: UserEvent, inbox: &[Waiting]) {
     }
 }
 
+/// Places an event; its echo carries the time.
+fn place_seen(s: &mut Scribe, id: EventId, body: Body) {
+    s.place(id, body);
+    if let Some(placed) = s.out.events.last() {
+        let echo = placed.event.clone();
+        s.out.echo.push(echo);
+    }
+}
+
 /// Something for the model: it opens a turn, joins the one that this batch opened, or waits.
 fn say(s: &mut Scribe, id: EventId, event: UserEvent, inbox: &[Waiting]) {
     turn::resume_answered(s, inbox);
     if s.thread().phase == Phase::Idle && !s.out.state.is_spent(s.now) {
+        // An interrupt of other threads that waits is older, and takes its place ahead of this.
         turn::start(s);
         // Older input that waited behind unanswered calls comes first.
         turn::drain(s, inbox);
@@ -233,12 +292,7 @@ fn say(s: &mut Scribe, id: EventId, event: UserEvent, inbox: &[Waiting]) {
     if !turn::opened_here(s) {
         queue(s, id, event);
     } else if let UserEvent::Outcome { .. } = event {
-        // Its echo carries the time.
-        s.place(id, event.clone().body());
-        if let Some(placed) = s.out.events.last() {
-            let echo = placed.event.clone();
-            s.out.echo.push(echo);
-        }
+        place_seen(s, id, event.clone().body());
         outcome::pass(s, &event);
     } else {
         place(s, id, event);
@@ -251,9 +305,7 @@ fn queue(s: &mut Scribe, id: EventId, event: UserEvent) {
         return;
     }
     s.state().outcome_waits |= matches!(event, UserEvent::Outcome { .. });
-    s.state().waiting += 1;
-    s.state().waiting_bytes += event.bytes();
-    s.out.queued.push(Waiting { id, event });
+    s.queue(id, event);
 }
 
 /// Places an event whose echo does not carry the time, as recorded.
@@ -278,58 +330,76 @@ fn answer(s: &mut Scribe, id: EventId, kind: CallKind, stage: Stage) {
     }
 }
 
-fn interrupt(s: &mut Scribe, id: EventId, event: UserEvent, inbox: &[Waiting]) {
+/// Stops one thread, or all. While a runner is at work in any of them it waits: the runner stops first, then
+/// reports.
+fn interrupt(s: &mut Scribe, id: EventId, thread: Option<ThreadId>, inbox: &[Waiting]) {
+    let event = UserEvent::Interrupt { thread };
+    let home = thread.unwrap_or(s.out.state.primary.id);
+    let threads = s.out.state.threads();
+    let targets = threads.filter(|t| thread.is_none_or(|thread| thread == t.id));
+    let targets = targets.cloned().collect::<Vec<_>>();
+    if targets.iter().any(Thread::is_in_flight) {
+        s.on(home, |s| queue(s, id, event));
+        for target in targets {
+            let stops = target.id == home || target.is_open() || !target.calls().is_empty();
+            s.on(target.id, |s| s.thread().interrupting |= stops);
+        }
+        s.intend(Intent::Stop);
+        return;
+    }
     let spent = s.out.state.is_spent(s.now);
-    match s.thread().phase {
-        Phase::Requesting { .. }
-        | Phase::Compacting { .. }
-        | Phase::Grading { .. }
-        | Phase::Acting { .. } => {
-            // A runner may be at work: it stops first, then reports.
-            queue(s, id, event);
-            s.thread().interrupting = true;
-            s.intend(Intent::Stop);
-        }
+    let stopped = |t: &Thread| t.phase == Phase::Paused || (t.phase == Phase::Idle && spent);
+    if targets.iter().all(stopped) {
         // Nothing runs, and nothing would before the budget is raised: accepted, and not even listed.
-        Phase::Paused => echo(s, id, event.body()),
-        Phase::Idle if spent => echo(s, id, event.body()),
-        Phase::Due | Phase::Retrying { .. } | Phase::Blocked { .. } | Phase::Idle => {
-            s.place(id, event.body());
-            if let Some(placed) = s.out.events.last() {
-                let echo = placed.event.clone();
-                s.out.echo.push(echo);
-            }
-            turn::stop_unattended(s, inbox);
-        }
+        echo(s, id, event.body());
+        return;
+    }
+    s.on(home, |s| place_seen(s, id, event.body()));
+    for target in targets {
+        s.on(target.id, |s| turn::stop_unattended(s, inbox));
+    }
+    if thread.is_none() {
+        turn::give_up_outcome(s);
     }
 }
 
-/// Settles a batch: answers may have freed a blocked session, in part or whole.
+/// Settles a batch: answers may have freed a blocked thread, in part or whole.
 fn settle(s: &mut Scribe, before: &State, inbox: &[Waiting]) {
-    turn::resume_answered(s, inbox);
-    if let Phase::Blocked { calls } = &mut s.thread().phase {
-        calls.retain(|call| call.stage != Stage::Done);
-    }
-    let left = s.out.state.blocked_on();
-    if !left.is_empty() {
-        if left.len() < before.blocked_on().len() {
-            let event_ids = if faults::on(Fault::IdleBeforeState) {
-                before.blocked_on()
-            } else {
-                left
-            };
-            turn::announce_idle(s, StopReason::RequiresAction { event_ids }, None);
-        }
-        return;
+    let threads = before.threads().map(|thread| thread.id);
+    for thread in threads.collect::<Vec<_>>() {
+        s.on(thread, |s| settle_thread(s, before, inbox));
     }
     let late = |e: &Event| matches!(e.body, Body::UserCustomToolResult { .. });
     if before.primary.phase == Phase::Idle
-        && s.thread().phase == Phase::Idle
+        && s.shown == Status::Idle
+        && s.out.state.blocked_on().is_empty()
+        && before.blocked_on().is_empty()
         && s.out.echo.iter().any(late)
     {
         // Recorded: an answer after completion is accepted and makes an empty cycle.
         s.hook(Webhook::StatusRunStarted);
         turn::announce_running(s);
         turn::announce_idle(s, StopReason::EndTurn {}, None);
+    }
+}
+
+fn settle_thread(s: &mut Scribe, before: &State, inbox: &[Waiting]) {
+    turn::resume_answered(s, inbox);
+    if s.thread().interrupting {
+        return;
+    }
+    let Phase::Blocked { calls } = &mut s.thread().phase else {
+        return;
+    };
+    calls.retain(|call| call.stage != Stage::Done);
+    let left = asked(calls);
+    let was = before.thread(s.at).map(|t| asked(t.calls()));
+    if was.is_some_and(|was| left.len() < was.len()) {
+        let event_ids = if faults::on(Fault::IdleBeforeState) {
+            before.blocked_on()
+        } else {
+            left
+        };
+        turn::announce_idle(s, StopReason::RequiresAction { event_ids }, None);
     }
 }

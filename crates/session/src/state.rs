@@ -23,6 +23,16 @@ pub struct State {
     pub session: SessionId,
     /// Its primary thread. What is true of one line of work stands there, what is true of all of them here.
     pub primary: Thread,
+    /// The threads that the primary has begun and that have not ended, oldest first; at most
+    /// [`crate::limits::THREADS`].
+    #[serde(default)]
+    pub children: Vec<Thread>,
+    /// Threads that were ever begun beside the primary, advisors included.
+    #[serde(default)]
+    pub begun: u32,
+    /// The advisor that is being asked.
+    #[serde(default)]
+    pub advising: Option<Advising>,
     /// Archived: accepts nothing any more.
     pub archived: bool,
     /// The current right to write.
@@ -31,7 +41,7 @@ pub struct State {
     pub next_seq: u64,
     /// `processed_at` of the last event, or the creation: the next one is later.
     pub last_at: Micros,
-    /// User events in the inbox.
+    /// Events in the inbox, of all threads.
     pub waiting: u32,
     /// Bytes of their contents.
     pub waiting_bytes: u64,
@@ -63,14 +73,29 @@ pub struct Thread {
     pub phase: Phase,
     /// The place of the event that opened the last turn; it names the turn. 0: there was none.
     pub turn: u64,
-    /// An interrupt waits in the inbox.
+    /// An interrupt waits in the inbox, or was placed while a runner was still at work here.
     pub interrupting: bool,
+    /// Events of the inbox that are for this thread.
+    #[serde(default)]
+    pub waiting: u32,
+    /// What it has used; its running time is its own.
+    #[serde(default)]
+    pub totals: Totals,
     /// What keeps the open turn from going on for ever.
     pub effort: Effort,
     /// The transcript has outgrown the model's comfort: it is compacted before the next request.
     pub crowded: bool,
     /// The last compaction's place in the log: the model is shown nothing before it. 0: everything.
     pub history_from: u64,
+}
+
+/// An advisor that is being asked: a thread that answers once and ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Advising {
+    /// Its thread.
+    pub thread: ThreadId,
+    /// The call that asks it.
+    pub call: EventId,
 }
 
 /// What the open turn has tried, so that nothing is tried for ever.
@@ -171,6 +196,17 @@ pub enum CallKind {
     Sandbox,
     /// The client.
     Custom,
+    /// The session itself: a call of a coordinator about its threads.
+    Team,
+    /// Another model. No event shows the call; its advice does.
+    Advisor,
+}
+
+impl CallKind {
+    /// Whether a call that was lost with its runner may begin again: nothing of it exists before its result.
+    pub(crate) const fn is_repeatable(self) -> bool {
+        matches!(self, Self::Team | Self::Advisor)
+    }
 }
 
 /// How far a call is.
@@ -262,6 +298,26 @@ impl Totals {
         }
     }
 
+    /// Starts or stops the clock of running time.
+    pub(crate) fn run(&mut self, running: bool, now: Micros) {
+        match (running, self.running_since) {
+            (true, None) => self.running_since = Some(now),
+            (false, Some(since)) => {
+                self.active += (now.0 - since.0).max(0);
+                self.running_since = None;
+            }
+            (true, Some(_)) | (false, None) => {}
+        }
+    }
+
+    /// Counts running time up to `last_at`, and again from `now` on.
+    pub(crate) fn restart(&mut self, last_at: Micros, now: Micros) {
+        if let Some(since) = self.running_since {
+            self.active += (last_at.0.min(now.0) - since.0).max(0);
+            self.running_since = Some(now);
+        }
+    }
+
     fn active(&self, now: Micros) -> i64 {
         let open = self
             .running_since
@@ -329,6 +385,44 @@ impl Thread {
         }
     }
 
+    /// The call that runs.
+    #[must_use]
+    pub fn started(&self) -> Option<&Call> {
+        self.calls().iter().find(|c| c.stage == Stage::Started)
+    }
+
+    /// True while its runner has something to do that it has not reported. Exactly while some thread is in
+    /// flight a runner holds the session.
+    #[must_use]
+    pub fn is_in_flight(&self) -> bool {
+        match &self.phase {
+            Phase::Requesting { .. } | Phase::Compacting { .. } | Phase::Grading { .. } => true,
+            Phase::Acting { .. } => self.started().is_some(),
+            Phase::Idle
+            | Phase::Blocked { .. }
+            | Phase::Paused
+            | Phase::Due
+            | Phase::Retrying { .. } => false,
+        }
+    }
+
+    /// True while a turn is open.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        matches!(self.status(), Status::Running | Status::Rescheduling)
+    }
+
+    /// From when on it can be taken up, if a turn is open and nobody works on it: `now`, or after a pause
+    /// between two tries.
+    #[must_use]
+    pub fn due_at(&self, now: Micros) -> Option<Micros> {
+        match self.phase {
+            Phase::Retrying { due_at } => Some(due_at),
+            _ if self.is_open() && !self.is_in_flight() => Some(now),
+            _ => None,
+        }
+    }
+
     /// Its status, were it alone.
     #[must_use]
     pub const fn status(&self) -> Status {
@@ -345,29 +439,49 @@ impl Thread {
 }
 
 impl State {
-    /// The status the contract shows. It is committed with, or before, the event that announces it.
+    /// The status the contract shows: the fold of the threads. It is committed with, or before, the event
+    /// that announces it.
     #[must_use]
-    pub const fn status(&self) -> Status {
+    pub fn status(&self) -> Status {
         if self.archived {
-            Status::Terminated
-        } else {
-            self.primary.status()
+            return Status::Terminated;
         }
+        let is = |status| self.threads().any(|thread| thread.status() == status);
+        if is(Status::Running) {
+            Status::Running
+        } else if is(Status::Rescheduling) {
+            Status::Rescheduling
+        } else {
+            Status::Idle
+        }
+    }
+
+    /// The primary thread, then the others, oldest first.
+    pub fn threads(&self) -> impl Iterator<Item = &Thread> {
+        std::iter::once(&self.primary).chain(&self.children)
+    }
+
+    pub(crate) fn threads_mut(&mut self) -> impl Iterator<Item = &mut Thread> {
+        std::iter::once(&mut self.primary).chain(&mut self.children)
     }
 
     /// True while a turn is open: exactly then the session has a row among the runs.
     #[must_use]
-    pub const fn is_open(&self) -> bool {
+    pub fn is_open(&self) -> bool {
         matches!(self.status(), Status::Running | Status::Rescheduling)
     }
 
-    /// When the open turn wants its runner, at the earliest: `now`, or after a pause between two tries.
+    /// True while a runner holds the session.
     #[must_use]
-    pub const fn due_at(&self, now: Micros) -> Micros {
-        match self.primary.phase {
-            Phase::Retrying { due_at } => due_at,
-            _ => now,
-        }
+    pub fn is_in_flight(&self) -> bool {
+        self.threads().any(Thread::is_in_flight)
+    }
+
+    /// When the open turns want a runner, at the earliest.
+    #[must_use]
+    pub fn due_at(&self, now: Micros) -> Micros {
+        let due = self.threads().filter_map(|thread| thread.due_at(now));
+        due.min().unwrap_or(now)
     }
 
     /// True once nothing more may be spent.
@@ -381,16 +495,17 @@ impl State {
         }
     }
 
-    /// The events an idle session waits for, in the order of the calls.
+    /// The events an idle session waits for, by thread, in the order of the calls.
     #[must_use]
     pub fn blocked_on(&self) -> Vec<EventId> {
-        match &self.primary.phase {
+        let blocked = self.threads().flat_map(|thread| match &thread.phase {
             Phase::Blocked { calls } => asked(calls),
             _ => Vec::new(),
-        }
+        });
+        blocked.collect()
     }
 
-    /// The model request that is in flight, by its `span.model_request_start`.
+    /// The model request that is of the primary that is in flight, by its `span.model_request_start`.
     #[must_use]
     pub const fn asking(&self) -> Option<EventId> {
         match self.primary.phase {
@@ -399,49 +514,102 @@ impl State {
         }
     }
 
-    /// The thread of that id.
+    /// The thread of that id, if it has not ended.
     #[must_use]
     pub fn thread(&self, id: ThreadId) -> Option<&Thread> {
-        (self.primary.id == id).then_some(&self.primary)
+        self.threads().find(|thread| thread.id == id)
+    }
+
+    /// The thread that a call which is not done belongs to.
+    #[must_use]
+    pub fn owner(&self, call: EventId) -> Option<&Thread> {
+        self.threads()
+            .find(|thread| thread.calls().iter().any(|c| c.id == call))
     }
 
     /// Panics if the state contradicts itself: storing it would corrupt the session.
     pub fn check(&self) {
-        let thread = &self.primary;
+        for thread in self.threads() {
+            self.check_thread(thread);
+        }
+        self.check_team();
+        self.check_outcome();
+        assert_eq!(
+            self.status() == Status::Running,
+            self.totals.running_since.is_some(),
+            "the clock of running time is not in step with the status"
+        );
+    }
+
+    fn check_thread(&self, thread: &Thread) {
         let capped = matches!(self.budget, Budget::Limit { .. });
         let started = thread.calls().iter().filter(|c| c.stage == Stage::Started);
         assert!(started.count() <= 1, "two calls of one thread run at once");
         assert!(
-            !self.archived || !matches!(thread.status(), Status::Running | Status::Rescheduling),
+            !self.archived || !thread.is_open(),
             "an archived session has an open turn"
         );
         match &thread.phase {
             Phase::Idle => assert!(
-                self.waiting == 0 || capped,
+                thread.waiting == 0 || capped || thread.interrupting || self.is_open(),
                 "an idle session leaves input waiting"
             ),
             Phase::Blocked { calls } => {
-                assert!(!asked(calls).is_empty(), "a session waits for no answer");
                 assert!(
-                    calls.iter().all(|c| matches!(
-                        c.stage,
-                        Stage::Asked | Stage::Ready | Stage::Denied { .. }
-                    )),
+                    !asked(calls).is_empty() || thread.interrupting,
+                    "a session waits for no answer"
+                );
+                assert!(
+                    thread.interrupting
+                        || calls.iter().all(|c| matches!(
+                            c.stage,
+                            Stage::Asked | Stage::Ready | Stage::Denied { .. }
+                        )),
                     "a session that waits holds a call that runs or is done"
                 );
             }
             Phase::Paused => assert!(capped, "paused without a budget"),
             _ => {}
         }
-        self.check_outcome();
         assert!(
-            thread.status() != Status::Idle || !thread.interrupting,
+            thread.status() != Status::Idle || !thread.interrupting || self.is_in_flight(),
             "an idle session leaves an interrupt waiting"
         );
         assert_eq!(
-            self.status() == Status::Running,
-            self.totals.running_since.is_some(),
-            "the clock of running time is not in step with the status"
+            thread.status() == Status::Running,
+            thread.totals.running_since.is_some(),
+            "the clock of a thread is not in step with its status"
+        );
+    }
+
+    /// What holds between threads.
+    fn check_team(&self) {
+        assert!(
+            self.children.len() <= crate::limits::THREADS,
+            "more threads than there may be"
+        );
+        let mut seen = std::collections::BTreeSet::new();
+        assert!(
+            self.threads().all(|thread| seen.insert(thread.id)),
+            "two threads have one id"
+        );
+        let waiting = self.threads().map(|thread| thread.waiting).sum::<u32>();
+        assert_eq!(
+            self.waiting, waiting,
+            "what waits is not what waits for the threads"
+        );
+        let asks = |call: &Call| call.kind == CallKind::Advisor && call.stage == Stage::Started;
+        let asking = self.primary.calls().iter().find(|c| asks(c));
+        assert_eq!(
+            asking.map(|c| c.id),
+            self.advising.map(|a| a.call),
+            "the advisor is asked by nobody, or the question by none"
+        );
+        let own = |call: &Call| !call.kind.is_repeatable();
+        let children = &mut self.children.iter();
+        assert!(
+            children.all(|t| t.calls().iter().all(own)),
+            "a thread other than the primary leads others"
         );
     }
 }
@@ -457,8 +625,11 @@ impl State {
             assert!(!matches!(phase, Phase::Grading { .. }), "nothing is graded");
             return;
         };
+        // Its agent may rest while its threads work, or while the budget keeps their answers from it.
+        let delegated = self.primary.waiting > 0
+            || self.children.iter().any(|t| t.phase != Phase::Idle);
         assert!(
-            *phase != Phase::Idle && !self.archived,
+            (*phase != Phase::Idle || delegated) && !self.archived,
             "an idle session leaves an outcome without its evaluation"
         );
         assert!(

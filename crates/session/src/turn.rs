@@ -8,25 +8,26 @@ use contract::event::{
 use contract::ids::{EventId, ThreadId};
 use serde_json::value::RawValue;
 
-use crate::decision::{Intent, RecordKind, Step, Webhook};
+use crate::decision::{RecordKind, Step, Webhook};
 use crate::faults::{self, Fault};
 use crate::input::{Pace, UserEvent, Waiting};
 use crate::mint::Scribe;
 use crate::money::Budget;
 use crate::outcome::{self, Standing};
-use crate::state::{Call, CallKind, Effort, Phase, Stage, Used, asked};
+use crate::state::{Call, CallKind, Effort, Phase, Stage, Status, Used, asked};
+use crate::team;
 
 pub(crate) const INTERRUPTED: &str =
     "Tool execution was interrupted before completion. Please retry.";
 
-pub(crate) fn name(s: &Scribe) -> (String, ThreadId) {
-    let thread = &s.out.state.primary;
+pub(crate) fn name(s: &mut Scribe) -> (String, ThreadId) {
+    let thread = s.thread();
     (thread.agent_name.clone(), thread.id)
 }
 
 /// True if this decision itself opened the turn that is open now, and the model is next.
-pub(crate) fn opened_here(s: &Scribe) -> bool {
-    s.out.state.primary.phase == Phase::Due && s.out.intents.contains(&Intent::Run)
+pub(crate) fn opened_here(s: &mut Scribe) -> bool {
+    s.thread().phase == Phase::Due && s.opened.contains(&s.at)
 }
 
 /// Opens a turn.
@@ -36,21 +37,22 @@ pub(crate) fn start(s: &mut Scribe) {
     thread.phase = Phase::Due;
     thread.turn = turn;
     thread.effort = Effort::default();
-    run(s);
-    s.hook(Webhook::StatusRunStarted);
-    s.intend(Intent::Run);
-}
-
-/// Starts the clock of running time and says so.
-pub(crate) fn run(s: &mut Scribe) {
-    let now = s.now;
-    s.state().totals.running_since.get_or_insert(now);
+    let anew = s.shown == Status::Idle;
     announce_running(s);
+    if anew {
+        s.hook(Webhook::StatusRunStarted);
+    }
+    s.opened.insert(s.at);
 }
 
+/// Says that the thread runs, and the session if it did not.
 pub(crate) fn announce_running(s: &mut Scribe) {
+    s.keep_time();
+    if s.shown != Status::Running {
+        s.write(Body::StatusRunning {});
+        s.shown = Status::Running;
+    }
     let (agent_name, session_thread_id) = name(s);
-    s.write(Body::StatusRunning {});
     s.write(Body::ThreadStatusRunning {
         agent_name,
         session_thread_id,
@@ -60,13 +62,16 @@ pub(crate) fn announce_running(s: &mut Scribe) {
 /// Goes on with a turn whose client has answered everything it was asked. What was denied is told to the
 /// model; what may run waits for its runner; without either, what waited takes its place at once.
 pub(crate) fn resume_answered(s: &mut Scribe, inbox: &[Waiting]) {
-    let Phase::Blocked { calls } = &s.out.state.primary.phase else {
-        return;
-    };
-    if !asked(calls).is_empty() {
+    // What an interrupt is to close is not taken up before.
+    if s.thread().interrupting {
         return;
     }
-    let calls = calls.clone();
+    let Phase::Blocked { calls } = s.thread().phase.clone() else {
+        return;
+    };
+    if !asked(&calls).is_empty() {
+        return;
+    }
     start(s);
     let calls = tell_denied(s, calls);
     if calls.iter().any(|c| c.stage == Stage::Ready) {
@@ -83,13 +88,13 @@ pub(crate) fn resume_paused(s: &mut Scribe, inbox: &[Waiting]) {
     }
     let owed = match s.thread().phase {
         Phase::Paused => true,
-        Phase::Idle => s.out.state.waiting > 0,
+        Phase::Idle => s.thread().waiting > 0,
         _ => false,
     };
-    if owed {
+    if owed && !s.thread().interrupting {
         start(s);
         // What waits while a grader is at work waits for its verdict.
-        if !outcome::is_next(s) {
+        if !s.is_primary() || !outcome::is_next(s) {
             drain(s, inbox);
         }
     }
@@ -111,34 +116,30 @@ fn tell_denied(s: &mut Scribe, mut calls: Vec<Call>) -> Vec<Call> {
 }
 
 /// Goes idle: thread, usage, session, in the order of the recordings. What waits in the inbox opens the
-/// next turn at once, unless the budget is spent.
+/// next turn at once, unless the budget is spent. A thread of a coordinator tells it how its turn ended, and
+/// ends with a turn that failed.
 pub(crate) fn stop(
     s: &mut Scribe,
     reason: StopReason,
     details: Option<RefusalDetails>,
     inbox: &[Waiting],
 ) {
-    rest(s);
     s.thread().phase = Phase::Idle;
+    let failed = reason == StopReason::RetriesExhausted {};
+    if !s.is_primary() {
+        team::answer(s, &reason, inbox);
+    }
     announce_idle(s, reason, details);
-    if s.out.state.waiting > 0 && !s.out.state.is_spent(s.now) {
+    if !s.is_primary() && failed {
+        team::end(s, false);
+    } else if s.thread().waiting > 0 && !s.thread().interrupting && !s.out.state.is_spent(s.now) {
         start(s);
         drain(s, inbox);
     }
 }
 
-/// Stops the clock of running time.
-pub(crate) fn rest(s: &mut Scribe) {
-    let now = s.now;
-    let totals = &mut s.state().totals;
-    if let Some(since) = totals.running_since.take() {
-        totals.active += (now.0 - since.0).max(0);
-    }
-}
-
 /// Waits for the client's answers.
 fn block(s: &mut Scribe, calls: Vec<Call>) {
-    rest(s);
     let event_ids = asked(&calls);
     s.thread().phase = Phase::Blocked { calls };
     announce_idle(s, StopReason::RequiresAction { event_ids }, None);
@@ -146,16 +147,17 @@ fn block(s: &mut Scribe, calls: Vec<Call>) {
 
 /// Waits for a higher budget. What waits in the inbox goes on waiting.
 fn pause(s: &mut Scribe) {
-    rest(s);
     s.thread().phase = Phase::Paused;
     announce_idle(s, StopReason::BudgetReached {}, None);
 }
 
+/// Says that the thread is idle, and the session if nothing runs in it any more.
 pub(crate) fn announce_idle(
     s: &mut Scribe,
     stop_reason: StopReason,
     stop_details: Option<RefusalDetails>,
 ) {
+    s.keep_time();
     let (agent_name, session_thread_id) = name(s);
     s.write(Body::ThreadStatusIdle {
         agent_name,
@@ -163,21 +165,49 @@ pub(crate) fn announce_idle(
         stop_reason: stop_reason.clone(),
         stop_details: stop_details.clone(),
     });
+    if !s.is_primary() {
+        s.hook(Webhook::ThreadIdled(session_thread_id));
+    }
+    settle_session(s, stop_reason, stop_details);
+}
+
+/// Says what a thread that came to rest makes of the session: the fold of all of them.
+pub(crate) fn settle_session(
+    s: &mut Scribe,
+    stop_reason: StopReason,
+    stop_details: Option<RefusalDetails>,
+) {
+    match s.out.state.status() {
+        Status::Running if !faults::on(Fault::FoldForgotten) => return,
+        Status::Rescheduling => {
+            if s.shown == Status::Running {
+                say_rescheduled(s);
+            }
+            return;
+        }
+        Status::Running | Status::Idle | Status::Terminated => {}
+    }
     let usage = s.out.state.totals.usage(s.now);
     let budget = s.out.state.budget.shown();
     s.write(Body::SessionUsage { usage, budget });
     let stop_reason = for_session(s, stop_reason);
+    let refused = stop_reason == StopReason::Refusal {};
     s.write(Body::StatusIdle {
+        stop_details: stop_details.filter(|_| refused || s.out.state.children.is_empty()),
         stop_reason,
-        stop_details,
     });
+    s.shown = Status::Idle;
     s.hook(Webhook::StatusIdled);
 }
 
-/// What the session says where its thread says `reason`: a spent budget outranks everything but a
-/// question to the client (behaviours §5).
+/// What the session says where its thread says `reason`: a question to the client outranks everything, whichever
+/// thread asks, and then a spent budget (behaviours §5).
 fn for_session(s: &mut Scribe, reason: StopReason) -> StopReason {
-    if matches!(reason, StopReason::RequiresAction { .. }) || !s.out.state.is_spent(s.now) {
+    let event_ids = s.out.state.blocked_on();
+    if !event_ids.is_empty() {
+        return StopReason::RequiresAction { event_ids };
+    }
+    if !s.out.state.is_spent(s.now) {
         return reason;
     }
     if let Budget::Limit { announced, .. } = &mut s.state().budget
@@ -188,42 +218,96 @@ fn for_session(s: &mut Scribe, reason: StopReason) -> StopReason {
     StopReason::BudgetReached {}
 }
 
-/// Gives waiting events their place, oldest first, and empties the inbox.
+/// Gives the events that wait for the thread their place, oldest first.
 pub(crate) fn drain(s: &mut Scribe, inbox: &[Waiting]) {
-    for waiting in inbox {
-        if !s.out.drained.contains(&waiting.id) {
-            s.out.drained.push(waiting.id);
-            s.place(waiting.id, waiting.event.clone().body());
-            outcome::pass(s, &waiting.event);
-        }
-    }
-    // What this decision itself queued was never seen by anyone: it takes its place as well.
-    for waiting in std::mem::take(&mut s.out.queued) {
-        s.place(waiting.id, waiting.event.clone().body());
-        outcome::pass(s, &waiting.event);
-    }
-    s.state().waiting = 0;
-    s.state().waiting_bytes = 0;
+    let at = s.at;
+    place_waiting(s, inbox, true, |waiting| waiting.thread == at);
     s.thread().interrupting = false;
 }
 
-/// Places the interrupts of the inbox ahead of everything else that waits.
+/// Places the interrupts of the inbox that are for the thread ahead of everything else that waits, and in passing
+/// what other threads said to it: that opens no turn after an interrupt.
 fn place_interrupts(s: &mut Scribe, inbox: &[Waiting]) {
-    for waiting in inbox {
-        if matches!(waiting.event, UserEvent::Interrupt { .. })
-            && !s.out.drained.contains(&waiting.id)
-        {
-            s.out.drained.push(waiting.id);
+    let at = s.at;
+    place_waiting(s, inbox, false, |waiting| match &waiting.event {
+        UserEvent::Interrupt { thread } => thread.is_none_or(|thread| thread == at),
+        UserEvent::Thread { .. } => waiting.thread == at,
+        _ => false,
+    });
+    s.thread().interrupting = false;
+}
+
+/// Places what waits and is wanted, what this decision itself queued last: nobody has seen that wait. An interrupt
+/// of all threads stops those that nobody works on; the others have been told.
+fn place_waiting(
+    s: &mut Scribe,
+    inbox: &[Waiting],
+    passing: bool,
+    wanted: impl Fn(&Waiting) -> bool,
+) {
+    let mut interrupted = false;
+    let queued = std::mem::take(&mut s.out.queued);
+    let (own, later) = queued.into_iter().partition::<Vec<_>, _>(&wanted);
+    s.out.queued = later;
+    let waits = inbox.iter().filter(|waiting| wanted(waiting));
+    for waiting in waits.chain(&own) {
+        if s.out.drained.contains(&waiting.id) {
+            continue;
+        }
+        interrupted |= matches!(waiting.event, UserEvent::Interrupt { thread: None });
+        if own.iter().any(|queued| queued.id == waiting.id) {
+            s.no_longer_waits(waiting);
             s.place(waiting.id, waiting.event.clone().body());
-            s.state().waiting -= 1;
+        } else {
+            s.take_place(waiting);
+        }
+        if passing {
+            outcome::pass(s, &waiting.event);
         }
     }
-    s.thread().interrupting = false;
+    if interrupted {
+        stop_others(s, inbox);
+    }
+}
+
+/// Stops the threads that an interrupt of all was for and that nobody works on. What the session was to reach it
+/// reaches no more, also if its agent only waits for its threads.
+fn stop_others(s: &mut Scribe, inbox: &[Waiting]) {
+    let at = s.at;
+    let threads = s.out.state.threads();
+    let told = threads.filter(|t| t.id != at && t.interrupting && !t.is_in_flight());
+    let told = told.map(|thread| thread.id).collect::<Vec<_>>();
+    for thread in told {
+        s.on(thread, |s| {
+            s.thread().interrupting = false;
+            stop_unattended(s, inbox);
+        });
+    }
+    give_up_outcome(s);
+}
+
+/// Ends the outcome of an agent that rests while its threads work.
+pub(crate) fn give_up_outcome(s: &mut Scribe) {
+    let primary = s.out.state.primary.id;
+    s.on(primary, |s| {
+        if s.thread().phase == Phase::Idle {
+            outcome::interrupt(s);
+        }
+    });
 }
 
 /// Closes calls that will not be run or answered.
 pub(crate) fn close(s: &mut Scribe, calls: &[Call], text: &str) {
     for call in calls.iter().filter(|c| c.stage != Stage::Done) {
+        close_call(s, call, text);
+    }
+}
+
+/// Closes one call: the model is told why it has no result.
+pub(crate) fn close_call(s: &mut Scribe, call: &Call, text: &str) {
+    if call.kind == CallKind::Advisor {
+        team::advise(s, call.id, vec![Block::text(text)], true);
+    } else {
         result(s, call.id, text.to_owned());
     }
 }
@@ -237,25 +321,35 @@ pub(crate) fn result(s: &mut Scribe, call: EventId, text: String) {
     });
 }
 
-/// An interrupt reached a session that no runner works on; its event is placed already.
+/// An interrupt reached a thread that no runner works on; its event is placed already.
 pub(crate) fn stop_unattended(s: &mut Scribe, inbox: &[Waiting]) {
-    if s.thread().phase == Phase::Idle {
+    if matches!(s.thread().phase, Phase::Idle | Phase::Paused) {
         return;
     }
-    let calls = s.thread().calls().to_vec();
-    close(s, &calls, INTERRUPTED);
-    outcome::interrupt(s);
-    s.out.intents.retain(|i| *i != Intent::Run);
-    stop(s, StopReason::EndTurn {}, None, inbox);
+    cut(s, inbox);
 }
 
 /// Applies a waiting interrupt: its event, the open calls closed, idle; then whatever else waited.
 pub(crate) fn halt(s: &mut Scribe, inbox: &[Waiting]) {
     place_interrupts(s, inbox);
+    cut(s, inbox);
+}
+
+/// Ends a turn that was interrupted.
+fn cut(s: &mut Scribe, inbox: &[Waiting]) {
     let calls = s.thread().calls().to_vec();
     close(s, &calls, INTERRUPTED);
-    outcome::interrupt(s);
+    if s.is_primary() {
+        outcome::interrupt(s);
+    }
+    let at = s.at;
+    s.opened.remove(&at);
+    place_waiting(s, inbox, false, |waiting| {
+        waiting.thread == at && matches!(waiting.event, UserEvent::Thread { .. })
+    });
+    s.cut = true;
     stop(s, StopReason::EndTurn {}, None, inbox);
+    s.cut = false;
 }
 
 /// Opens the next step of a running turn.
@@ -273,15 +367,15 @@ pub(crate) fn proceed(s: &mut Scribe, inbox: &[Waiting], pace: Pace) {
 
 fn act(s: &mut Scribe, calls: Vec<Call>, inbox: &[Waiting], pace: Pace) {
     let mut calls = tell_denied(s, calls);
-    let next = calls
-        .iter_mut()
-        .find(|c| c.kind == CallKind::Sandbox && c.stage == Stage::Ready);
-    if let Some(call) = next {
+    if let Some(at) = next_call(s, &mut calls) {
+        let call = &mut calls[at];
         if pace == Pace::Go {
             call.stage = Stage::Started;
-            let (id, seq) = (call.id, call.seq);
-            s.record(seq, RecordKind::CallStarted, started_record(s.now.0));
-            s.out.step = Step::Execute { call: id };
+            if call.kind == CallKind::Advisor {
+                call.seq = team::consult(s, call.id);
+            }
+            s.record(call.seq, RecordKind::CallStarted, started_record(s.now.0));
+            step(s, Step::Execute { call: call.id });
         }
         s.thread().phase = Phase::Acting { calls };
         return;
@@ -292,6 +386,60 @@ fn act(s: &mut Scribe, calls: Vec<Call>, inbox: &[Waiting], pace: Pace) {
         calls.retain(|c| c.stage == Stage::Asked);
         block(s, calls);
     }
+}
+
+/// The call that runs next. Advice that nobody pays for any more is not asked for.
+fn next_call(s: &mut Scribe, calls: &mut [Call]) -> Option<usize> {
+    let spent = s.out.state.is_spent(s.now);
+    loop {
+        let ready = |c: &Call| c.kind != CallKind::Custom && c.stage == Stage::Ready;
+        let at = calls.iter().position(ready)?;
+        if !(spent && calls[at].kind == CallKind::Advisor) {
+            return Some(at);
+        }
+        close_call(s, &calls[at], "The advisor was not asked: the session has reached its budget.");
+        calls[at].stage = Stage::Done;
+    }
+}
+
+/// Says what comes next in the thread.
+pub(crate) fn step(s: &mut Scribe, step: Step) {
+    if s.at == s.about {
+        s.out.step = step;
+    } else {
+        s.out.others.push((s.at, step));
+    }
+}
+
+/// Begins what is due in threads that nobody works on: in the one that was reported of only while others hold the
+/// session, since its run is put back otherwise.
+pub(crate) fn take_up(s: &mut Scribe, inbox: &[Waiting], pace: Pace) {
+    if pace == Pace::Halt || s.out.state.children.is_empty() {
+        return;
+    }
+    let (about, now) = (s.about, s.now);
+    let is_due = |s: &Scribe, thread: ThreadId| {
+        let due_at = s.out.state.thread(thread).and_then(|t| t.due_at(now));
+        due_at.is_some_and(|at| at <= now)
+    };
+    let threads = s.out.state.threads().map(|thread| thread.id);
+    for thread in threads.collect::<Vec<_>>() {
+        if thread != about && is_due(s, thread) {
+            s.on(thread, |s| resume(s, inbox));
+        }
+    }
+    if s.out.state.is_in_flight() && is_due(s, about) {
+        s.on(about, |s| resume(s, inbox));
+    }
+}
+
+/// Takes up a thread that is due.
+pub(crate) fn resume(s: &mut Scribe, inbox: &[Waiting]) {
+    if let Phase::Retrying { .. } = s.thread().phase {
+        s.thread().phase = Phase::Due;
+        announce_running(s);
+    }
+    proceed(s, inbox, Pace::Go);
 }
 
 fn started_record(at: i64) -> Box<RawValue> {
@@ -305,7 +453,7 @@ pub(crate) fn request(s: &mut Scribe, inbox: &[Waiting], pace: Pace) {
         pause(s);
         return;
     }
-    if outcome::is_next(s) {
+    if s.is_primary() && outcome::is_next(s) {
         outcome::grade(s, pace);
         return;
     }
@@ -316,17 +464,19 @@ pub(crate) fn request(s: &mut Scribe, inbox: &[Waiting], pace: Pace) {
     s.thread().phase = Phase::Due;
     if pace == Pace::Go {
         let span = s.write(Body::SpanModelRequestStart {});
-        (s.thread().phase, s.out.step) = if crowded {
+        let (phase, next) = if crowded {
             (Phase::Compacting { span }, Step::Compact { span })
         } else {
             (Phase::Requesting { span }, Step::Request { span })
         };
+        s.thread().phase = phase;
+        step(s, next);
     }
 }
 
 /// Ends the span of a model request; returns its place.
 pub(crate) fn end_span(s: &mut Scribe, span: EventId, is_error: bool, used: &Used) -> u64 {
-    s.state().totals.add(used);
+    s.count(used);
     if is_error && faults::on(Fault::UsageTwice) {
         s.state().totals.add(used);
     }
@@ -345,7 +495,7 @@ pub(crate) fn end_span(s: &mut Scribe, span: EventId, is_error: bool, used: &Use
 pub(crate) fn after_grading(s: &mut Scribe, goes_on: bool, inbox: &[Waiting], pace: Pace) {
     if s.thread().interrupting {
         halt(s, inbox);
-    } else if goes_on || (s.out.state.waiting > 0 && !s.out.state.is_spent(s.now)) {
+    } else if goes_on || (s.thread().waiting > 0 && !s.out.state.is_spent(s.now)) {
         request(s, inbox, pace);
     } else {
         stop(s, StopReason::EndTurn {}, None, inbox);
@@ -358,7 +508,9 @@ pub(crate) fn fail(s: &mut Scribe, kind: SessionErrorKind, message: String, inbo
     let why = format!("The turn ended with an error: {message}");
     error(s, kind, message, RetryStatus::Exhausted {});
     drain(s, inbox);
-    outcome::end(s, Standing::Failed, why);
+    if s.is_primary() {
+        outcome::end(s, Standing::Failed, why);
+    }
     stop(s, StopReason::RetriesExhausted {}, None, inbox);
 }
 
@@ -378,11 +530,23 @@ pub(crate) fn error(
 
 /// Shows that the turn waits for its next try.
 pub(crate) fn announce_rescheduled(s: &mut Scribe) {
-    let (agent_name, session_thread_id) = name(s);
+    s.keep_time();
+    if s.out.state.status() == Status::Rescheduling && s.shown == Status::Running {
+        say_rescheduled(s);
+    }
+    thread_rescheduled(s);
+}
+
+pub(crate) fn say_rescheduled(s: &mut Scribe) {
     s.write(Body::StatusRescheduled {});
+    s.shown = Status::Rescheduling;
+    s.hook(Webhook::StatusRescheduled);
+}
+
+pub(crate) fn thread_rescheduled(s: &mut Scribe) {
+    let (agent_name, session_thread_id) = name(s);
     s.write(Body::ThreadStatusRescheduled {
         agent_name,
         session_thread_id,
     });
-    s.hook(Webhook::StatusRescheduled);
 }

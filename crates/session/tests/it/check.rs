@@ -291,6 +291,7 @@ impl Checker {
                 }
                 RecordKind::Reply => assert!(matches!(fact_of(input), Some(Fact::Replied { .. }))),
                 RecordKind::Summary => assert_eq!(record.seq, self.compacted),
+                RecordKind::Advice => panic!("advice for an agent without an advisor"),
             }
             assert!(record.seq <= self.last_seq, "a record without its event");
         }

@@ -93,6 +93,7 @@ pub fn kind_of(input: &Input, checker: &Checker) -> &'static str {
         },
         Input::Command(Command::Update(update)) => update_kind(update),
         Input::Command(Command::Archive) => "archive",
+        Input::Command(Command::ArchiveThread(_)) => "archive of a thread",
         Input::Command(Command::Delete) => "delete",
         Input::Claim => "claim",
         Input::Fact { generation, .. } if generation.0 != checker.generation => "stale fact",
@@ -120,6 +121,7 @@ pub fn kind_of(input: &Input, checker: &Checker) -> &'static str {
             Fact::Grading { used: None, .. } => "heartbeat",
             Fact::Grading { .. } => "another round",
             Fact::Interrupted { .. } => "interrupted",
+            Fact::Delegated { .. } | Fact::Advised { .. } | Fact::TakeUp => "of a team",
         },
     }
 }
@@ -128,6 +130,7 @@ fn event_kind(event: &UserEvent, checker: &Checker) -> &'static str {
     match event {
         UserEvent::Message { .. } => "message",
         UserEvent::System { .. } => "system",
+        UserEvent::Thread { .. } => "of a team",
         UserEvent::Outcome { .. } => "outcome",
         UserEvent::Interrupt { .. } => "interrupt",
         UserEvent::ToolConfirmation { call, result, .. } => {

@@ -449,6 +449,7 @@ fn wanted(
     let judged = call.and_then(|c| c.judgement);
     match before.primary.rules.0.get(name) {
         None => (Permission::Deny, None),
+        Some(ToolRule::Team | ToolRule::Advisor) => panic!("an agent without a team"),
         Some(ToolRule::Allow) => (Permission::Allow, Some(Evaluation::AlwaysAllow {})),
         Some(ToolRule::Ask) => (Permission::Ask, Some(Evaluation::AlwaysAsk {})),
         Some(ToolRule::Custom) => panic!("a custom tool under a policy"),

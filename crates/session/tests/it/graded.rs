@@ -54,7 +54,10 @@ pub fn used_of(input: &Input) -> Used {
             | Fact::Graded { used, .. }
             | Fact::Interrupted { used } => *used,
             Fact::Grading { used, .. } => used.unwrap_or_default(),
-            Fact::Finished { .. } | Fact::Lost { .. } => Used::default(),
+            Fact::Advised { used, .. } => *used,
+            Fact::Delegated { .. } | Fact::TakeUp | Fact::Finished { .. } | Fact::Lost { .. } => {
+                Used::default()
+            }
         },
         _ => Used::default(),
     }

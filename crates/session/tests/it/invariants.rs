@@ -56,11 +56,11 @@ fn an_archived_session_has_no_open_turn() {
 fn input_waits_in_an_idle_session_only_behind_a_budget() {
     for none in [Budget::None, Budget::Removed] {
         holds_against("idle", "an idle session leaves input waiting", |state| {
-            (state.waiting, state.budget) = (1, none);
+            (state.waiting, state.primary.waiting, state.budget) = (1, 1, none);
         });
     }
     let mut state = brought_to("exhausted").state;
-    state.waiting = 1;
+    (state.waiting, state.primary.waiting) = (1, 1);
     assert_eq!(said(&state), None);
 }
 

@@ -21,5 +21,7 @@ mod rules;
 mod sim;
 mod simulation;
 mod table;
+mod team_fold;
+mod teams;
 mod updates;
 mod world;

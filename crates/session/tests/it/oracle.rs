@@ -36,6 +36,7 @@ impl Checker {
             Input::Command(Command::Send(events)) => self.send(state, events, now),
             Input::Command(Command::Update(update)) => self.update(update, open, now),
             Input::Command(Command::Archive | Command::Delete) => open.then_some("Running"),
+            Input::Command(Command::ArchiveThread(_)) => Some("NoThread"),
             Input::Claim => (!open).then_some("NothingToRun"),
             Input::Fact { generation, .. } if generation.0 != self.generation => Some("Stale"),
             Input::Fact { thread, .. } if *thread != state.primary.id => Some("OutOfPlace"),
@@ -59,6 +60,7 @@ impl Checker {
                 let call = self.open.iter().find(|c| c.id == *call);
                 call.is_some_and(|c| c.at == At::Started)
             }
+            Fact::Delegated { .. } | Fact::Advised { .. } | Fact::TakeUp => false,
             Fact::Interrupted { .. } => {
                 let mut waiting = self.waiting.iter();
                 waiting.any(|w| w.event.kind() == "user.interrupt")
@@ -97,7 +99,9 @@ impl Checker {
                 {
                     Some("BudgetReached")
                 }
-                UserEvent::Message { .. } | UserEvent::System { .. } => None,
+                UserEvent::Message { .. } | UserEvent::System { .. } | UserEvent::Thread { .. } => {
+                    None
+                }
                 UserEvent::Outcome { .. } => self.outcome(before),
                 UserEvent::Interrupt { thread } => {
                     (thread.is_some_and(|id| id != state.primary.id)).then_some("UnknownThread")

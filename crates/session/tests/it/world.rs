@@ -1,7 +1,7 @@
 //! A stand-in for the store: applies decisions to a log, an inbox, records and a run, and has each one
 //! checked. It knows the rules only from outside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use contract::content::Block;
 use contract::event::{Body, Judgement, ModelUsage};
@@ -66,6 +66,8 @@ pub struct World {
     pub run: Option<Run>,
     pub webhooks: Vec<Webhook>,
     pub deleted: bool,
+    /// Threads that were begun and have ended.
+    pub ended: BTreeSet<ThreadId>,
     pub now: i64,
     pub rng: Rng,
     pub step: Step,
@@ -162,6 +164,7 @@ impl World {
             run: None,
             webhooks: Vec::new(),
             deleted: false,
+            ended: BTreeSet::new(),
             now,
             rng,
             step: Step::Rest,
@@ -196,6 +199,7 @@ impl World {
                 Profile::default()
             },
             calls,
+            ended: needs.thread.is_some_and(|id| self.ended.contains(&id)),
         }
     }
 
@@ -242,13 +246,17 @@ impl World {
         self.inbox.retain(|w| !decision.drained.contains(&w.id));
         self.inbox.extend(decision.queued);
         for placed in &decision.events {
-            let called = match placed.event.body {
-                Body::AgentCustomToolUse { .. } => Called::Custom,
+            let permission = match placed.event.body {
+                Body::AgentCustomToolUse { .. } => None,
                 Body::AgentToolUse {
-                    evaluated_permission: permission,
+                    evaluated_permission,
                     ..
-                } => Called::Tool { permission },
+                } => Some(evaluated_permission),
                 _ => continue,
+            };
+            let called = Called {
+                thread: placed.thread,
+                permission,
             };
             self.calls.push(placed.event.id);
             self.called.insert(placed.event.id, called);
@@ -257,6 +265,7 @@ impl World {
         self.records.extend(decision.records);
         self.webhooks.extend(decision.webhooks);
         self.deleted |= decision.deleted;
+        self.ended.extend(decision.ended.iter().map(|t| t.id));
         if let Some(profile) = decision.profile {
             self.profile = profile;
         }
@@ -288,11 +297,11 @@ impl World {
             held: Some(state.generation),
         };
         let anew = decision.intents.contains(&Intent::Run);
-        let rests = decision.step == Step::Rest;
+        let flies = state.is_in_flight();
         self.run = match input {
             _ if !state.is_open() => None,
-            Input::Command(_) if anew => Some(due),
-            Input::Fact { .. } | Input::Claim if anew || rests => Some(due),
+            Input::Command(_) if anew && !flies => Some(due),
+            Input::Fact { .. } | Input::Claim if !flies => Some(due),
             Input::Claim => Some(held),
             Input::Command(_) | Input::Fact { .. } => self.run,
         };
@@ -445,6 +454,7 @@ pub fn answer(call: EventId) -> UserEvent {
         call,
         content: vec![],
         is_error: None,
+        thread: None,
     }
 }
 
@@ -453,6 +463,7 @@ pub fn allow(call: EventId) -> UserEvent {
         call,
         result: contract::client_event::Confirmation::Allow,
         deny_message: None,
+        thread: None,
     }
 }
 
@@ -461,6 +472,7 @@ pub fn deny(call: EventId, why: Option<&str>) -> UserEvent {
         call,
         result: contract::client_event::Confirmation::Deny,
         deny_message: why.map(str::to_owned),
+        thread: None,
     }
 }
 

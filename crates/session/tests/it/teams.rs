@@ -1,0 +1,558 @@
+//! Random coordinators with random threads, clients that answer, interrupt and archive, servers that crash and are
+//! taken over. Every decision is folded from outside (`team_fold`), and every history comes to rest.
+
+use std::collections::BTreeMap;
+
+use contract::content::Block;
+use contract::ids::{EventId, SessionId, ThreadId};
+use contract::patch::Patch;
+use contract::time::Micros;
+use session::input::{Called, Grade, ReplyEnd};
+use session::policy::{ToolRule, ToolRules};
+use session::{
+    Around, Command, Decision, Fact, Generation, Input, Newcomer, Opening, Order, Pace, Phase,
+    ProposedCall, Refused, Remedy, State, Step, Update, UserEvent, Waiting, decide, open,
+};
+
+use crate::graded::used_of;
+use crate::team_fold::{Owed, TeamFold};
+use crate::world::{INTERRUPT, Rng, allow, answer, deny, message, raw, rules, used};
+
+#[cfg(feature = "faults")]
+pub const FAULTS: [session::faults::Fault; 3] = [
+    session::faults::Fault::AnswerLost,
+    session::faults::Fault::CrossPostLost,
+    session::faults::Fault::FoldForgotten,
+];
+
+/// What a coordinator has: its own tools, those for its threads, and an advisor.
+pub fn leads() -> ToolRules {
+    let mut rules = rules();
+    for name in ["send_to_agent", "list_agents"] {
+        rules.0.insert(name.to_owned(), ToolRule::Team);
+    }
+    rules.0.insert("ask_advisor".to_owned(), ToolRule::Advisor);
+    rules
+}
+
+pub fn newcomer(name: &str) -> Box<Newcomer> {
+    Box::new(Newcomer {
+        name: name.to_owned(),
+        rules: rules(),
+        snapshot: raw("{}"),
+    })
+}
+
+pub struct Team {
+    pub state: State,
+    pub log: Vec<session::Placed>,
+    pub inbox: Vec<Waiting>,
+    pub called: BTreeMap<EventId, Called>,
+    pub fold: TeamFold,
+    pub ended: Vec<ThreadId>,
+    pub now: i64,
+    pub rng: Rng,
+    /// How many in a hundred: crashes, failures.
+    crash: u64,
+    fail: u64,
+    /// How many in a hundred tasks go to a thread of their own.
+    begin: u64,
+    stale: Vec<(Generation, ThreadId, Fact)>,
+    /// The most threads there were at once.
+    pub most: usize,
+}
+
+impl Team {
+    pub fn new(seed: u64, budget: Option<u64>) -> Self {
+        let mut rng = Rng(seed ^ 0x7ea3);
+        let opening = Opening {
+            session: SessionId::from_bits(rng.wide()),
+            thread: ThreadId::from_bits(rng.wide()),
+            agent_name: "lead".to_owned(),
+            rules: leads(),
+            budget,
+            initial: vec![message("begin")],
+        };
+        let now = 1_000_000_000_000;
+        let around = Around {
+            now: Micros(now),
+            entropy: rng.wide(),
+            ..Around::default()
+        };
+        let first = open(opening, &around);
+        let mut team = Self {
+            state: first.state.clone(),
+            log: Vec::new(),
+            inbox: Vec::new(),
+            called: BTreeMap::new(),
+            fold: TeamFold::new(first.state.primary.id),
+            ended: Vec::new(),
+            now,
+            crash: rng.below(6),
+            fail: rng.below(30),
+            begin: if rng.chance(10) { 100 } else { 50 },
+            rng,
+            stale: Vec::new(),
+            most: 0,
+        };
+        let input = Input::Command(Command::Send(Vec::new()));
+        team.take(&input, first);
+        team
+    }
+
+    fn take(&mut self, input: &Input, decision: Decision) {
+        let used = used_of(input).usage.input_tokens;
+        self.fold.observe(input, used, &decision);
+        self.inbox.retain(|w| !decision.drained.contains(&w.id));
+        self.inbox.extend(decision.queued);
+        for placed in &decision.events {
+            let permission = match placed.event.body {
+                contract::event::Body::AgentCustomToolUse { .. } => None,
+                contract::event::Body::AgentToolUse {
+                    evaluated_permission,
+                    ..
+                } => Some(evaluated_permission),
+                _ => continue,
+            };
+            let thread = placed.thread;
+            let called = Called { thread, permission };
+            self.called.insert(placed.event.id, called);
+        }
+        self.log.extend(decision.events);
+        self.ended.extend(decision.ended.iter().map(|t| t.id));
+        self.state = decision.state;
+        self.most = self.most.max(self.state.children.len());
+        let waits = u32::try_from(self.inbox.len()).unwrap();
+        assert_eq!(self.state.waiting, waits, "the inbox is not what waits");
+        let bytes = self.inbox.iter().map(|w| w.event.bytes()).sum::<u64>();
+        assert_eq!(self.state.waiting_bytes, bytes);
+        let stored = serde_json::to_string(&self.state).unwrap();
+        assert_eq!(serde_json::from_str::<State>(&stored).unwrap(), self.state);
+    }
+
+    pub fn submit(&mut self, input: Input) -> Result<Decision, Refused> {
+        let needs = input.needs(&self.state);
+        let called = |id: &EventId| Some((*id, *self.called.get(id)?));
+        let around = Around {
+            now: Micros(self.now),
+            entropy: self.rng.wide(),
+            inbox: if needs.inbox {
+                self.inbox.clone()
+            } else {
+                Vec::new()
+            },
+            calls: needs.calls.iter().filter_map(called).collect(),
+            ended: needs.thread.is_some_and(|id| self.ended.contains(&id)),
+            ..Around::default()
+        };
+        let decision = decide(&self.state, input.clone(), around)?;
+        self.take(&input, decision.clone());
+        Ok(decision)
+    }
+
+    pub fn send(&mut self, events: Vec<UserEvent>) -> Result<Decision, Refused> {
+        self.submit(Input::Command(Command::Send(events)))
+    }
+
+    pub fn claim(&mut self) -> Decision {
+        self.submit(Input::Claim).unwrap()
+    }
+
+    pub fn fact(&mut self, thread: ThreadId, fact: Fact, pace: Pace) -> Result<Decision, Refused> {
+        let generation = self.state.generation;
+        if self.rng.chance(10) {
+            self.stale.push((generation, thread, fact.clone()));
+        }
+        self.submit(Input::Fact {
+            generation,
+            thread,
+            fact: Box::new(fact),
+            pace,
+        })
+    }
+
+    /// A reply to the request that is in flight in `thread`.
+    pub fn reply(&mut self, thread: ThreadId, text: Option<&str>, calls: &[&str]) -> Fact {
+        let Some(Step::Request { span }) = self.fold.steps.get(&thread).copied() else {
+            panic!("the model of {thread} is not asked")
+        };
+        let mut id = || EventId::from_bits(self.rng.wide());
+        Fact::Replied {
+            span,
+            thinking: Vec::new(),
+            message: text.map(|t| (id(), vec![t.to_owned()])),
+            calls: calls
+                .iter()
+                .map(|name| ProposedCall {
+                    id: id(),
+                    name: (*name).to_owned(),
+                    input: raw("{}"),
+                    judgement: None,
+                })
+                .collect(),
+            record: raw("[]"),
+            used: used(1),
+            end: ReplyEnd::Complete,
+            crowded: false,
+        }
+    }
+
+    /// The runner of `thread` reports what came of its step.
+    pub fn report(&mut self, thread: ThreadId, fact: Fact) -> Decision {
+        self.fact(thread, fact, Pace::Go).unwrap()
+    }
+
+    /// A call's kind, by the name the model used.
+    fn name_of(&self, thread: ThreadId, call: EventId) -> String {
+        let calls = self.state.thread(thread).unwrap().calls();
+        calls.iter().find(|c| c.id == call).unwrap().name.clone()
+    }
+
+    /// What becomes of a step, mostly well.
+    fn outcome(&mut self, thread: ThreadId, step: Step, calm: bool) -> Fact {
+        let fails = !calm && self.rng.chance(self.fail);
+        match step {
+            Step::Request { span } | Step::Compact { span } if fails => self.failure(span),
+            Step::Grade { start, .. } if fails => self.failure(start),
+            Step::Request { .. } => {
+                let leads = thread == self.state.primary.id;
+                let wants = self.wants(leads, calm);
+                let text = (wants.is_empty() && self.rng.chance(80)).then_some("done");
+                self.reply(thread, text, &wants)
+            }
+            Step::Compact { span } => Fact::Compacted {
+                span,
+                record: raw("\"summary\""),
+                used: used(1),
+            },
+            Step::Grade { start, .. } => Fact::Graded {
+                start,
+                grade: if calm || self.rng.chance(50) {
+                    Grade::Satisfied
+                } else {
+                    Grade::NeedsRevision
+                },
+                explanation: "because".to_owned(),
+                used: used(1),
+            },
+            Step::Execute { call } => match self.name_of(thread, call).as_str() {
+                "send_to_agent" => Fact::Delegated {
+                    call,
+                    order: self.order(),
+                },
+                "list_agents" => Fact::Delegated {
+                    call,
+                    order: Order::List {
+                        roster: "- coder".to_owned(),
+                    },
+                },
+                "ask_advisor" => Fact::Advised {
+                    call,
+                    content: vec![Block::text("mind the gap")],
+                    is_error: fails,
+                    used: used(1),
+                },
+                _ => crate::world::finished(call, "ran"),
+            },
+            Step::Recover { call } if self.rng.chance(50) => Fact::Lost { call },
+            Step::Recover { call } => crate::world::finished(call, "went on"),
+            Step::Rest => Fact::TakeUp,
+        }
+    }
+
+    fn failure(&mut self, span: EventId) -> Fact {
+        let remedy = *self.rng.pick(&[
+            Remedy::None,
+            Remedy::Wait { at_least: None },
+            Remedy::Wait { at_least: None },
+            Remedy::Compact,
+        ]);
+        Fact::RequestFailed {
+            span,
+            kind: contract::event::SessionErrorKind::ModelOverloadedError,
+            message: "overloaded".to_owned(),
+            used: used(1),
+            remedy,
+        }
+    }
+
+    fn wants(&mut self, leads: bool, calm: bool) -> Vec<&'static str> {
+        let own = ["bash", "write", "ask", "unknown"];
+        let team = [
+            "send_to_agent",
+            "send_to_agent",
+            "send_to_agent",
+            "list_agents",
+            "ask_advisor",
+            "bash",
+            "ask",
+            "write",
+        ];
+        let many = if calm || self.rng.chance(50) {
+            0
+        } else {
+            1 + self.rng.below(3)
+        };
+        let from: &[&str] = if leads { &team } else { &own };
+        (0..many).map(|_| *self.rng.pick(from)).collect()
+    }
+
+    fn order(&mut self) -> Order {
+        let content = vec![Block::text("do this")];
+        let there = self.state.children.iter().map(|t| t.id).collect::<Vec<_>>();
+        if there.is_empty() || self.rng.chance(self.begin) {
+            let agent = newcomer("coder");
+            return Order::Begin { agent, content };
+        }
+        let thread = match self.rng.below(10) {
+            0 => ThreadId::from_bits(self.rng.wide()),
+            1 => self.state.primary.id,
+            _ => *self.rng.pick(&there),
+        };
+        Order::Tell { thread, content }
+    }
+
+    /// One thing happens, somewhere.
+    pub fn act(&mut self) {
+        self.now += i64::try_from(self.rng.below(2_000_000)).unwrap();
+        match self.rng.below(100) {
+            0..25 => self.client(),
+            25..35 => self.server(),
+            35..38 => self.stranger(),
+            38 => self.now += 40_000_000,
+            _ => self.runner(false),
+        }
+    }
+
+    /// Somebody reports under a generation that is gone, or what does not fit.
+    fn stranger(&mut self) {
+        let held = self.state.generation;
+        if let Some((generation, thread, fact)) = self.stale.pop()
+            && generation < held
+        {
+            let input = Input::Fact {
+                generation,
+                thread,
+                fact: Box::new(fact),
+                pace: Pace::Go,
+            };
+            assert!(matches!(self.submit(input), Err(Refused::Stale { .. })));
+        }
+        let thread = ThreadId::from_bits(self.rng.wide());
+        let fact = Fact::TakeUp;
+        assert!(self.fact(thread, fact, Pace::Go).is_err(), "of no thread");
+    }
+
+    fn client(&mut self) {
+        let asked = self.fold.asked();
+        match self.rng.below(20) {
+            0..9 if !asked.is_empty() => {
+                let call = *self.rng.pick(&asked);
+                let reply = self.answer(call);
+                self.send(vec![reply]).ok();
+            }
+            9 => {
+                self.send(vec![INTERRUPT]).unwrap();
+            }
+            10 => {
+                self.send(vec![INTERRUPT, message("rather this")]).ok();
+            }
+            11 | 12 => {
+                let threads = self.state.threads().map(|t| t.id).collect::<Vec<_>>();
+                let thread = Some(*self.rng.pick(&threads));
+                self.send(vec![UserEvent::Interrupt { thread }]).unwrap();
+            }
+            13 => self.archive_thread(),
+            14 => {
+                let aim = crate::graded::outcome(self.rng.wide(), Some(2));
+                self.send(vec![aim]).ok();
+            }
+            15 => {
+                let budget = Patch::Value(1 + self.rng.below(40));
+                self.update(budget).ok();
+            }
+            _ => {
+                self.send(vec![message("hello")]).ok();
+            }
+        }
+    }
+
+    fn update(&mut self, budget: Patch<u64>) -> Result<Decision, Refused> {
+        let update = Update {
+            budget,
+            ..Update::default()
+        };
+        self.submit(Input::Command(Command::Update(Box::new(update))))
+    }
+
+    fn archive_thread(&mut self) {
+        let threads = self.state.threads().map(|t| t.id).collect::<Vec<_>>();
+        let thread = *self.rng.pick(&threads);
+        let open = self.state.thread(thread).unwrap().is_open();
+        let done = self.submit(Input::Command(Command::ArchiveThread(thread)));
+        if thread == self.state.primary.id {
+            assert_eq!(done.err(), Some(Refused::PrimaryThread));
+        } else if open {
+            assert_eq!(done.err(), Some(Refused::ThreadRunning));
+        } else {
+            done.unwrap();
+            assert!(self.state.thread(thread).is_none());
+        }
+    }
+
+    /// An answer to a call of whichever thread, now and then with its thread named, or another.
+    fn answer(&mut self, call: EventId) -> UserEvent {
+        let owner = self.called[&call].thread;
+        let owed = self.fold.lines[&owner].open.iter().find(|c| c.0 == call);
+        let mut reply = match owed.unwrap().1 {
+            Owed::Confirmation if self.rng.chance(50) => deny(call, Some("no")),
+            Owed::Confirmation => allow(call),
+            _ => answer(call),
+        };
+        let named = match self.rng.below(10) {
+            0..3 => Some(owner),
+            3 => Some(ThreadId::from_bits(self.rng.wide())),
+            _ => None,
+        };
+        if let UserEvent::ToolConfirmation { thread, .. }
+        | UserEvent::CustomToolResult { thread, .. } = &mut reply
+        {
+            *thread = named;
+        }
+        if named.is_some_and(|named| named != owner) {
+            let refused = self.send(vec![reply.clone()]).err();
+            assert!(matches!(refused, Some(Refused::OtherThread { .. })), "{refused:?}");
+            if let UserEvent::ToolConfirmation { thread, .. }
+            | UserEvent::CustomToolResult { thread, .. } = &mut reply
+            {
+                *thread = None;
+            }
+        }
+        reply
+    }
+
+    /// A server takes what is due; or one that holds the session is lost, and another takes over.
+    fn server(&mut self) {
+        if !self.state.is_open() {
+            return;
+        }
+        let held = self.state.is_in_flight();
+        let due = self.state.due_at(Micros(self.now)).0 <= self.now;
+        if (!held && due) || (held && self.rng.chance(self.crash * 2)) {
+            self.claim();
+        } else if held {
+            let primary = self.state.primary.id;
+            self.fact(primary, Fact::TakeUp, Pace::Go).unwrap();
+        }
+    }
+
+    /// Some thread's runner is done with its step.
+    fn runner(&mut self, calm: bool) {
+        let steps = self.fold.steps.iter().map(|(t, s)| (*t, *s));
+        let steps = steps.collect::<Vec<_>>();
+        if steps.is_empty() {
+            self.server();
+            return;
+        }
+        let (thread, step) = *self.rng.pick(&steps);
+        let told = self.state.thread(thread).unwrap().interrupting;
+        let fact = if told && self.rng.chance(60) {
+            Fact::Interrupted { used: used(1) }
+        } else {
+            self.outcome(thread, step, calm)
+        };
+        let fact = match fact {
+            // An interrupted call has used nothing that is counted, unless it was an advisor's.
+            Fact::Interrupted { .. } if !self.spends(thread) => crate::world::interrupted(),
+            fact => fact,
+        };
+        let pace = if !calm && self.rng.chance(8) {
+            Pace::Halt
+        } else {
+            Pace::Go
+        };
+        self.fact(thread, fact, pace).unwrap();
+    }
+
+    /// Whether what `thread` has in flight is a model request.
+    fn spends(&self, thread: ThreadId) -> bool {
+        let thread = self.state.thread(thread).unwrap();
+        let asks = thread.started().is_some_and(|c| c.name == "ask_advisor");
+        asks || !matches!(thread.phase, Phase::Acting { .. })
+    }
+
+    /// Liveness: once faults stop and every question is answered, the session comes to rest.
+    pub fn quiesce(&mut self) {
+        self.update(Patch::Null).unwrap();
+        for _ in 0..3_000 {
+            let asked = self.fold.asked();
+            if self.state.is_in_flight() {
+                self.runner(true);
+                // What others opened meanwhile is taken up.
+                if self.state.is_in_flight() {
+                    let primary = self.state.primary.id;
+                    self.fact(primary, Fact::TakeUp, Pace::Go).unwrap();
+                }
+            } else if self.state.is_open() {
+                self.now = self.now.max(self.state.due_at(Micros(self.now)).0);
+                self.claim();
+            } else if let Some(call) = asked.first() {
+                let reply = self.answer(*call);
+                self.send(vec![reply]).unwrap();
+            } else {
+                self.fold.at_rest(&self.state);
+                assert!(self.inbox.is_empty(), "something waits for ever");
+                return;
+            }
+        }
+        panic!("the session never comes to rest");
+    }
+}
+
+/// The history of `seed`; how many threads there were.
+pub fn history(seed: u64) -> (u64, usize) {
+    let mut rng = Rng(seed);
+    let budget = Some(if rng.chance(30) { 20 } else { 1_000_000 });
+    let mut team = Team::new(seed, budget);
+    for _ in 0..300 + rng.below(600) {
+        team.act();
+    }
+    team.quiesce();
+    if rng.chance(50) {
+        team.submit(Input::Command(Command::Archive)).unwrap();
+        assert!(team.state.children.is_empty());
+    }
+    team.submit(Input::Command(Command::Delete)).unwrap();
+    (team.fold.created, team.most)
+}
+
+#[test]
+fn every_seed_keeps_every_invariant_of_threads_and_quiesces() {
+    let (mut created, mut most) = (0, 0);
+    for seed in 0..300 {
+        let run = std::panic::AssertUnwindSafe(|| history(seed));
+        let (more, at_once) = std::panic::catch_unwind(run)
+            .unwrap_or_else(|_| panic!("seed {seed} of the histories of teams"));
+        created += more;
+        most = most.max(at_once);
+    }
+    assert!(created > 2_000, "few threads: {created}");
+    assert_eq!(most, session::limits::THREADS, "the limit is never met");
+}
+
+#[cfg(feature = "faults")]
+#[test]
+fn each_fault_of_a_team_is_caught() {
+    use session::faults::plant;
+    for fault in FAULTS {
+        let caught = (0..200).find(|seed| {
+            plant(Some(fault));
+            let run = std::panic::AssertUnwindSafe(|| history(*seed));
+            let outcome = std::panic::catch_unwind(run);
+            plant(None);
+            outcome.is_err()
+        });
+        assert!(caught.is_some(), "nobody saw {fault:?}");
+    }
+    history(0);
+}

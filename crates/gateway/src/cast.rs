@@ -28,29 +28,23 @@ struct Known {
 }
 
 impl Casts {
-    /// The copy of this version, made if it is not known.
-    pub(crate) fn get<E>(
-        &self,
-        agent: AgentId,
-        version: u32,
-        make: impl FnOnce() -> Result<Cast, E>,
-    ) -> Result<Arc<Cast>, E> {
+    /// The copy of this version, if it is known.
+    pub(crate) fn known(&self, agent: AgentId, version: u32) -> Option<Arc<Cast>> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(cast) = known.casts.get(&(agent, version)) {
-            return Ok(Arc::clone(cast));
-        }
-        drop(known);
-        let cast = Arc::new(make()?);
+        known.casts.get(&(agent, version)).cloned()
+    }
+
+    /// Remembers the copy of this version.
+    pub(crate) fn keep(&self, agent: AgentId, version: u32, cast: &Arc<Cast>) {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let bytes = cast.written.get().len();
         // Whoever is asked for still comes back at once: no order of use is kept.
         if known.bytes + bytes > CASTS_BYTES {
             *known = Known::default();
         }
-        let before = known.casts.insert((agent, version), Arc::clone(&cast));
+        let before = known.casts.insert((agent, version), Arc::clone(cast));
         if before.is_none() {
             known.bytes += bytes;
         }
-        Ok(cast)
     }
 }

@@ -223,7 +223,12 @@ fn refusal(refused: &Refused, meta: Meta) -> ApiError {
         | Refused::OutcomeOpen { .. }
         | Refused::TooManyOutcomes { .. }
         | Refused::UnknownCall { .. }
+        | Refused::OtherThread { .. }
+        | Refused::ThreadEnded { .. }
+        | Refused::ThreadRunning
+        | Refused::PrimaryThread
         | Refused::UnknownThread { .. } => ApiError::invalid(message),
+        Refused::NoThread => crate::call::missing("Thread"),
         Refused::BudgetCreateOnly => ApiError::invalid(message).code("budget_create_only"),
         Refused::BudgetNotRaised => ApiError::invalid(message).code("budget_not_raised"),
         Refused::InboxFull { .. } | Refused::InboxLarge { .. } => {

@@ -21,6 +21,14 @@ impl Bill {
         });
     }
 
+    /// Of a model beside the session's own.
+    pub(crate) fn add_of(&mut self, plane: &dyn Plane, model: &str, usage: &Usage) {
+        self.merge(Self {
+            usage: *usage,
+            cost: plane.price_of(model, usage),
+        });
+    }
+
     pub(crate) fn merge(&mut self, other: Self) {
         self.usage = self.usage.plus(&other.usage);
         self.cost = match (self.cost, other.cost) {

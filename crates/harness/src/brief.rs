@@ -26,11 +26,33 @@ pub struct Brief {
     pub custom: Vec<ToolSpec>,
     /// The tools whose calls are put before a judge (policy `auto`).
     pub judged: BTreeSet<String>,
+    /// Whom it leads, if it is a coordinator.
+    pub team: Option<Team>,
     /// The environment's network policy.
     pub networking: Networking,
     /// The day the session was created, `YYYY-MM-DD`: a prompt that named today would lose its cache at
     /// midnight.
     pub date: String,
+}
+
+/// Whom a coordinator may put to work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Team {
+    /// The agents that it may begin threads of, each under a name of its own.
+    pub roster: Vec<Member>,
+    /// Whether it may make up agents.
+    pub inline: bool,
+    /// The model that it may ask for advice.
+    pub advisor: Option<String>,
+}
+
+/// An agent of a roster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// What the coordinator calls it.
+    pub name: String,
+    /// What it is for.
+    pub description: Option<String>,
 }
 
 /// A tool of `agent_toolset_20260401` that runs in the sandbox.

@@ -16,8 +16,8 @@ pub mod native;
 pub mod plane;
 
 use async_trait::async_trait;
-pub use brief::{Brief, BuiltinTool, Networking};
-pub use plane::{Entry, EntryBody, Plane, PlaneError, Preview, Spent, Taken};
+pub use brief::{Brief, BuiltinTool, Member, Networking, Team};
+pub use plane::{Entry, EntryBody, MadeUp, Plane, PlaneError, Preview, Spent, Taken};
 pub use session::{Fact, Step};
 
 /// One way to run a turn.

@@ -9,7 +9,7 @@ use contract::ids::EventId;
 use model::{Endpoint, Usage};
 use sandbox::Sandbox;
 use serde_json::value::RawValue;
-use session::{Cost, Fact, Step};
+use session::{Cost, Fact, Newcomer, Step};
 use tokio_util::sync::CancellationToken;
 
 use crate::brief::Brief;
@@ -29,6 +29,11 @@ pub enum EntryBody {
     /// `user.message`.
     User {
         /// What was said.
+        content: Vec<Block>,
+    },
+    /// `agent.thread_message_received`: what another thread says.
+    Thread {
+        /// What was said, and by whom if the model is to know.
         content: Vec<Block>,
     },
     /// `system.message`.
@@ -115,6 +120,8 @@ pub enum Spent {
     Judge,
     /// A request of a grader, to its end.
     Grade,
+    /// A question to an advisor, to its answer.
+    Advisor,
 }
 
 /// Why a run cannot go on.
@@ -134,7 +141,18 @@ pub enum PlaneError {
     Bug(String),
 }
 
-/// The session plane as one run sees it.
+/// An agent that a coordinator makes up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeUp {
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub description: Option<String>,
+    /// Its system prompt.
+    pub system: Option<String>,
+}
+
+/// The session plane as the run of one thread sees it.
 #[async_trait]
 pub trait Plane: Send + Sync {
     /// The session.
@@ -145,6 +163,21 @@ pub trait Plane: Send + Sync {
 
     /// What `usage` of the session's model costs at its list price; none if it has none.
     fn price(&self, usage: &Usage) -> Option<Cost>;
+
+    /// What `usage` of that model costs; the same for models beside the session's own.
+    fn price_of(&self, _model: &str, usage: &Usage) -> Option<Cost> {
+        self.price(usage)
+    }
+
+    /// The agent of the coordinator's roster with that name, for a thread of its own.
+    fn newcomer(&self, _name: &str) -> Option<Newcomer> {
+        None
+    }
+
+    /// An agent that the coordinator makes up, for a thread of its own: model and tools are the coordinator's.
+    fn made_up(&self, _agent: MadeUp) -> Option<Newcomer> {
+        None
+    }
 
     /// Notes that `took` was just spent on something: it goes into the timeline with the next fact.
     fn spent(&self, on: Spent, took: Duration);

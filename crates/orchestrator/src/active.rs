@@ -1,32 +1,72 @@
-//! The handle on a turn that runs now: under which generation it is held, how it is told that what it has
-//! in flight must end, and why.
+//! The handle on a session that this server runs now: under which generation it is held, how each of its threads is
+//! told that what it has in flight must end, and why.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use session::Generation;
+use contract::ids::ThreadId;
+use session::{Generation, State, Thread};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// The handle on a running turn.
+/// The handle on a running session.
 #[derive(Clone)]
 pub(crate) struct Active {
-    /// Cancelled when what is in flight must end.
-    pub(crate) cancel: CancellationToken,
-    interrupted: Arc<AtomicBool>,
+    /// Cancelled when all that is in flight must end.
+    cancel: CancellationToken,
     /// Cancelled when somebody else holds the session.
     lost: CancellationToken,
     /// The generation it was claimed under; 0 before that, which no claim makes.
     generation: Arc<AtomicU64>,
+    threads: Arc<Mutex<Threads>>,
+    /// A client opened a turn beside those that run.
+    news: Arc<Notify>,
+}
+
+/// What is known of the threads that run.
+#[derive(Default)]
+struct Threads {
+    running: HashMap<ThreadId, Working>,
+    /// The turn of a thread that an interrupt is for, also if it is not known here yet.
+    interrupted: HashMap<ThreadId, u64>,
+}
+
+/// The handle on one thread's run.
+#[derive(Clone)]
+pub(crate) struct Working {
+    /// Cancelled when what is in flight must end.
+    pub(crate) cancel: CancellationToken,
+    interrupted: Arc<AtomicBool>,
+    turn: u64,
+}
+
+impl Working {
+    fn interrupt(&self) {
+        // The flag stands before anyone can see the cancellation.
+        self.interrupted.store(true, Ordering::Release);
+        self.cancel.cancel();
+    }
+
+    pub(crate) fn interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Acquire)
+    }
 }
 
 impl Active {
     pub(crate) fn new(stopping: &CancellationToken) -> Self {
         Self {
             cancel: stopping.child_token(),
-            interrupted: Arc::default(),
             lost: CancellationToken::new(),
             generation: Arc::default(),
+            threads: Arc::default(),
+            news: Arc::default(),
         }
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Threads> {
+        // The maps are whole between any two statements: a panic elsewhere does not spoil them.
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// It was claimed: its lease is renewed from now on.
@@ -40,14 +80,42 @@ impl Active {
         (generation != 0).then_some(Generation(generation))
     }
 
-    pub(crate) fn interrupt(&self) {
-        // The flag stands before anyone can see the cancellation.
-        self.interrupted.store(true, Ordering::Release);
-        self.cancel.cancel();
+    /// A thread begins to work on a step, as the session stood when the step was given out.
+    pub(crate) fn work(&self, thread: &Thread) -> Working {
+        let working = Working {
+            cancel: self.cancel.child_token(),
+            interrupted: Arc::default(),
+            turn: thread.turn,
+        };
+        let mut threads = self.threads();
+        let told = threads.interrupted.remove(&thread.id);
+        if thread.interrupting || told == Some(thread.turn) {
+            working.interrupt();
+        }
+        threads.running.insert(thread.id, working.clone());
+        working
     }
 
-    pub(crate) fn interrupted(&self) -> bool {
-        self.interrupted.load(Ordering::Acquire)
+    /// Somebody changed the session beside its runner: interrupts reach the threads that they are for, and turns that
+    /// were opened are taken up. An interrupt names its turn, so that none reaches the next.
+    pub(crate) fn hear(&self, state: &State) {
+        let mut threads = self.threads();
+        for thread in state.threads().filter(|thread| thread.interrupting) {
+            match threads.running.get(&thread.id) {
+                Some(working) if working.turn == thread.turn => working.interrupt(),
+                Some(_) | None => {
+                    threads.interrupted.insert(thread.id, thread.turn);
+                }
+            }
+        }
+        if state.threads().any(|t| t.is_open() && !t.is_in_flight()) {
+            self.news.notify_one();
+        }
+    }
+
+    /// Waits until somebody has opened a turn beside those that run. Cancel safe.
+    pub(crate) async fn news(&self) {
+        self.news.notified().await;
     }
 
     /// Somebody else holds the session: whatever this run has in flight ends, and nothing comes of it.

@@ -9,6 +9,7 @@
 mod active;
 mod brief;
 pub mod clock;
+mod crew;
 mod endpoint;
 pub mod faults;
 mod plane;
@@ -389,8 +390,8 @@ impl Orchestrator {
         }
     }
 
-    /// An interrupt waits in the session: whatever its run has in flight must end. False if that could
-    /// not be found out.
+    /// A client changed a session that runs: what an interrupt is for must end, and what was opened begins. False if
+    /// it could not be found out what has changed.
     async fn interrupt(&self, session: SessionId) -> bool {
         let Some(active) = self.0.active().get(&session).cloned() else {
             return true;
@@ -398,15 +399,15 @@ impl Orchestrator {
         if faults::on(Fault::StopUnheard) {
             return true;
         }
-        // The signal may be older than the run: only a session that says so is interrupted.
+        // The signal may be older than the run: only a session that says so is interrupted, and the turn it names.
         match self
             .0
             .store
             .session(store::sessions::Scope::Any, session)
             .await
         {
-            Ok(row) if row.state.primary.interrupting => active.interrupt(),
-            Ok(_) | Err(store::Error::NotFound(_)) => {}
+            Ok(row) => active.hear(&row.state),
+            Err(store::Error::NotFound(_)) => {}
             Err(error) => {
                 tracing::warn!(session_id = %session, error = %chain(&error), "interrupt not read; tried again");
                 return false;

@@ -6,105 +6,90 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use contract::agent::SessionAgent;
+use contract::agent::{InlineAgent, ThreadAgent};
 use contract::client_event::Rubric;
 use contract::content::Block;
 use contract::environment::{Config, EnvironmentDefinition, Networking as Policy};
 use contract::ids::{EventId, SessionId, ThreadId};
 use contract::time::Micros;
 use harness::{
-    Brief, Entry, EntryBody, Fact, Networking, Plane, PlaneError, Preview, Spent, Taken,
+    Brief, Entry, EntryBody, Fact, MadeUp, Networking, Plane, PlaneError, Preview, Spent, Taken,
 };
 use model::{Endpoint, Usage};
 use sandbox::{Sandbox, Visit};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
-use session::{Cost, Generation, Input, Pace};
+use session::policy::ToolRules;
+use session::{Cost, Newcomer, State};
 use store::SubmitError;
 use store::feed::PreviewKind;
-use store::sessions::{Committed, Scope, SessionRow};
 use store::timeline::{Beside, Binding, Mark};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Inner;
-use crate::active::Active;
+use crate::active::Working;
+use crate::crew::Crew;
 use crate::faults::{self, Fault};
 
-/// One run's view of its session.
+/// The view that the run of one thread has of its session.
 pub(crate) struct SessionPlane {
-    inner: Arc<Inner>,
-    session: SessionId,
+    crew: Arc<Crew>,
     thread: ThreadId,
-    generation: Generation,
+    /// Whether it is the session's primary.
+    primary: bool,
     /// Where the transcript starts: the last compaction.
     history_from: u64,
-    /// The last place of the log that the harness knows: what a client puts there while a turn runs, the
-    /// harness does not hear by itself.
+    /// The last place of the log that the harness knows: what others put there while a turn runs, the harness does
+    /// not hear by itself.
     heard: AtomicU64,
     brief: Brief,
     /// How long a sandbox that is started for it may run.
     lifetime: Option<Duration>,
-    workspace: String,
-    /// Until the run ends its sandbox makes room for no other.
+    /// Until the thread rests the session's sandbox makes room for no other.
     visit: Mutex<Option<Visit>>,
     endpoint: Option<Endpoint>,
-    active: Active,
+    working: Working,
     /// What is stored along with the next fact.
     beside: Mutex<Beside>,
 }
 
 impl SessionPlane {
+    /// The view of `thread` as the session stands in `state`; with what is said of where the session runs, if it
+    /// `binds`.
     pub(crate) fn new(
-        inner: Arc<Inner>,
-        row: SessionRow,
-        claimed: &Committed,
-        endpoint: Endpoint,
-        active: Active,
+        crew: Arc<Crew>,
+        thread: ThreadId,
+        state: &State,
+        brief: Brief,
+        endpoint: Option<Endpoint>,
+        binds: bool,
     ) -> Result<Self, PlaneError> {
-        let plane = Self::without_model(inner, row, claimed, active)?;
-        Ok(Self {
-            endpoint: Some(endpoint),
-            ..plane
-        })
-    }
-
-    pub(crate) fn without_model(
-        inner: Arc<Inner>,
-        row: SessionRow,
-        claimed: &Committed,
-        active: Active,
-    ) -> Result<Self, PlaneError> {
-        let agent: SessionAgent = read(&row.agent, "agent snapshot")?;
-        let brief = crate::brief::brief(
-            &agent,
-            &claimed.state.primary.rules,
-            row.created_at,
-            networking(&row.environment)?,
-            &inner.catalog,
-            inner.config.operator_prompt.clone(),
-        );
+        let held = state
+            .thread(thread)
+            .ok_or_else(|| PlaneError::Bug(format!("{thread} is not there")))?;
         // Checked when it was set; what is older than the check counts as none.
-        let lifetime = contract::session::sandbox_ttl(&row.profile.metadata).unwrap_or_default();
+        let lifetime = contract::session::sandbox_ttl(&crew.row.profile.metadata);
+        let session = crew.row.id;
         let beside = Beside {
-            binding: Some(binding(&inner, row.id, inner.sandboxes.runs(row.id))?),
+            binding: binds
+                .then(|| binding(&crew.inner, session, crew.inner.sandboxes.runs(session)))
+                .transpose()?,
             ..Beside::default()
         };
         Ok(Self {
-            beside: Mutex::new(beside),
-            session: row.id,
-            thread: claimed.state.primary.id,
-            history_from: claimed.state.primary.history_from,
-            heard: AtomicU64::new(claimed.state.next_seq - 1),
-            generation: claimed.state.generation,
-            inner,
+            thread,
+            primary: thread == state.primary.id,
+            history_from: held.history_from,
+            heard: AtomicU64::new(state.next_seq - 1),
             brief,
-            lifetime,
-            workspace: row.workspace.to_string(),
+            lifetime: lifetime.unwrap_or_default(),
             visit: Mutex::default(),
-            endpoint: None,
-            active,
+            endpoint,
+            working: crew.active.work(held),
+            beside: Mutex::new(beside),
+            crew,
         })
     }
 }
@@ -124,16 +109,17 @@ impl SessionPlane {
     /// What the model is shown, from that place on.
     async fn read_from(&self, from: u64) -> Result<Vec<Entry>, PlaneError> {
         let rows = self
+            .crew
             .inner
             .store
-            .transcript(self.session, self.thread, from)
+            .transcript(self.crew.row.id, self.thread, from)
             .await;
         let rows = rows.map_err(|e| PlaneError::Unavailable(Box::new(e)))?;
         if let Some(last) = rows.last() {
             self.heard.fetch_max(last.seq, Ordering::AcqRel);
         }
         let entries = rows.into_iter().map(|row| match row.record {
-            Some(record) => Ok(Some(recorded(row.seq, &row.kind, record))),
+            Some(record) => recorded(row.seq, &row.kind, &row.json, record).map(Some),
             None => entry(row.seq, &row.kind, &row.json),
         });
         entries.filter_map(Result::transpose).collect()
@@ -148,17 +134,25 @@ impl SessionPlane {
     /// Notes that `took` was spent until now.
     fn mark(&self, spent: store::timeline::Spent, took: Duration) {
         let took = i64::try_from(took.as_micros()).unwrap_or(i64::MAX);
+        // The turn is the session's; whose time it was stands beside.
+        let detail =
+            (!self.primary).then(|| to_raw_value(&json!({"session_thread_id": self.thread})));
         let mark = Mark {
             spent,
-            at: Micros(self.inner.now().0 - took),
+            at: Micros(self.crew.inner.now().0 - took),
             took,
-            detail: RawValue::NULL.to_owned(),
+            detail: detail
+                .and_then(Result::ok)
+                .unwrap_or_else(|| RawValue::NULL.to_owned()),
         };
         self.note(|beside| beside.marks.push(mark));
     }
 }
 
-fn read<'a, T: Deserialize<'a>>(json: &'a RawValue, what: &str) -> Result<T, PlaneError> {
+pub(crate) fn read<'a, T: Deserialize<'a>>(
+    json: &'a RawValue,
+    what: &str,
+) -> Result<T, PlaneError> {
     serde_json::from_str(json.get()).map_err(|e| PlaneError::Bug(format!("stored {what}: {e}")))
 }
 
@@ -175,7 +169,50 @@ impl Plane for SessionPlane {
     }
 
     fn price(&self, usage: &Usage) -> Option<Cost> {
-        self.inner.catalog.price(&self.brief.model, usage)
+        self.price_of(&self.brief.model, usage)
+    }
+
+    fn price_of(&self, model: &str, usage: &Usage) -> Option<Cost> {
+        self.crew.inner.catalog.price(model, usage)
+    }
+
+    fn newcomer(&self, name: &str) -> Option<Newcomer> {
+        let team = self
+            .crew
+            .agent
+            .multiagent
+            .as_ref()
+            .filter(|_| self.primary)?;
+        let members = crate::brief::members(team);
+        let (name, agent) = members.into_iter().find(|(known, _)| known == name)?;
+        newcomer(
+            name,
+            &agent.tools,
+            ThreadAgent::Agent(Box::new(agent.clone())),
+        )
+    }
+
+    fn made_up(&self, agent: MadeUp) -> Option<Newcomer> {
+        let lead = &self.crew.agent;
+        lead.multiagent
+            .as_ref()
+            .filter(|team| self.primary && team.makes_up())?;
+        let MadeUp {
+            name,
+            description,
+            system,
+        } = agent;
+        let agent = InlineAgent {
+            name: name.clone(),
+            description,
+            system,
+            model: lead.model.clone(),
+            tools: lead.tools.clone(),
+            mcp_servers: lead.mcp_servers.clone(),
+            skills: lead.skills.clone(),
+            execution_identity: lead.execution_identity.clone(),
+        };
+        newcomer(name, &lead.tools, ThreadAgent::Inline(Box::new(agent)))
     }
 
     fn spent(&self, on: Spent, took: Duration) {
@@ -184,6 +221,7 @@ impl Plane for SessionPlane {
             Spent::Tool => store::timeline::Spent::Tool,
             Spent::Judge => store::timeline::Spent::Judge,
             Spent::Grade => store::timeline::Spent::Grade,
+            Spent::Advisor => store::timeline::Spent::Advisor,
         };
         self.mark(spent, took);
     }
@@ -203,32 +241,19 @@ impl Plane for SessionPlane {
             Fact::Compacted { record, .. } => {
                 Some((record.clone(), "agent.thread_context_compacted"))
             }
-            Fact::RequestFailed { .. }
+            Fact::Delegated { .. }
+            | Fact::Advised { .. }
+            | Fact::TakeUp
+            | Fact::RequestFailed { .. }
             | Fact::Grading { .. }
             | Fact::Graded { .. }
             | Fact::Finished { .. }
             | Fact::Lost { .. }
             | Fact::Interrupted { .. } => None,
         };
-        let pace = if self.inner.draining.is_cancelled() {
-            Pace::Halt
-        } else {
-            Pace::Go
-        };
-        let input = Input::Fact {
-            generation: self.generation,
-            thread: self.thread,
-            fact: Box::new(fact),
-            pace,
-        };
-        let (now, entropy) = (self.inner.now(), self.inner.config.clock.entropy());
         let mut beside = Beside::default();
         self.note(|noted| beside = std::mem::take(noted));
-        let stored = self
-            .inner
-            .store
-            .submit_beside(Scope::Any, self.session, input, now, entropy, beside)
-            .await;
+        let stored = self.crew.report(self.thread, fact, beside).await;
         if faults::on(Fault::LateAck) && matches!(stored, Err(SubmitError::Unavailable(_))) {
             return Ok(Taken {
                 step: harness::Step::Rest,
@@ -237,33 +262,40 @@ impl Plane for SessionPlane {
         }
         let committed = stored.map_err(refused)?;
         if let Some(call) = ended {
-            self.inner.sandboxes.taken(self.session, call);
+            self.crew.inner.sandboxes.taken(self.crew.row.id, call);
         }
+        let step = committed.step;
         let last = committed.state.next_seq - 1;
-        let heard = self.heard.swap(last, Ordering::AcqRel);
-        if last - committed.events.len() as u64 > heard {
-            // A client answered something meanwhile: its events stand between, and are heard in their order.
-            let entries = self.read_from(heard + 1).await?;
-            let step = committed.step;
+        let own = committed.events.iter().filter(|e| e.thread == self.thread);
+        let own = own.collect::<Vec<_>>();
+        // Others put something there meanwhile, which is heard in its order; or an advisor's answer, which only the
+        // log can join with its call.
+        let gap = last - committed.events.len() as u64 > self.heard.load(Ordering::Acquire);
+        let advice = own
+            .iter()
+            .any(|e| e.kind == "agent.thread_message_received");
+        if gap || advice {
+            let entries = self
+                .read_from(self.heard.load(Ordering::Acquire) + 1)
+                .await?;
+            self.heard.fetch_max(last, Ordering::AcqRel);
             return Ok(Taken { step, entries });
         }
+        self.heard.store(last, Ordering::Release);
         let mut entries = Vec::new();
-        for event in &committed.events {
+        for event in own {
             let Some(seq) = event.seq else { continue };
             if let Some((record, kind)) = record.take_if(|(_, kind)| *kind == event.kind) {
-                entries.push(recorded(seq, kind, record));
+                entries.push(recorded(seq, kind, &event.json, record)?);
             } else {
                 entries.extend(entry(seq, &event.kind, &event.json)?);
             }
         }
-        Ok(Taken {
-            step: committed.step,
-            entries,
-        })
+        Ok(Taken { step, entries })
     }
 
     fn preview(&self, preview: Preview) {
-        if !self.inner.store.is_watched(self.session) {
+        if !self.crew.inner.store.is_watched(self.crew.row.id) {
             return;
         }
         let (event, of, kind, json) = match preview {
@@ -294,42 +326,42 @@ impl Plane for SessionPlane {
             kind,
             json,
         };
-        self.inner.store.publish_preview(self.session, preview);
+        let session = self.crew.row.id;
+        self.crew.inner.store.publish_preview(session, preview);
     }
 
     async fn sandbox(&self) -> Result<Arc<dyn Sandbox>, sandbox::Error> {
         let began = Instant::now();
-        let claim = self
-            .inner
-            .sandboxes
-            .claim(self.session, &self.workspace, self.lifetime);
+        let (inner, row) = (&self.crew.inner, &self.crew.row);
+        let workspace = row.workspace.to_string();
+        let claim = inner.sandboxes.claim(row.id, &workspace, self.lifetime);
         // It may wait for long, and an interrupt waits for nothing.
-        let claimed = self.active.cancel.run_until_cancelled(claim).await;
+        let claimed = self.working.cancel.run_until_cancelled(claim).await;
         let visit = claimed.unwrap_or(Err(sandbox::Error::Cancelled))?;
         let (sandbox, started) = (Arc::clone(&visit), visit.started);
         *self.visit.lock().unwrap_or_else(PoisonError::into_inner) = Some(visit);
         if started {
             self.mark(store::timeline::Spent::Sandbox, began.elapsed());
-            let bound = binding(&self.inner, self.session, true);
+            let bound = binding(inner, row.id, true);
             self.note(|beside| beside.binding = bound.ok());
         }
         Ok(sandbox)
     }
 
     async fn left_sandbox(&self) -> Result<Option<Arc<dyn Sandbox>>, sandbox::Error> {
-        self.inner.sandboxes.left(self.session).await
+        self.crew.inner.sandboxes.left(self.crew.row.id).await
     }
 
     fn cancelled(&self) -> CancellationToken {
-        self.active.cancel.clone()
+        self.working.cancel.clone()
     }
 
     fn interrupted(&self) -> bool {
-        self.active.interrupted()
+        self.working.interrupted()
     }
 
     fn mint(&self) -> EventId {
-        EventId::from_bits(self.inner.config.clock.id_bits())
+        EventId::from_bits(self.crew.inner.config.clock.id_bits())
     }
 }
 
@@ -338,13 +370,59 @@ fn start(id: EventId, kind: &str) -> serde_json::Value {
 }
 
 /// A recorded event as a transcript entry.
-fn recorded(seq: u64, kind: &str, record: Box<RawValue>) -> Entry {
-    let body = if kind == "agent.thread_context_compacted" {
-        EntryBody::Summary { record }
-    } else {
-        EntryBody::Reply { record }
+fn recorded(seq: u64, kind: &str, json: &str, record: Box<RawValue>) -> Result<Entry, PlaneError> {
+    #[derive(Deserialize)]
+    struct Advice {
+        call: EventId,
+        is_error: bool,
+    }
+    #[derive(Deserialize)]
+    struct Said {
+        content: Vec<Block>,
+    }
+    let body = match kind {
+        "agent.thread_context_compacted" => EntryBody::Summary { record },
+        "agent.thread_message_received" => {
+            let Advice { call, is_error } = read(&record, "advice")?;
+            let bad = |e| PlaneError::Bug(format!("stored event at {seq}: {e}"));
+            let Said { content } = serde_json::from_str(json).map_err(bad)?;
+            EntryBody::Result {
+                call,
+                content,
+                is_error,
+            }
+        }
+        _ => EntryBody::Reply { record },
     };
-    Entry { seq, body }
+    Ok(Entry { seq, body })
+}
+
+/// An agent of a team for a thread of its own.
+fn newcomer(name: String, tools: &[contract::tools::Tool], agent: ThreadAgent) -> Option<Newcomer> {
+    Some(Newcomer {
+        name,
+        rules: ToolRules::of(tools),
+        snapshot: to_raw_value(&agent).ok()?,
+    })
+}
+
+/// What another thread said, as the model is shown it: its coordinator's words as they are, an agent's under its name.
+fn heard(json: &str) -> Result<EntryBody, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Received {
+        from_session_thread_id: ThreadId,
+        from_agent_name: Option<String>,
+        content: Vec<Block>,
+    }
+    let Received {
+        from_session_thread_id: thread,
+        from_agent_name,
+        mut content,
+    } = serde_json::from_str(json)?;
+    if let Some(name) = from_agent_name {
+        content.insert(0, Block::text(format!("[From {name}, thread {thread}]")));
+    }
+    Ok(EntryBody::Thread { content })
 }
 
 /// A stored outcome or verdict as a transcript entry.
@@ -402,6 +480,10 @@ fn entry(seq: u64, kind: &str, json: &str) -> Result<Option<Entry>, PlaneError> 
     if let Some(body) = aim(kind, json).map_err(bad)? {
         return Ok(Some(Entry { seq, body }));
     }
+    if kind == "agent.thread_message_received" {
+        let body = heard(json).map_err(bad)?;
+        return Ok(Some(Entry { seq, body }));
+    }
     if !matches!(
         kind,
         "user.message" | "system.message" | "user.custom_tool_result" | "agent.tool_result"
@@ -425,7 +507,7 @@ fn entry(seq: u64, kind: &str, json: &str) -> Result<Option<Entry>, PlaneError> 
     Ok(Some(Entry { seq, body }))
 }
 
-fn networking(environment: &RawValue) -> Result<Networking, PlaneError> {
+pub(crate) fn networking(environment: &RawValue) -> Result<Networking, PlaneError> {
     let environment: EnvironmentDefinition = read(environment, "environment snapshot")?;
     Ok(match environment.config {
         Config::Cloud(cloud) => match cloud.networking {
@@ -436,7 +518,7 @@ fn networking(environment: &RawValue) -> Result<Networking, PlaneError> {
     })
 }
 
-fn refused(error: SubmitError) -> PlaneError {
+pub(crate) fn refused(error: SubmitError) -> PlaneError {
     match error {
         SubmitError::NotFound | SubmitError::Held { .. } => PlaneError::Lost,
         SubmitError::Refused(session::Refused::Stale { .. }) => PlaneError::Lost,

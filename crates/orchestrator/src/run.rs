@@ -1,24 +1,23 @@
-//! One run: claim, brief, harness, end. Whatever goes wrong ends in a fact the session shows, or leaves
+//! One run: claim, work, end. Whatever goes wrong ends in a fact the session shows, or leaves
 //! the run to the next claim; never in silence.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::event::SessionErrorKind;
 use contract::ids::SessionId;
 use futures_util::FutureExt as _;
 use harness::causes::chain;
-use harness::{Fact, Plane as _, PlaneError, Step};
-use session::{Generation, Remedy, Used};
+use harness::{PlaneError, Step};
+use session::Generation;
 use store::SubmitError;
 use store::sessions::{Committed, Scope};
 
 use crate::Inner;
 use crate::active::Active;
+use crate::crew::Crew;
 use crate::endpoint::NoEndpoint;
 use crate::faults::{self, Fault};
-use crate::plane::SessionPlane;
 
 /// How long a run that could not go on waits before somebody takes it again.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -53,10 +52,6 @@ pub(crate) async fn turn(inner: &Arc<Inner>, session: SessionId, active: Active)
     };
     let generation = claimed.state.generation;
     active.hold(generation);
-    // It was for the runner that is lost; what that one had started is for this one to end.
-    if claimed.state.primary.interrupting {
-        active.interrupt();
-    }
     // A defect ends its run, not the process.
     let worked = AssertUnwindSafe(work(inner, claimed, active.clone()))
         .catch_unwind()
@@ -131,57 +126,16 @@ async fn pause(inner: &Inner) {
 }
 
 async fn work(inner: &Arc<Inner>, claimed: Committed, active: Active) -> Result<(), PlaneError> {
-    let first = claimed.step;
-    if first == Step::Rest {
+    if claimed.step == Step::Rest && claimed.others.is_empty() {
         return Ok(());
     }
     let row = inner.store.session(Scope::Any, claimed.session).await;
     let row = row.map_err(|e| PlaneError::Unavailable(Box::new(e)))?;
-    let endpoint = crate::endpoint::of(inner, &row).await;
-    match endpoint {
-        Ok(endpoint) => {
-            let plane = SessionPlane::new(inner.clone(), row, &claimed, endpoint, active)?;
-            inner.harness.run(&plane, first).await
-        }
-        Err(NoEndpoint::Unusable(message)) => {
-            unreachable_model(inner, row, &claimed, first, message, active).await
-        }
-        Err(NoEndpoint::Unread(error)) => Err(PlaneError::Unavailable(Box::new(error))),
-    }
-}
-
-/// No model can be asked: the session says why, and rests.
-async fn unreachable_model(
-    inner: &Arc<Inner>,
-    row: store::sessions::SessionRow,
-    claimed: &Committed,
-    first: Step,
-    message: String,
-    active: Active,
-) -> Result<(), PlaneError> {
-    let plane = SessionPlane::without_model(inner.clone(), row, claimed, active)?;
-    let mut step = first;
-    loop {
-        let fact = match step {
-            Step::Rest => return Ok(()),
-            Step::Request { span } | Step::Compact { span } | Step::Grade { start: span, .. } => {
-                Fact::RequestFailed {
-                    span,
-                    kind: SessionErrorKind::ModelRequestFailedError,
-                    message: message.clone(),
-                    used: Used::default(),
-                    remedy: Remedy::None,
-                }
-            }
-            Step::Recover { call } => Fact::Lost { call },
-            Step::Execute { call } => Fact::Finished {
-                call,
-                content: vec![contract::content::Block::text(
-                    "The call was not run: the session has no model any more.",
-                )],
-                is_error: true,
-            },
-        };
-        step = plane.report(fact).await?.step;
-    }
+    let model = match crate::endpoint::of(inner, &row).await {
+        Ok(endpoint) => Ok(endpoint),
+        Err(NoEndpoint::Unusable(message)) => Err(message),
+        Err(NoEndpoint::Unread(error)) => return Err(PlaneError::Unavailable(Box::new(error))),
+    };
+    let crew = Crew::new(Arc::clone(inner), row, &claimed, model, active)?;
+    crew.work(claimed).await
 }

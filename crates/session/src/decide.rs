@@ -39,6 +39,7 @@ pub fn open(opening: Opening, around: &Around) -> Decision {
         },
         children: Vec::new(),
         begun: 0,
+        ended_active: 0,
         advising: None,
         archived: false,
         generation: Generation::default(),

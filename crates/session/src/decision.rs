@@ -342,9 +342,7 @@ pub enum Refused {
     )]
     ThreadRunning,
     /// The primary thread ends with its session.
-    #[error(
-        "The primary thread cannot be archived by itself. Archive the session instead."
-    )]
+    #[error("The primary thread cannot be archived by itself. Archive the session instead.")]
     PrimaryThread,
     /// No such thread.
     #[error("Thread not found.")]

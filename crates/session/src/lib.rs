@@ -30,14 +30,16 @@ mod turn;
 
 pub use decide::{decide, open};
 pub use decision::{
-    Begun, Decision, EndedThread, Evaluation, Intent, Placed, Record, RecordKind, Refused, Step, ThreadOf, Webhook,
+    Begun, Decision, EndedThread, Evaluation, Intent, Placed, Record, RecordKind, Refused, Step,
+    ThreadOf, Webhook,
 };
 pub use input::{
-    AgentChange, Around, Called, Command, Fact, Grade, Input, Needs, Newcomer, Opening, Order, Pace, ProposedCall,
-    Remedy, Update, UserEvent, Waiting,
+    AgentChange, Around, Called, Command, Fact, Grade, Input, Needs, Newcomer, Opening, Order,
+    Pace, ProposedCall, Remedy, Update, UserEvent, Waiting,
 };
 pub use money::{Budget, Cost};
 pub use outcome::{Outcome, OutcomeStage, Standing};
 pub use state::{
-    Advising, Call, CallKind, Effort, Generation, Phase, Stage, State, Status, Thread, Totals, Used, trace,
+    Advising, Call, CallKind, Effort, Generation, Phase, Stage, State, Status, Thread, Totals,
+    Used, trace,
 };

@@ -158,7 +158,11 @@ impl Scribe {
         state.last_at = at;
         state.next_seq += 1;
         let primary = state.primary.id;
-        let thread = if is_of_session(&body) { primary } else { self.at };
+        let thread = if is_of_session(&body) {
+            primary
+        } else {
+            self.at
+        };
         let on_primary = thread == primary || is_cross_posted(&body);
         let event = Event {
             id,

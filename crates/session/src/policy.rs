@@ -7,6 +7,41 @@ use contract::event::{Evaluation, Judgement, Permission};
 use contract::tools::{Policy, Tool, ToolName};
 use serde::{Deserialize, Serialize};
 
+/// The tool with which a coordinator sees its agents and threads.
+pub const LIST_AGENTS: &str = "list_agents";
+/// The tool with which it begins a thread of an agent of its roster, or speaks to a thread that is there.
+pub const SEND_TO_AGENT: &str = "send_to_agent";
+/// The tool with which it begins a thread of an agent that it makes up.
+pub const SEND_TO_NEW_AGENT: &str = "send_to_new_agent";
+/// The tool with which it asks another model.
+pub const ASK_ADVISOR: &str = "ask_advisor";
+
+/// What an agent may do with others: which of its own tools that gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Leads {
+    /// It has agents to begin threads of.
+    pub roster: bool,
+    /// It may make up agents.
+    pub inline: bool,
+    /// It may ask an advisor.
+    pub advisor: bool,
+}
+
+impl Leads {
+    /// The tools it has for that.
+    pub fn tools(self) -> impl Iterator<Item = (&'static str, ToolRule)> {
+        let threads = self.roster || self.inline;
+        let all = [
+            (threads, LIST_AGENTS, ToolRule::Team),
+            (threads, SEND_TO_AGENT, ToolRule::Team),
+            (self.inline, SEND_TO_NEW_AGENT, ToolRule::Team),
+            (self.advisor, ASK_ADVISOR, ToolRule::Advisor),
+        ];
+        let wanted = all.into_iter().filter(|(wanted, ..)| *wanted);
+        wanted.map(|(_, name, rule)| (name, rule))
+    }
+}
+
 /// The tools of a session by the name the model uses.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -86,6 +121,15 @@ impl ToolRules {
             }
         }
         Self(rules)
+    }
+
+    /// The same rules for an agent that leads others.
+    #[must_use]
+    pub fn leading(mut self, leads: Leads) -> Self {
+        let tools = leads.tools();
+        self.0
+            .extend(tools.map(|(name, rule)| (name.to_owned(), rule)));
+        self
     }
 
     /// Whether calls of `name` are put before a judge.

@@ -30,6 +30,9 @@ pub struct State {
     /// Threads that were ever begun beside the primary, advisors included.
     #[serde(default)]
     pub begun: u32,
+    /// Microseconds that threads ran which have ended.
+    #[serde(default)]
+    pub ended_active: i64,
     /// The advisor that is being asked.
     #[serde(default)]
     pub advising: Option<Advising>,
@@ -465,6 +468,13 @@ impl State {
         std::iter::once(&mut self.primary).chain(&mut self.children)
     }
 
+    /// Seconds that threads ran, each counted by itself, open turns included.
+    #[must_use]
+    pub fn threads_active_seconds(&self, now: Micros) -> f64 {
+        let live = self.threads().map(|thread| thread.totals.active(now));
+        Micros(self.ended_active + live.sum::<i64>()).seconds_since(Micros(0))
+    }
+
     /// True while a turn is open: exactly then the session has a row among the runs.
     #[must_use]
     pub fn is_open(&self) -> bool {
@@ -626,8 +636,8 @@ impl State {
             return;
         };
         // Its agent may rest while its threads work, or while the budget keeps their answers from it.
-        let delegated = self.primary.waiting > 0
-            || self.children.iter().any(|t| t.phase != Phase::Idle);
+        let delegated =
+            self.primary.waiting > 0 || self.children.iter().any(|t| t.phase != Phase::Idle);
         assert!(
             (*phase != Phase::Idle || delegated) && !self.archived,
             "an idle session leaves an outcome without its evaluation"

@@ -75,7 +75,10 @@ fn listed(s: &Scribe, roster: &str) -> String {
             Phase::Paused => "stopped by the budget",
             _ => "at work",
         };
-        text.push_str(&format!("\n- {} ({}): {does}", thread.id, thread.agent_name));
+        text.push_str(&format!(
+            "\n- {} ({}): {does}",
+            thread.id, thread.agent_name
+        ));
     }
     if s.out.state.children.is_empty() {
         text.push_str(" none");
@@ -115,7 +118,9 @@ fn not_there(s: &Scribe, thread: ThreadId) -> String {
     } else {
         "it has ended, or never began"
     };
-    format!("Not sent: there is no thread {thread} to send to ({why}). Use list_agents to see which there are.")
+    format!(
+        "Not sent: there is no thread {thread} to send to ({why}). Use list_agents to see which there are."
+    )
 }
 
 fn no_room() -> String {
@@ -257,6 +262,7 @@ pub(crate) fn end(s: &mut Scribe, archived: bool) {
     });
     s.hook(Webhook::ThreadTerminated(id));
     let totals = s.thread().totals;
+    s.state().ended_active += totals.active;
     s.opened.remove(&id);
     s.state().children.retain(|thread| thread.id != id);
     let at = s.out.state.last_at;

@@ -397,7 +397,11 @@ fn next_call(s: &mut Scribe, calls: &mut [Call]) -> Option<usize> {
         if !(spent && calls[at].kind == CallKind::Advisor) {
             return Some(at);
         }
-        close_call(s, &calls[at], "The advisor was not asked: the session has reached its budget.");
+        close_call(
+            s,
+            &calls[at],
+            "The advisor was not asked: the session has reached its budget.",
+        );
         calls[at].stage = Stage::Done;
     }
 }

@@ -29,6 +29,7 @@ pub mod simulation;
 mod sqlite;
 pub mod stats;
 mod store;
+pub mod threads;
 pub mod timeline;
 pub mod usage;
 pub mod vaults;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::event::Event;
-use contract::ids::{AgentId, EnvironmentId, OutcomeId, SessionId, VaultId, WorkspaceId};
+use contract::ids::{AgentId, EnvironmentId, OutcomeId, SessionId, ThreadId, VaultId, WorkspaceId};
 use contract::time::Micros;
 use serde_json::value::RawValue;
 use session::input::Profile;
@@ -154,8 +154,10 @@ pub struct Committed {
     pub events: Vec<Arc<Stored>>,
     /// The sender's events as accepted, for the reply.
     pub echo: Vec<Event>,
-    /// What the runner does next.
+    /// What the runner does next in the thread that the input was about.
     pub step: Step,
+    /// What is to be begun in other threads.
+    pub others: Vec<(ThreadId, Step)>,
     /// The number of the commit that made it durable; grows, and several inputs may share one.
     pub commit: u64,
 }

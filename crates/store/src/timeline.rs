@@ -29,6 +29,8 @@ pub enum Spent {
     Judge,
     /// A grader looked at the work: one request and the reading it led to.
     Grade,
+    /// A question to an advisor, to its answer.
+    Advisor,
 }
 
 impl Spent {
@@ -42,6 +44,7 @@ impl Spent {
             Self::Tool => "tool",
             Self::Judge => "judge",
             Self::Grade => "grade",
+            Self::Advisor => "advisor",
         }
     }
 }

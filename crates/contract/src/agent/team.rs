@@ -76,6 +76,53 @@ pub enum TeamMember {
 
 tagged!(TeamMember { "agent" => Agent(Box<SessionThreadAgent>), "advisor" => Advisor(AdvisorParams) });
 
+impl SessionTeam {
+    /// The agents that the session's agent may begin threads of, in the order of the definition. A workflow's agents
+    /// are none of them.
+    #[must_use]
+    pub fn members(&self) -> Vec<&SessionThreadAgent> {
+        let members = match self {
+            Self::Coordinator(team) => team.agents.as_slice(),
+            Self::Multiagent20261001(topology) => match &topology.subagents {
+                SessionGroup::Enabled(group) => group.predefined_agents.as_slice(),
+                SessionGroup::Disabled => &[],
+            },
+        };
+        let agents = members.iter().filter_map(|member| match member {
+            TeamMember::Agent(agent) => Some(agent.as_ref()),
+            TeamMember::Advisor(_) => None,
+        });
+        agents.collect()
+    }
+
+    /// Whether it may make up agents.
+    #[must_use]
+    pub fn makes_up(&self) -> bool {
+        match self {
+            Self::Coordinator(_) => false,
+            Self::Multiagent20261001(topology) => match &topology.subagents {
+                SessionGroup::Enabled(group) => group.inline_agents == InlineAgents::Enabled,
+                SessionGroup::Disabled => false,
+            },
+        }
+    }
+
+    /// The model that it may ask for advice.
+    #[must_use]
+    pub fn advisor(&self) -> Option<&str> {
+        match self {
+            Self::Coordinator(team) => team.agents.iter().find_map(|member| match member {
+                TeamMember::Advisor(advisor) => Some(advisor.model.as_str()),
+                TeamMember::Agent(_) => None,
+            }),
+            Self::Multiagent20261001(topology) => match &topology.advisor {
+                Advisor::Enabled(advisor) => Some(&advisor.model),
+                Advisor::Disabled => None,
+            },
+        }
+    }
+}
+
 impl Multiagent {
     /// The team with a copy of each agent that it names. `own` stands for the agent itself and has the
     /// session's overrides; `find` gives the others as they are defined. Paths start inside `multiagent`.

@@ -76,6 +76,9 @@ pub struct UserToolConfirmation {
     pub result: Confirmation,
     #[serde(default)]
     pub deny_message: Option<String>,
+    /// The thread of the call; it is found without.
+    #[serde(default)]
+    pub session_thread_id: Option<ThreadId>,
 }
 
 /// Whether a call may run.
@@ -100,6 +103,9 @@ pub struct UserCustomToolResult {
     /// Whether the tool failed.
     #[serde(default)]
     pub is_error: Option<bool>,
+    /// The thread of the call; it is found without.
+    #[serde(default)]
+    pub session_thread_id: Option<ThreadId>,
 }
 
 /// The result of a tool that a self-hosted worker ran.

@@ -13,7 +13,7 @@ pub use object::{
 };
 pub use resources::{AddResource, UpdateResource};
 pub use served::{FileMount, MemoryMount, OutcomeEvaluation, RepositoryMount, Resource};
-pub use unbuilt::{Unbuilt, in_agent, in_team, unbuilt};
+pub use unbuilt::{Unbuilt, in_agent, unbuilt};
 
 use std::collections::BTreeSet;
 

@@ -2,10 +2,13 @@
 //! allows; a session that needs such an effect is refused here, naming the field. Nothing is accepted
 //! and ignored.
 
-use crate::agent::{AgentDefinition, ExecutionIdentity, SessionAgent};
+use crate::agent::{
+    ExecutionIdentity, McpServer, SessionAgent, SessionTeam, SessionThreadAgent, Skill,
+};
 use crate::environment::{Config, EnvironmentDefinition};
 use crate::error::ApiError;
 use crate::event::Speed;
+use crate::model::ModelConfig;
 use crate::session::CreateSession;
 use crate::tools::{AgentToolset, Tool, ToolConfig};
 
@@ -68,27 +71,68 @@ pub fn unbuilt(
 /// The first thing that a session with this agent needs and this build does not have.
 #[must_use]
 pub fn in_agent(agent: &SessionAgent) -> Option<Unbuilt> {
+    in_parts("agent", agent.into()).or_else(|| agent.multiagent.as_ref().and_then(in_team))
+}
+
+/// The first thing that an agent of the team needs and this build does not have.
+fn in_team(team: &SessionTeam) -> Option<Unbuilt> {
+    let path = match team {
+        SessionTeam::Coordinator(_) => "agent.multiagent.agents",
+        SessionTeam::Multiagent20261001(_) => "agent.multiagent.subagents.predefined_agents",
+    };
+    let mut members = team.members().into_iter();
+    members.find_map(|member| in_parts(&format!("{path} ({})", member.name), member.into()))
+}
+
+/// What may need more than this build has.
+struct Parts<'a> {
+    skills: &'a [Skill],
+    identity: &'a ExecutionIdentity,
+    model: &'a ModelConfig,
+    tools: &'a [Tool],
+    servers: &'a [McpServer],
+}
+
+impl<'a> From<&'a SessionAgent> for Parts<'a> {
+    fn from(agent: &'a SessionAgent) -> Self {
+        Self {
+            skills: &agent.skills,
+            identity: &agent.execution_identity,
+            model: &agent.model,
+            tools: &agent.tools,
+            servers: &agent.mcp_servers,
+        }
+    }
+}
+
+impl<'a> From<&'a SessionThreadAgent> for Parts<'a> {
+    fn from(agent: &'a SessionThreadAgent) -> Self {
+        Self {
+            skills: &agent.skills,
+            identity: &agent.execution_identity,
+            model: &agent.model,
+            tools: &agent.tools,
+            servers: &agent.mcp_servers,
+        }
+    }
+}
+
+fn in_parts(at: &str, agent: Parts<'_>) -> Option<Unbuilt> {
+    let unbuilt = |field: &str, what: &str| Some(Unbuilt::new(format!("{at}.{field}"), what));
     if !agent.skills.is_empty() {
-        return Some(Unbuilt::new("agent.skills", "running skills"));
+        return unbuilt("skills", "running skills");
     }
-    if agent.multiagent.is_some() {
-        return Some(team());
-    }
-    if agent.execution_identity != ExecutionIdentity::ServiceAccount {
-        let what = "running under an identity of a cloud";
-        return Some(Unbuilt::new("agent.execution_identity", what));
+    if *agent.identity != ExecutionIdentity::ServiceAccount {
+        return unbuilt("execution_identity", "running under an identity of a cloud");
     }
     if agent.model.inference_geo.is_some() {
-        return Some(Unbuilt::new(
-            "agent.model.inference_geo",
-            "pinning where inference runs",
-        ));
+        return unbuilt("model.inference_geo", "pinning where inference runs");
     }
     if agent.model.speed != Speed::Standard {
-        return Some(Unbuilt::new("agent.model.speed", "choosing a speed tier"));
+        return unbuilt("model.speed", "choosing a speed tier");
     }
     for (index, tool) in agent.tools.iter().enumerate() {
-        let path = format!("agent.tools[{index}]");
+        let path = format!("{at}.tools[{index}]");
         match tool {
             Tool::Custom(_) => {}
             Tool::McpToolset(_) => return Some(Unbuilt::new(path, "connecting to MCP servers")),
@@ -99,23 +143,10 @@ pub fn in_agent(agent: &SessionAgent) -> Option<Unbuilt> {
             }
         }
     }
-    if !agent.mcp_servers.is_empty() {
-        return Some(Unbuilt::new(
-            "agent.mcp_servers",
-            "connecting to MCP servers",
-        ));
+    if !agent.servers.is_empty() {
+        return unbuilt("mcp_servers", "connecting to MCP servers");
     }
     None
-}
-
-/// As [`in_agent`], before the agents of a team are looked up.
-#[must_use]
-pub fn in_team(agent: &AgentDefinition) -> Option<Unbuilt> {
-    agent.multiagent.as_ref().map(|_| team())
-}
-
-fn team() -> Unbuilt {
-    Unbuilt::new("agent.multiagent", "running a team of agents")
 }
 
 fn in_toolset(path: &str, toolset: &AgentToolset) -> Option<Unbuilt> {

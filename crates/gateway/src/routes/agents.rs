@@ -1,5 +1,6 @@
 //! Agents and their versions (api.md §4).
 
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -161,6 +162,18 @@ async fn fill_roster(
     own: Option<AgentId>,
     definition: &mut AgentDefinition,
 ) -> Result<(), Failure> {
+    let found = found(gateway, workspace, definition).await?;
+    let mut found = found.into_iter();
+    definition.fill_roster(own, |_| found.next().flatten())?;
+    Ok(())
+}
+
+/// What there is of the agents that a team names, in order.
+async fn found(
+    gateway: &Gateway,
+    workspace: WorkspaceId,
+    definition: &AgentDefinition,
+) -> Result<Vec<Option<Found>>, Failure> {
     let mut found = Vec::new();
     for named in definition.referenced() {
         let row = match gateway
@@ -181,9 +194,34 @@ async fn fill_roster(
             }),
         });
     }
+    Ok(found)
+}
+
+/// The agents that a definition names, as its session copies them: each at the version that was pinned when it was
+/// saved, and held to the same rules as then.
+pub(super) async fn team(
+    gateway: &Gateway,
+    workspace: WorkspaceId,
+    own: AgentId,
+    definition: &AgentDefinition,
+) -> Result<HashMap<(AgentId, u32), AgentDefinition>, Failure> {
+    let mut team = HashMap::new();
+    if definition.multiagent.is_none() {
+        return Ok(team);
+    }
+    let mut checked = definition.clone();
+    let found = found(gateway, workspace, definition).await?;
     let mut found = found.into_iter();
-    definition.fill_roster(own, |_| found.next().flatten())?;
-    Ok(())
+    let checked = checked.fill_roster(Some(own), |_| found.next().flatten());
+    checked.map_err(|bad| bad.under("agent"))?;
+    for named in definition.referenced() {
+        let row = gateway
+            .store
+            .agent(workspace, named.id, named.version)
+            .await?;
+        team.insert((row.id, row.version), self::definition(&row)?);
+    }
+    Ok(team)
 }
 
 /// The definition of a stored version.

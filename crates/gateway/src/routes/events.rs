@@ -85,11 +85,13 @@ pub(super) fn accept(
                 call: result.custom_tool_use_id,
                 content: blocks(result.content),
                 is_error: result.is_error,
+                thread: result.session_thread_id,
             }),
             ClientEvent::UserToolConfirmation(answer) => Ok(UserEvent::ToolConfirmation {
                 call: answer.tool_use_id,
                 result: answer.result,
                 deny_message: answer.deny_message,
+                thread: answer.session_thread_id,
             }),
             ClientEvent::SystemMessage(message) => Ok(UserEvent::System {
                 content: blocks(message.content),

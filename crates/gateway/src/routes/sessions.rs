@@ -6,17 +6,18 @@ use std::sync::Arc;
 use axum::response::Response;
 use contract::agent::{AgentOverrides, SessionAgent};
 use contract::error::ApiError;
-use contract::ids::{SessionId, ThreadId};
+use contract::ids::{SessionId, ThreadId, WorkspaceId};
 use contract::page::{BidiPage, Deleted};
 use contract::patch::Patch;
 use contract::query::{self, ListSessions};
 use contract::session::{
     Budget, CreateSession, OutcomeEvaluation, Session, SessionAgentUpdate, SessionStats,
-    SessionTag, Status, UpdateSession, in_agent, in_team, unbuilt,
+    SessionTag, Status, UpdateSession, in_agent, unbuilt,
 };
 use contract::time::Micros;
+use contract::tools::Tool;
 use session::input::Profile;
-use session::policy::ToolRules;
+use session::policy::{Leads, ToolRules};
 use session::{AgentChange, Command, Input, Opening};
 use store::error::Thing;
 use store::page::Slice;
@@ -50,12 +51,13 @@ pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
         .await
         .map_err(|failure| error::named(failure, at))?;
     let agent_version = resolved.agent.version;
-    let cast = cast(&gateway, &resolved, asked.overrides)?;
+    let cast = cast(&gateway, call.workspace(), &resolved, asked.overrides).await?;
     let environment = environments::definition(&resolved.environment)?;
     if let Some(missing) = unbuilt(&request, &cast.agent, &environment) {
         return Err(Failure::Api(missing.into()));
     }
     let budget = request.budget.as_ref().map(Budget::cents);
+    let rules = rules(&cast.agent)?;
     if budget.is_some() {
         budgetable(&gateway, &cast.agent)?;
     }
@@ -66,7 +68,7 @@ pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
         session: SessionId::from_bits(gateway.id_bits()),
         thread: ThreadId::from_bits(gateway.id_bits()),
         agent_name: cast.agent.name.clone(),
-        rules: ToolRules::of(&cast.agent.tools),
+        rules,
         budget,
         initial,
     };
@@ -94,26 +96,54 @@ pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
     reply::json(&object_with(&gateway, row, cast.agent.clone()))
 }
 
-/// The session's copy of the agent.
-fn cast(
+/// The session's copy of the agent, with a copy of each agent of its team.
+async fn cast(
     gateway: &Gateway,
+    workspace: WorkspaceId,
     resolved: &Resolved,
     overrides: Option<AgentOverrides>,
 ) -> Result<Arc<Cast>, Failure> {
     let (id, version) = (resolved.agent.id, resolved.agent.version);
-    let make = |overrides| -> Result<Cast, Failure> {
-        let agent = agents::definition(&resolved.agent)?;
-        if let Some(unbuilt) = in_team(&agent) {
-            return Err(ApiError::from(unbuilt).into());
-        }
-        let agent = agent.session_snapshot(id, version, overrides)?;
-        let written = stored::write(&agent)?;
-        Ok(Cast { agent, written })
-    };
-    match overrides {
-        None => gateway.casts.get(id, version, || make(None)),
-        some => make(some).map(Arc::new),
+    if overrides.is_none()
+        && let Some(known) = gateway.casts.known(id, version)
+    {
+        return Ok(known);
     }
+    let agent = agents::definition(&resolved.agent)?;
+    let alone = agent.multiagent.is_none();
+    let team = agents::team(gateway, workspace, id, &agent).await?;
+    let plain = overrides.is_none();
+    let find = |id, version| team.get(&(id, version)).cloned();
+    let agent = agent.team_snapshot(id, version, overrides, find)?;
+    let written = stored::write(&agent)?;
+    let cast = Arc::new(Cast { agent, written });
+    // The agents of a team may be archived meanwhile: they are looked at each time.
+    if plain && alone {
+        gateway.casts.keep(id, version, &cast);
+    }
+    Ok(cast)
+}
+
+/// What the agent's tools may do, those that come with its team included.
+fn rules(agent: &SessionAgent) -> Result<ToolRules, Failure> {
+    let leads = agent.multiagent.as_ref().map(|team| Leads {
+        roster: !team.members().is_empty(),
+        inline: team.makes_up(),
+        advisor: team.advisor().is_some(),
+    });
+    let leads = leads.unwrap_or_default();
+    for (index, tool) in agent.tools.iter().enumerate() {
+        if let Tool::Custom(tool) = tool
+            && leads.tools().any(|(name, _)| name == tool.name)
+        {
+            let text = format!(
+                "agent.tools[{index}].name: `{}` is the name of a tool that a coordinator has; give this one another",
+                tool.name
+            );
+            return Err(ApiError::invalid(text).into());
+        }
+    }
+    Ok(ToolRules::of(&agent.tools).leading(leads))
 }
 
 /// Where the request names a thing that cannot be used.
@@ -171,12 +201,17 @@ pub(crate) async fn update(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
     reply::json(&object(&gateway, row)?)
 }
 
-/// Refuses a budget for an agent whose model has no list price: nobody could say when it is reached.
+/// Refuses a budget for an agent whose model, or that of one of its team, has no list price: nobody could say when it is reached.
 fn budgetable(gateway: &Gateway, agent: &SessionAgent) -> Result<(), Failure> {
-    let model = &agent.model.id;
-    if gateway.catalog.has_price(model) {
+    let team = agent.multiagent.as_ref();
+    let members = team.iter().flat_map(|team| team.members());
+    let members = members.map(|member| member.model.id.as_str());
+    let advisor = team.and_then(|team| team.advisor());
+    let models = std::iter::once(agent.model.id.as_str()).chain(members);
+    let mut models = models.chain(advisor);
+    let Some(model) = models.find(|model| !gateway.catalog.has_price(model)) else {
         return Ok(());
-    }
+    };
     let text = format!(
         "budget: the model `{model}` has no list price here, so a session that runs it cannot have a budget (model_not_budgetable). The operator sets prices in the model catalogue."
     );
@@ -199,7 +234,7 @@ fn agent_change(
     }
     Ok(Some(AgentChange {
         snapshot: stored::write(&changed)?,
-        rules: ToolRules::of(&changed.tools),
+        rules: rules(&changed)?,
     }))
 }
 
@@ -309,7 +344,7 @@ pub(super) fn agent(row: &SessionRow) -> Result<SessionAgent, Failure> {
     stored::read("a session's agent", &row.agent)
 }
 
-fn core_status(status: Status) -> session::Status {
+pub(super) fn core_status(status: Status) -> session::Status {
     match status {
         Status::Rescheduling => session::Status::Rescheduling,
         Status::Running => session::Status::Running,
@@ -318,9 +353,13 @@ fn core_status(status: Status) -> session::Status {
     }
 }
 
-/// The status of a session and of its primary thread.
+/// The status of a session.
 pub(super) fn status(row: &SessionRow) -> Status {
-    match row.state.status() {
+    status_of(row.state.status())
+}
+
+pub(super) fn status_of(status: session::Status) -> Status {
+    match status {
         session::Status::Rescheduling => Status::Rescheduling,
         session::Status::Running => Status::Running,
         session::Status::Idle => Status::Idle,
@@ -365,7 +404,7 @@ fn object_with(gateway: &Gateway, mut row: SessionRow, agent: SessionAgent) -> S
         resources: Vec::new(),
         budget: row.state.budget.shown(),
         stats: SessionStats {
-            active_seconds: totals.active_seconds(now),
+            active_seconds: row.state.threads_active_seconds(now),
             duration_seconds: duration(&row, now),
         },
         usage: totals.usage(now),

@@ -75,7 +75,11 @@ pub(crate) async fn why(gateway: Arc<Gateway>, call: Call) -> Result<Response, F
         phase: state.primary.phase.name(),
         since: row.updated_at,
         waits_for,
-        calls: state.primary.calls().iter().filter_map(owed).collect(),
+        calls: state
+            .threads()
+            .flat_map(session::Thread::calls)
+            .filter_map(owed)
+            .collect(),
         waiting_events: state.waiting,
         due_at: match state.primary.phase {
             Phase::Retrying { due_at } => Some(due_at),
@@ -111,7 +115,11 @@ fn explain(id: SessionId, state: &State, now: Micros) -> (String, Option<Request
             body: json!({ "budget": budget }),
         })
     };
-    let (text, unblock) = match &state.primary.phase {
+    // What one thread waits for, the session waits for once no other is at work.
+    let resting = |thread: &&session::Thread| thread.phase == Phase::Idle;
+    let busy = state.threads().find(|thread| thread.is_open());
+    let thread = busy.or_else(|| state.threads().find(|thread| !resting(thread)));
+    let (text, unblock) = match &thread.unwrap_or(&state.primary).phase {
         Phase::Idle if state.is_spent(now) => ("a higher budget: it is spent", more()),
         Phase::Idle => {
             let hello =
@@ -149,6 +157,8 @@ fn answers(calls: &[ToolCall]) -> Value {
         CallKind::Sandbox => {
             json!({"type": "user.tool_confirmation", "tool_use_id": call.id, "result": "allow"})
         }
+        // Nobody asks the client about these.
+        CallKind::Team | CallKind::Advisor => Value::Null,
         CallKind::Custom => {
             json!({"type": "user.custom_tool_result", "custom_tool_use_id": call.id, "content": []})
         }

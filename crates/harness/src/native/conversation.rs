@@ -57,6 +57,11 @@ impl Conversation {
                     let blocks = content.into_iter().filter_map(said).collect();
                     self.messages.push(Message::User(blocks));
                 }
+                // Not the user's word: it grants nothing.
+                EntryBody::Thread { content } => {
+                    let blocks = content.into_iter().filter_map(said).collect();
+                    self.messages.push(Message::User(blocks));
+                }
                 EntryBody::System { content } => self.order(texts(&content)),
                 EntryBody::Outcome {
                     description,

@@ -8,6 +8,7 @@ mod failed;
 pub mod grade;
 pub mod prompt;
 mod reply;
+mod team;
 mod tools;
 
 use std::time::Instant;
@@ -70,7 +71,16 @@ impl Harness for Native {
                     plane.report(fact).await?
                 }
                 Step::Execute { call } => {
-                    let fact = execute(plane, &conversation, call).await?;
+                    let fact = match conversation
+                        .call(call)
+                        .filter(|w| team::leads(plane, &w.name))
+                    {
+                        Some(wanted) => {
+                            team::carry_out(&self.client, plane, call, wanted, &conversation)
+                                .await?
+                        }
+                        None => execute(plane, &conversation, call).await?,
+                    };
                     plane.report(fact).await?
                 }
                 Step::Recover { call } => {

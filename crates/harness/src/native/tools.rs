@@ -18,6 +18,7 @@ pub(crate) fn offered(brief: &Brief) -> Vec<ToolSpec> {
     let mut tools = builtin
         .map(spec)
         .chain(brief.custom.iter().cloned())
+        .chain(brief.team.iter().flat_map(super::team::offered))
         .collect::<Vec<_>>();
     tools.sort_by(|a, b| a.name.cmp(&b.name));
     tools

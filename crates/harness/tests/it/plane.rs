@@ -228,6 +228,7 @@ fn brief(rules: &ToolRules) -> Brief {
         operator_prompt: None,
         builtin: BuiltinTool::ALL.to_vec(),
         custom: Vec::new(),
+        team: None,
         networking: Networking::Unrestricted,
         date: "2026-11-21".to_owned(),
     }

@@ -16,6 +16,7 @@ fn brief() -> Brief {
         operator_prompt: Some("Never promise a date.".to_owned()),
         builtin: BuiltinTool::ALL.to_vec(),
         custom: Vec::new(),
+        team: None,
         networking: Networking::Unrestricted,
         date: "2026-11-21".to_owned(),
     }

@@ -22,6 +22,7 @@ async fn an_answer_that_comes_while_another_call_runs_is_in_the_next_request() {
         call: asked.unwrap().id,
         content: vec![contract::content::Block::text("forty-two")],
         is_error: None,
+        thread: None,
     };
     server.send(id, vec![answer]).await;
     world.sandboxes.release();

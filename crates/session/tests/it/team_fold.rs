@@ -133,7 +133,10 @@ impl TeamFold {
     fn place(&mut self, placed: &Placed) {
         assert_eq!(placed.seq, self.last_seq + 1, "gap in the log");
         self.last_seq = placed.seq;
-        assert!(self.ids.insert(placed.event.id), "an event stands in two rows");
+        assert!(
+            self.ids.insert(placed.event.id),
+            "an event stands in two rows"
+        );
         let of_session = placed.event.body.kind().starts_with("session.status_")
             || matches!(
                 placed.event.body,
@@ -304,14 +307,25 @@ impl TeamFold {
 
     /// State and log say the same.
     fn same(&self, state: &State) {
-        assert_eq!(state.status(), self.status, "the session says another status");
+        assert_eq!(
+            state.status(),
+            self.status,
+            "the session says another status"
+        );
         if !state.archived {
-            assert_eq!(self.status, self.fold(), "the status is not the fold of the threads");
+            assert_eq!(
+                self.status,
+                self.fold(),
+                "the status is not the fold of the threads"
+            );
         }
         let live = |line: &&Line| line.status != Status::Terminated && !line.advisor;
         let live = self.lines.values().filter(live).count();
         let held = state.threads().count();
-        assert!(state.archived || live == held, "other threads than the log tells");
+        assert!(
+            state.archived || live == held,
+            "other threads than the log tells"
+        );
         for thread in state.threads().filter(|_| !state.archived) {
             let line = &self.lines[&thread.id];
             assert_eq!(thread.status(), line.status, "another status of a thread");
@@ -320,8 +334,15 @@ impl TeamFold {
         }
         let ended = self.ended.iter().map(|t| t.input).sum::<u64>();
         let held = state.threads().map(|t| t.totals.input).sum::<u64>();
-        assert_eq!(state.totals.input, ended + held, "usage is not the sum of the threads");
-        assert_eq!(state.totals.input, self.sums.0, "usage is not what was reported");
+        assert_eq!(
+            state.totals.input,
+            ended + held,
+            "usage is not the sum of the threads"
+        );
+        assert_eq!(
+            state.totals.input, self.sums.0,
+            "usage is not what was reported"
+        );
     }
 
     /// At rest everybody was answered, and nothing is left.
@@ -340,7 +361,10 @@ impl TeamFold {
                 );
             }
         }
-        assert_eq!(self.outcomes.0, self.outcomes.1, "an outcome without its evaluation");
+        assert_eq!(
+            self.outcomes.0, self.outcomes.1,
+            "an outcome without its evaluation"
+        );
     }
 }
 

@@ -421,7 +421,10 @@ impl Team {
         }
         if named.is_some_and(|named| named != owner) {
             let refused = self.send(vec![reply.clone()]).err();
-            assert!(matches!(refused, Some(Refused::OtherThread { .. })), "{refused:?}");
+            assert!(
+                matches!(refused, Some(Refused::OtherThread { .. })),
+                "{refused:?}"
+            );
             if let UserEvent::ToolConfirmation { thread, .. }
             | UserEvent::CustomToolResult { thread, .. } = &mut reply
             {

@@ -108,6 +108,7 @@ fn filters(list: &EventList) -> Result<Filters, serde_json::Error> {
 fn inbox(conn: &Connection, num: i64, list: &EventList) -> Told<Vec<Stored>> {
     let sql = "SELECT id, thread, kind, body FROM inbox INDEXED BY inbox_order
                WHERE session = ?1 AND (?2 IS NULL OR thread = ?2)
+                 AND kind <> 'agent.thread_message_received'
                  AND (?3 IS NULL OR kind IN (SELECT value FROM json_each(?3)))
                ORDER BY n";
     let (thread, kinds) = filters(list)?;
@@ -196,11 +197,11 @@ pub(crate) fn transcript(
     let sql = "SELECT e.seq, e.kind, e.body, r.body
                FROM events e INDEXED BY events_transcript
                LEFT JOIN records r ON r.session = e.session AND r.seq = e.seq
-                 AND r.kind IN ('reply', 'summary')
+                 AND r.kind IN ('reply', 'summary', 'advice')
                WHERE e.session = ?1 AND e.thread = ?2 AND e.seq > ?3 AND e.kind IN
                  ('user.message', 'system.message', 'user.define_outcome', 'user.custom_tool_result',
-                  'agent.tool_result', 'agent.thread_context_compacted', 'span.model_request_end',
-                  'span.outcome_evaluation_end')
+                  'agent.tool_result', 'agent.thread_message_received', 'agent.thread_context_compacted',
+                  'span.model_request_end', 'span.outcome_evaluation_end')
                ORDER BY e.seq LIMIT ?4";
     let mut statement = conn.prepare_cached(sql)?;
     let key = (num, thread.bits().to_be_bytes(), int(seq), limit);

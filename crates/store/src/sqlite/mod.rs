@@ -27,6 +27,7 @@ pub(crate) mod runs;
 pub(crate) mod sessions;
 pub(crate) mod submit;
 pub(crate) mod tallies;
+pub(crate) mod threads;
 pub(crate) mod timeline;
 pub(crate) mod usage;
 pub(crate) mod vaults;

@@ -17,12 +17,13 @@ use serde_json::value::RawValue;
 use session::input::{Profile, ReplyEnd};
 use session::policy::{ToolRule, ToolRules};
 use session::{
-    Command, Fact, Generation, Input, Opening, Pace, ProposedCall, Status, Update, Used, UserEvent,
+    Command, Fact, Generation, Input, Newcomer, Opening, Pace, ProposedCall, Status, Update, Used,
+    UserEvent,
 };
 
 use super::{
     Cx, Fault, agents, credentials, environments, events, keys, meta, migrate, remove, runs,
-    sessions, submit, timeline, usage, vaults,
+    sessions, submit, threads, timeline, usage, vaults,
 };
 use crate::agents::VersionList;
 use crate::clock;
@@ -35,7 +36,8 @@ use crate::sessions::{NewSession, Scope, SessionFilter};
 use crate::timeline::{Beside, Binding, Mark, Spent};
 use crate::vaults::{CredentialChange, CredentialKind, NewCredential, Sealed, Slot, VaultRow};
 
-const GROWING: [&str; 14] = [
+const GROWING: [&str; 15] = [
+    "threads",
     "outcomes",
     "bindings",
     "timeline",
@@ -256,6 +258,7 @@ fn turn(cx: &mut Cx<'_>, session: SessionId) {
         call: EventId::from_bits(7),
         content: Vec::new(),
         is_error: None,
+        thread: None,
     };
     let holder = Holder("h".to_owned());
     ok(runs::due(cx.conn, 1, NOW));
@@ -275,7 +278,7 @@ fn turn(cx: &mut Cx<'_>, session: SessionId) {
         NOW,
     ));
     submit(cx, Input::Command(Command::Send(vec![say()]))).expect("queued");
-    let calls = [(8, "bash"), (7, "ask")].map(|(id, name)| ProposedCall {
+    let calls = [(9, "send_to_agent"), (8, "bash"), (7, "ask")].map(|(id, name)| ProposedCall {
         id: EventId::from_bits(id),
         name: name.to_owned(),
         input: json(),
@@ -296,16 +299,44 @@ fn turn(cx: &mut Cx<'_>, session: SessionId) {
         content: Vec::new(),
         is_error: false,
     };
-    for fact in [replied, finished] {
+    let delegated = Fact::Delegated {
+        call: EventId::from_bits(9),
+        order: session::Order::Begin {
+            agent: Box::new(Newcomer {
+                name: "b".to_owned(),
+                rules: ToolRules::default(),
+                snapshot: json(),
+            }),
+            content: Vec::new(),
+        },
+    };
+    let mut child = None;
+    for fact in [replied, delegated, finished] {
         let input = Input::Fact {
             generation,
             thread: ThreadId::from_bits(1),
             fact: Box::new(fact),
             pace: Pace::Go,
         };
-        submit(cx, input).expect("a fact");
+        let done = submit(cx, input).expect("a fact");
+        child = done.state.children.first().map(|thread| thread.id);
     }
     submit(cx, Input::Command(Command::Send(vec![answer]))).expect("answered");
+    let stops = UserEvent::Interrupt { thread: None };
+    submit(cx, Input::Command(Command::Send(vec![stops]))).expect("to be stopped");
+    let child = child.expect("a thread that was begun");
+    let interrupted = Fact::Interrupted {
+        used: Used::default(),
+    };
+    let input = Input::Fact {
+        generation,
+        thread: child,
+        fact: Box::new(interrupted),
+        pace: Pace::Go,
+    };
+    submit(cx, input).expect("stopped");
+    let gone = Input::Command(Command::ArchiveThread(child));
+    submit(cx, gone).expect("archived");
     ok(runs::requeue_all(cx, &Holder("i".to_owned()), NOW));
     ok(runs::release(cx, session, Generation(0), NOW));
     submit(
@@ -348,6 +379,15 @@ fn read(cx: &Cx<'_>, session: SessionId, thread: ThreadId, agent: AgentId) {
     ok(events::after(cx.conn, session, 1, 1));
     ok(events::seq_of(cx.conn, session, EventId::from_bits(7)));
     ok(events::transcript(cx.conn, session, thread, 0, 10));
+    ok(threads::list(
+        cx.conn,
+        WS.into(),
+        session,
+        0,
+        10,
+        &[Status::Idle],
+    ));
+    ok(threads::get(cx.conn, WS.into(), session, thread));
     ok(timeline::list(cx.conn, WS.into(), session, 0, 10));
     ok(timeline::binding(cx.conn, WS.into(), session));
     ok(usage::days(cx.conn, Some(WS), (0, 1), 10));
@@ -372,7 +412,11 @@ fn no_operation_scans_or_sorts_a_table_that_grows() {
     administer(&mut cx);
     let (agent, environment, vault) = define(&mut cx);
     let (id, thread) = (SessionId::from_bits(1), ThreadId::from_bits(1));
-    let rules = [("bash", ToolRule::Allow), ("ask", ToolRule::Custom)];
+    let rules = [
+        ("bash", ToolRule::Allow),
+        ("ask", ToolRule::Custom),
+        ("send_to_agent", ToolRule::Team),
+    ];
     let new = NewSession {
         workspace: WS,
         agent_id: agent,

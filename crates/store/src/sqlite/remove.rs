@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension};
 use session::Decision;
 
 use super::submit::stored;
-use super::{Cx, Note, Told, outcomes};
+use super::{Cx, Note, Told, outcomes, threads};
 use crate::error::SubmitError;
 use crate::feed::Item;
 use crate::limits::SWEEP_EVENTS;
@@ -26,6 +26,7 @@ pub(super) fn delete(
         "DELETE FROM runs WHERE session = ?1",
         "DELETE FROM bindings WHERE session = ?1",
         outcomes::REMOVE,
+        threads::REMOVE,
         "INSERT INTO trash (session) VALUES (?1)",
     ] {
         cx.conn.prepare_cached(sql)?.execute([num])?;
@@ -46,6 +47,7 @@ pub(super) fn delete(
         events,
         echo: decision.echo,
         step: decision.step,
+        others: decision.others,
         commit: 0,
     })
 }

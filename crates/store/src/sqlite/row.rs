@@ -15,6 +15,11 @@ fn bad<E: Into<Box<dyn std::error::Error + Send + Sync>>>(at: usize, e: E) -> ru
     rusqlite::Error::FromSqlConversionFailure(at, Type::Text, e.into())
 }
 
+/// A value that has no meaning here.
+pub(super) fn unreadable(at: usize, what: String) -> rusqlite::Error {
+    bad(at, what)
+}
+
 /// A type that reads itself from text: ids.
 pub(super) fn text<T>(row: &Row<'_>, at: usize) -> rusqlite::Result<T>
 where
@@ -26,6 +31,16 @@ where
 
 pub(super) fn json<T: DeserializeOwned>(row: &Row<'_>, at: usize) -> rusqlite::Result<T> {
     serde_json::from_str(row.get_ref(at)?.as_str()?).map_err(|e| bad(at, e))
+}
+
+pub(super) fn json_opt<T: DeserializeOwned>(
+    row: &Row<'_>,
+    at: usize,
+) -> rusqlite::Result<Option<T>> {
+    let text = row.get::<_, Option<String>>(at)?;
+    text.map(|text| serde_json::from_str(&text))
+        .transpose()
+        .map_err(|e| bad(at, e))
 }
 
 /// JSON that somebody else reads.

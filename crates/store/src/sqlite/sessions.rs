@@ -46,6 +46,19 @@ pub(super) const fn status_name(status: Status) -> &'static str {
     }
 }
 
+/// The status stored in a column.
+pub(super) fn status_of(row: &Row<'_>, at: usize) -> rusqlite::Result<Status> {
+    let name: String = row.get(at)?;
+    let all = [
+        Status::Idle,
+        Status::Running,
+        Status::Rescheduling,
+        Status::Terminated,
+    ];
+    let found = all.into_iter().find(|status| status_name(*status) == name);
+    found.ok_or_else(|| super::row::unreadable(at, format!("unknown status {name}")))
+}
+
 fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
     let state: State = json(row, 10)?;
     state.check();

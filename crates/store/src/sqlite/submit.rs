@@ -10,13 +10,14 @@ use contract::ids::{EventId, SessionId};
 use contract::time::Micros;
 use rusqlite::{Connection, OptionalExtension};
 use session::input::{Around, Profile, Waiting};
-use session::{Called, Decision, Input, Intent, Placed, Record, State, Step};
+use session::{Called, Decision, Input, Intent, Placed, Record, State, UserEvent};
 
 use super::fault::is_taken;
 use super::row::{int, json, map_text, text};
 use super::sessions::{status_name, within};
 use super::{
-    Cx, Fault, Note, Told, agents, environments, outcomes, remove, runs, timeline, usage, vaults,
+    Cx, Fault, Note, Told, agents, environments, outcomes, remove, runs, threads, timeline, usage,
+    vaults,
 };
 use crate::error::{Conflict, SubmitError};
 use crate::events::Stored;
@@ -141,6 +142,10 @@ fn decide(
             Profile::default()
         },
         calls: calls(cx.conn, before.num, &needs.calls)?,
+        ended: match needs.thread {
+            Some(thread) => threads::has_ended(cx.conn, before.num, thread)?,
+            None => false,
+        },
     };
     let decision = ask_core(&before.state, input, around)
         .map_err(|refused| Fault::Told(SubmitError::Refused(refused)))?;
@@ -176,6 +181,10 @@ fn decide(
             .execute((before.num, &profile.title, metadata))?;
     }
     outcomes::put(cx.conn, before.num, &decision.evaluations)?;
+    threads::put(cx.conn, before.num, &before.state, &decision, now)?;
+    if let Some(thread) = needs.thread {
+        threads::put_away(cx.conn, before.num, thread, now)?;
+    }
     let was_open = before.state.is_open();
     move_run(cx, before.num, was_open, &decision, by, now)?;
     let owner = (before.workspace.as_str(), before.agent.as_str());
@@ -216,21 +225,24 @@ fn move_run(
             Ok(())
         };
     }
-    // A turn that this very decision opened belongs to nobody yet, whoever's input it was; a runner
-    // that was told to rest has put the turn down.
+    // What is in flight somebody holds; a turn that was opened or put down, and nothing else goes on, belongs to
+    // nobody.
+    let held = state.is_in_flight();
     let anew = !was_open || decision.intents.contains(&Intent::Run);
     match by {
+        By::Client if anew && held => {
+            // Whoever holds the session takes it up.
+            cx.tell(Note::Stop(state.session));
+            Ok(())
+        }
         By::Client if anew => runs::put_due(cx, num, state, now),
         By::Client => Ok(()),
-        By::Runner if anew || decision.step == Step::Rest => runs::put_due(cx, num, state, now),
-        By::Runner => Ok(()),
-        By::Claim { .. } if anew || decision.step == Step::Rest => {
-            runs::put_due(cx, num, state, now)
-        }
+        By::Runner if held => Ok(()),
         By::Claim {
             holder,
             lease_expires_at,
-        } => runs::put_held(cx, num, state, holder, *lease_expires_at),
+        } if held => runs::put_held(cx, num, state, holder, *lease_expires_at),
+        By::Runner | By::Claim { .. } => runs::put_due(cx, num, state, now),
     }
 }
 
@@ -251,12 +263,12 @@ fn append<E>(cx: &mut Cx<'_>, num: i64, decision: Decision) -> Told<Committed, E
         events.push(stored);
     }
     for waiting in decision.queued {
-        items.push(Item::Announced(Arc::new(queue(
-            cx,
-            num,
-            &decision.state,
-            waiting,
-        )?)));
+        // What one thread says to another is nobody's but theirs before it has its place.
+        let private = matches!(waiting.event, UserEvent::Thread { .. });
+        let stored = queue(cx, num, waiting)?;
+        if !private {
+            items.push(Item::Announced(Arc::new(stored)));
+        }
     }
     for record in &decision.records {
         insert_record(cx, num, record)?;
@@ -274,6 +286,7 @@ fn append<E>(cx: &mut Cx<'_>, num: i64, decision: Decision) -> Told<Committed, E
         events,
         echo: decision.echo,
         step: decision.step,
+        others: decision.others,
         commit: 0,
     })
 }
@@ -316,7 +329,7 @@ fn insert_record(cx: &mut Cx<'_>, num: i64, record: &Record) -> rusqlite::Result
     Ok(())
 }
 
-fn queue<E>(cx: &mut Cx<'_>, num: i64, state: &State, waiting: Waiting) -> Told<Stored, E> {
+fn queue<E>(cx: &mut Cx<'_>, num: i64, waiting: Waiting) -> Told<Stored, E> {
     let form = serde_json::to_string(&waiting.event)?;
     let body = waiting.event.body();
     let kind = body.kind();
@@ -326,7 +339,7 @@ fn queue<E>(cx: &mut Cx<'_>, num: i64, state: &State, waiting: Waiting) -> Told<
         body,
     };
     let json: Arc<str> = Arc::from(serde_json::to_string(&event)?);
-    let thread = state.primary.id;
+    let thread = waiting.thread;
     let sql = "INSERT INTO inbox (session, id, thread, kind, event, body)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     let (id, of) = (waiting.id.bits().to_be_bytes(), thread.bits().to_be_bytes());
@@ -346,12 +359,14 @@ fn queue<E>(cx: &mut Cx<'_>, num: i64, state: &State, waiting: Waiting) -> Told<
 }
 
 fn inbox(conn: &Connection, num: i64) -> rusqlite::Result<Vec<Waiting>> {
-    let sql = "SELECT id, event FROM inbox INDEXED BY inbox_order WHERE session = ?1 ORDER BY n";
+    let sql =
+        "SELECT id, event, thread FROM inbox INDEXED BY inbox_order WHERE session = ?1 ORDER BY n";
     let mut statement = conn.prepare_cached(sql)?;
     let rows = statement.query_map([num], |row| {
         Ok(Waiting {
             id: super::row::event_id(row, 0)?,
             event: json(row, 1)?,
+            thread: super::row::thread_id(row, 2)?,
         })
     })?;
     rows.collect()
@@ -377,26 +392,27 @@ fn calls(
     struct ToolUse {
         evaluated_permission: Permission,
     }
-    let sql = "SELECT kind, body FROM events WHERE session = ?1 AND id = ?2
+    let sql = "SELECT kind, body, thread FROM events WHERE session = ?1 AND id = ?2
                AND kind IN ('agent.custom_tool_use', 'agent.tool_use')";
     let mut found = BTreeMap::new();
     for id in wanted {
         let key = (num, id.bits().to_be_bytes());
         let row = conn.prepare_cached(sql)?.query_row(key, |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+            let thread = super::row::thread_id(row, 2)?;
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, thread))
         });
-        let Some((kind, body)) = row.optional()? else {
+        let Some((kind, body, thread)) = row.optional()? else {
             continue;
         };
-        let called = if kind == "agent.tool_use" {
+        let permission = if kind == "agent.tool_use" {
             let ToolUse {
-                evaluated_permission: permission,
+                evaluated_permission,
             } = serde_json::from_str(&body)?;
-            Called::Tool { permission }
+            Some(evaluated_permission)
         } else {
-            Called::Custom
+            None
         };
-        found.insert(*id, called);
+        found.insert(*id, Called { thread, permission });
     }
     Ok(found)
 }

@@ -26,7 +26,7 @@ pub(crate) enum Note {
     End(SessionId),
     /// A run became due.
     Wake,
-    /// The session's runner must stop.
+    /// The session's runner must hear what has changed: an interrupt, or a turn that a client opened beside its own.
     Stop(SessionId),
     /// A deleted session left events to sweep.
     Trash,

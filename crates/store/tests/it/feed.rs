@@ -57,6 +57,7 @@ async fn what_is_refused_is_not_seen() {
         call: EventId::from_bits(1),
         content: Vec::new(),
         is_error: None,
+        thread: None,
     };
     send(&f.store, row.id, vec![message("x"), unknown], at(2))
         .await

@@ -234,6 +234,7 @@ async fn a_long_transcript_is_read_whole_in_chunks() {
         call: EventId::from_bits(7),
         content: Vec::new(),
         is_error: None,
+        thread: None,
     };
     for n in 0..3 {
         send(&f.store, row.id, vec![answer.clone(); 900], at(10 + n))

@@ -276,6 +276,7 @@ async fn a_deleted_session_is_gone_and_its_events_are_swept() {
         call: EventId::from_bits(n),
         content: Vec::new(),
         is_error: None,
+        thread: None,
     };
     let unknown = send(&f.store, row.id, vec![answer(1)], at(2)).await;
     assert!(matches!(
@@ -323,6 +324,7 @@ async fn an_answer_is_matched_to_the_call_that_asked() {
         call: EventId::from_bits(7),
         content: Vec::new(),
         is_error: None,
+        thread: None,
     };
     let resumed = send(&f.store, row.id, vec![answer], at(5))
         .await

@@ -1,0 +1,305 @@
+//! What one run does in all threads of its session: a harness each, side by side, under one lease. It decides nothing:
+//! the core says which thread does what, and it ends when the core has given nobody anything to do.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use contract::agent::{SessionAgent, ThreadAgent};
+use contract::content::Block;
+use contract::event::SessionErrorKind;
+use contract::ids::ThreadId;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use harness::{Brief, Fact, Plane as _, PlaneError, Step};
+use model::Endpoint;
+use session::{CallKind, Generation, Input, Pace, Refused, Remedy, State, Used};
+use store::SubmitError;
+use store::sessions::{Committed, Scope, SessionRow};
+use tokio::sync::Notify;
+
+use crate::Inner;
+use crate::active::Active;
+use crate::brief::{Who, brief, team};
+use crate::plane::{SessionPlane, networking, read};
+
+/// A session while one run works on it.
+pub(crate) struct Crew {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) row: SessionRow,
+    pub(crate) agent: SessionAgent,
+    pub(crate) generation: Generation,
+    /// Where its models are, or why they cannot be reached.
+    model: Result<Endpoint, String>,
+    pub(crate) active: Active,
+    heard: Mutex<Heard>,
+    /// Something was committed.
+    news: Notify,
+}
+
+/// What the commits of this run said.
+struct Heard {
+    /// The last of them, and the session after it.
+    commit: u64,
+    state: State,
+    /// Steps that nobody works on yet, each with the session as it stood when it was given out.
+    steps: VecDeque<(ThreadId, Step, State)>,
+}
+
+impl Crew {
+    pub(crate) fn new(
+        inner: Arc<Inner>,
+        row: SessionRow,
+        claimed: &Committed,
+        model: Result<Endpoint, String>,
+        active: Active,
+    ) -> Result<Arc<Self>, PlaneError> {
+        let agent = read(&row.agent, "agent snapshot")?;
+        Ok(Arc::new(Self {
+            inner,
+            row,
+            agent,
+            generation: claimed.state.generation,
+            model,
+            active,
+            heard: Mutex::new(Heard {
+                commit: claimed.commit,
+                state: claimed.state.clone(),
+                steps: VecDeque::new(),
+            }),
+            news: Notify::new(),
+        }))
+    }
+
+    /// Works until nobody has anything to do. Cancel safe: yes, as [`harness::Harness::run`].
+    pub(crate) async fn work(self: Arc<Self>, claimed: Committed) -> Result<(), PlaneError> {
+        self.hear(claimed.state.primary.id, claimed.step, &claimed);
+        let mut working = FuturesUnordered::new();
+        loop {
+            while let Some((thread, step, state)) = self.next_step() {
+                working.push(Arc::clone(&self).thread(thread, step, state, working.is_empty()));
+            }
+            if working.is_empty() {
+                return Ok(());
+            }
+            tokio::select! {
+                Some(ended) = working.next() => ended?,
+                () = self.news.notified() => {}
+                () = self.active.news() => self.take_up().await?,
+                () = self.until_due() => self.take_up().await?,
+            }
+        }
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        // It is whole between any two statements: a panic elsewhere does not spoil it.
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_step(&self) -> Option<(ThreadId, Step, State)> {
+        self.heard().steps.pop_front()
+    }
+
+    /// Takes in what a commit about `thread` said; its own step only if nobody waits for it.
+    fn hear(&self, thread: ThreadId, step: Step, committed: &Committed) {
+        let mut heard = self.heard();
+        if committed.commit >= heard.commit {
+            heard.commit = committed.commit;
+            heard.state.clone_from(&committed.state);
+        }
+        let own = (thread, step);
+        for (thread, step) in std::iter::once(&own).chain(&committed.others) {
+            if *step != Step::Rest {
+                let state = committed.state.clone();
+                heard.steps.push_back((*thread, *step, state));
+            }
+        }
+        drop(heard);
+        self.news.notify_one();
+    }
+
+    /// Sleeps until a thread is due that this run does not work on; for ever if there is none.
+    async fn until_due(&self) {
+        let now = self.inner.now();
+        let state = self.heard().state.clone();
+        let due = state.threads().filter_map(|t| t.due_at(now)).min();
+        // A server that drains begins nothing.
+        let takes_up = state.is_in_flight() && !self.inner.draining.is_cancelled();
+        match due.filter(|_| takes_up) {
+            Some(at) => {
+                let micros = u64::try_from(at.0.saturating_sub(now.0)).unwrap_or(0);
+                // What is due already is asked for at once, but not in a busy loop: the answer may be on its way.
+                let pause = Duration::from_micros(micros).max(crate::SHORTEST_PAUSE);
+                tokio::time::sleep(pause).await;
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Begins what is due in threads that nobody works on.
+    async fn take_up(&self) -> Result<(), PlaneError> {
+        if self.inner.draining.is_cancelled() {
+            return Ok(());
+        }
+        let primary = self.heard().state.primary.id;
+        match self
+            .submit(primary, Fact::TakeUp, store::timeline::Beside::default())
+            .await
+        {
+            Ok(committed) => {
+                self.hear(primary, committed.step, &committed);
+                Ok(())
+            }
+            // Nothing is in flight any more: the run was put back, and this one is about to end.
+            Err(SubmitError::Refused(Refused::OutOfPlace { .. })) => Ok(()),
+            Err(error) => Err(crate::plane::refused(error)),
+        }
+    }
+
+    /// Stores what happened in `thread`.
+    async fn submit(
+        &self,
+        thread: ThreadId,
+        fact: Fact,
+        beside: store::timeline::Beside,
+    ) -> Result<Committed, SubmitError> {
+        let pace = if self.inner.draining.is_cancelled() {
+            Pace::Halt
+        } else {
+            Pace::Go
+        };
+        let input = Input::Fact {
+            generation: self.generation,
+            thread,
+            fact: Box::new(fact),
+            pace,
+        };
+        let (now, entropy) = (self.inner.now(), self.inner.config.clock.entropy());
+        let store = &self.inner.store;
+        store
+            .submit_beside(Scope::Any, self.row.id, input, now, entropy, beside)
+            .await
+    }
+
+    /// As [`Self::submit`], for a thread that waits for its own step: what others get is theirs.
+    pub(crate) async fn report(
+        &self,
+        thread: ThreadId,
+        fact: Fact,
+        beside: store::timeline::Beside,
+    ) -> Result<Committed, SubmitError> {
+        let committed = self.submit(thread, fact, beside).await?;
+        self.hear(thread, Step::Rest, &committed);
+        Ok(committed)
+    }
+
+    /// One thread, from a step to its rest.
+    async fn thread(
+        self: Arc<Self>,
+        thread: ThreadId,
+        first: Step,
+        state: State,
+        binds: bool,
+    ) -> Result<(), PlaneError> {
+        let brief = self.brief(thread, &state).await?;
+        let endpoint = self.model.as_ref().ok().cloned();
+        let plane = SessionPlane::new(Arc::clone(&self), thread, &state, brief, endpoint, binds)?;
+        match &self.model {
+            Ok(_) => self.inner.harness.run(&plane, first).await,
+            Err(message) => self.unreachable_model(&plane, first, message).await,
+        }
+    }
+
+    /// What the harness is told of the thread: a pure function of what is stored.
+    async fn brief(&self, thread: ThreadId, state: &State) -> Result<Brief, PlaneError> {
+        let held = state
+            .thread(thread)
+            .ok_or_else(|| PlaneError::Bug(format!("a step for {thread}, which is not there")))?;
+        let make = |who: &Who<'_>| -> Result<Brief, PlaneError> {
+            Ok(brief(
+                who,
+                &held.rules,
+                self.row.created_at,
+                networking(&self.row.environment)?,
+                &self.inner.catalog,
+                self.inner.config.operator_prompt.clone(),
+            ))
+        };
+        if thread == state.primary.id {
+            let agent = &self.agent;
+            let mut brief = make(&Who {
+                model: &agent.model,
+                system: agent.system.as_deref(),
+                tools: &agent.tools,
+            })?;
+            brief.team = agent.multiagent.as_ref().map(team);
+            return Ok(brief);
+        }
+        let row = self
+            .inner
+            .store
+            .thread(Scope::Any, self.row.id, thread)
+            .await;
+        let row = row.map_err(|e| PlaneError::Unavailable(Box::new(e)))?;
+        let agent = row.and_then(|row| row.agent);
+        let agent = agent.ok_or_else(|| PlaneError::Bug(format!("{thread} has no agent")))?;
+        let agent: ThreadAgent = read(&agent, "agent of a thread")?;
+        match &agent {
+            ThreadAgent::Agent(agent) => make(&Who {
+                model: &agent.model,
+                system: agent.system.as_deref(),
+                tools: &agent.tools,
+            }),
+            ThreadAgent::Inline(agent) => make(&Who {
+                model: &agent.model,
+                system: agent.system.as_deref(),
+                tools: &agent.tools,
+            }),
+            ThreadAgent::Advisor(_) => Err(PlaneError::Bug("an advisor runs no turn".to_owned())),
+        }
+    }
+
+    /// No model can be asked: the session says why, and rests.
+    async fn unreachable_model(
+        &self,
+        plane: &SessionPlane,
+        first: Step,
+        message: &str,
+    ) -> Result<(), PlaneError> {
+        const NO_MODEL: &str = "The call was not run: the session has no model any more.";
+        let mut step = first;
+        loop {
+            let fact = match step {
+                Step::Rest => return Ok(()),
+                Step::Request { span }
+                | Step::Compact { span }
+                | Step::Grade { start: span, .. } => Fact::RequestFailed {
+                    span,
+                    kind: SessionErrorKind::ModelRequestFailedError,
+                    message: message.to_owned(),
+                    used: Used::default(),
+                    remedy: Remedy::None,
+                },
+                Step::Recover { call } => Fact::Lost { call },
+                Step::Execute { call } if self.asks_advisor(call) => Fact::Advised {
+                    call,
+                    content: vec![Block::text(message)],
+                    is_error: true,
+                    used: Used::default(),
+                },
+                Step::Execute { call } => Fact::Finished {
+                    call,
+                    content: vec![Block::text(NO_MODEL)],
+                    is_error: true,
+                },
+            };
+            step = plane.report(fact).await?.step;
+        }
+    }
+
+    fn asks_advisor(&self, call: contract::ids::EventId) -> bool {
+        let heard = self.heard();
+        let calls = heard.state.primary.calls().iter();
+        { calls }.any(|c| c.id == call && c.kind == CallKind::Advisor)
+    }
+}

@@ -258,7 +258,8 @@ async fn ask(
         tools: Vec::new(),
         messages: vec![Message::User(vec![
             text(shown),
-            text(format!("The agent asks:\n{question}")),
+            text("The agent asks:".to_owned()),
+            text(question.to_owned()),
         ])],
         max_tokens: ADVICE_TOKENS,
         effort: None,

@@ -8,6 +8,7 @@
 pub mod control;
 mod error;
 pub mod groups;
+pub mod image;
 mod mounts;
 mod pid_one;
 pub mod plan;

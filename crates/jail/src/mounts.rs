@@ -14,6 +14,7 @@ use rustix::process::{chdir, fchdir, pivot_root};
 use sys::{MountAttr, mount_setattr};
 
 use crate::error::{During, IDMAP, OVERLAY, PROC, Result};
+use crate::image;
 use crate::plan::Plan;
 use crate::privileges::as_mapped_root;
 
@@ -64,7 +65,12 @@ pub(crate) fn build(plan: &Plan, userns: BorrowedFd<'_>) -> Result<()> {
     const STAGE: &str = "stage the root";
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).during("make the mounts private")?;
-    let trees = take_trees(plan, userns)?;
+    let disk = if plan.image {
+        image::mount_in(&plan.dir)?
+    } else {
+        plan.dir.clone()
+    };
+    let trees = take_trees(plan, &disk, userns)?;
     tmpfs(&plan.dir, "mode=700,size=64k").during(STAGE)?;
     chdir(&plan.dir).during(STAGE)?;
     for name in ["lower", "rw", "root"] {
@@ -98,7 +104,7 @@ pub(crate) fn build(plan: &Plan, userns: BorrowedFd<'_>) -> Result<()> {
     pivot()
 }
 
-fn take_trees(plan: &Plan, userns: BorrowedFd<'_>) -> Result<Trees> {
+fn take_trees(plan: &Plan, disk: &Path, userns: BorrowedFd<'_>) -> Result<Trees> {
     let guarded = MountAttr {
         nosuid: true,
         nodev: true,
@@ -114,7 +120,7 @@ fn take_trees(plan: &Plan, userns: BorrowedFd<'_>) -> Result<Trees> {
             read_only: volume.read_only,
             ..mapped
         };
-        volumes.push(take(&plan.dir.join(&volume.source), &attr, IDMAP)?);
+        volumes.push(take(&disk.join(&volume.source), &attr, IDMAP)?);
     }
     let mut devices = Vec::with_capacity(DEVICES.len());
     for name in DEVICES {
@@ -139,7 +145,7 @@ fn take_trees(plan: &Plan, userns: BorrowedFd<'_>) -> Result<Trees> {
     };
     Ok(Trees {
         template: take(&plan.template, &template, IDMAP)?,
-        layers: take(&plan.dir.join("root"), &mapped, IDMAP)?,
+        layers: take(&disk.join("root"), &mapped, IDMAP)?,
         usr: take(&plan.usr, &usr, "bind /usr")?,
         volumes,
         devices,

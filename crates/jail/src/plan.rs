@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// The version of this file's types and of the hand's protocol. The server that starts a supervisor is of
 /// the same build; one that adopts may be of another, and all that it may say then is [`Request::End`],
 /// which never changes.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// How many user and group ids a sandbox has: 0..65536 inside.
 pub const ID_COUNT: u32 = 65_536;
@@ -19,15 +19,18 @@ pub const ID_COUNT: u32 = 65_536;
 pub struct Plan {
     /// [`VERSION`].
     pub version: u32,
-    /// The sandbox's own directory; holds `root/upper`, `root/work` and the volumes.
+    /// The sandbox's own directory.
     pub dir: PathBuf,
+    /// Whether what [`image::LAYOUT`](crate::image::LAYOUT) names is in the image there, and not in the
+    /// directory itself.
+    pub image: bool,
     /// The lowest layer of the root: a generated tree without `/usr`.
     pub template: PathBuf,
     /// What is bound at `/usr`, read-only.
     pub usr: PathBuf,
     /// The first host id of the sandbox's range of [`ID_COUNT`].
     pub id_base: u32,
-    /// Binds of directories below `dir`.
+    /// Binds of directories that [`image::LAYOUT`](crate::image::LAYOUT) names.
     pub volumes: Vec<Volume>,
     /// The whole environment of the hand and so of every command.
     pub env: Vec<(String, String)>,
@@ -96,6 +99,8 @@ pub struct Limits {
     pub cpu: Limit,
     /// Processes and threads.
     pub processes: Limit,
+    /// Bytes on the disk, of the workspace and of what was changed elsewhere.
+    pub disk: Limit,
 }
 
 /// One limit.
@@ -117,14 +122,18 @@ pub enum By {
     CgroupV2,
     /// Resource limits: of processes for the whole sandbox, of memory for each process by itself.
     Rlimit,
-    /// Nothing: this host has no means.
+    /// By looking how much there is, and ending what runs when that is too much: it may be exceeded.
+    Watch,
+    /// A file system of its own of that size.
+    Image,
+    /// Nothing: this host has no means, or nothing is limited.
     Nothing,
 }
 
 /// A directory of the host shown in the sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {
-    /// Its name below [`Plan::dir`].
+    /// Its name in the directory or image.
     pub source: PathBuf,
     /// Where it appears, relative to the sandbox's root; exists in the template.
     pub target: PathBuf,

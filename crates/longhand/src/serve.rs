@@ -387,6 +387,7 @@ pub fn local_provider(
     let dir = data_dir.join("sandboxes");
     let mut config = sandbox::Config::beside(&dir);
     config.allowance = settings.allowance()?;
+    config.disk_reserve = settings.disk_reserve_mib.saturating_mul(1 << 20);
     config.orphan = Duration::from_secs(settings.orphan_seconds);
     sandbox::Local::new(dir, config).context("the sandbox provider cannot start")
 }

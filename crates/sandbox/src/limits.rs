@@ -53,6 +53,12 @@ pub const MEMORY_BYTES_MIN: u64 = 32 << 20;
 pub const CPU_MILLIS_MIN: u64 = 10;
 /// The least number of processes; the hand keeps some of them to itself.
 pub const PROCESSES_MIN: u64 = 256;
+/// The least of the disk that a sandbox may take, in bytes.
+pub const DISK_BYTES_MIN: u64 = 16 << 20;
+/// The least number of files that a sandbox may have.
+pub const DISK_FILES_MIN: u64 = 1_000;
+/// The least size of a disk of its own, in bytes: below, its file system takes most of it.
+pub const IMAGE_BYTES_MIN: u64 = 64 << 20;
 /// Characters of a command that are repeated when memory ran out.
 pub const SHOWN_COMMAND_CHARS: usize = 200;
 /// Bytes of the pipe between a process's stream and its reader.

@@ -4,6 +4,7 @@
 //! functions are thin: one call each, errors as `io::Error` with the errno of the kernel.
 
 mod clone;
+mod disk;
 mod exec;
 mod fds;
 mod mount;
@@ -11,6 +12,7 @@ mod net;
 mod terminal;
 
 pub use clone::{Forked, clone_process, flags, hide_cgroups_above};
+pub use disk::attach_disk;
 pub use exec::{exec_fd, leave_session_keyring};
 pub use fds::{Standard, keep_only_standard_over_exec, take_standard};
 pub use mount::{MountAttr, mount_setattr};

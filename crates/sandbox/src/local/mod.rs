@@ -5,6 +5,7 @@ mod adopt;
 mod answer;
 mod client;
 mod dirs;
+mod disk;
 mod freezer;
 mod groups;
 mod launch;
@@ -37,6 +38,8 @@ use crate::limits::{
 };
 use crate::provider::{Provider, Report, Sandbox, SandboxId, Spec};
 use dirs::{Dirs, InUse};
+pub use disk::{Disk, DiskKind};
+use disk::{Disks, Images};
 use groups::Groups;
 use ranges::Ranges;
 use running::Running;
@@ -58,6 +61,9 @@ pub struct Config {
     pub handover: Duration,
     /// What each sandbox may use.
     pub allowance: Allowance,
+    /// Bytes that stay free on the disk of the sandboxes: while there are fewer, none starts, and what one
+    /// that takes more runs is ended. 0: nobody looks.
+    pub disk_reserve: u64,
     /// How long a sandbox lives on when this process is gone without a word, unless another adopts it.
     pub orphan: Duration,
 }
@@ -72,6 +78,8 @@ pub struct Allowance {
     pub cpu_millis: u64,
     /// Processes and threads; at least [`PROCESSES_MIN`].
     pub processes: u64,
+    /// Of the disk.
+    pub disk: Disk,
 }
 
 impl Default for Allowance {
@@ -80,12 +88,14 @@ impl Default for Allowance {
             memory_bytes: 4 << 30,
             cpu_millis: 4000,
             processes: 4096,
+            disk: Disk::default(),
         }
     }
 }
 
 impl Allowance {
     fn check(&self) -> Result<(), Error> {
+        self.disk.check()?;
         let least = [
             ("memory", self.memory_bytes, MEMORY_BYTES_MIN, "bytes"),
             (
@@ -117,6 +127,7 @@ impl Config {
             usr: PathBuf::from("/usr"),
             handover: HANDOVER,
             allowance: Allowance::default(),
+            disk_reserve: 0,
             orphan: ORPHAN,
         }
     }
@@ -131,6 +142,8 @@ struct Shared {
     templates: Templates,
     trash: Trash,
     ranges: Arc<Ranges>,
+    disks: Disks,
+    images: Images,
     helper: OnceLock<Arc<OwnedFd>>,
     allowance: Allowance,
     groups: OnceLock<Arc<Groups>>,
@@ -181,8 +194,11 @@ impl Local {
             std::path::absolute(&path).doing(|| format!("make {} absolute", path.display()))
         };
         let (trash, templates) = (absolute(config.trash)?, absolute(config.templates)?);
+        let dir = absolute(dir)?;
         let shared = Arc::new(Shared {
-            dirs: Dirs::open(absolute(dir)?, config.handover)?,
+            disks: Disks::new(dir.clone(), config.allowance.disk, config.disk_reserve),
+            images: Images::new(templates.clone()),
+            dirs: Dirs::open(dir, config.handover)?,
             templates: Templates::open(templates, config.usr)?,
             trash: Trash::open(trash)?,
             ranges: Arc::default(),

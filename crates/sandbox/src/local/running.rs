@@ -12,6 +12,7 @@ use jail::plan::Report;
 
 use super::client::Client;
 use super::dirs::remove_socket;
+use super::disk::Watched;
 use super::freezer::Freezer;
 use super::groups::remove_all;
 use super::memory::Memory;
@@ -29,6 +30,7 @@ use hand::wire::{Ask, Entry, Open, Output, Running as Inside, Said};
 pub(super) struct Running {
     client: Client,
     memory: Memory,
+    disk: Arc<Watched>,
     freezer: Freezer,
     /// Whether it was paused; held while that changes.
     paused: tokio::sync::Mutex<bool>,
@@ -61,6 +63,7 @@ impl Running {
         let (ended_tx, ended) = watch::channel(None);
         let live = Arc::clone(&shared.live);
         let (groups, dir) = (body.live.groups.clone(), shared.dirs.path(&id));
+        let disk = shared.disks.watch(dir.clone(), &body.live, client.clone());
         let watched = watch_over(
             supervisor,
             body,
@@ -78,6 +81,7 @@ impl Running {
         Self {
             client,
             memory,
+            disk,
             freezer: Freezer::among(&groups),
             paused: tokio::sync::Mutex::new(false),
             groups,
@@ -164,6 +168,9 @@ fn forget(live: &Mutex<Live>, id: &SandboxId) {
 impl Sandbox for Running {
     async fn tool(&self, call: ToolCall, cancel: CancellationToken) -> Result<Output, Error> {
         self.wake().await?;
+        if let Some(refused) = self.disk.refused(&call) {
+            return Ok(refused);
+        }
         let ran = self.client.tool(None, call.clone(), cancel).await;
         self.told(&call, ran).await
     }
@@ -175,6 +182,9 @@ impl Sandbox for Running {
         cancel: CancellationToken,
     ) -> Result<Output, Error> {
         self.wake().await?;
+        if let Some(refused) = self.disk.refused(&call) {
+            return Ok(refused);
+        }
         let ran = self.client.tool(Some(key), call.clone(), cancel).await;
         self.told(&call, ran).await
     }
@@ -229,6 +239,9 @@ impl Sandbox for Running {
     }
 
     async fn write(&self, path: &str, mode: Option<u32>) -> Result<Upload, Error> {
+        if let Some(problem) = self.disk.full() {
+            return Err(Error::Failed { problem });
+        }
         let path = path.to_owned();
         let (process, _) = self.open(Open::Write { path, mode }).await?;
         Ok(Upload::new(process))
@@ -328,7 +341,7 @@ impl Running {
     /// What came of a call, and whether the sandbox ran out of memory meanwhile.
     async fn told(&self, call: &ToolCall, ran: Result<Output, Error>) -> Result<Output, Error> {
         match ran {
-            Ok(output) => Ok(self.memory.told(call, output)),
+            Ok(output) => Ok(self.disk.told(self.memory.told(call, output))),
             Err(Error::Lost) => {
                 let mut ended = self.ended.clone();
                 let ended = timeout(STOP, ended.wait_for(Option::is_some)).await;
@@ -412,6 +425,7 @@ mod tests {
                 memory: limit,
                 cpu: limit,
                 processes: limit,
+                disk: limit,
             },
         };
         let body = Body {

@@ -18,6 +18,7 @@ mod bad_input;
 mod bash;
 mod basics;
 mod corpus;
+mod disk;
 mod files;
 mod fuzz;
 mod keeper;

@@ -16,6 +16,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/V2__plane.sql"),
     include_str!("../../migrations/sqlite/V3__edge.sql"),
     include_str!("../../migrations/sqlite/V4__outcomes.sql"),
+    include_str!("../../migrations/sqlite/V5__tallies.sql"),
 ];
 
 pub(super) fn migrate(conn: &mut Connection, path: &Path) -> Result<(), OpenError> {

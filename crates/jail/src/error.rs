@@ -4,6 +4,7 @@ use std::io;
 
 use rustix::io::Errno;
 
+use crate::net::STEER;
 use crate::plan::Failure;
 
 /// A step that failed. The hint is found from step and errno in one place, below.
@@ -85,6 +86,11 @@ fn hint(step: &str, errno: i32) -> &'static str {
     }
     if step == LISTEN {
         return "the data directory's file system has no sockets: put it on a local one";
+    }
+    if step == STEER {
+        return "the kernel's sk_lookup is needed: Linux 5.9 or later, CAP_BPF and CAP_NET_ADMIN, bpf(2) not \
+                forbidden by an outer container or lockdown; or set `egress.enabled = false`: then \
+                sandboxes have no network";
     }
     if step == SECCOMP {
         return "the kernel needs CONFIG_SECCOMP_FILTER";

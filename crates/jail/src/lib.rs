@@ -10,6 +10,7 @@ mod error;
 pub mod groups;
 pub mod image;
 mod mounts;
+mod net;
 mod pid_one;
 pub mod plan;
 mod privileges;

@@ -38,6 +38,8 @@ pub struct Plan {
     pub limits: Limits,
     /// The cgroups that hold it to that.
     pub groups: Vec<Group>,
+    /// Whether it has the two ends of a network (`jail::net`), or only its own loopback.
+    pub network: bool,
     /// Of the server that starts it; one that adopts it must have a higher one.
     pub generation: u32,
     /// How long the sandbox lives on, in milliseconds, when its server is gone and no other adopts it.
@@ -88,6 +90,8 @@ pub struct Live {
     pub oom_counter: Option<PathBuf>,
     /// What it may use.
     pub limits: Limits,
+    /// Whether the two ends of its network are handed over with it.
+    pub network: bool,
 }
 
 /// What a sandbox may use as a whole, and what holds it to that.
@@ -145,9 +149,11 @@ pub struct Volume {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Report {
-    /// The hand was started; from now on its socket speaks. Beside it: the pidfd of PID 1.
+    /// The hand was started; from now on its socket speaks. Beside it: the pidfd of PID 1, and with a network its
+    /// listener for TCP and its socket for DNS.
     Started(Live),
-    /// Who asked looks after the sandbox now. Beside it: the pidfd of PID 1, and a new line to the hand.
+    /// Who asked looks after the sandbox now. Beside it: the pidfd of PID 1, a new line to the hand,
+    /// and with a network its listener for TCP and its socket for DNS.
     Adopted(Live),
     /// Nothing has changed.
     Refused {

@@ -19,6 +19,7 @@ use sys::{Forked, Standard, clone_process, flags, take_standard};
 use crate::control;
 use crate::error::{During, GROUPS, LISTEN, NAMESPACES, Result};
 use crate::groups::Groups;
+use crate::net::Network;
 use crate::pid_one::PidOne;
 use crate::plan::{Failure, Live, Plan, Report, VERSION};
 use crate::record::Record;
@@ -75,19 +76,21 @@ fn supervise() -> io::Result<()> {
     };
     // Before they are made: whatever happens from here on, somebody knows what to remove.
     lock.note(&record)?;
+    let (network, sandbox) = match network(&plan).map(|net| (net, start(&plan, line, &groups))) {
+        Ok((network, Ok(sandbox))) => (network, sandbox),
+        Ok((_, Err(failure))) | Err(failure) => return give_up(groups, &owner, failure),
+    };
     let Sandbox {
         running,
         directory,
         listener,
         handover,
-    } = match start(&plan, line, &groups) {
-        Ok(sandbox) => sandbox,
-        Err(failure) => return give_up(groups, &owner, failure),
-    };
+    } = sandbox;
     let live = live(&plan, running.pid, &groups);
     let mut watch = Watch {
         live: live.clone(),
         pid_one: running.pidfd.as_fd(),
+        network: network.as_ref(),
         directory,
         listener,
         handover,
@@ -127,7 +130,15 @@ fn live(plan: &Plan, pid: Pid, groups: &Groups) -> Live {
         groups: groups.dirs(),
         oom_counter: groups.oom_counter(),
         limits: plan.limits.clone(),
+        network: plan.network,
     }
+}
+
+/// The network, if there is to be one: made before anything is started that could use it. From then on this
+/// process is inside it too.
+fn network(plan: &Plan) -> std::result::Result<Option<Network>, Failure> {
+    let made = plan.network.then(Network::make).transpose();
+    made.map_err(|error| error.to_failure())
 }
 
 /// Who hears of the failure finds nothing left of it.
@@ -217,7 +228,7 @@ fn begin(plan: &Plan, line: BorrowedFd<'_>, groups: &Groups) -> Result<Begun> {
     groups.make().during(GROUPS)?;
     let (errors, errors_tx) = pipe_with(PipeFlags::CLOEXEC).during(NAMESPACES)?;
     let (handover, handover_theirs) = control::pair().during(NAMESPACES)?;
-    let (forked, outside_version_2) = fork(groups)?;
+    let (forked, outside_version_2) = fork(plan, groups)?;
     match forked {
         Forked::Child => {
             drop((errors, handover));
@@ -261,9 +272,12 @@ fn failure(errors: OwnedFd) -> Option<Failure> {
 
 /// The child in its namespaces, and if it can be in its group of version 2 from its first instruction;
 /// whether it still has to enter that one.
-fn fork(groups: &Groups) -> Result<(Forked, bool)> {
+fn fork(plan: &Plan, groups: &Groups) -> Result<(Forked, bool)> {
     // Not the cgroup namespace: its root is to be the group that the child enters.
-    let namespaces = flags::NEWNS | flags::NEWPID | flags::NEWNET | flags::NEWIPC | flags::NEWUTS;
+    let namespaces = flags::NEWNS | flags::NEWPID | flags::NEWIPC | flags::NEWUTS;
+    // One with ways out was made before, and the child is born in it.
+    let alone = if plan.network { 0 } else { flags::NEWNET };
+    let namespaces = namespaces | alone;
     let group = groups.of_version_2().during(GROUPS)?;
     match clone_process(namespaces, group.as_ref().map(AsFd::as_fd)) {
         Err(error) if group.is_some() && error.raw_os_error() == Some(ENOSYS) => {

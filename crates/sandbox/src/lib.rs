@@ -17,7 +17,7 @@ pub use error::Error;
 pub use files::{Connection, Download, Held, Listing, Upload};
 pub use hand::wire::{Content, Entry, Kind, Output as ToolOutput, Running, Signal, Size, Tool};
 pub use keeper::{Keeper, Load, Settings, Standing, Visit};
-pub use local::{Allowance, Config, Disk, DiskKind, Local};
+pub use local::{Allowance, Config, Disk, DiskKind, Ends, Local, Network};
 pub use process::{Command, ExitStatus, Process};
 pub use provider::{Finding, Provider, Report, Sandbox, SandboxId, Spec, ToolCall};
 pub use stats::Stats;

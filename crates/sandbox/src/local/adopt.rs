@@ -11,7 +11,7 @@ use jail::plan::{Refusal, Report, Request, VERSION};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Shared;
+use super::{Shared, net};
 use super::client::Client;
 use super::freezer::Freezer;
 use super::memory::Memory;
@@ -108,6 +108,7 @@ async fn try_adopt(
         && let Ok(client) = connect(shared, line).await
         && client.ask(&Ask::Resume).await.is_ok()
     {
+        net::attach(shared, id, &mut body).await?;
         let range = shared.ranges.share(body.live.id_base);
         let memory = Memory::of(&body.live);
         let running = Running::new(client, supervisor, body, range, memory, shared, id.clone());

@@ -20,7 +20,7 @@ use super::disk::DiskKind;
 use super::memory::Memory;
 use super::running::Running;
 use super::supervisor::{Body, Supervisor};
-use super::{Shared, probe};
+use super::{Shared, net, probe};
 use crate::error::{Doing, Error};
 use crate::limits::{SEAL_TRIES, START};
 use crate::provider::{SandboxId, Spec};
@@ -78,6 +78,7 @@ pub(super) async fn launch(shared: &Arc<Shared>, spec: Spec) -> Result<Running, 
             ..groups.limits.clone()
         },
         groups: groups.each.clone(),
+        network: shared.network.is_some(),
         generation: shared.dirs.generation(),
         orphan_millis: orphan_millis(shared, &spec.id),
     };
@@ -101,7 +102,8 @@ pub(super) async fn launch(shared: &Arc<Shared>, spec: Spec) -> Result<Running, 
             ),
         });
     };
-    let (body, client) = started?;
+    let (mut body, client) = started?;
+    net::attach(shared, &spec.id, &mut body).await?;
     let memory = Memory::of(&body.live);
     Ok(Running::new(
         client, supervisor, body, range, memory, shared, spec.id,

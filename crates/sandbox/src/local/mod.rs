@@ -10,6 +10,7 @@ mod freezer;
 mod groups;
 mod launch;
 mod memory;
+mod net;
 mod pipes;
 mod probe;
 mod ranges;
@@ -41,6 +42,7 @@ use dirs::{Dirs, InUse};
 pub use disk::{Disk, DiskKind};
 use disk::{Disks, Images};
 use groups::Groups;
+pub use net::{Ends, Network};
 use ranges::Ranges;
 use running::Running;
 use template::Templates;
@@ -66,6 +68,8 @@ pub struct Config {
     pub disk_reserve: u64,
     /// How long a sandbox lives on when this process is gone without a word, unless another adopts it.
     pub orphan: Duration,
+    /// Who carries what sandboxes send. Without it they have no network but their own loopback.
+    pub network: Option<Arc<dyn Network>>,
 }
 
 /// What a sandbox may use: all its processes together, where this host has cgroups (see
@@ -129,6 +133,7 @@ impl Config {
             allowance: Allowance::default(),
             disk_reserve: 0,
             orphan: ORPHAN,
+            network: None,
         }
     }
 }
@@ -148,6 +153,7 @@ struct Shared {
     allowance: Allowance,
     groups: OnceLock<Arc<Groups>>,
     orphan: Duration,
+    network: Option<Arc<dyn Network>>,
     /// Whether sandboxes are left to the next server from now on.
     leaving: Arc<AtomicBool>,
     live: Arc<Mutex<Live>>,
@@ -206,6 +212,7 @@ impl Local {
             allowance: config.allowance,
             groups: OnceLock::new(),
             orphan: config.orphan,
+            network: config.network,
             leaving: Arc::default(),
             live: Arc::default(),
             tasks: TaskTracker::new(),

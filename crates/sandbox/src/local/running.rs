@@ -62,6 +62,7 @@ impl Running {
         let stop = CancellationToken::new();
         let (ended_tx, ended) = watch::channel(None);
         let live = Arc::clone(&shared.live);
+        let network = shared.network.clone();
         let (groups, dir) = (body.live.groups.clone(), shared.dirs.path(&id));
         let disk = shared.disks.watch(dir.clone(), &body.live, client.clone());
         let watched = watch_over(
@@ -74,6 +75,10 @@ impl Running {
         );
         shared.tasks.spawn(async move {
             let ended = watched.await;
+            // Before anything of that name can start again.
+            if let Some(network) = network {
+                network.gone(&id);
+            }
             forget(&live, &id);
             // Nobody may be waiting for it.
             let _ = ended_tx.send(Some(ended));
@@ -427,11 +432,13 @@ mod tests {
                 processes: limit,
                 disk: limit,
             },
+            network: false,
         };
         let body = Body {
             live,
             pid_one,
             line: None,
+            ways_out: None,
         };
         let leaving = Arc::default();
         (Supervisor::started(child, control, &leaving).unwrap(), body)

@@ -330,7 +330,8 @@ impl Offline {
 pub async fn offline(config: &Config, data_dir: &DataDir) -> anyhow::Result<Offline> {
     let core = Core::open(config, data_dir).await?;
     let provider = local_provider(data_dir, &config.sandbox)?;
-    let sandboxes = Keeper::new(Arc::new(provider.clone()), config.sandbox.keeping());
+    let now = || store::clock::now().0;
+    let sandboxes = Keeper::new(Arc::new(provider.clone()), config.sandbox.keeping(), now);
     let leaving = CancellationToken::new();
     let gateway = core.gateway(config, leaving, Arc::default(), sandboxes.clone())?;
     Ok(Offline {

@@ -16,7 +16,7 @@ use harness::{
     Brief, Entry, EntryBody, Fact, Networking, Plane, PlaneError, Preview, Spent, Taken,
 };
 use model::{Endpoint, Usage};
-use sandbox::{Sandbox, Visit};
+use sandbox::{DiaryEntry, Sandbox, Terms, Visit};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
@@ -25,7 +25,6 @@ use store::SubmitError;
 use store::feed::PreviewKind;
 use store::sessions::{Committed, Scope, SessionRow};
 use store::timeline::{Beside, Binding, Mark};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Inner;
@@ -44,9 +43,8 @@ pub(crate) struct SessionPlane {
     /// harness does not hear by itself.
     heard: AtomicU64,
     brief: Brief,
-    /// How long a sandbox that is started for it may run.
-    lifetime: Option<Duration>,
-    workspace: String,
+    /// How its sandbox is to be kept.
+    terms: Terms,
     /// Until the run ends its sandbox makes room for no other.
     visit: Mutex<Option<Visit>>,
     endpoint: Option<Endpoint>,
@@ -85,8 +83,6 @@ impl SessionPlane {
             &inner.catalog,
             inner.config.operator_prompt.clone(),
         );
-        // Checked when it was set; what is older than the check counts as none.
-        let lifetime = contract::session::sandbox_ttl(&row.profile.metadata).unwrap_or_default();
         let beside = Beside {
             binding: Some(binding(&inner, row.id, inner.sandboxes.runs(row.id))?),
             ..Beside::default()
@@ -100,8 +96,7 @@ impl SessionPlane {
             generation: claimed.state.generation,
             inner,
             brief,
-            lifetime,
-            workspace: row.workspace.to_string(),
+            terms: crate::sandboxes::terms(&row),
             visit: Mutex::default(),
             endpoint: None,
             active,
@@ -153,6 +148,25 @@ impl SessionPlane {
             at: Micros(self.inner.now().0 - took),
             took,
             detail: RawValue::NULL.to_owned(),
+        };
+        self.note(|beside| beside.marks.push(mark));
+    }
+
+    /// Notes what happened to the sandbox.
+    fn tell(&self, news: &DiaryEntry) {
+        let steps = news.steps.iter();
+        let steps = steps.map(|step| (step.name.clone(), json!(step.took)));
+        let detail = json!({
+            "what": news.what.name(),
+            "why": news.why,
+            "steps_us": steps.collect::<serde_json::Map<_, _>>(),
+        });
+        let took = i64::try_from(news.took).unwrap_or(i64::MAX);
+        let mark = Mark {
+            spent: store::timeline::Spent::Sandbox,
+            at: Micros(news.at.saturating_sub(took)),
+            took,
+            detail: to_raw_value(&detail).unwrap_or_else(|_| RawValue::NULL.to_owned()),
         };
         self.note(|beside| beside.marks.push(mark));
     }
@@ -298,18 +312,16 @@ impl Plane for SessionPlane {
     }
 
     async fn sandbox(&self) -> Result<Arc<dyn Sandbox>, sandbox::Error> {
-        let began = Instant::now();
-        let claim = self
-            .inner
-            .sandboxes
-            .claim(self.session, &self.workspace, self.lifetime);
+        let claim = self.inner.sandboxes.claim(self.session, &self.terms);
         // It may wait for long, and an interrupt waits for nothing.
         let claimed = self.active.cancel.run_until_cancelled(claim).await;
         let visit = claimed.unwrap_or(Err(sandbox::Error::Cancelled))?;
         let (sandbox, started) = (Arc::clone(&visit), visit.started);
         *self.visit.lock().unwrap_or_else(PoisonError::into_inner) = Some(visit);
+        for news in self.inner.sandboxes.news(self.session).await {
+            self.tell(&news);
+        }
         if started {
-            self.mark(store::timeline::Spent::Sandbox, began.elapsed());
             let bound = binding(&self.inner, self.session, true);
             self.note(|beside| beside.binding = bound.ok());
         }

@@ -29,6 +29,16 @@ pub const ASK: Duration = Duration::from_secs(120);
 pub const FREEZE: Duration = Duration::from_secs(5);
 /// How often who waits for a sandbox's place looks whether one that runs has become idle.
 pub const QUEUE_LOOK: Duration = Duration::from_millis(500);
+/// Sandboxes that are made ready at once ahead of their use.
+pub const PREPARED_AT_ONCE: usize = 4;
+/// Those that are or wait for it; one more is left to its first use.
+pub const PREPARED_QUEUE: usize = 256;
+/// Entries that one diary keeps: the latest.
+pub const DIARY_ENTRIES: usize = 64;
+/// Bytes of a reason in a diary.
+pub const WHY_CHARS: usize = 300;
+/// Bytes of a diary as it is written down; the oldest entries give way.
+pub const DIARY_BYTES: usize = 64 << 10;
 /// Sandboxes that are stopped at once when all are.
 pub const STOPS_AT_ONCE: usize = 16;
 /// Files that are looked at to say how much of the disk a sandbox takes; beyond it the answer is `at least`.

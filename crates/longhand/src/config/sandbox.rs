@@ -42,6 +42,12 @@ pub struct Sandbox {
     pub max_running: usize,
     /// Seconds that one lives on after its server was killed, unless the next one takes it over. 0: none.
     pub orphan_seconds: u64,
+    /// Whether a session's sandbox is made with the session, in the background, unless its metadata or its
+    /// environment's says otherwise (`longhand.sandbox`).
+    pub eager: bool,
+    /// How many wait, made for nobody, for the next session that needs a first one. They run beside those that
+    /// `max_running` counts. 0: none.
+    pub warm: usize,
     /// Whether a server that is stopped in order leaves them running, for one that starts within
     /// `orphan_seconds`; else it stops them.
     pub leave_running: bool,
@@ -77,6 +83,8 @@ impl Default for Sandbox {
             stop_after: 600,
             max_running: 1_000,
             orphan_seconds: ORPHAN.as_secs(),
+            eager: false,
+            warm: 0,
             leave_running: false,
         }
     }
@@ -132,6 +140,7 @@ impl Sandbox {
                 .map(Duration::from_secs),
             sleep_after: Duration::from_secs(self.stop_after),
             most: self.max_running.clamp(1, MOST),
+            eager: self.eager,
             ..Settings::default()
         }
     }
@@ -141,6 +150,8 @@ impl Sandbox {
     pub fn short_lived(&self) -> Self {
         Self {
             orphan_seconds: 0,
+            eager: false,
+            warm: 0,
             leave_running: false,
             ..self.clone()
         }
@@ -164,6 +175,8 @@ impl Sandbox {
             ("sandbox.stop_after", self.stop_after.to_string()),
             ("sandbox.max_running", self.max_running.to_string()),
             ("sandbox.orphan_seconds", self.orphan_seconds.to_string()),
+            ("sandbox.eager", self.eager.to_string()),
+            ("sandbox.warm", self.warm.to_string()),
             ("sandbox.leave_running", self.leave_running.to_string()),
         ]
     }

@@ -79,6 +79,13 @@ impl Dirs {
         Ok(ids)
     }
 
+    /// Those whose supervisor listens, or did when it was killed.
+    pub(super) fn left(&self) -> Result<Vec<SandboxId>, Error> {
+        let mut ids = self.list()?;
+        ids.retain(|id| self.path(id).join(SOCKET).exists());
+        Ok(ids)
+    }
+
     /// Makes the sandbox's directory if it is missing and takes its lock.
     ///
     /// Cancel safe: yes.

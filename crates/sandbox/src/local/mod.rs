@@ -8,6 +8,7 @@ mod dirs;
 mod disk;
 mod freezer;
 mod groups;
+mod kept;
 mod launch;
 mod memory;
 mod net;
@@ -304,6 +305,27 @@ impl Provider for Local {
         Ok(Some(running))
     }
 
+    async fn left(&self) -> Result<Vec<SandboxId>, Error> {
+        let shared = Arc::clone(&self.0);
+        let left = move || shared.dirs.left();
+        blocking(|| "look for what an earlier server left".to_owned(), left).await?
+    }
+
+    async fn remember(&self, id: &SandboxId, bytes: &[u8]) -> Result<(), Error> {
+        let (dir, bytes) = (self.0.dirs.path(id), bytes.to_owned());
+        let doing = || format!("keep what is to be known of sandbox {id}");
+        let kept = blocking(doing, move || kept::remember(&dir, &bytes)).await?;
+        kept.doing(doing)
+    }
+
+    async fn recall(&self, id: &SandboxId) -> Result<Option<Vec<u8>>, Error> {
+        let dir = self.0.dirs.path(id);
+        let doing = || format!("read what is known of sandbox {id}");
+        blocking(doing, move || kept::recall(&dir))
+            .await?
+            .doing(doing)
+    }
+
     async fn leave(&self) {
         self.0.leaving.store(true, Ordering::Relaxed);
         for running in self.running() {
@@ -332,15 +354,22 @@ impl Provider for Local {
 
     async fn list(&self) -> Result<Vec<SandboxId>, Error> {
         let shared = Arc::clone(&self.0);
-        let listed = tokio::task::spawn_blocking(move || shared.dirs.list()).await;
-        listed
-            .map_err(std::io::Error::other)
-            .doing(|| "list the sandboxes".to_owned())?
+        let list = move || shared.dirs.list();
+        blocking(|| "list the sandboxes".to_owned(), list).await?
     }
 
     async fn probe(&self) -> Report {
         probe::probe(self).await
     }
+}
+
+/// What `work` gives, which waits for the disk.
+async fn blocking<T: Send + 'static>(
+    doing: impl FnOnce() -> String,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(std::io::Error::other).doing(doing)
 }
 
 /// Removes what sandboxes left on the host whose supervisor was killed. What was killed together with the

@@ -19,11 +19,12 @@ use super::memory::Memory;
 use super::ranges::Range;
 use super::supervisor::{Body, Supervisor, ended};
 use super::{Live, Shared, Slot, usage};
+use crate::diary::Step;
 use crate::error::{Doing, Error};
 use crate::files::{Connection, Download, Listing, Upload};
 use crate::limits::STOP;
 use crate::process::{Command, Process};
-use crate::provider::{Sandbox, SandboxId, ToolCall};
+use crate::provider::{Birth, Ending, How, Sandbox, SandboxId, ToolCall};
 use crate::stats::Stats;
 use hand::wire::{Ask, Entry, Open, Output, Running as Inside, Said};
 
@@ -37,6 +38,9 @@ pub(super) struct Running {
     groups: Vec<PathBuf>,
     dir: PathBuf,
     ended: watch::Receiver<Option<Ended>>,
+    birth: Birth,
+    /// What the next tool result is to say.
+    notes: Mutex<Vec<String>>,
     stop: CancellationToken,
     /// The last handle dropped ends the sandbox.
     _guard: DropGuard,
@@ -47,6 +51,8 @@ pub(super) struct Running {
 struct Ended {
     /// How many of its processes the kernel ended for want of memory, from first to last.
     oom_kills: u64,
+    /// Whether its PID 1 was ended by a signal.
+    by_signal: bool,
 }
 
 impl Running {
@@ -92,9 +98,17 @@ impl Running {
             groups,
             dir,
             ended,
+            birth: Birth::default(),
+            notes: Mutex::default(),
             _guard: stop.clone().drop_guard(),
             stop,
         }
+    }
+
+    /// Says how it came to be there.
+    pub(super) fn born(mut self, how: How, steps: Vec<Step>) -> Self {
+        self.birth = Birth { how, steps };
+        self
     }
 
     /// From now on nothing that happens here ends anything in there.
@@ -154,7 +168,15 @@ async fn watch_over(
     }
     drop(range);
     match report {
-        Some((Report::Ended { oom_kills, .. }, _)) => Ended { oom_kills },
+        Some((
+            Report::Ended {
+                oom_kills, signal, ..
+            },
+            _,
+        )) => Ended {
+            oom_kills,
+            by_signal: signal.is_some(),
+        },
         _ => Ended::default(),
     }
 }
@@ -232,6 +254,28 @@ impl Sandbox for Running {
 
     fn is_alive(&self) -> bool {
         !self.stop.is_cancelled() && self.client.is_open()
+    }
+
+    fn birth(&self) -> Birth {
+        self.birth.clone()
+    }
+
+    fn ending(&self) -> Option<Ending> {
+        let ended = (*self.ended.borrow())?;
+        Some(match ended {
+            Ended {
+                oom_kills: 1..,
+                by_signal: true,
+            } => Ending::OutOfMemory,
+            Ended {
+                by_signal: true, ..
+            } => Ending::Killed,
+            Ended { .. } => Ending::Silent,
+        })
+    }
+
+    fn say(&self, note: String) {
+        self.notes().push(note);
     }
 
     async fn read(&self, path: &str, from: u64) -> Result<Download, Error> {
@@ -346,7 +390,7 @@ impl Running {
     /// What came of a call, and whether the sandbox ran out of memory meanwhile.
     async fn told(&self, call: &ToolCall, ran: Result<Output, Error>) -> Result<Output, Error> {
         match ran {
-            Ok(output) => Ok(self.disk.told(self.memory.told(call, output))),
+            Ok(output) => Ok(self.noted(self.disk.told(self.memory.told(call, output)))),
             Err(Error::Lost) => {
                 let mut ended = self.ended.clone();
                 let ended = timeout(STOP, ended.wait_for(Option::is_some)).await;
@@ -358,6 +402,18 @@ impl Running {
             }
             other => other,
         }
+    }
+
+    /// The output, and under it what is to be said.
+    fn noted(&self, mut output: Output) -> Output {
+        for note in std::mem::take(&mut *self.notes()) {
+            output.add(&note);
+        }
+        output
+    }
+
+    fn notes(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has it go on if it is paused.

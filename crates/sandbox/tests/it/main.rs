@@ -22,6 +22,7 @@ mod disk;
 mod files;
 mod fuzz;
 mod keeper;
+mod kept;
 mod latency;
 mod life;
 mod limits;

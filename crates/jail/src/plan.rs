@@ -14,6 +14,9 @@ pub const VERSION: u32 = 4;
 /// How many user and group ids a sandbox has: 0..65536 inside.
 pub const ID_COUNT: u32 = 65_536;
 
+/// In place of the first id of a range: there is none.
+pub const SHARED: u32 = 0;
+
 /// Everything a supervisor needs to know. All paths are absolute on the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
@@ -28,7 +31,8 @@ pub struct Plan {
     pub template: PathBuf,
     /// What is bound at `/usr`, read-only.
     pub usr: PathBuf,
-    /// The first host id of the sandbox's range of [`ID_COUNT`].
+    /// The first host id of the sandbox's range of [`ID_COUNT`]. [`SHARED`]: it has one id only, and that is the
+    /// user's who started the supervisor; for who may give it no others.
     pub id_base: u32,
     /// Binds of directories that [`image::LAYOUT`](crate::image::LAYOUT) names.
     pub volumes: Vec<Volume>,
@@ -75,6 +79,14 @@ pub enum Refusal {
     Version,
     /// The hand takes no new line.
     Hand,
+}
+
+impl Plan {
+    /// Whether the sandbox has ids that nobody else has.
+    #[must_use]
+    pub fn has_own_ids(&self) -> bool {
+        self.id_base != SHARED
+    }
 }
 
 /// What a server has to know of a sandbox that runs, to look after it.

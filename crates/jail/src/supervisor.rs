@@ -61,10 +61,12 @@ fn supervise() -> io::Result<()> {
     let line = take_standard(LINE, null.as_fd())?;
     let mut lock = Lock(File::from(take_standard(LOCK, null.as_fd())?));
     sys::keep_only_standard_over_exec()?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     // Whatever the server stood in may be unmounted while the sandbox lives on.
     chdir("/")?;
     let plan = read_plan(&owner)?;
+    if plan.has_own_ids() {
+        close_to_others()?;
+    }
     fcntl_setfl(&owner, OFlags::NONBLOCK)?;
     let own = PidOne::of(rustix::process::getpid().as_raw_nonzero().get())?;
     let groups = Groups::new(&plan.groups, &own.name());
@@ -76,7 +78,10 @@ fn supervise() -> io::Result<()> {
     };
     // Before they are made: whatever happens from here on, somebody knows what to remove.
     lock.note(&record)?;
-    let (network, sandbox) = match network(&plan).map(|net| (net, start(&plan, line, &groups))) {
+    let (network, sandbox) = match own_rights(&plan)
+        .and_then(|()| network(&plan))
+        .map(|net| (net, start(&plan, line, &groups)))
+    {
         Ok((network, Ok(sandbox))) => (network, sandbox),
         Ok((_, Err(failure))) | Err(failure) => return give_up(groups, &owner, failure),
     };
@@ -86,6 +91,9 @@ fn supervise() -> io::Result<()> {
         listener,
         handover,
     } = sandbox;
+    if !plan.has_own_ids() {
+        close_to_others()?;
+    }
     let live = live(&plan, running.pid, &groups);
     let mut watch = Watch {
         live: live.clone(),
@@ -139,6 +147,20 @@ fn live(plan: &Plan, pid: Pid, groups: &Groups) -> Live {
 fn network(plan: &Plan) -> std::result::Result<Option<Network>, Failure> {
     let made = plan.network.then(Network::make).transpose();
     made.map_err(|error| error.to_failure())
+}
+
+/// Whoever may not give the sandbox ids of its own gets its rights from a user namespace around it.
+fn own_rights(plan: &Plan) -> std::result::Result<(), Failure> {
+    if plan.has_own_ids() {
+        return Ok(());
+    }
+    userns::enter_own().map_err(|error| error.to_failure())
+}
+
+/// Nobody may look into this process. One without rights of its own could then not set up a sandbox either: it
+/// does this afterwards, when there is a sandbox.
+fn close_to_others() -> io::Result<()> {
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
 /// Who hears of the failure finds nothing left of it.
@@ -224,7 +246,7 @@ fn begin(plan: &Plan, line: BorrowedFd<'_>, groups: &Groups) -> Result<Begun> {
         Mode::empty(),
     );
     let program = program.during("open the helper")?;
-    let userns = userns::make(plan.id_base, &plan.limits)?;
+    let userns = userns::make(plan)?;
     groups.make().during(GROUPS)?;
     let (errors, errors_tx) = pipe_with(PipeFlags::CLOEXEC).during(NAMESPACES)?;
     let (handover, handover_theirs) = control::pair().during(NAMESPACES)?;

@@ -7,6 +7,7 @@
 mod diary;
 mod error;
 mod files;
+mod isolation;
 mod keeper;
 pub mod limits;
 mod local;
@@ -18,6 +19,7 @@ pub use diary::{Diary, Entry as DiaryEntry, Step, What};
 pub use error::Error;
 pub use files::{Connection, Download, Held, Listing, Upload};
 pub use hand::wire::{Content, Entry, Kind, Output as ToolOutput, Running, Signal, Size, Tool};
+pub use isolation::{Held as HeldLimit, Isolation, Level};
 pub use keeper::{Keeper, Load, Settings, Standing, Terms, Visit};
 pub use local::{Allowance, Config, Disk, DiskKind, Ends, Local, Network};
 pub use process::{Command, ExitStatus, Process};

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::diary::Step;
 use crate::error::Error;
 use crate::files::{Connection, Download, Listing, Upload};
+use crate::isolation::Isolation;
 use crate::limits::ID_CHARS;
 use crate::process::{Command, Process};
 use crate::stats::Stats;
@@ -225,6 +226,11 @@ pub trait Sandbox: Send + Sync {
 
     /// Whether it still ran a moment ago.
     fn is_alive(&self) -> bool;
+
+    /// How well it is kept apart, where the provider says.
+    fn isolation(&self) -> Option<Isolation> {
+        None
+    }
 
     /// How it came to be what it is.
     fn birth(&self) -> Birth {

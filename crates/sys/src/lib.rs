@@ -13,7 +13,7 @@ mod net;
 mod steer;
 mod terminal;
 
-pub use clone::{Forked, clone_process, flags, hide_cgroups_above};
+pub use clone::{Forked, clone_process, flags, hide_cgroups_above, new_user_namespace};
 pub use datagram::{receive_to, send_from, tell_destination};
 pub use disk::attach_disk;
 pub use exec::{exec_fd, leave_session_keyring};

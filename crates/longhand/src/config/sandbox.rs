@@ -8,7 +8,7 @@ use sandbox::limits::{
     CPU_MILLIS_MIN, DISK_BYTES_MIN, DISK_FILES_MIN, IMAGE_BYTES_MIN, MEMORY_BYTES_MIN, ORPHAN,
     PROCESSES_MIN,
 };
-use sandbox::{Allowance, Disk, DiskKind, Settings};
+use sandbox::{Allowance, Disk, DiskKind, Level, Settings};
 use serde::Deserialize;
 
 /// More cannot run on one host: each has 65,536 ids of the kernel's four billion.
@@ -34,6 +34,8 @@ pub struct Sandbox {
     /// MiB that stay free on the host's disk: below, no sandbox starts, and one that writes is stopped in
     /// that. 0: nobody looks.
     pub disk_reserve_mib: u64,
+    /// The lowest level of isolation that this server runs with: `basic`, `ids`, `limits` or `disk`.
+    pub require_isolation: String,
     /// Seconds without use after which one is paused: it keeps its memory and uses no processor. 0: never.
     pub pause_after: u64,
     /// Seconds without use after which one is stopped: its files and where its shell was stay.
@@ -72,6 +74,7 @@ impl Default for Sandbox {
             disk,
         } = Allowance::default();
         Self {
+            require_isolation: Level::Basic.to_string(),
             disk: Kind::Soft,
             disk_mib: disk.bytes >> 20,
             disk_files: disk.files,
@@ -131,6 +134,15 @@ impl Sandbox {
         })
     }
 
+    /// The level below which this server does not run.
+    ///
+    /// # Errors
+    /// A name that is no level's.
+    pub fn level(&self) -> anyhow::Result<Level> {
+        let level = self.require_isolation.parse();
+        level.map_err(|error: String| anyhow::anyhow!("`sandbox.require_isolation`: {error}"))
+    }
+
     /// When sandboxes are paused and stopped, and how many run.
     #[must_use]
     pub fn keeping(&self) -> Settings {
@@ -164,6 +176,7 @@ impl Sandbox {
             ("sandbox.memory_mib", self.memory_mib.to_string()),
             ("sandbox.cpu_percent", self.cpu_percent.to_string()),
             ("sandbox.processes", self.processes.to_string()),
+            ("sandbox.require_isolation", self.require_isolation.clone()),
             ("sandbox.disk", format!("{:?}", self.disk).to_lowercase()),
             ("sandbox.disk_mib", self.disk_mib.to_string()),
             ("sandbox.disk_files", self.disk_files.to_string()),

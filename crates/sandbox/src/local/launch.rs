@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::sync::Arc;
 
-use jail::plan::{By, Failure, Limits, Plan, Report, VERSION, Volume};
+use jail::plan::{By, Failure, Plan, Report, SHARED, VERSION, Volume};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 use tokio::net::UnixStream;
@@ -70,15 +70,13 @@ pub(super) async fn launch(shared: &Arc<Shared>, spec: Spec) -> Result<Running, 
         dir,
         template,
         usr: shared.templates.usr().to_owned(),
-        id_base: range.base(),
+        id_base: if shared.own_ids { range.base() } else { SHARED },
         volumes: VOLUMES.iter().map(volume).collect(),
         env: environment(spec.env),
-        limits: Limits {
-            disk,
-            ..groups.limits.clone()
-        },
+        limits: shared.limits(disk),
         groups: groups.each.clone(),
-        network: shared.network.is_some(),
+        // Steering it takes rights over the whole host.
+        network: shared.network.is_some() && shared.own_ids,
         generation: shared.dirs.generation(),
         orphan_millis: orphan_millis(shared, &spec.id),
     };

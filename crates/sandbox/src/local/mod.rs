@@ -8,6 +8,7 @@ mod dirs;
 mod disk;
 mod freezer;
 mod groups;
+mod isolation;
 mod kept;
 mod launch;
 mod memory;
@@ -31,9 +32,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use jail::plan::{Limit, Limits, SHARED};
 use tokio_util::task::TaskTracker;
 
 use crate::error::{Doing, Error};
+use crate::isolation::Isolation;
 use crate::limits::{
     CPU_MILLIS_MIN, ENV_BYTES, ENV_VARS, HANDOVER, MEMORY_BYTES_MIN, ORPHAN, PROCESSES_MIN,
     SWEEP_AGAIN, SWEEP_TIME,
@@ -148,6 +151,7 @@ struct Shared {
     templates: Templates,
     trash: Trash,
     ranges: Arc<Ranges>,
+    own_ids: bool,
     disks: Disks,
     images: Images,
     helper: OnceLock<Arc<OwnedFd>>,
@@ -209,6 +213,7 @@ impl Local {
             templates: Templates::open(templates, config.usr)?,
             trash: Trash::open(trash)?,
             ranges: Arc::default(),
+            own_ids: isolation::gives_own_ids(),
             helper: OnceLock::new(),
             allowance: config.allowance,
             groups: OnceLock::new(),
@@ -235,6 +240,19 @@ impl Local {
         drop(running);
         self.0.tasks.close();
         self.0.tasks.wait().await;
+    }
+
+    /// How well the sandboxes that it makes now are kept apart. Tries the host's means the first time.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] when the process is ending.
+    pub async fn isolation(&self) -> Result<Isolation, Error> {
+        let shared = Arc::clone(&self.0);
+        let found = tokio::task::spawn_blocking(move || {
+            let base = if shared.own_ids { 1 } else { SHARED };
+            isolation::isolation(base, &shared.limits(shared.disks.settings().wanted()))
+        });
+        found.await.map_err(|_| Error::Gone)
     }
 
     fn running(&self) -> Vec<Arc<Running>> {
@@ -423,6 +441,14 @@ impl Shared {
             .groups
             .get_or_init(|| Arc::new(Groups::find(&self.allowance)));
         Arc::clone(found)
+    }
+
+    /// What a sandbox with that limit of its disk may use, and what holds it to that. Blocks the first time.
+    fn limits(&self, disk: Limit) -> Limits {
+        Limits {
+            disk,
+            ..self.groups().limits.clone()
+        }
     }
 }
 

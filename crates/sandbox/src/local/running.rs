@@ -18,10 +18,11 @@ use super::groups::remove_all;
 use super::memory::Memory;
 use super::ranges::Range;
 use super::supervisor::{Body, Supervisor, ended};
-use super::{Live, Shared, Slot, usage};
+use super::{Live, Shared, Slot, isolation, usage};
 use crate::diary::Step;
 use crate::error::{Doing, Error};
 use crate::files::{Connection, Download, Listing, Upload};
+use crate::isolation::Isolation;
 use crate::limits::STOP;
 use crate::process::{Command, Process};
 use crate::provider::{Birth, Ending, How, Sandbox, SandboxId, ToolCall};
@@ -37,6 +38,7 @@ pub(super) struct Running {
     paused: tokio::sync::Mutex<bool>,
     groups: Vec<PathBuf>,
     dir: PathBuf,
+    isolation: Isolation,
     ended: watch::Receiver<Option<Ended>>,
     birth: Birth,
     /// What the next tool result is to say.
@@ -70,6 +72,7 @@ impl Running {
         let live = Arc::clone(&shared.live);
         let network = shared.network.clone();
         let (groups, dir) = (body.live.groups.clone(), shared.dirs.path(&id));
+        let isolation = isolation::isolation(body.live.id_base, &body.live.limits);
         let disk = shared.disks.watch(dir.clone(), &body.live, client.clone());
         let watched = watch_over(
             supervisor,
@@ -97,6 +100,7 @@ impl Running {
             paused: tokio::sync::Mutex::new(false),
             groups,
             dir,
+            isolation,
             ended,
             birth: Birth::default(),
             notes: Mutex::default(),
@@ -254,6 +258,10 @@ impl Sandbox for Running {
 
     fn is_alive(&self) -> bool {
         !self.stop.is_cancelled() && self.client.is_open()
+    }
+
+    fn isolation(&self) -> Option<Isolation> {
+        Some(self.isolation.clone())
     }
 
     fn birth(&self) -> Birth {

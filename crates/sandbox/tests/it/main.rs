@@ -30,6 +30,7 @@ mod outlive;
 mod planted;
 mod private;
 mod process;
+mod rootless;
 mod search;
 mod shares;
 mod suite;

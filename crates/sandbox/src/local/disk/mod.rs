@@ -93,22 +93,30 @@ impl Disk {
         Ok(())
     }
 
+    /// What holds a sandbox to it that is made now.
+    pub(super) fn wanted(&self) -> Limit {
+        Limit {
+            most: self.bytes,
+            by: match self.kind {
+                DiskKind::Image => By::Image,
+                DiskKind::Soft if self.bytes == 0 => By::Nothing,
+                DiskKind::Soft => By::Watch,
+            },
+        }
+    }
+
     /// What holds a sandbox in `dir` to it.
     pub(super) fn limit(&self, dir: &Path) -> Limit {
-        let most = self.bytes;
         match std::fs::metadata(dir.join(IMAGE)) {
             Ok(image) => Limit {
                 most: image.len(),
                 by: By::Image,
             },
-            Err(_) if most == 0 => Limit {
-                most,
-                by: By::Nothing,
-            },
-            Err(_) => Limit {
-                most,
-                by: By::Watch,
-            },
+            Err(_) => Disk {
+                kind: DiskKind::Soft,
+                ..*self
+            }
+            .wanted(),
         }
     }
 }

@@ -19,7 +19,7 @@ pub use answer::{Content, Output};
 pub use frame::{head, lengths, read_frame, write_frame};
 
 /// The version of this protocol.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Bytes before the header.
 pub const PREFIX_BYTES: usize = 8;
@@ -367,6 +367,8 @@ pub enum Ask {
     },
     /// Time limits, and what the hand has stopped, go on.
     Resume,
+    /// Everything that runs ends at once, the hand left out, and what is on its way in: the disk is full.
+    End,
     /// The sandbox is about to be stopped: keep what the next one needs to go on from here.
     Rest {
         /// Why, for the model, as in `it was idle for 10 minutes`.

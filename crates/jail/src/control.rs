@@ -27,8 +27,8 @@ pub const SOCKET: &str = "control.sock";
 /// the kernel lets a socket hold unless somebody lowered that.
 pub const PACKET_BYTES: usize = 128 << 10;
 
-/// Descriptors beside one packet: that of PID 1, and a line to the hand.
-const DESCRIPTORS: usize = 2;
+/// Descriptors beside one packet: that of PID 1, a line to the hand, and the two ends of its network.
+const DESCRIPTORS: usize = 4;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 8;

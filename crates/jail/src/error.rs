@@ -4,6 +4,7 @@ use std::io;
 
 use rustix::io::Errno;
 
+use crate::net::STEER;
 use crate::plan::Failure;
 
 /// A step that failed. The hint is found from step and errno in one place, below.
@@ -61,6 +62,13 @@ fn hint(step: &str, errno: i32) -> &'static str {
         return "this kernel or file system has no id-mapped mounts: put the data directory on \
                 ext4, XFS or btrfs, kernel 5.19 or later";
     }
+    if step == DISK && is(Errno::BUSY) {
+        return "another sandbox of that name has not let go of its disk yet: try again";
+    }
+    if step == DISK {
+        return "this host has no loop devices for the server, or no ext4: modprobe loop ext4, give an \
+                outer container /dev/loop-control and /dev/loop*, or set `sandbox.disk = \"soft\"`";
+    }
     if step == OVERLAY && is(Errno::INVAL) {
         return "overlayfs refuses this data directory (often because it is itself on an overlay, \
                 as in a container): put the data directory on a volume";
@@ -79,6 +87,11 @@ fn hint(step: &str, errno: i32) -> &'static str {
     if step == LISTEN {
         return "the data directory's file system has no sockets: put it on a local one";
     }
+    if step == STEER {
+        return "the kernel's sk_lookup is needed: Linux 5.9 or later, CAP_BPF and CAP_NET_ADMIN, bpf(2) not \
+                forbidden by an outer container or lockdown; or set `egress.enabled = false`: then \
+                sandboxes have no network";
+    }
     if step == SECCOMP {
         return "the kernel needs CONFIG_SECCOMP_FILTER";
     }
@@ -95,6 +108,7 @@ fn hint(step: &str, errno: i32) -> &'static str {
 pub(crate) const USER_NAMESPACE: &str = "make the user namespace";
 pub(crate) const NAMESPACES: &str = "make the namespaces";
 pub(crate) const IDMAP: &str = "map the ids of a volume";
+pub(crate) const DISK: &str = "attach the sandbox's own disk";
 pub(crate) const OVERLAY: &str = "mount the root overlay";
 pub(crate) const PROC: &str = "mount /proc";
 pub(crate) const GROUPS: &str = "limit the sandbox by cgroups";

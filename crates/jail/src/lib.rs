@@ -8,7 +8,9 @@
 pub mod control;
 mod error;
 pub mod groups;
+pub mod image;
 mod mounts;
+mod net;
 mod pid_one;
 pub mod plan;
 mod privileges;

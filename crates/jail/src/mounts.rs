@@ -14,6 +14,7 @@ use rustix::process::{chdir, fchdir, pivot_root};
 use sys::{MountAttr, mount_setattr};
 
 use crate::error::{During, IDMAP, OVERLAY, PROC, Result};
+use crate::image;
 use crate::plan::Plan;
 use crate::privileges::as_mapped_root;
 
@@ -64,7 +65,12 @@ pub(crate) fn build(plan: &Plan, userns: BorrowedFd<'_>) -> Result<()> {
     const STAGE: &str = "stage the root";
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).during("make the mounts private")?;
-    let trees = take_trees(plan, userns)?;
+    let disk = if plan.image {
+        image::mount_in(&plan.dir)?
+    } else {
+        plan.dir.clone()
+    };
+    let trees = take_trees(plan, &disk, userns)?;
     tmpfs(&plan.dir, "mode=700,size=64k").during(STAGE)?;
     chdir(&plan.dir).during(STAGE)?;
     for name in ["lower", "rw", "root"] {
@@ -75,10 +81,16 @@ pub(crate) fn build(plan: &Plan, userns: BorrowedFd<'_>) -> Result<()> {
     as_mapped_root(plan.id_base, || {
         // What the upper layer says was written from inside: nothing in it leads to other names, and
         // the host's defaults, which its administrator may have changed, do not count.
-        let options = c"lowerdir=lower,upperdir=rw/upper,workdir=rw/work,\
-            redirect_dir=nofollow,metacopy=off,index=off";
+        let whose = if plan.has_own_ids() {
+            c"lowerdir=lower,upperdir=rw/upper,workdir=rw/work,\
+            redirect_dir=nofollow,metacopy=off,index=off"
+        } else {
+            // Who is root only in a user namespace may write no other attributes.
+            c"lowerdir=lower,upperdir=rw/upper,workdir=rw/work,\
+            redirect_dir=nofollow,metacopy=off,index=off,userxattr"
+        };
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
-        mount("overlay", "root", "overlay", flags, options).during(OVERLAY)
+        mount("overlay", "root", "overlay", flags, whose).during(OVERLAY)
     })?;
     chdir("root").during(STAGE)?;
     attach(&trees.usr, "usr").during("bind /usr")?;
@@ -98,14 +110,15 @@ pub(crate) fn build(plan: &Plan, userns: BorrowedFd<'_>) -> Result<()> {
     pivot()
 }
 
-fn take_trees(plan: &Plan, userns: BorrowedFd<'_>) -> Result<Trees> {
+fn take_trees(plan: &Plan, disk: &Path, userns: BorrowedFd<'_>) -> Result<Trees> {
     let guarded = MountAttr {
         nosuid: true,
         nodev: true,
         ..MountAttr::default()
     };
     let mapped = MountAttr {
-        idmap: Some(userns),
+        // Without ids of its own the host's are those seen inside.
+        idmap: plan.has_own_ids().then_some(userns),
         ..guarded
     };
     let mut volumes = Vec::with_capacity(plan.volumes.len());
@@ -114,7 +127,7 @@ fn take_trees(plan: &Plan, userns: BorrowedFd<'_>) -> Result<Trees> {
             read_only: volume.read_only,
             ..mapped
         };
-        volumes.push(take(&plan.dir.join(&volume.source), &attr, IDMAP)?);
+        volumes.push(take(&disk.join(&volume.source), &attr, IDMAP)?);
     }
     let mut devices = Vec::with_capacity(DEVICES.len());
     for name in DEVICES {
@@ -139,7 +152,7 @@ fn take_trees(plan: &Plan, userns: BorrowedFd<'_>) -> Result<Trees> {
     };
     Ok(Trees {
         template: take(&plan.template, &template, IDMAP)?,
-        layers: take(&plan.dir.join("root"), &mapped, IDMAP)?,
+        layers: take(&disk.join("root"), &mapped, IDMAP)?,
         usr: take(&plan.usr, &usr, "bind /usr")?,
         volumes,
         devices,
@@ -192,7 +205,9 @@ fn fill_dev(trees: &Trees, plan: &Plan) -> Result<()> {
     }
     fs::create_dir("dev/pts").during(STEP)?;
     fs::create_dir("dev/shm").during(STEP)?;
-    let tty_gid = plan.id_base.saturating_add(5);
+    // The group `tty`, or the only one that there is.
+    let tty = if plan.has_own_ids() { 5 } else { 0 };
+    let tty_gid = plan.id_base.saturating_add(tty);
     let options = format!("newinstance,ptmxmode=0666,mode=0620,gid={tty_gid},max=256");
     let options = std::ffi::CString::new(options)
         .map_err(std::io::Error::from)

@@ -9,25 +9,32 @@ use serde::{Deserialize, Serialize};
 /// The version of this file's types and of the hand's protocol. The server that starts a supervisor is of
 /// the same build; one that adopts may be of another, and all that it may say then is [`Request::End`],
 /// which never changes.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// How many user and group ids a sandbox has: 0..65536 inside.
 pub const ID_COUNT: u32 = 65_536;
+
+/// In place of the first id of a range: there is none.
+pub const SHARED: u32 = 0;
 
 /// Everything a supervisor needs to know. All paths are absolute on the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// [`VERSION`].
     pub version: u32,
-    /// The sandbox's own directory; holds `root/upper`, `root/work` and the volumes.
+    /// The sandbox's own directory.
     pub dir: PathBuf,
+    /// Whether what [`image::LAYOUT`](crate::image::LAYOUT) names is in the image there, and not in the
+    /// directory itself.
+    pub image: bool,
     /// The lowest layer of the root: a generated tree without `/usr`.
     pub template: PathBuf,
     /// What is bound at `/usr`, read-only.
     pub usr: PathBuf,
-    /// The first host id of the sandbox's range of [`ID_COUNT`].
+    /// The first host id of the sandbox's range of [`ID_COUNT`]. [`SHARED`]: it has one id only, and that is the
+    /// user's who started the supervisor; for who may give it no others.
     pub id_base: u32,
-    /// Binds of directories below `dir`.
+    /// Binds of directories that [`image::LAYOUT`](crate::image::LAYOUT) names.
     pub volumes: Vec<Volume>,
     /// The whole environment of the hand and so of every command.
     pub env: Vec<(String, String)>,
@@ -35,6 +42,8 @@ pub struct Plan {
     pub limits: Limits,
     /// The cgroups that hold it to that.
     pub groups: Vec<Group>,
+    /// Whether it has the two ends of a network (`jail::net`), or only its own loopback.
+    pub network: bool,
     /// Of the server that starts it; one that adopts it must have a higher one.
     pub generation: u32,
     /// How long the sandbox lives on, in milliseconds, when its server is gone and no other adopts it.
@@ -72,6 +81,14 @@ pub enum Refusal {
     Hand,
 }
 
+impl Plan {
+    /// Whether the sandbox has ids that nobody else has.
+    #[must_use]
+    pub fn has_own_ids(&self) -> bool {
+        self.id_base != SHARED
+    }
+}
+
 /// What a server has to know of a sandbox that runs, to look after it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Live {
@@ -85,6 +102,8 @@ pub struct Live {
     pub oom_counter: Option<PathBuf>,
     /// What it may use.
     pub limits: Limits,
+    /// Whether the two ends of its network are handed over with it.
+    pub network: bool,
 }
 
 /// What a sandbox may use as a whole, and what holds it to that.
@@ -96,6 +115,8 @@ pub struct Limits {
     pub cpu: Limit,
     /// Processes and threads.
     pub processes: Limit,
+    /// Bytes on the disk, of the workspace and of what was changed elsewhere.
+    pub disk: Limit,
 }
 
 /// One limit.
@@ -117,14 +138,18 @@ pub enum By {
     CgroupV2,
     /// Resource limits: of processes for the whole sandbox, of memory for each process by itself.
     Rlimit,
-    /// Nothing: this host has no means.
+    /// By looking how much there is, and ending what runs when that is too much: it may be exceeded.
+    Watch,
+    /// A file system of its own of that size.
+    Image,
+    /// Nothing: this host has no means, or nothing is limited.
     Nothing,
 }
 
 /// A directory of the host shown in the sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {
-    /// Its name below [`Plan::dir`].
+    /// Its name in the directory or image.
     pub source: PathBuf,
     /// Where it appears, relative to the sandbox's root; exists in the template.
     pub target: PathBuf,
@@ -136,9 +161,11 @@ pub struct Volume {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Report {
-    /// The hand was started; from now on its socket speaks. Beside it: the pidfd of PID 1.
+    /// The hand was started; from now on its socket speaks. Beside it: the pidfd of PID 1, and with a network its
+    /// listener for TCP and its socket for DNS.
     Started(Live),
-    /// Who asked looks after the sandbox now. Beside it: the pidfd of PID 1, and a new line to the hand.
+    /// Who asked looks after the sandbox now. Beside it: the pidfd of PID 1, a new line to the hand,
+    /// and with a network its listener for TCP and its socket for DNS.
     Adopted(Live),
     /// Nothing has changed.
     Refused {

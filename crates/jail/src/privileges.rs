@@ -148,10 +148,14 @@ pub(crate) fn die_before_the_host() -> Result<()> {
 }
 
 /// Enters the user namespace as its root and drops every right beyond [`KEPT`].
-pub(crate) fn become_sandbox_root(userns: BorrowedFd<'_>) -> Result<()> {
+///
+/// Without ids of its own it keeps its user's groups: see [`crate::userns::enter_own`].
+pub(crate) fn become_sandbox_root(userns: BorrowedFd<'_>, own_ids: bool) -> Result<()> {
     const ENTER: &str = "enter the user namespace";
     move_into_link_name_space(userns, Some(LinkNameSpaceType::User)).during(ENTER)?;
-    set_thread_groups(&[]).during(ENTER)?;
+    if own_ids {
+        set_thread_groups(&[]).during(ENTER)?;
+    }
     set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).during(ENTER)?;
     set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).during(ENTER)?;
     const DROP: &str = "drop the capabilities";

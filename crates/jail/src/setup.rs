@@ -53,7 +53,7 @@ pub(crate) fn become_hand(plan: &Plan, from: &Inherited<'_>) -> Result<Infallibl
     chdir("/workspace").during("enter /workspace")?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
     let null = null.during("open /dev/null")?;
-    privileges::become_sandbox_root(from.userns)?;
+    privileges::become_sandbox_root(from.userns, plan.has_own_ids())?;
     if supervisor_is_gone(from.errors) {
         return Err(io::Error::from(io::ErrorKind::BrokenPipe)).during("die with the supervisor");
     }

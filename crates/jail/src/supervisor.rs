@@ -19,6 +19,7 @@ use sys::{Forked, Standard, clone_process, flags, take_standard};
 use crate::control;
 use crate::error::{During, GROUPS, LISTEN, NAMESPACES, Result};
 use crate::groups::Groups;
+use crate::net::Network;
 use crate::pid_one::PidOne;
 use crate::plan::{Failure, Live, Plan, Report, VERSION};
 use crate::record::Record;
@@ -60,10 +61,12 @@ fn supervise() -> io::Result<()> {
     let line = take_standard(LINE, null.as_fd())?;
     let mut lock = Lock(File::from(take_standard(LOCK, null.as_fd())?));
     sys::keep_only_standard_over_exec()?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     // Whatever the server stood in may be unmounted while the sandbox lives on.
     chdir("/")?;
     let plan = read_plan(&owner)?;
+    if plan.has_own_ids() {
+        close_to_others()?;
+    }
     fcntl_setfl(&owner, OFlags::NONBLOCK)?;
     let own = PidOne::of(rustix::process::getpid().as_raw_nonzero().get())?;
     let groups = Groups::new(&plan.groups, &own.name());
@@ -75,19 +78,27 @@ fn supervise() -> io::Result<()> {
     };
     // Before they are made: whatever happens from here on, somebody knows what to remove.
     lock.note(&record)?;
+    let (network, sandbox) = match own_rights(&plan)
+        .and_then(|()| network(&plan))
+        .map(|net| (net, start(&plan, line, &groups)))
+    {
+        Ok((network, Ok(sandbox))) => (network, sandbox),
+        Ok((_, Err(failure))) | Err(failure) => return give_up(groups, &owner, failure),
+    };
     let Sandbox {
         running,
         directory,
         listener,
         handover,
-    } = match start(&plan, line, &groups) {
-        Ok(sandbox) => sandbox,
-        Err(failure) => return give_up(groups, &owner, failure),
-    };
+    } = sandbox;
+    if !plan.has_own_ids() {
+        close_to_others()?;
+    }
     let live = live(&plan, running.pid, &groups);
     let mut watch = Watch {
         live: live.clone(),
         pid_one: running.pidfd.as_fd(),
+        network: network.as_ref(),
         directory,
         listener,
         handover,
@@ -127,7 +138,29 @@ fn live(plan: &Plan, pid: Pid, groups: &Groups) -> Live {
         groups: groups.dirs(),
         oom_counter: groups.oom_counter(),
         limits: plan.limits.clone(),
+        network: plan.network,
     }
+}
+
+/// The network, if there is to be one: made before anything is started that could use it. From then on this
+/// process is inside it too.
+fn network(plan: &Plan) -> std::result::Result<Option<Network>, Failure> {
+    let made = plan.network.then(Network::make).transpose();
+    made.map_err(|error| error.to_failure())
+}
+
+/// Whoever may not give the sandbox ids of its own gets its rights from a user namespace around it.
+fn own_rights(plan: &Plan) -> std::result::Result<(), Failure> {
+    if plan.has_own_ids() {
+        return Ok(());
+    }
+    userns::enter_own().map_err(|error| error.to_failure())
+}
+
+/// Nobody may look into this process. One without rights of its own could then not set up a sandbox either: it
+/// does this afterwards, when there is a sandbox.
+fn close_to_others() -> io::Result<()> {
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
 /// Who hears of the failure finds nothing left of it.
@@ -213,11 +246,11 @@ fn begin(plan: &Plan, line: BorrowedFd<'_>, groups: &Groups) -> Result<Begun> {
         Mode::empty(),
     );
     let program = program.during("open the helper")?;
-    let userns = userns::make(plan.id_base, &plan.limits)?;
+    let userns = userns::make(plan)?;
     groups.make().during(GROUPS)?;
     let (errors, errors_tx) = pipe_with(PipeFlags::CLOEXEC).during(NAMESPACES)?;
     let (handover, handover_theirs) = control::pair().during(NAMESPACES)?;
-    let (forked, outside_version_2) = fork(groups)?;
+    let (forked, outside_version_2) = fork(plan, groups)?;
     match forked {
         Forked::Child => {
             drop((errors, handover));
@@ -261,9 +294,12 @@ fn failure(errors: OwnedFd) -> Option<Failure> {
 
 /// The child in its namespaces, and if it can be in its group of version 2 from its first instruction;
 /// whether it still has to enter that one.
-fn fork(groups: &Groups) -> Result<(Forked, bool)> {
+fn fork(plan: &Plan, groups: &Groups) -> Result<(Forked, bool)> {
     // Not the cgroup namespace: its root is to be the group that the child enters.
-    let namespaces = flags::NEWNS | flags::NEWPID | flags::NEWNET | flags::NEWIPC | flags::NEWUTS;
+    let namespaces = flags::NEWNS | flags::NEWPID | flags::NEWIPC | flags::NEWUTS;
+    // One with ways out was made before, and the child is born in it.
+    let alone = if plan.network { 0 } else { flags::NEWNET };
+    let namespaces = namespaces | alone;
     let group = groups.of_version_2().during(GROUPS)?;
     match clone_process(namespaces, group.as_ref().map(AsFd::as_fd)) {
         Err(error) if group.is_some() && error.raw_os_error() == Some(ENOSYS) => {

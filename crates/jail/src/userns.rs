@@ -6,20 +6,46 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, getegid, geteuid, pidfd_send_signal, waitid,
+};
 use sys::{Forked, clone_process, flags};
 
 use crate::error::{During, Result, USER_NAMESPACE};
-use crate::plan::{ID_COUNT, Limits};
+use crate::plan::{ID_COUNT, Plan};
 use crate::privileges::as_owner;
 
-/// A new user namespace in which ids 0..65536 are `base..base + 65536` of the host, and in which no
+/// Moves this process into a user namespace of its own, in which it is root and may mount and make namespaces,
+/// and which knows no id but its user's. For who has no right to more.
+///
+/// The user's other groups cannot be given up there, since no way back may be opened to files that a group is
+/// kept from. Source: user_namespaces(7), setgroups.
+pub(crate) fn enter_own() -> Result<()> {
+    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+    sys::new_user_namespace().during(USER_NAMESPACE)?;
+    for (file, text) in [
+        ("setgroups", "deny".to_owned()),
+        ("uid_map", format!("0 {uid} 1")),
+        ("gid_map", format!("0 {gid} 1")),
+    ] {
+        fs::write(format!("/proc/self/{file}"), text).during(USER_NAMESPACE)?;
+    }
+    Ok(())
+}
+
+/// A new user namespace in which ids 0..65536 are the plan's range of the host, or 0 its user, and in which no
 /// further user namespace can be made (the second lock behind seccomp).
-pub(crate) fn make(base: u32, limits: &Limits) -> Result<OwnedFd> {
+pub(crate) fn make(plan: &Plan) -> Result<OwnedFd> {
+    let (base, count) = if plan.has_own_ids() {
+        (plan.id_base, ID_COUNT)
+    } else {
+        // That of the user, as the namespace around it has it.
+        (0, 1)
+    };
     let (mapped_rx, mapped_tx) = pipe_with(PipeFlags::CLOEXEC).during(USER_NAMESPACE)?;
     let (locked_rx, locked_tx) = pipe_with(PipeFlags::CLOEXEC).during(USER_NAMESPACE)?;
     let mut mapped_tx = Some(mapped_tx);
-    let (pid, pidfd) = as_owner(base, limits, || {
+    let (pid, pidfd) = as_owner(base, &plan.limits, || {
         match clone_process(flags::NEWUSER, None).during(USER_NAMESPACE)? {
             Forked::Child => {
                 // Or it would never see that the parent has gone.
@@ -33,7 +59,8 @@ pub(crate) fn make(base: u32, limits: &Limits) -> Result<OwnedFd> {
     let namespace = mapped_tx
         .ok_or_else(|| io::ErrorKind::BrokenPipe.into())
         .and_then(|mapped_tx| {
-            map_and_open(pid, base, File::from(mapped_tx), File::from(locked_rx))
+            let map = format!("0 {base} {count}");
+            map_and_open(pid, &map, File::from(mapped_tx), File::from(locked_rx))
         });
     // Its work is done or has failed; the descriptor keeps the namespace.
     let _ = pidfd_send_signal(&pidfd, Signal::KILL);
@@ -41,11 +68,10 @@ pub(crate) fn make(base: u32, limits: &Limits) -> Result<OwnedFd> {
     namespace.during(USER_NAMESPACE)
 }
 
-fn map_and_open(pid: Pid, base: u32, mut mapped: File, mut locked: File) -> io::Result<OwnedFd> {
+fn map_and_open(pid: Pid, map: &str, mut mapped: File, mut locked: File) -> io::Result<OwnedFd> {
     let pid = pid.as_raw_nonzero();
-    let map = format!("0 {base} {ID_COUNT}");
-    fs::write(format!("/proc/{pid}/uid_map"), &map)?;
-    fs::write(format!("/proc/{pid}/gid_map"), &map)?;
+    fs::write(format!("/proc/{pid}/uid_map"), map)?;
+    fs::write(format!("/proc/{pid}/gid_map"), map)?;
     mapped.write_all(b"m")?;
     let mut answer = [0];
     locked.read_exact(&mut answer)?;

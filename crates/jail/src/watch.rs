@@ -17,6 +17,7 @@ use rustix::net::{
 };
 
 use crate::control::{self, SOCKET};
+use crate::net::Network;
 use crate::plan::{Live, Refusal, Report, Request, VERSION};
 
 /// How often to look whether an orphan can still be found by anybody.
@@ -26,6 +27,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub(crate) struct Watch<'a> {
     pub(crate) live: Live,
     pub(crate) pid_one: BorrowedFd<'a>,
+    /// What leads out of it, if anything does.
+    pub(crate) network: Option<&'a Network>,
     /// The sandbox's directory, and the socket that listens in it.
     pub(crate) directory: OwnedFd,
     pub(crate) listener: OwnedFd,
@@ -66,7 +69,8 @@ impl Watch<'_> {
     /// that the sandbox is to end: what is heard next tells.
     pub(crate) fn begin(&mut self, live: Live) {
         if let Owner::Server(owner) = &self.owner {
-            let _ = control::send(owner, &Report::Started(live), &[self.pid_one]);
+            let started = Report::Started(live);
+            let _ = control::send(owner, &started, &self.with_network(&[self.pid_one]));
         }
     }
 
@@ -202,7 +206,15 @@ impl Watch<'_> {
         self.generation = generation;
         let adopted = Report::Adopted(self.live.clone());
         // One that has gone meanwhile is no owner; the hand waits for the next line.
-        control::send(guest, &adopted, &[self.pid_one, line.as_fd()]).map_err(|_| Refusal::Hand)
+        let descriptors = [self.pid_one, line.as_fd()];
+        control::send(guest, &adopted, &self.with_network(&descriptors)).map_err(|_| Refusal::Hand)
+    }
+
+    /// What is handed over, with the ends of the network behind it.
+    fn with_network<'b>(&'b self, others: &[BorrowedFd<'b>]) -> Vec<BorrowedFd<'b>> {
+        let network = self.network.map(Network::sockets);
+        let network = network.into_iter().flatten();
+        others.iter().copied().chain(network).collect()
     }
 
     /// The server's end of a new line. Never waits for the hand, which may be anybody by now.

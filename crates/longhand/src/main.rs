@@ -160,6 +160,8 @@ fn settings(cli: &Cli) -> anyhow::Result<Loaded> {
         if serve.plain_http {
             flags.push(("server.plain_http", "true".to_owned()));
         }
+        let level = serve.require_isolation.clone();
+        flags.extend(level.map(|level| ("sandbox.require_isolation", level)));
     }
     config::load(file.as_deref(), std::env::vars(), &flags)
 }

@@ -19,7 +19,7 @@ use harness::native::Native;
 use model::{Catalog, Endpoint};
 use orchestrator::Orchestrator;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
-use sandbox::{Keeper, Provider as _};
+use sandbox::{Keeper, Level, Provider as _};
 use store::keys::KeyRole;
 use store::{Options, Store, Synchronous};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
@@ -30,8 +30,8 @@ use vault::{KeySource, Vault};
 use crate::config::Config;
 use crate::data_dir::{DataDir, Lock};
 use crate::edge;
-use crate::provider;
 use crate::signals::{Hangups, Signals};
+use crate::{Unable, provider};
 
 /// Runs the server until it is told to end.
 ///
@@ -102,6 +102,7 @@ impl Server {
         })
         .context("the TLS roots of this system, or those of `model.ca_file`, cannot be loaded")?;
         let provider = Arc::new(local_provider(&data_dir, &config.sandbox)?);
+        require_isolation(&provider, config.sandbox.level()?).await?;
         let orchestrator = Orchestrator::new(
             orchestrator::Parts {
                 store: core.store.clone(),
@@ -330,7 +331,8 @@ impl Offline {
 pub async fn offline(config: &Config, data_dir: &DataDir) -> anyhow::Result<Offline> {
     let core = Core::open(config, data_dir).await?;
     let provider = local_provider(data_dir, &config.sandbox)?;
-    let sandboxes = Keeper::new(Arc::new(provider.clone()), config.sandbox.keeping());
+    let now = || store::clock::now().0;
+    let sandboxes = Keeper::new(Arc::new(provider.clone()), config.sandbox.keeping(), now);
     let leaving = CancellationToken::new();
     let gateway = core.gateway(config, leaving, Arc::default(), sandboxes.clone())?;
     Ok(Offline {
@@ -376,6 +378,31 @@ async fn try_sandboxes(provider: Arc<sandbox::Local>) {
     }
 }
 
+/// Says in the log how well sandboxes are kept apart here, and refuses to run when that is below `least`.
+///
+/// # Errors
+/// [`Unable`] (exit code 3), with what is lacking.
+async fn require_isolation(provider: &sandbox::Local, least: Level) -> anyhow::Result<()> {
+    let found = provider.isolation().await?;
+    let weaker = found.weaker();
+    if found.level < least {
+        let lacking: String = weaker.iter().map(|one| format!("\n  {one}")).collect();
+        return Err(Unable(format!(
+            "this server must not run below the isolation level `{least}` (--require-isolation), and here it \
+             reaches `{}`:{lacking}\n  → `longhand doctor` says what mends each",
+            found.level
+        ))
+        .into());
+    }
+    if found.level < Level::Limits {
+        let weaker = weaker.join("; ");
+        tracing::warn!(level = %found.level, weaker, "sandboxes are kept apart less well than they can be");
+    } else {
+        tracing::info!(level = %found.level, "isolation of sandboxes");
+    }
+    Ok(())
+}
+
 /// The sandboxes of this machine.
 ///
 /// # Errors
@@ -387,6 +414,7 @@ pub fn local_provider(
     let dir = data_dir.join("sandboxes");
     let mut config = sandbox::Config::beside(&dir);
     config.allowance = settings.allowance()?;
+    config.disk_reserve = settings.disk_reserve_mib.saturating_mul(1 << 20);
     config.orphan = Duration::from_secs(settings.orphan_seconds);
     sandbox::Local::new(dir, config).context("the sandbox provider cannot start")
 }

@@ -147,7 +147,7 @@ impl Orchestrator {
             harness: parts.harness,
             catalog: parts.catalog,
             endpoint: parts.endpoint,
-            sandboxes: Sandboxes::new(Keeper::new(parts.provider, config.sandboxes.clone())),
+            sandboxes: Sandboxes::new(parts.provider, config.sandboxes.clone(), config.clock),
             holder,
             active: Mutex::default(),
             turns: Arc::new(Semaphore::new(config.turns)),
@@ -174,6 +174,7 @@ impl Orchestrator {
                 tracing::info!(runs = left, "taking up turns that an earlier process left");
             }
         }
+        inner.sandboxes.count_left().await;
         // Apart: a sandbox that is slow to stop must hold up no turn and no interrupt.
         tokio::join!(
             self.turns(),
@@ -267,7 +268,7 @@ impl Orchestrator {
     async fn housekeeping(&self) {
         let inner = &self.0;
         let mut tend = tokio::time::interval(TEND_EVERY);
-        inner.sandboxes.take_over().await;
+        inner.sandboxes.take_over(&inner.store).await;
         self.collect().await;
         loop {
             tokio::select! {

@@ -16,7 +16,7 @@ use harness::{
     Brief, Entry, EntryBody, Fact, MadeUp, Networking, Plane, PlaneError, Preview, Spent, Taken,
 };
 use model::{Endpoint, Usage};
-use sandbox::{Sandbox, Visit};
+use sandbox::{DiaryEntry, Sandbox, Terms, Visit};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
@@ -25,7 +25,6 @@ use session::{Cost, Newcomer, State};
 use store::SubmitError;
 use store::feed::PreviewKind;
 use store::timeline::{Beside, Binding, Mark};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Inner;
@@ -45,8 +44,8 @@ pub(crate) struct SessionPlane {
     /// not hear by itself.
     heard: AtomicU64,
     brief: Brief,
-    /// How long a sandbox that is started for it may run.
-    lifetime: Option<Duration>,
+    /// How its sandbox is to be kept.
+    terms: Terms,
     /// Until the thread rests the session's sandbox makes room for no other.
     visit: Mutex<Option<Visit>>,
     endpoint: Option<Endpoint>,
@@ -69,8 +68,6 @@ impl SessionPlane {
         let held = state
             .thread(thread)
             .ok_or_else(|| PlaneError::Bug(format!("{thread} is not there")))?;
-        // Checked when it was set; what is older than the check counts as none.
-        let lifetime = contract::session::sandbox_ttl(&crew.row.profile.metadata);
         let session = crew.row.id;
         let beside = Beside {
             binding: binds
@@ -84,7 +81,7 @@ impl SessionPlane {
             history_from: held.history_from,
             heard: AtomicU64::new(state.next_seq - 1),
             brief,
-            lifetime: lifetime.unwrap_or_default(),
+            terms: crate::sandboxes::terms(&crew.row),
             visit: Mutex::default(),
             endpoint,
             working: crew.active.work(held),
@@ -144,6 +141,25 @@ impl SessionPlane {
             detail: detail
                 .and_then(Result::ok)
                 .unwrap_or_else(|| RawValue::NULL.to_owned()),
+        };
+        self.note(|beside| beside.marks.push(mark));
+    }
+
+    /// Notes what happened to the sandbox.
+    fn tell(&self, news: &DiaryEntry) {
+        let steps = news.steps.iter();
+        let steps = steps.map(|step| (step.name.clone(), json!(step.took)));
+        let detail = json!({
+            "what": news.what.name(),
+            "why": news.why,
+            "steps_us": steps.collect::<serde_json::Map<_, _>>(),
+        });
+        let took = i64::try_from(news.took).unwrap_or(i64::MAX);
+        let mark = Mark {
+            spent: store::timeline::Spent::Sandbox,
+            at: Micros(news.at.saturating_sub(took)),
+            took,
+            detail: to_raw_value(&detail).unwrap_or_else(|_| RawValue::NULL.to_owned()),
         };
         self.note(|beside| beside.marks.push(mark));
     }
@@ -331,17 +347,17 @@ impl Plane for SessionPlane {
     }
 
     async fn sandbox(&self) -> Result<Arc<dyn Sandbox>, sandbox::Error> {
-        let began = Instant::now();
         let (inner, row) = (&self.crew.inner, &self.crew.row);
-        let workspace = row.workspace.to_string();
-        let claim = inner.sandboxes.claim(row.id, &workspace, self.lifetime);
+        let claim = inner.sandboxes.claim(row.id, &self.terms);
         // It may wait for long, and an interrupt waits for nothing.
         let claimed = self.working.cancel.run_until_cancelled(claim).await;
         let visit = claimed.unwrap_or(Err(sandbox::Error::Cancelled))?;
         let (sandbox, started) = (Arc::clone(&visit), visit.started);
         *self.visit.lock().unwrap_or_else(PoisonError::into_inner) = Some(visit);
+        for news in inner.sandboxes.news(row.id).await {
+            self.tell(&news);
+        }
         if started {
-            self.mark(store::timeline::Spent::Sandbox, began.elapsed());
             let bound = binding(inner, row.id, true);
             self.note(|beside| beside.binding = bound.ok());
         }

@@ -2,33 +2,43 @@
 //! the keeper's matter; its workspace goes when its session does.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use contract::environment::EnvironmentDefinition;
 use contract::ids::{EventId, SessionId};
-use sandbox::{Error, Keeper, Sandbox, SandboxId, Spec, Visit};
+use contract::session::SandboxWishes;
+use sandbox::{
+    DiaryEntry, Error, Keeper, Provider, Sandbox, SandboxId, Settings, Spec, Terms, Visit,
+};
+use session::Status;
+use store::Store;
+use store::sessions::{Scope, SessionRow};
+
+use crate::clock::Clock;
 
 /// The sandboxes of sessions.
 pub(crate) struct Sandboxes(Keeper);
 
 impl Sandboxes {
-    pub(crate) fn new(keeper: Keeper) -> Self {
-        Self(keeper)
+    pub(crate) fn new(provider: Arc<dyn Provider>, settings: Settings, clock: Clock) -> Self {
+        Self(Keeper::new(provider, settings, move || clock.now().0))
     }
 
     pub(crate) fn keeper(&self) -> &Keeper {
         &self.0
     }
 
-    /// The session's sandbox, started if it does not run, with `lifetime` for no longer than that. While the
-    /// visit lasts it makes room for no other.
-    pub(crate) async fn claim(
-        &self,
-        session: SessionId,
-        workspace: &str,
-        lifetime: Option<Duration>,
-    ) -> Result<Visit, Error> {
-        let spec = Spec::new(sandbox_id(session)?);
-        self.0.visit_in(workspace, spec, lifetime).await
+    /// The session's sandbox, started if it does not run, and kept by these terms. While the visit lasts it makes
+    /// room for no other.
+    pub(crate) async fn claim(&self, session: SessionId, terms: &Terms) -> Result<Visit, Error> {
+        self.0.visit(Spec::new(sandbox_id(session)?), terms).await
+    }
+
+    /// What happened to the session's sandbox that its timeline does not tell of yet.
+    pub(crate) async fn news(&self, session: SessionId) -> Vec<DiaryEntry> {
+        match sandbox_id(session) {
+            Ok(id) => self.0.news(&id).await,
+            Err(_) => Vec::new(),
+        }
     }
 
     /// The session's sandbox if it runs, also where an earlier process left it. None is started.
@@ -44,10 +54,32 @@ impl Sandboxes {
         }
     }
 
-    /// Looks after what an earlier process left running.
-    pub(crate) async fn take_over(&self) {
-        if let Err(error) = self.0.take_over().await {
+    /// Has what an earlier process left running count, before anything new runs.
+    pub(crate) async fn count_left(&self) {
+        if let Err(error) = self.0.count_left().await {
+            tracing::error!(error = %error, "what an earlier process left running is not counted");
+        }
+    }
+
+    /// Looks after what an earlier process left running: as its session has it now, or ends it if that is over.
+    /// What belongs to no session any more goes when workspaces are collected.
+    pub(crate) async fn take_over(&self, store: &Store) {
+        let taken = self.0.take_over().await.unwrap_or_else(|error| {
             tracing::error!(error = %error, "what an earlier process left running is not looked after");
+            Vec::new()
+        });
+        for id in taken {
+            let Some(session) = session_of(&id) else {
+                continue;
+            };
+            match store.session(Scope::Any, session).await {
+                Ok(row) if is_over(&row) => self.0.put_to_sleep(&id, "its session is over").await,
+                Ok(row) => self.0.agree(&id, terms(&row)),
+                Err(store::Error::NotFound(_)) => {}
+                Err(error) => {
+                    tracing::error!(session_id = %session, error = %error, "a sandbox is kept as it was: its session cannot be read");
+                }
+            }
         }
     }
 
@@ -82,6 +114,24 @@ impl Sandboxes {
     pub(crate) async fn delete(&self, session: SessionId) -> Result<(), Error> {
         self.0.delete(&sandbox_id(session)?).await
     }
+}
+
+/// How the session wants its sandbox kept.
+pub(crate) fn terms(row: &SessionRow) -> Terms {
+    let environment = serde_json::from_str::<EnvironmentDefinition>(row.environment.get());
+    let environment = environment.map(|it| it.metadata).unwrap_or_default();
+    // Checked when it was set; what is older than the check counts as none.
+    let wishes = SandboxWishes::of(&row.profile.metadata, &environment).unwrap_or_default();
+    Terms {
+        workspace: Some(row.workspace.to_string().into()),
+        lifetime: wishes.ttl,
+        awake: wishes.keep_awake,
+    }
+}
+
+/// Whether nothing can run in that session any more.
+fn is_over(row: &SessionRow) -> bool {
+    row.archived_at.is_some() || row.state.primary.status() == Status::Terminated
 }
 
 fn sandbox_id(session: SessionId) -> Result<SandboxId, Error> {

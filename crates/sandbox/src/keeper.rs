@@ -1,26 +1,38 @@
-//! Owns which sandboxes of a host run: claimed at first need, paused and put to sleep when nobody wants them,
-//! ended when their time is over, and never more at once than allowed. It knows no session and makes no
+//! Owns which sandboxes of a host run: claimed at first need or ahead of it, paused and put to sleep when nobody
+//! wants them, ended when their time is over, and never more at once than allowed. It knows no session and makes no
 //! sandbox itself: a [`Provider`] does.
 //!
 //! No lock is held across a provider's call but the sandbox's own, so that one slow start holds up nobody else.
 
+mod ahead;
+mod left;
+mod place;
+mod rest;
 mod room;
+mod told;
 
 use std::collections::HashMap;
-use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedMutexGuard, Semaphore};
-use tokio::task::JoinSet;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use self::place::{Counted, Held, Place};
+pub use self::place::{Standing, Visit};
 pub use self::room::Load;
-use self::room::{Shares, Slot};
+use self::room::Shares;
+use self::told::{News, kind};
+use crate::diary::{Entry, Step, What};
 use crate::error::Error;
-use crate::limits::{ADOPTIONS_AT_ONCE, STOPS_AT_ONCE};
-use crate::provider::{Provider, Sandbox, SandboxId, Spec};
+use crate::limits::PREPARED_AT_ONCE;
+use crate::provider::{How, Provider, Sandbox, SandboxId, Spec};
+
+/// Why a sandbox does not run any more that ran when there was last a server.
+const AWAY: &str = "it ended while its server was away: it was killed, or its host was restarted";
 
 /// What an operator can set.
 #[derive(Debug, Clone)]
@@ -37,6 +49,8 @@ pub struct Settings {
     pub most_of_workspace: Option<usize>,
     /// How long to wait for it.
     pub patience: Duration,
+    /// Whether a sandbox is made ready before its first use, unless it was said otherwise.
+    pub eager: bool,
 }
 
 impl Default for Settings {
@@ -47,9 +61,25 @@ impl Default for Settings {
             most: 1_000,
             most_of_workspace: None,
             patience: Duration::from_secs(300),
+            eager: false,
         }
     }
 }
+
+/// How one sandbox is to be kept, by whoever it belongs to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// Whose it is: it counts towards what that one may have ([`Settings::most_of_workspace`]).
+    pub workspace: Option<Arc<str>>,
+    /// How long it may run, from its first start on and whatever it does; then it is ended. The next start after
+    /// that has as long again.
+    pub lifetime: Option<Duration>,
+    /// It is neither paused nor put to sleep because nobody uses it, and makes room for no other.
+    pub awake: bool,
+}
+
+/// Whoever is told of all that happens.
+type Hear = Box<dyn Fn(&Entry) + Send + Sync>;
 
 /// The sandboxes of one host. Cheap to clone.
 #[derive(Clone)]
@@ -58,145 +88,74 @@ pub struct Keeper(Arc<Inner>);
 struct Inner {
     provider: Arc<dyn Provider>,
     settings: Settings,
+    /// Microseconds since 1970.
+    now: Box<dyn Fn() -> i64 + Send + Sync>,
+    heard_by: OnceLock<Hear>,
     places: Mutex<HashMap<SandboxId, Arc<Place>>>,
     /// One permit a running sandbox; first come, first served.
     slots: Arc<Semaphore>,
     shares: Shares,
     refused: AtomicU64,
-}
-
-/// One sandbox, running or not.
-#[derive(Default)]
-struct Place {
-    /// Whose it is, once that was said.
-    workspace: OnceLock<Arc<str>>,
-    held: Arc<tokio::sync::Mutex<Held>>,
-    /// What can be said of it without waiting.
-    seen: Mutex<Seen>,
-    /// People who use it beside a turn.
-    visitors: AtomicUsize,
-}
-
-#[derive(Default)]
-struct Held {
-    running: Option<Arc<dyn Sandbox>>,
-    /// For as long as it runs.
-    slot: Option<Slot>,
-    ends: Option<(Instant, Duration)>,
-}
-
-#[derive(Default, Clone)]
-struct Seen {
-    running: Option<Arc<dyn Sandbox>>,
-    started: Option<Instant>,
-    wanted: Option<Instant>,
-}
-
-/// A sandbox as it stands.
-#[derive(Clone)]
-pub struct Standing {
-    /// Its name.
-    pub id: SandboxId,
-    /// It, if it runs.
-    pub running: Option<Arc<dyn Sandbox>>,
-    /// Since when it runs.
-    pub since: Option<Instant>,
-    /// When it was used last.
-    pub used: Option<Instant>,
-}
-
-/// The right to use a sandbox: while it is there, the sandbox is neither paused nor put to sleep for idleness.
-pub struct Visit {
-    running: Arc<dyn Sandbox>,
-    /// Whether it was started for this.
-    pub started: bool,
-    _counted: Counted,
-}
-
-impl Deref for Visit {
-    type Target = Arc<dyn Sandbox>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.running
-    }
-}
-
-/// Somebody who uses the place, or waits for it.
-struct Counted(Arc<Place>);
-
-impl Counted {
-    fn new(place: Arc<Place>) -> Self {
-        place.visitors.fetch_add(1, Ordering::SeqCst);
-        place.look().wanted = Some(Instant::now());
-        Self(place)
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.look().wanted = Some(Instant::now());
-        self.0.visitors.fetch_sub(1, Ordering::SeqCst);
-    }
+    /// One permit a sandbox that is being made ready ahead of its use.
+    ahead: Semaphore,
+    /// What goes on without anybody waiting for it.
+    tasks: TaskTracker,
+    /// No more of that.
+    closing: CancellationToken,
 }
 
 impl Keeper {
-    /// Keeps the sandboxes of `provider`.
+    /// Keeps the sandboxes of `provider`. `now` is the time of day, in microseconds since 1970; it may go back.
     #[must_use]
-    pub fn new(provider: Arc<dyn Provider>, settings: Settings) -> Self {
+    pub fn new(
+        provider: Arc<dyn Provider>,
+        settings: Settings,
+        now: impl Fn() -> i64 + Send + Sync + 'static,
+    ) -> Self {
         let slots = Arc::new(Semaphore::new(settings.most));
         Self(Arc::new(Inner {
             provider,
             settings,
+            now: Box::new(now),
+            heard_by: OnceLock::new(),
             places: Mutex::default(),
             slots,
             shares: Shares::default(),
             refused: AtomicU64::new(0),
+            ahead: Semaphore::new(PREPARED_AT_ONCE),
+            tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
         }))
     }
 
-    /// The sandbox, started if it does not run, for as long as the visit lasts. With `lifetime` a sandbox that
-    /// is started now ends that long after, whatever it does.
+    /// The sandbox, started if it does not run, for as long as the visit lasts; from now on it is kept by these
+    /// terms.
     ///
     /// Cancel safe: yes; who leaves the queue gives up its place.
     ///
     /// # Errors
-    /// [`Error::Busy`] when as many run as may and none ended in time; those of [`Provider::attach`].
-    pub async fn visit(&self, spec: Spec, lifetime: Option<Duration>) -> Result<Visit, Error> {
+    /// [`Error::Busy`] when as many run as may and none ended in time, or too many of the workspace wait already;
+    /// those of [`Provider::attach`].
+    pub async fn visit(&self, spec: Spec, terms: &Terms) -> Result<Visit, Error> {
         let place = self.place(&spec.id);
-        self.visit_place(place, spec, lifetime).await
-    }
-
-    /// The same for a sandbox of that workspace, which may have only so many
-    /// ([`Settings::most_of_workspace`]).
-    ///
-    /// Cancel safe: yes.
-    ///
-    /// # Errors
-    /// Those of [`Keeper::visit`]; [`Error::Busy`] also when too many of the workspace wait already.
-    pub async fn visit_in(
-        &self,
-        workspace: &str,
-        spec: Spec,
-        lifetime: Option<Duration>,
-    ) -> Result<Visit, Error> {
-        let place = self.place(&spec.id);
-        place.workspace.get_or_init(|| workspace.into());
-        self.visit_place(place, spec, lifetime).await
-    }
-
-    async fn visit_place(
-        &self,
-        place: Arc<Place>,
-        spec: Spec,
-        lifetime: Option<Duration>,
-    ) -> Result<Visit, Error> {
+        place.agree(terms);
         // Before anything is looked at: from here on nobody puts it to sleep.
         let counted = Counted::new(Arc::clone(&place));
         let mut held = place.held.lock().await;
+        let id = spec.id.clone();
         let running = held.running.clone().filter(|s| s.is_alive());
         let (running, started) = match running {
-            Some(running) => (running, false),
-            None => (self.start(&place, &mut held, spec, lifetime).await?, true),
+            Some(running) => {
+                if self.open(&id, &mut held).await.agree(terms) {
+                    self.save(&id, &mut held).await;
+                }
+                (running, false)
+            }
+            None => {
+                let room = self.room(&place, &mut held).await?;
+                let running = self.start(&place, &mut held, spec, terms, room).await?;
+                (running, true)
+            }
         };
         Ok(Visit {
             running,
@@ -205,28 +164,66 @@ impl Keeper {
         })
     }
 
+    /// Waits for the right to run it, if it has none; says how long that took.
+    async fn room(&self, place: &Place, held: &mut Held) -> Result<Duration, Error> {
+        let begun = Instant::now();
+        if held.slot.is_none() {
+            held.slot = Some(self.slot(place.workspace.get()).await?);
+        }
+        Ok(begun.elapsed())
+    }
+
+    /// Starts it, once there is room.
     async fn start(
         &self,
         place: &Place,
         held: &mut Held,
         spec: Spec,
-        lifetime: Option<Duration>,
+        terms: &Terms,
+        room: Duration,
     ) -> Result<Arc<dyn Sandbox>, Error> {
-        if held.slot.is_none() {
-            held.slot = Some(self.slot(place.workspace.get()).await?);
+        let (id, begun) = (spec.id.clone(), Instant::now());
+        if held.running.is_some() {
+            let slot = held.slot.take();
+            self.lose(&id, place, held).await;
+            held.slot = slot;
         }
+        let diary = self.open(&id, held).await;
+        let (had_begun, said_it_runs) = (diary.has_begun(), diary.says_it_runs());
         let started = match self.0.provider.attach(spec).await {
             Ok(started) => started,
             Err(error) => {
                 held.slot = None;
+                let failed = News::because(What::Failed, &error.to_string());
+                self.note(&id, held, failed).await;
+                self.save(&id, held).await;
                 return Err(error);
             }
         };
-        held.running = Some(started.clone());
-        held.ends = lifetime.map(|lifetime| (Instant::now() + lifetime, lifetime));
-        let mut seen = place.look();
-        seen.running = Some(started.clone());
-        seen.started = Some(Instant::now());
+        held.running = Some(Arc::clone(&started));
+        place.runs(&started);
+        let birth = started.birth();
+        if said_it_runs && birth.how != How::TakenOver {
+            // By no process that could say why.
+            let lost = News::because(What::Lost, AWAY);
+            self.note(&id, held, lost).await;
+        }
+        if let Some(loss) = Self::loss(self.open(&id, held).await) {
+            started.say(loss);
+        }
+        let mut steps = vec![Step::new("room", room)];
+        steps.extend(birth.steps);
+        let begun_as = News {
+            took: room + begun.elapsed(),
+            steps,
+            ..News::of(kind(birth.how, had_begun))
+        };
+        let now = (self.0.now)();
+        let diary = self.open(&id, held).await;
+        diary.agree(terms);
+        diary.begin(now);
+        self.note(&id, held, begun_as).await;
+        self.save(&id, held).await;
         Ok(started)
     }
 
@@ -262,147 +259,6 @@ impl Keeper {
         }
     }
 
-    /// Pauses those that nobody used for a while, puts to sleep those that nobody used for long, ends those
-    /// whose time is over. A name that is `busy` is in use.
-    pub async fn tend(&self, busy: impl Fn(&SandboxId) -> bool) {
-        for (id, place) in self.all() {
-            // Time that is over is over for whoever uses it.
-            self.expire(&id, &place).await;
-            if busy(&id) {
-                // Idleness begins when that is over.
-                place.look().wanted = Some(Instant::now());
-                continue;
-            }
-            let idle = place.look().wanted.map_or(Duration::MAX, |at| at.elapsed());
-            let Some(mut held) = place.unvisited() else {
-                continue;
-            };
-            if idle >= self.0.settings.sleep_after {
-                let reason = format!("it was idle for {}", shown(self.0.settings.sleep_after));
-                sleep(&id, &place, &mut held, &reason).await;
-                drop(held);
-                self.forget(&id, &place);
-            } else if self
-                .0
-                .settings
-                .pause_after
-                .is_some_and(|after| idle >= after)
-                && let Some(running) = &held.running
-                && !running.is_paused()
-                && let Err(error) = running.pause().await
-            {
-                tracing::warn!(sandbox = %id, %error, "an idle sandbox is not paused");
-            }
-        }
-    }
-
-    async fn expire(&self, id: &SandboxId, place: &Place) {
-        let Ok(mut held) = Arc::clone(&place.held).try_lock_owned() else {
-            return;
-        };
-        if let Some((at, lifetime)) = held.ends
-            && Instant::now() >= at
-        {
-            let reason = format!("its time to live of {} was over", shown(lifetime));
-            sleep(id, place, &mut held, &reason).await;
-        }
-    }
-
-    /// Puts it to sleep now; one that does not run is success.
-    pub async fn put_to_sleep(&self, id: &SandboxId, reason: &str) {
-        let place = self.place(id);
-        let mut held = Arc::clone(&place.held).lock_owned().await;
-        sleep(id, &place, &mut held, reason).await;
-        drop(held);
-        self.forget(id, &place);
-    }
-
-    /// The sandbox if it runs, also where an earlier process left it. Starts none.
-    ///
-    /// # Errors
-    /// Those of [`Provider::adopt`].
-    pub async fn left(&self, id: &SandboxId) -> Result<Option<Arc<dyn Sandbox>>, Error> {
-        let place = self.place(id);
-        let mut held = Arc::clone(&place.held).lock_owned().await;
-        let running = held.running.clone().filter(|running| running.is_alive());
-        let left = match running {
-            Some(running) => Ok(Some(running)),
-            None => self.adopt(id, &place, &mut held).await,
-        };
-        drop(held);
-        self.forget(id, &place);
-        left
-    }
-
-    async fn adopt(
-        &self,
-        id: &SandboxId,
-        place: &Place,
-        held: &mut Held,
-    ) -> Result<Option<Arc<dyn Sandbox>>, Error> {
-        let Some(running) = self.0.provider.adopt(id).await? else {
-            return Ok(None);
-        };
-        // More than allowed may run: they do already.
-        let host = Arc::clone(&self.0.slots).try_acquire_owned().ok();
-        held.slot = host.map(Slot::of_nobody);
-        held.running = Some(running.clone());
-        let now = Some(Instant::now());
-        *place.look() = Seen {
-            running: Some(running.clone()),
-            started: now,
-            wanted: now,
-        };
-        Ok(Some(running))
-    }
-
-    /// Takes over what an earlier process left running, so that it is looked after.
-    ///
-    /// # Errors
-    /// Those of [`Provider::list`].
-    pub async fn take_over(&self) -> Result<(), Error> {
-        let mut under_way = JoinSet::new();
-        for id in self.0.provider.list().await? {
-            if under_way.len() >= ADOPTIONS_AT_ONCE {
-                under_way.join_next().await;
-            }
-            let keeper = self.clone();
-            under_way.spawn(async move {
-                if let Err(error) = keeper.left(&id).await {
-                    tracing::warn!(sandbox = %id, %error, "a sandbox was not taken over");
-                }
-            });
-        }
-        while under_way.join_next().await.is_some() {}
-        Ok(())
-    }
-
-    /// Lets every sandbox go as it runs, for the next process to take over.
-    pub async fn leave(&self) {
-        self.0.provider.leave().await;
-        for (_, place) in self.all() {
-            let mut held = place.held.lock().await;
-            held.running = None;
-            *place.look() = Seen::default();
-        }
-    }
-
-    /// Puts every sandbox to sleep; workspaces stay.
-    pub async fn stop_all(&self, reason: &str) {
-        let mut stopping = JoinSet::new();
-        for (id, place) in self.all() {
-            if stopping.len() >= STOPS_AT_ONCE {
-                stopping.join_next().await;
-            }
-            let reason = reason.to_owned();
-            stopping.spawn(async move {
-                let mut held = Arc::clone(&place.held).lock_owned().await;
-                sleep(&id, &place, &mut held, &reason).await;
-            });
-        }
-        while stopping.join_next().await.is_some() {}
-    }
-
     /// Stops it and removes its workspace; a name that is not there is success.
     ///
     /// # Errors
@@ -415,8 +271,8 @@ impl Keeper {
         {
             tracing::warn!(sandbox = %id, %error, "sandbox did not stop cleanly");
         }
-        *place.look() = Seen::default();
-        held.slot = None;
+        place.rests();
+        (held.slot, held.diary) = (None, None);
         let deleted = self.0.provider.delete(id).await;
         drop(held);
         self.forget(id, &place);
@@ -441,7 +297,7 @@ impl Keeper {
         let empty = place
             .held
             .try_lock()
-            .is_ok_and(|held| held.running.is_none());
+            .is_ok_and(|held| held.running.is_none() && held.slot.is_none());
         if empty && Arc::strong_count(place) == 2 {
             map.remove(id);
         }
@@ -450,45 +306,5 @@ impl Keeper {
     fn map(&self) -> MutexGuard<'_, HashMap<SandboxId, Arc<Place>>> {
         // The map is whole between any two statements: a panic elsewhere does not spoil it.
         self.0.places.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Place {
-    fn look(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_unvisited(&self) -> bool {
-        self.visitors.load(Ordering::SeqCst) == 0
-    }
-
-    /// The right to change it, if nobody uses it. Whoever comes now waits.
-    fn unvisited(&self) -> Option<OwnedMutexGuard<Held>> {
-        let held = Arc::clone(&self.held).try_lock_owned().ok()?;
-        // A visitor is counted before it looks, so one that is not counted has not looked.
-        self.is_unvisited().then_some(held)
-    }
-}
-
-async fn sleep(id: &SandboxId, place: &Place, held: &mut Held, reason: &str) {
-    if let Some(running) = held.running.take()
-        && running.is_alive()
-        && let Err(error) = running.hibernate(reason).await
-    {
-        tracing::warn!(sandbox = %id, %error, "sandbox did not stop cleanly");
-    }
-    let mut seen = place.look();
-    (seen.running, seen.started) = (None, None);
-    held.ends = None;
-    held.slot = None;
-}
-
-/// A time in words for the model.
-fn shown(time: Duration) -> String {
-    match time.as_secs() {
-        seconds if seconds >= 120 && seconds.is_multiple_of(60) => {
-            format!("{} minutes", seconds / 60)
-        }
-        seconds => format!("{seconds} seconds"),
     }
 }

@@ -4,8 +4,10 @@
 //! [`Local`] is the provider for this machine; how it isolates stands in the `jail` crate.
 #![forbid(unsafe_code)]
 
+mod diary;
 mod error;
 mod files;
+mod isolation;
 mod keeper;
 pub mod limits;
 mod local;
@@ -13,11 +15,15 @@ mod process;
 mod provider;
 mod stats;
 
+pub use diary::{Diary, Entry as DiaryEntry, Step, What};
 pub use error::Error;
 pub use files::{Connection, Download, Held, Listing, Upload};
 pub use hand::wire::{Content, Entry, Kind, Output as ToolOutput, Running, Signal, Size, Tool};
-pub use keeper::{Keeper, Load, Settings, Standing, Visit};
-pub use local::{Allowance, Config, Local};
+pub use isolation::{Held as HeldLimit, Isolation, Level};
+pub use keeper::{Keeper, Load, Settings, Standing, Terms, Visit};
+pub use local::{Allowance, Config, Disk, DiskKind, Ends, Local, Network};
 pub use process::{Command, ExitStatus, Process};
-pub use provider::{Finding, Provider, Report, Sandbox, SandboxId, Spec, ToolCall};
+pub use provider::{
+    Birth, Ending, Finding, How, Provider, Report, Sandbox, SandboxId, Spec, ToolCall,
+};
 pub use stats::Stats;

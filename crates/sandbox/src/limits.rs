@@ -29,6 +29,16 @@ pub const ASK: Duration = Duration::from_secs(120);
 pub const FREEZE: Duration = Duration::from_secs(5);
 /// How often who waits for a sandbox's place looks whether one that runs has become idle.
 pub const QUEUE_LOOK: Duration = Duration::from_millis(500);
+/// Sandboxes that are made ready at once ahead of their use.
+pub const PREPARED_AT_ONCE: usize = 4;
+/// Those that are or wait for it; one more is left to its first use.
+pub const PREPARED_QUEUE: usize = 256;
+/// Entries that one diary keeps: the latest.
+pub const DIARY_ENTRIES: usize = 64;
+/// Bytes of a reason in a diary.
+pub const WHY_CHARS: usize = 300;
+/// Bytes of a diary as it is written down; the oldest entries give way.
+pub const DIARY_BYTES: usize = 64 << 10;
 /// Sandboxes that are stopped at once when all are.
 pub const STOPS_AT_ONCE: usize = 16;
 /// Files that are looked at to say how much of the disk a sandbox takes; beyond it the answer is `at least`.
@@ -53,6 +63,12 @@ pub const MEMORY_BYTES_MIN: u64 = 32 << 20;
 pub const CPU_MILLIS_MIN: u64 = 10;
 /// The least number of processes; the hand keeps some of them to itself.
 pub const PROCESSES_MIN: u64 = 256;
+/// The least of the disk that a sandbox may take, in bytes.
+pub const DISK_BYTES_MIN: u64 = 16 << 20;
+/// The least number of files that a sandbox may have.
+pub const DISK_FILES_MIN: u64 = 1_000;
+/// The least size of a disk of its own, in bytes: below, its file system takes most of it.
+pub const IMAGE_BYTES_MIN: u64 = 64 << 20;
 /// Characters of a command that are repeated when memory ran out.
 pub const SHOWN_COMMAND_CHARS: usize = 200;
 /// Bytes of the pipe between a process's stream and its reader.

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
+use crate::diary::Step;
 use crate::error::Error;
 use crate::files::{Connection, Download, Listing, Upload};
+use crate::isolation::Isolation;
 use crate::limits::ID_CHARS;
 use crate::process::{Command, Process};
 use crate::stats::Stats;
@@ -104,9 +106,40 @@ pub trait Provider: Send + Sync {
         Ok(None)
     }
 
+    /// The sandboxes that an earlier process left running, in no order: as far as can be seen without a word to
+    /// any of them, so one or the other may be about to end.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    async fn left(&self) -> Result<Vec<SandboxId>, Error> {
+        self.list().await
+    }
+
     /// From now on a sandbox whose handles are dropped, or whose calls are, is left as it runs, for the
     /// next process to adopt.
     async fn leave(&self) {}
+
+    /// Ends what the provider keeps for itself, such as sandboxes that wait for their first use.
+    async fn close(&self) {}
+
+    /// Keeps a few bytes beside a sandbox, instead of those before; they go when it is deleted. Nothing in
+    /// the sandbox can read them.
+    ///
+    /// Cancel safe: yes; there are the old ones or the new.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] for a sandbox without a workspace; [`Error::Io`].
+    async fn remember(&self, _id: &SandboxId, _bytes: &[u8]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// What was kept by [`Provider::remember`], if anything was.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    async fn recall(&self, _id: &SandboxId) -> Result<Option<Vec<u8>>, Error> {
+        Ok(None)
+    }
 
     /// Stops the sandbox if it runs and removes its workspace; a name that is not there is success.
     /// The workspace is out of sight at once; its bytes are removed in the background.
@@ -193,6 +226,24 @@ pub trait Sandbox: Send + Sync {
 
     /// Whether it still ran a moment ago.
     fn is_alive(&self) -> bool;
+
+    /// How well it is kept apart, where the provider says.
+    fn isolation(&self) -> Option<Isolation> {
+        None
+    }
+
+    /// How it came to be what it is.
+    fn birth(&self) -> Birth {
+        Birth::default()
+    }
+
+    /// Why it has ended, once it has and nobody asked for it.
+    fn ending(&self) -> Option<Ending> {
+        None
+    }
+
+    /// The next tool result says that beneath its own words. Never waits.
+    fn say(&self, _note: String) {}
 
     /// Opens a regular file to read, from byte `from` on. Paths, here and below, are absolute or start in
     /// the workspace; whatever symlinks do, they lead to what is in the sandbox.
@@ -316,6 +367,38 @@ pub trait Sandbox: Send + Sync {
         let _ = reason;
         self.stop().await
     }
+}
+
+/// How a sandbox came to be what it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Birth {
+    /// By what means.
+    pub how: How,
+    /// What the time was spent on, one after another.
+    pub steps: Vec<Step>,
+}
+
+/// By what means a sandbox came to be there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum How {
+    /// Made for whoever asked.
+    #[default]
+    Made,
+    /// Made before, for nobody, and used by nobody until it was asked for.
+    Ready,
+    /// Left by an earlier process.
+    TakenOver,
+}
+
+/// Why a sandbox ended that nobody ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// For want of memory.
+    OutOfMemory,
+    /// By a signal from outside.
+    Killed,
+    /// Nobody knows: it was not to be talked to any more.
+    Silent,
 }
 
 /// One use of a tool.

@@ -13,7 +13,7 @@ use session::{Input, Opening, State, Status, Step};
 
 use crate::agents::AgentRow;
 use crate::environments::EnvironmentRow;
-use crate::error::{Error, Plenty, SubmitError};
+use crate::error::{Error, SubmitError};
 use crate::events::Stored;
 use crate::page::{List, Slice};
 use crate::runs::Holder;
@@ -229,10 +229,7 @@ impl Store {
         let caps = self.caps();
         match self.back() {
             Back::Sqlite(db) => db
-                .write_again(move |cx| {
-                    sqlite::tallies::room(cx.conn, new.workspace, Plenty::Sessions, caps)?;
-                    sqlite::submit::create(cx, new.clone(), now, entropy)
-                })
+                .write_again(move |cx| sqlite::submit::create(cx, new.clone(), caps, now, entropy))
                 .await
                 .map(|(row, _)| row),
         }

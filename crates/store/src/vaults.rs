@@ -182,7 +182,7 @@ impl Store {
         match self.back() {
             Back::Sqlite(db) => {
                 db.write(move |cx| {
-                    sqlite::tallies::room(cx.conn, row.workspace, Plenty::Vaults, caps)?;
+                    sqlite::tallies::take(cx, row.workspace, Plenty::Vaults, caps)?;
                     sqlite::vaults::create(cx, row)
                 })
                 .await

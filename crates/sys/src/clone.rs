@@ -134,6 +134,20 @@ fn clone_legacy(namespaces: u64) -> io::Result<Forked> {
     }
 }
 
+/// Moves this process, which must have one thread, into a new user namespace, in which it has every capability
+/// and no id is mapped yet.
+///
+/// # Errors
+/// The errno of unshare: `EINVAL` with more than one thread, `EPERM` or `ENOSPC` where that is forbidden.
+pub fn new_user_namespace() -> io::Result<()> {
+    // SAFETY: touches no memory and no descriptor; with this flag alone only the credentials of the calling
+    // thread change, and the kernel refuses a process with more than one.
+    match unsafe { libc::unshare(libc::CLONE_NEWUSER) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Makes the cgroup that this process is in the root of all that it and its children see of cgroups.
 ///
 /// # Errors

@@ -4,15 +4,21 @@
 //! functions are thin: one call each, errors as `io::Error` with the errno of the kernel.
 
 mod clone;
+mod datagram;
+mod disk;
 mod exec;
 mod fds;
 mod mount;
 mod net;
+mod steer;
 mod terminal;
 
-pub use clone::{Forked, clone_process, flags, hide_cgroups_above};
+pub use clone::{Forked, clone_process, flags, hide_cgroups_above, new_user_namespace};
+pub use datagram::{receive_to, send_from, tell_destination};
+pub use disk::attach_disk;
 pub use exec::{exec_fd, leave_session_keyring};
 pub use fds::{Standard, keep_only_standard_over_exec, take_standard};
 pub use mount::{MountAttr, mount_setattr};
-pub use net::loopback_up;
+pub use net::{loopback_up, new_network};
+pub use steer::steer;
 pub use terminal::lead_session_on_stdin;

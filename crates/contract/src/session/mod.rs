@@ -4,6 +4,7 @@
 mod lifetime;
 mod object;
 mod resources;
+mod sandbox;
 mod served;
 mod unbuilt;
 
@@ -12,6 +13,7 @@ pub use object::{
     Session, SessionStats, SessionTag, SessionThread, Status, ThreadStats, ThreadTag,
 };
 pub use resources::{AddResource, UpdateResource};
+pub use sandbox::{SANDBOX_KEEP_AWAKE, SANDBOX_START, SandboxWishes};
 pub use served::{FileMount, MemoryMount, OutcomeEvaluation, RepositoryMount, Resource};
 pub use unbuilt::{Unbuilt, in_agent, unbuilt};
 

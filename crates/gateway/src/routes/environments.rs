@@ -9,6 +9,7 @@ use contract::environment::{
 use contract::ids::{EnvironmentId, WorkspaceId};
 use contract::page::{Deleted, Page};
 use contract::query::{self, ListArchivable, Order, Range};
+use contract::session::SandboxWishes;
 use store::Conflict;
 use store::environments::EnvironmentRow;
 use store::error::Thing;
@@ -24,6 +25,7 @@ use crate::reply;
 pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Response, Failure> {
     query::none(call.query())?;
     let definition = call.json::<CreateEnvironment>().await?.resolve()?;
+    SandboxWishes::check(&definition.metadata)?;
     let body = stored::write(&definition)?;
     let id = EnvironmentId::from_bits(gateway.id_bits());
     let (workspace, now) = (call.workspace(), gateway.now());
@@ -77,6 +79,7 @@ async fn attempt(
     }
     let before = definition(&row)?;
     let after = before.updated(update)?;
+    SandboxWishes::check(&after.metadata)?;
     if after == before {
         return Ok(row);
     }

@@ -10,10 +10,11 @@ use contract::page::Page;
 use contract::parse::Invalid;
 use contract::query;
 use contract::time::Micros;
-use sandbox::{Keeper, Sandbox, SandboxId, Spec, Standing, Visit};
+use sandbox::{HeldLimit, Isolation, Keeper, Sandbox, SandboxId, Spec, Standing, Terms, Visit};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::sandbox_terms::terms;
 use crate::call::{Call, missing};
 use crate::error::Failure;
 use crate::gateway::Gateway;
@@ -39,9 +40,50 @@ struct Shown {
     /// Since when it runs in this server.
     running_since: Option<Micros>,
     last_used_at: Option<Micros>,
+    /// How well it is kept apart; only while it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    isolation: Option<Apart>,
     /// What it uses; only where one is asked for that runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Usage>,
+}
+
+#[derive(Serialize)]
+struct Apart {
+    /// `basic`, `ids`, `limits` or `disk`; see docs/sandbox.md.
+    level: &'static str,
+    own_user_ids: bool,
+    memory_bytes: Limit,
+    cpu_millis: Limit,
+    processes: Limit,
+    disk_bytes: Limit,
+}
+
+#[derive(Serialize)]
+struct Limit {
+    /// Null: as much as there is.
+    most: Option<u64>,
+    held_by: &'static str,
+    /// Whether it holds for the sandbox as a whole and is never exceeded.
+    firmly: bool,
+}
+
+impl From<Isolation> for Apart {
+    fn from(isolation: Isolation) -> Self {
+        let limit = |held: HeldLimit| Limit {
+            most: Some(held.most).filter(|most| *most > 0),
+            held_by: held.by,
+            firmly: held.firmly,
+        };
+        Self {
+            level: isolation.level.name(),
+            own_user_ids: isolation.own_ids,
+            memory_bytes: limit(isolation.memory),
+            cpu_millis: limit(isolation.cpu),
+            processes: limit(isolation.processes),
+            disk_bytes: limit(isolation.disk),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -77,6 +119,8 @@ struct Deleted<'a> {
 pub(super) struct Named {
     pub(super) id: SandboxId,
     session: Option<SessionId>,
+    /// How it is to be kept.
+    terms: Terms,
     pub(super) keeper: Keeper,
 }
 
@@ -87,15 +131,16 @@ pub(super) async fn named(gateway: &Gateway, call: &Call) -> Result<Named, Failu
     let none = || Failure::Api(missing("Sandbox"));
     let id = SandboxId::new(text).map_err(|_| none())?;
     let session = text.parse::<SessionId>().ok();
-    match session {
+    let terms = match session {
         // Not there, or not for this caller.
-        Some(session) => drop(gateway.store.session(call.scope(), session).await?),
-        None if call.is_operator() => {}
+        Some(session) => terms(&gateway.store.session(call.scope(), session).await?)?,
+        None if call.is_operator() => Terms::default(),
         None => return Err(none()),
-    }
+    };
     Ok(Named {
         id,
         session,
+        terms,
         keeper,
     })
 }
@@ -107,7 +152,8 @@ impl Named {
         if self.session.is_none() && self.keeper.running(&self.id).is_none() {
             self.exists().await?;
         }
-        Ok(self.keeper.visit(Spec::new(self.id.clone()), None).await?)
+        let spec = Spec::new(self.id.clone());
+        Ok(self.keeper.visit(spec, &self.terms).await?)
     }
 
     async fn exists(&self) -> Result<Standing, Failure> {
@@ -164,7 +210,8 @@ pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
     if keeper.list().await?.iter().any(|one| one.id == id) {
         return Err(ApiError::conflict(format!("A sandbox {id} exists already.")).into());
     }
-    drop(keeper.visit(Spec::new(id.clone()), None).await?);
+    let spec = Spec::new(id.clone());
+    drop(keeper.visit(spec, &Terms::default()).await?);
     reply::json(&shown(&gateway, &keeper.standing(id), None))
 }
 
@@ -277,6 +324,11 @@ fn shown(gateway: &Gateway, one: &Standing, usage: Option<Usage>) -> Shown {
         },
         running_since: one.since.map(ago),
         last_used_at: one.used.map(ago),
+        isolation: one
+            .running
+            .as_ref()
+            .and_then(|running| running.isolation())
+            .map(Apart::from),
         usage,
     }
 }

@@ -11,8 +11,8 @@ use contract::page::{BidiPage, Deleted};
 use contract::patch::Patch;
 use contract::query::{self, ListSessions};
 use contract::session::{
-    Budget, CreateSession, OutcomeEvaluation, Session, SessionAgentUpdate, SessionStats,
-    SessionTag, Status, UpdateSession, in_agent, unbuilt,
+    Budget, CreateSession, OutcomeEvaluation, SandboxWishes, Session, SessionAgentUpdate,
+    SessionStats, SessionTag, Status, UpdateSession, in_agent, unbuilt,
 };
 use contract::time::Micros;
 use contract::tools::Tool;
@@ -62,7 +62,7 @@ pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
         budgetable(&gateway, &cast.agent)?;
     }
     super::llm::check(&resolved.vaults)?;
-    contract::session::sandbox_ttl(&request.metadata)?;
+    let wishes = SandboxWishes::of(&request.metadata, &environment.metadata)?;
     let initial = events::accept(&gateway, request.initial_events.clone(), "initial_events")?;
     let opening = Opening {
         session: SessionId::from_bits(gateway.id_bits()),
@@ -93,6 +93,7 @@ pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
     });
     let created = store.create_session(new, now, entropy).await;
     let row = created.map_err(|failure| error::named(failure, at))?;
+    super::sandbox_terms::prepare(&gateway, &row, wishes);
     reply::json(&object_with(&gateway, row, cast.agent.clone()))
 }
 
@@ -198,6 +199,7 @@ pub(crate) async fn update(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
     };
     submit(&gateway, &call, id, Command::Update(Box::new(change))).await?;
     let row = gateway.store.session(call.workspace(), id).await?;
+    super::sandbox_terms::agree(&gateway, &row)?;
     reply::json(&object(&gateway, row)?)
 }
 
@@ -245,7 +247,7 @@ fn changes(
 ) -> Result<BTreeMap<String, Option<String>>, Failure> {
     use contract::metadata::{Empty, patched};
     let result = patched(&profile.metadata, patch.clone(), Empty::Keeps)?;
-    contract::session::sandbox_ttl(&result)?;
+    SandboxWishes::of(&result, &BTreeMap::new())?;
     Ok(match patch {
         Patch::Absent | Patch::Null => BTreeMap::new(),
         Patch::Value(changes) => changes,
@@ -297,6 +299,7 @@ pub(crate) async fn archive(gateway: Arc<Gateway>, mut call: Call) -> Result<Res
     call.nothing().await?;
     let id = id(&call)?;
     submit(&gateway, &call, id, Command::Archive).await?;
+    super::sandbox_terms::dismiss(&gateway, id);
     let row = gateway.store.session(call.workspace(), id).await?;
     reply::json(&object(&gateway, row)?)
 }

@@ -34,6 +34,54 @@ async fn a_time_to_live_that_is_none_is_refused_by_its_path() {
 }
 
 #[tokio::test]
+async fn a_wish_for_a_sandbox_that_is_none_is_refused_by_its_path() {
+    let server = Server::start().await;
+    let agent = server.create("/v1/agents", agent()).await;
+    let id = server.create("/v1/environments", environment()).await;
+    for (name, good, bad) in [
+        ("longhand.sandbox", ["eager", "lazy"], ["", "Eager", "true"]),
+        (
+            "longhand.sandbox_keep_awake",
+            ["true", "false"],
+            ["", "yes", "1"],
+        ),
+    ] {
+        let asked = |value: &str| {
+            let metadata = json!({ name: value });
+            let session = json!({"agent": agent, "environment_id": id, "metadata": metadata});
+            let mut made = environment();
+            made["name"] = json!(format!("{name} {value}"));
+            made["metadata"] = metadata.clone();
+            [
+                ("/v1/sessions".to_owned(), session),
+                ("/v1/environments".to_owned(), made),
+                (
+                    format!("/v1/environments/{id}"),
+                    json!({"metadata": metadata}),
+                ),
+            ]
+        };
+        for value in bad {
+            for (path, body) in asked(value) {
+                let refused = server.post(&path, body).await;
+                assert_eq!(refused.status, 400, "{path} {name}={value:?}");
+                let wanted = format!(
+                    "metadata.{name}: must be \"{}\" or \"{}\"",
+                    good[0], good[1]
+                );
+                assert!(refused.message().contains(&wanted), "{}", refused.message());
+            }
+        }
+        for value in good {
+            for (path, body) in asked(value) {
+                let made = server.post(&path, body).await;
+                assert_eq!(made.status, 200, "{}", made.body);
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_server_without_sandboxes_says_so() {
     let server = Server::start().await;
     let answer = server.operate(Method::GET, "/v1/x/sandboxes").send().await;

@@ -7,6 +7,7 @@ use std::thread;
 
 use super::clock::Clock;
 use super::notes::Notes;
+use super::transfer::Transfers;
 use super::{Sender, calls::Calls, files, tree};
 use crate::limits::{ASKS, NAMED_PROCESSES};
 use crate::wire::{Ask, FromHand, Id, Refusal, Running, Said};
@@ -21,16 +22,24 @@ struct Shared {
     calls: Calls,
     clock: Clock,
     notes: Arc<Notes>,
+    transfers: Transfers,
     under_way: AtomicUsize,
 }
 
 impl Asks {
-    pub(crate) fn new(sender: Sender, calls: Calls, clock: Clock, notes: Arc<Notes>) -> Self {
+    pub(crate) fn new(
+        sender: Sender,
+        calls: Calls,
+        clock: Clock,
+        notes: Arc<Notes>,
+        transfers: Transfers,
+    ) -> Self {
         Self(Arc::new(Shared {
             sender,
             calls,
             clock,
             notes,
+            transfers,
             under_way: AtomicUsize::new(0),
         }))
     }
@@ -41,7 +50,7 @@ impl Asks {
             Err(error) => return self.0.refuse(id, Refusal::Invalid, error.to_string()),
         };
         // By this thread, so that nothing that the server says after it overtakes it.
-        if matches!(ask, Ask::Pause { .. } | Ask::Resume) {
+        if matches!(ask, Ask::Pause { .. } | Ask::Resume | Ask::End) {
             return self.0.answer(id, ask);
         }
         if self.0.under_way.fetch_add(1, Ordering::SeqCst) >= ASKS {
@@ -82,6 +91,11 @@ impl Shared {
             }
             Ask::Resume => {
                 self.resume();
+                Ok(Said::Done)
+            }
+            Ask::End => {
+                tree::kill_all();
+                self.transfers.kill_writes();
                 Ok(Said::Done)
             }
             Ask::Rest { reason } => self.rest(&reason).map(|()| Said::Done),

@@ -59,12 +59,19 @@ fn serve() -> io::Result<()> {
     let calls = Calls::new(reaper.clone(), &clock, Arc::clone(&notes));
     let lines = Lines::open(first, handover)?;
     while let Some(sender) = lines.next() {
-        let asks = Asks::new(sender.clone(), calls.clone(), clock.clone(), notes.clone());
+        let transfers = Transfers::new(sender.clone());
+        let asks = Asks::new(
+            sender.clone(),
+            calls.clone(),
+            clock.clone(),
+            notes.clone(),
+            transfers.clone(),
+        );
         let server = Server {
             calls: calls.clone(),
             asks,
             processes: Processes::new(sender.clone(), reaper.clone(), clock.clone()),
-            transfers: Transfers::new(sender.clone()),
+            transfers,
             sender,
         };
         // Whoever breaks the protocol loses its line and nothing else: the next server gets another.

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::{Mode, OFlags, open};
 
 use crate::limits::NOTE_BYTES;
-use crate::wire::{Content, Output};
+use crate::wire::Output;
 
 /// Where a sandbox leaves what the next one of its name goes on from. It is the agent's own file system:
 /// what it writes there it says and does to itself.
@@ -61,14 +61,7 @@ impl Notes {
         if notes.is_empty() {
             return output;
         }
-        match output.content.last_mut() {
-            Some(Content::Text { text }) if !text.is_empty() => {
-                text.push('\n');
-                text.push_str(&notes);
-            }
-            Some(Content::Text { text }) => *text = notes,
-            _ => output.content.push(Content::Text { text: notes }),
-        }
+        output.add(&notes);
         output
     }
 
@@ -91,6 +84,7 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Content;
 
     fn text(output: &Output) -> &str {
         match output.content.as_slice() {

@@ -26,6 +26,8 @@ use crate::limits::BASH_OUTPUT_BYTES;
 
 /// The reserve between the end of a shell and the reaper's word about it.
 const EXIT_WAIT: Duration = Duration::from_secs(5);
+/// How long a shell that was sent SIGKILL may take to be dead.
+const ENDED_WAIT: Duration = Duration::from_secs(2);
 /// What one drain takes at most, so that a background writer cannot keep it busy for ever.
 const DRAIN_BYTES: usize = 1 << 20;
 
@@ -213,6 +215,16 @@ impl Shell {
         } else {
             text.to_owned()
         }
+    }
+
+    /// Whether it has ended though nothing asked it to. Waits for one that was killed.
+    pub(crate) fn has_ended(&self) -> bool {
+        let wait = Timespec::try_from(ENDED_WAIT).ok();
+        poll(
+            &mut [PollFd::new(&self.pidfd, PollFlags::IN)],
+            wait.as_ref(),
+        )
+        .is_ok_and(|n| n > 0)
     }
 
     /// Its number.

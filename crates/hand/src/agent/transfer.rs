@@ -36,6 +36,10 @@ struct Transfer {
     piped: Piped,
     cancelled: AtomicBool,
     socket: Option<TcpStream>,
+    /// Whether a file comes in by it.
+    writes: bool,
+    /// Whether it was cancelled because there is no room for it.
+    full: AtomicBool,
 }
 
 impl Transfers {
@@ -87,7 +91,7 @@ impl Transfers {
         sought.map_err(|error| (Refusal::Invalid, format!("{path}: {error}")))?;
         let entry = serde_json::to_vec(&entry);
         let entry = entry.map_err(|error| (Refusal::Invalid, error.to_string()))?;
-        let (transfer, _) = self.opened(id, None, &entry);
+        let (transfer, _) = self.opened(id, None, false, &entry);
         let read = transfer.piped.pump(&self.sender, id, Stream::Stdout, file);
         self.ended(
             id,
@@ -99,7 +103,7 @@ impl Transfers {
 
     fn write(&self, id: Id, path: &str, mode: Option<u32>) -> Result<(), Refused> {
         let draft = Draft::new(path, mode, id)?;
-        let (transfer, chunks) = self.opened(id, None, &[]);
+        let (transfer, chunks) = self.opened(id, None, true, &[]);
         let written = self.take(id, draft, &transfer, &chunks);
         self.sender.send(
             &FromHand::End {
@@ -120,11 +124,17 @@ impl Transfers {
         chunks: &Receiver<Vec<u8>>,
     ) -> Result<(), String> {
         while let Ok(chunk) = chunks.recv() {
+            if transfer.full.load(Ordering::SeqCst) {
+                break;
+            }
             if let Err(error) = draft.file.write_all(&chunk) {
                 let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
                 return Err(draft.problem(errno));
             }
             self.sender.send(&FromHand::StdinAck { id }, &[]);
+        }
+        if transfer.full.load(Ordering::SeqCst) {
+            return Err("nothing was written: the disk of the sandbox is full".to_owned());
         }
         if transfer.cancelled.load(Ordering::SeqCst) {
             return Err("given up".to_owned());
@@ -146,7 +156,7 @@ impl Transfers {
             (Refusal::Missing, problem)
         })?;
         let _ = socket.set_nodelay(true);
-        let (transfer, chunks) = self.opened(id, Some(socket), &[]);
+        let (transfer, chunks) = self.opened(id, Some(socket), false, &[]);
         let sender = self.sender.clone();
         let fed = named("stdin").spawn(move || {
             feed(&sender, id, &mut writing, &chunks, b"");
@@ -170,6 +180,7 @@ impl Transfers {
         &self,
         id: Id,
         socket: Option<TcpStream>,
+        writes: bool,
         body: &[u8],
     ) -> (Arc<Transfer>, Receiver<Vec<u8>>) {
         let (piped, chunks) = Piped::new(1);
@@ -177,6 +188,8 @@ impl Transfers {
             piped,
             cancelled: AtomicBool::new(false),
             socket,
+            writes,
+            full: AtomicBool::new(false),
         });
         self.lock().insert(id, Arc::clone(&transfer));
         self.sender.send(&FromHand::Spawned { id }, body);
@@ -216,6 +229,15 @@ impl Transfers {
                 let _: io::Result<()> = socket.shutdown(Shutdown::Both);
             }
         });
+    }
+
+    /// Files on their way in end where they are, unfinished.
+    pub(crate) fn kill_writes(&self) {
+        let all = self.lock().clone();
+        for (id, transfer) in all.iter().filter(|(_, transfer)| transfer.writes) {
+            transfer.full.store(true, Ordering::SeqCst);
+            self.stdin_end(*id);
+        }
     }
 
     /// Nobody drives them any more.

@@ -54,4 +54,18 @@ impl Output {
             ..Self::text(text)
         }
     }
+
+    /// Says `note` beneath its own words.
+    pub fn add(&mut self, note: &str) {
+        match self.content.last_mut() {
+            Some(Content::Text { text }) if !text.is_empty() => {
+                text.push('\n');
+                text.push_str(note);
+            }
+            Some(Content::Text { text }) => note.clone_into(text),
+            _ => self.content.push(Content::Text {
+                text: note.to_owned(),
+            }),
+        }
+    }
 }

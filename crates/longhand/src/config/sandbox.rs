@@ -4,8 +4,11 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use sandbox::limits::{CPU_MILLIS_MIN, MEMORY_BYTES_MIN, ORPHAN, PROCESSES_MIN};
-use sandbox::{Allowance, Settings};
+use sandbox::limits::{
+    CPU_MILLIS_MIN, DISK_BYTES_MIN, DISK_FILES_MIN, IMAGE_BYTES_MIN, MEMORY_BYTES_MIN, ORPHAN,
+    PROCESSES_MIN,
+};
+use sandbox::{Allowance, Disk, DiskKind, Level, Settings};
 use serde::Deserialize;
 
 /// More cannot run on one host: each has 65,536 ids of the kernel's four billion.
@@ -21,6 +24,18 @@ pub struct Sandbox {
     pub cpu_percent: u64,
     /// Processes and threads.
     pub processes: u64,
+    /// How each is held to its share of the disk: `soft`, by counting, or `image`, by a file system of its
+    /// own. A sandbox keeps what it was made with.
+    pub disk: Kind,
+    /// MiB on the disk. 0: as many as there are.
+    pub disk_mib: u64,
+    /// Files, where they are counted. 0: as many as there are.
+    pub disk_files: u64,
+    /// MiB that stay free on the host's disk: below, no sandbox starts, and one that writes is stopped in
+    /// that. 0: nobody looks.
+    pub disk_reserve_mib: u64,
+    /// The lowest level of isolation that this server runs with: `basic`, `ids`, `limits` or `disk`.
+    pub require_isolation: String,
     /// Seconds without use after which one is paused: it keeps its memory and uses no processor. 0: never.
     pub pause_after: u64,
     /// Seconds without use after which one is stopped: its files and where its shell was stay.
@@ -29,9 +44,25 @@ pub struct Sandbox {
     pub max_running: usize,
     /// Seconds that one lives on after its server was killed, unless the next one takes it over. 0: none.
     pub orphan_seconds: u64,
+    /// Whether a session's sandbox is made with the session, in the background, unless its metadata or its
+    /// environment's says otherwise (`longhand.sandbox`).
+    pub eager: bool,
+    /// How many wait, made for nobody, for the next session that needs a first one. They run beside those that
+    /// `max_running` counts. 0: none.
+    pub warm: usize,
     /// Whether a server that is stopped in order leaves them running, for one that starts within
     /// `orphan_seconds`; else it stops them.
     pub leave_running: bool,
+}
+
+/// How a sandbox is held to its share of the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// By counting.
+    Soft,
+    /// By a file system of its own.
+    Image,
 }
 
 impl Default for Sandbox {
@@ -40,8 +71,14 @@ impl Default for Sandbox {
             memory_bytes,
             cpu_millis,
             processes,
+            disk,
         } = Allowance::default();
         Self {
+            require_isolation: Level::Basic.to_string(),
+            disk: Kind::Soft,
+            disk_mib: disk.bytes >> 20,
+            disk_files: disk.files,
+            disk_reserve_mib: 512,
             memory_mib: memory_bytes >> 20,
             cpu_percent: cpu_millis / 10,
             processes,
@@ -49,6 +86,8 @@ impl Default for Sandbox {
             stop_after: 600,
             max_running: 1_000,
             orphan_seconds: ORPHAN.as_secs(),
+            eager: false,
+            warm: 0,
             leave_running: false,
         }
     }
@@ -67,7 +106,15 @@ impl Sandbox {
             ("stop_after", self.stop_after, 1),
             ("max_running", self.max_running as u64, 1),
         ];
-        for (name, value, least) in least {
+        let disk = match self.disk {
+            Kind::Soft => ("disk_mib", DISK_BYTES_MIN >> 20),
+            Kind::Image => ("disk_mib", IMAGE_BYTES_MIN >> 20),
+        };
+        let unlimited = self.disk_mib == 0 && self.disk == Kind::Soft;
+        let disk = (!unlimited).then_some((disk.0, self.disk_mib, disk.1));
+        let files =
+            (self.disk_files > 0).then_some(("disk_files", self.disk_files, DISK_FILES_MIN));
+        for (name, value, least) in least.into_iter().chain(disk).chain(files) {
             if value < least {
                 bail!("`sandbox.{name}` is {value}: it must be at least {least}");
             }
@@ -76,7 +123,24 @@ impl Sandbox {
             memory_bytes: self.memory_mib.saturating_mul(1 << 20),
             cpu_millis: self.cpu_percent.saturating_mul(10),
             processes: self.processes,
+            disk: Disk {
+                bytes: self.disk_mib.saturating_mul(1 << 20),
+                files: self.disk_files,
+                kind: match self.disk {
+                    Kind::Soft => DiskKind::Soft,
+                    Kind::Image => DiskKind::Image,
+                },
+            },
         })
+    }
+
+    /// The level below which this server does not run.
+    ///
+    /// # Errors
+    /// A name that is no level's.
+    pub fn level(&self) -> anyhow::Result<Level> {
+        let level = self.require_isolation.parse();
+        level.map_err(|error: String| anyhow::anyhow!("`sandbox.require_isolation`: {error}"))
     }
 
     /// When sandboxes are paused and stopped, and how many run.
@@ -88,6 +152,7 @@ impl Sandbox {
                 .map(Duration::from_secs),
             sleep_after: Duration::from_secs(self.stop_after),
             most: self.max_running.clamp(1, MOST),
+            eager: self.eager,
             ..Settings::default()
         }
     }
@@ -97,6 +162,8 @@ impl Sandbox {
     pub fn short_lived(&self) -> Self {
         Self {
             orphan_seconds: 0,
+            eager: false,
+            warm: 0,
             leave_running: false,
             ..self.clone()
         }
@@ -109,10 +176,20 @@ impl Sandbox {
             ("sandbox.memory_mib", self.memory_mib.to_string()),
             ("sandbox.cpu_percent", self.cpu_percent.to_string()),
             ("sandbox.processes", self.processes.to_string()),
+            ("sandbox.require_isolation", self.require_isolation.clone()),
+            ("sandbox.disk", format!("{:?}", self.disk).to_lowercase()),
+            ("sandbox.disk_mib", self.disk_mib.to_string()),
+            ("sandbox.disk_files", self.disk_files.to_string()),
+            (
+                "sandbox.disk_reserve_mib",
+                self.disk_reserve_mib.to_string(),
+            ),
             ("sandbox.pause_after", self.pause_after.to_string()),
             ("sandbox.stop_after", self.stop_after.to_string()),
             ("sandbox.max_running", self.max_running.to_string()),
             ("sandbox.orphan_seconds", self.orphan_seconds.to_string()),
+            ("sandbox.eager", self.eager.to_string()),
+            ("sandbox.warm", self.warm.to_string()),
             ("sandbox.leave_running", self.leave_running.to_string()),
         ]
     }

@@ -8,23 +8,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
-use super::{Keeper, sleep};
+use super::Keeper;
 use crate::error::Error;
 use crate::limits::QUEUE_LOOK;
 
-/// The right to run one sandbox: on the host and, where it is bounded, in its workspace.
+/// The right to run one sandbox: on the host and, where it is bounded, in its workspace. One that ran before
+/// anybody counted may lack some of it for a while.
 pub(super) struct Slot {
-    _host: OwnedSemaphorePermit,
-    _share: Option<OwnedSemaphorePermit>,
+    pub(super) host: Option<OwnedSemaphorePermit>,
+    pub(super) share: Option<OwnedSemaphorePermit>,
+    /// Whether its workspace is bounded.
+    shared: bool,
 }
 
 impl Slot {
-    /// Of a sandbox of which it is not known whose it is.
-    pub(super) fn of_nobody(host: OwnedSemaphorePermit) -> Self {
-        Self {
-            _host: host,
-            _share: None,
-        }
+    pub(super) fn is_whole(&self) -> bool {
+        self.host.is_some() && (self.share.is_some() || !self.shared)
     }
 }
 
@@ -103,9 +102,49 @@ impl Keeper {
             )));
         };
         Ok(Slot {
-            _host: host,
-            _share: share,
+            host: Some(host),
+            shared: share.is_some(),
+            share,
         })
+    }
+
+    /// The same if it is free just now.
+    pub(super) fn free_slot(&self, workspace: Option<&Arc<str>>) -> Option<Slot> {
+        let slot = self.slot_of_running(workspace);
+        slot.is_whole().then_some(slot)
+    }
+
+    /// As much of the right as is free, for a sandbox that runs already.
+    pub(super) fn slot_of_running(&self, workspace: Option<&Arc<str>>) -> Slot {
+        let share = self.bounded(workspace);
+        let take = |permits: &Arc<Semaphore>| Arc::clone(permits).try_acquire_owned().ok();
+        Slot {
+            host: take(&self.0.slots),
+            shared: share.is_some(),
+            share: share.and_then(|share| take(&share.running)),
+        }
+    }
+
+    /// All of the right, as soon as it is free: before anybody who asks later.
+    pub(super) async fn owed(&self, workspace: Option<&Arc<str>>) -> Slot {
+        let share = self.bounded(workspace);
+        let shared = share.is_some();
+        let share = async {
+            let share = share?;
+            Arc::clone(&share.running).acquire_owned().await.ok()
+        };
+        let host = Arc::clone(&self.0.slots).acquire_owned();
+        let (host, share) = tokio::join!(host, share);
+        Slot {
+            host: host.ok(),
+            share,
+            shared,
+        }
+    }
+
+    fn bounded(&self, workspace: Option<&Arc<str>>) -> Option<Arc<Share>> {
+        let (workspace, most) = (workspace?, self.0.settings.most_of_workspace?);
+        Some(self.0.shares.of(workspace, most))
     }
 
     async fn share(
@@ -156,7 +195,8 @@ impl Keeper {
         let mut idle: Vec<_> = self
             .all()
             .into_iter()
-            .filter(|(_, place)| place.is_unvisited() && place.look().running.is_some())
+            .filter(|(_, place)| place.is_unvisited() && !place.is_awake())
+            .filter(|(_, place)| place.look().running.is_some())
             .filter(|(_, place)| workspace.is_none_or(|of| place.workspace.get() == Some(of)))
             .collect();
         idle.sort_by_key(|(_, place)| place.look().wanted);
@@ -166,7 +206,7 @@ impl Keeper {
                     Some(_) => "its workspace needed the room for another",
                     None => "its host needed the room for others",
                 };
-                sleep(&id, &place, &mut held, reason).await;
+                self.sleep(&id, &place, &mut held, reason).await;
                 return;
             }
         }

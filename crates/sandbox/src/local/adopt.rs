@@ -11,15 +11,15 @@ use jail::plan::{Refusal, Report, Request, VERSION};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Shared;
 use super::client::Client;
 use super::freezer::Freezer;
 use super::memory::Memory;
 use super::running::Running;
 use super::supervisor::{Body, Supervisor};
+use super::{Shared, net};
 use crate::error::{Doing, Error};
 use crate::limits::{ADOPTION, OWNED_RETRY, STOP};
-use crate::provider::SandboxId;
+use crate::provider::{How, SandboxId};
 
 /// What became of one try.
 enum Tried {
@@ -108,9 +108,11 @@ async fn try_adopt(
         && let Ok(client) = connect(shared, line).await
         && client.ask(&Ask::Resume).await.is_ok()
     {
+        net::attach(shared, id, &mut body).await?;
         let range = shared.ranges.share(body.live.id_base);
         let memory = Memory::of(&body.live);
         let running = Running::new(client, supervisor, body, range, memory, shared, id.clone());
+        let running = running.born(How::TakenOver, Vec::new());
         tracing::info!(sandbox = %id, "took over a sandbox that runs");
         return Ok(Tried::Adopted(Box::new(running)));
     }

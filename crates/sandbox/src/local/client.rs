@@ -126,6 +126,11 @@ impl Client {
         self.0.left.store(true, Ordering::Relaxed);
     }
 
+    /// Where what belongs to the provider's sandboxes runs.
+    pub(super) fn tasks(&self) -> &TaskTracker {
+        &self.0.tasks
+    }
+
     pub(super) fn is_open(&self) -> bool {
         !self.0.over.is_cancelled()
     }

@@ -8,22 +8,13 @@ use std::time::Duration;
 
 use jail::Record;
 use jail::control::{self, SOCKET};
+use jail::image::{IMAGE, LAYOUT};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use tokio::time::{Instant, sleep};
 
 use crate::error::{Doing, Error};
 use crate::provider::SandboxId;
-
-/// What a sandbox's directory holds; each is owned by the sandbox's root.
-const LAYOUT: [&str; 6] = [
-    "root",
-    "root/upper",
-    "root/work",
-    "workspace",
-    "outputs",
-    "uploads",
-];
 
 /// How long to wait before asking again for a lock that a dying sandbox still holds.
 const LOCK_RETRY: Duration = Duration::from_millis(5);
@@ -88,6 +79,13 @@ impl Dirs {
         Ok(ids)
     }
 
+    /// Those whose supervisor listens, or did when it was killed.
+    pub(super) fn left(&self) -> Result<Vec<SandboxId>, Error> {
+        let mut ids = self.list()?;
+        ids.retain(|id| self.path(id).join(SOCKET).exists());
+        Ok(ids)
+    }
+
     /// Makes the sandbox's directory if it is missing and takes its lock.
     ///
     /// Cancel safe: yes.
@@ -105,10 +103,19 @@ impl Dirs {
 
     /// Makes what is missing in a locked sandbox's directory. Blocks: on a busy disk a new directory
     /// takes milliseconds.
-    pub(super) fn fill(&self, id: &SandboxId) -> Result<(), Error> {
+    ///
+    /// `image` gives it a disk of its own if it has nothing yet; one that has anything keeps it.
+    pub(super) fn fill(
+        &self,
+        id: &SandboxId,
+        image: impl FnOnce(&Path) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
         check_private(&self.root)?;
         let path = self.path(id);
         check_private(&path)?;
+        if path.join(IMAGE).exists() || !path.join(LAYOUT[0]).exists() && image(&path)? {
+            return Ok(());
+        }
         LAYOUT.iter().try_for_each(|name| {
             let made = directory(&path.join(name), 0o755);
             made.doing(|| format!("make `{name}` of sandbox {id}"))

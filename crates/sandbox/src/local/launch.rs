@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::sync::Arc;
 
-use jail::plan::{Failure, Plan, Report, VERSION, Volume};
+use jail::plan::{By, Failure, Plan, Report, SHARED, VERSION, Volume};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 use tokio::net::UnixStream;
@@ -16,10 +16,11 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::client::Client;
+use super::disk::DiskKind;
 use super::memory::Memory;
 use super::running::Running;
 use super::supervisor::{Body, Supervisor};
-use super::{Shared, probe};
+use super::{Shared, net, probe};
 use crate::error::{Doing, Error};
 use crate::limits::{SEAL_TRIES, START};
 use crate::provider::{SandboxId, Spec};
@@ -44,10 +45,15 @@ const VOLUMES: &[(&str, &str, bool)] = &[
 ];
 
 pub(super) async fn launch(shared: &Arc<Shared>, spec: Spec) -> Result<Running, Error> {
+    shared.disks.room()?;
     let lock = super::settle(shared.dirs.lock(&spec.id).await?).await?;
     let (prepared, id) = (Arc::clone(shared), spec.id.clone());
     let blocking = tokio::task::spawn_blocking(move || {
-        prepared.dirs.fill(&id)?;
+        let disk = *prepared.disks.settings();
+        prepared.dirs.fill(&id, |dir| match disk.kind {
+            DiskKind::Soft => Ok(false),
+            DiskKind::Image => prepared.images.give(dir, disk.bytes).map(|()| true),
+        })?;
         let (template, helper) = (prepared.templates.host()?, prepared.helper()?);
         Ok::<_, Error>((template, helper, prepared.groups()))
     });
@@ -56,16 +62,21 @@ pub(super) async fn launch(shared: &Arc<Shared>, spec: Spec) -> Result<Running, 
         Err(_) => return Err(Error::Gone),
     };
     let range = shared.ranges.take(spec.id.as_str())?;
+    let dir = shared.dirs.path(&spec.id);
+    let disk = shared.disks.settings().limit(&dir);
     let plan = Plan {
         version: VERSION,
-        dir: shared.dirs.path(&spec.id),
+        image: disk.by == By::Image,
+        dir,
         template,
         usr: shared.templates.usr().to_owned(),
-        id_base: range.base(),
+        id_base: if shared.own_ids { range.base() } else { SHARED },
         volumes: VOLUMES.iter().map(volume).collect(),
         env: environment(spec.env),
-        limits: groups.limits.clone(),
+        limits: shared.limits(disk),
         groups: groups.each.clone(),
+        // Steering it takes rights over the whole host.
+        network: shared.network.is_some() && shared.own_ids,
         generation: shared.dirs.generation(),
         orphan_millis: orphan_millis(shared, &spec.id),
     };
@@ -89,7 +100,8 @@ pub(super) async fn launch(shared: &Arc<Shared>, spec: Spec) -> Result<Running, 
             ),
         });
     };
-    let (body, client) = started?;
+    let (mut body, client) = started?;
+    net::attach(shared, &spec.id, &mut body).await?;
     let memory = Memory::of(&body.live);
     Ok(Running::new(
         client, supervisor, body, range, memory, shared, spec.id,

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hand::wire::{Content, Output, Tool};
+use hand::wire::{Output, Tool};
 use jail::groups::oom_kills;
 use jail::plan::Live;
 
@@ -49,14 +49,7 @@ impl Memory {
             processes(kills),
             during(call),
         );
-        match output.content.last_mut() {
-            Some(Content::Text { text }) if !text.is_empty() => {
-                text.push('\n');
-                text.push_str(&note);
-            }
-            Some(Content::Text { text }) => *text = note,
-            _ => output.content.push(Content::Text { text: note }),
-        }
+        output.add(&note);
         output
     }
 
@@ -116,8 +109,10 @@ fn during(call: &ToolCall) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use hand::wire::Content;
     use serde_json::json;
+
+    use super::*;
 
     fn memory() -> Memory {
         Memory {

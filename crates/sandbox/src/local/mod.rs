@@ -5,10 +5,14 @@ mod adopt;
 mod answer;
 mod client;
 mod dirs;
+mod disk;
 mod freezer;
 mod groups;
+mod isolation;
+mod kept;
 mod launch;
 mod memory;
+mod net;
 mod pipes;
 mod probe;
 mod ranges;
@@ -28,16 +32,21 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use jail::plan::{Limit, Limits, SHARED};
 use tokio_util::task::TaskTracker;
 
 use crate::error::{Doing, Error};
+use crate::isolation::Isolation;
 use crate::limits::{
     CPU_MILLIS_MIN, ENV_BYTES, ENV_VARS, HANDOVER, MEMORY_BYTES_MIN, ORPHAN, PROCESSES_MIN,
     SWEEP_AGAIN, SWEEP_TIME,
 };
 use crate::provider::{Provider, Report, Sandbox, SandboxId, Spec};
 use dirs::{Dirs, InUse};
+pub use disk::{Disk, DiskKind};
+use disk::{Disks, Images};
 use groups::Groups;
+pub use net::{Ends, Network};
 use ranges::Ranges;
 use running::Running;
 use template::Templates;
@@ -58,8 +67,13 @@ pub struct Config {
     pub handover: Duration,
     /// What each sandbox may use.
     pub allowance: Allowance,
+    /// Bytes that stay free on the disk of the sandboxes: while there are fewer, none starts, and what one
+    /// that takes more runs is ended. 0: nobody looks.
+    pub disk_reserve: u64,
     /// How long a sandbox lives on when this process is gone without a word, unless another adopts it.
     pub orphan: Duration,
+    /// Who carries what sandboxes send. Without it they have no network but their own loopback.
+    pub network: Option<Arc<dyn Network>>,
 }
 
 /// What a sandbox may use: all its processes together, where this host has cgroups (see
@@ -72,6 +86,8 @@ pub struct Allowance {
     pub cpu_millis: u64,
     /// Processes and threads; at least [`PROCESSES_MIN`].
     pub processes: u64,
+    /// Of the disk.
+    pub disk: Disk,
 }
 
 impl Default for Allowance {
@@ -80,12 +96,14 @@ impl Default for Allowance {
             memory_bytes: 4 << 30,
             cpu_millis: 4000,
             processes: 4096,
+            disk: Disk::default(),
         }
     }
 }
 
 impl Allowance {
     fn check(&self) -> Result<(), Error> {
+        self.disk.check()?;
         let least = [
             ("memory", self.memory_bytes, MEMORY_BYTES_MIN, "bytes"),
             (
@@ -117,7 +135,9 @@ impl Config {
             usr: PathBuf::from("/usr"),
             handover: HANDOVER,
             allowance: Allowance::default(),
+            disk_reserve: 0,
             orphan: ORPHAN,
+            network: None,
         }
     }
 }
@@ -131,10 +151,14 @@ struct Shared {
     templates: Templates,
     trash: Trash,
     ranges: Arc<Ranges>,
+    own_ids: bool,
+    disks: Disks,
+    images: Images,
     helper: OnceLock<Arc<OwnedFd>>,
     allowance: Allowance,
     groups: OnceLock<Arc<Groups>>,
     orphan: Duration,
+    network: Option<Arc<dyn Network>>,
     /// Whether sandboxes are left to the next server from now on.
     leaving: Arc<AtomicBool>,
     live: Arc<Mutex<Live>>,
@@ -181,15 +205,20 @@ impl Local {
             std::path::absolute(&path).doing(|| format!("make {} absolute", path.display()))
         };
         let (trash, templates) = (absolute(config.trash)?, absolute(config.templates)?);
+        let dir = absolute(dir)?;
         let shared = Arc::new(Shared {
-            dirs: Dirs::open(absolute(dir)?, config.handover)?,
+            disks: Disks::new(dir.clone(), config.allowance.disk, config.disk_reserve),
+            images: Images::new(templates.clone()),
+            dirs: Dirs::open(dir, config.handover)?,
             templates: Templates::open(templates, config.usr)?,
             trash: Trash::open(trash)?,
             ranges: Arc::default(),
+            own_ids: isolation::gives_own_ids(),
             helper: OnceLock::new(),
             allowance: config.allowance,
             groups: OnceLock::new(),
             orphan: config.orphan,
+            network: config.network,
             leaving: Arc::default(),
             live: Arc::default(),
             tasks: TaskTracker::new(),
@@ -211,6 +240,19 @@ impl Local {
         drop(running);
         self.0.tasks.close();
         self.0.tasks.wait().await;
+    }
+
+    /// How well the sandboxes that it makes now are kept apart. Tries the host's means the first time.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] when the process is ending.
+    pub async fn isolation(&self) -> Result<Isolation, Error> {
+        let shared = Arc::clone(&self.0);
+        let found = tokio::task::spawn_blocking(move || {
+            let base = if shared.own_ids { 1 } else { SHARED };
+            isolation::isolation(base, &shared.limits(shared.disks.settings().wanted()))
+        });
+        found.await.map_err(|_| Error::Gone)
     }
 
     fn running(&self) -> Vec<Arc<Running>> {
@@ -281,6 +323,27 @@ impl Provider for Local {
         Ok(Some(running))
     }
 
+    async fn left(&self) -> Result<Vec<SandboxId>, Error> {
+        let shared = Arc::clone(&self.0);
+        let left = move || shared.dirs.left();
+        blocking(|| "look for what an earlier server left".to_owned(), left).await?
+    }
+
+    async fn remember(&self, id: &SandboxId, bytes: &[u8]) -> Result<(), Error> {
+        let (dir, bytes) = (self.0.dirs.path(id), bytes.to_owned());
+        let doing = || format!("keep what is to be known of sandbox {id}");
+        let kept = blocking(doing, move || kept::remember(&dir, &bytes)).await?;
+        kept.doing(doing)
+    }
+
+    async fn recall(&self, id: &SandboxId) -> Result<Option<Vec<u8>>, Error> {
+        let dir = self.0.dirs.path(id);
+        let doing = || format!("read what is known of sandbox {id}");
+        blocking(doing, move || kept::recall(&dir))
+            .await?
+            .doing(doing)
+    }
+
     async fn leave(&self) {
         self.0.leaving.store(true, Ordering::Relaxed);
         for running in self.running() {
@@ -309,15 +372,22 @@ impl Provider for Local {
 
     async fn list(&self) -> Result<Vec<SandboxId>, Error> {
         let shared = Arc::clone(&self.0);
-        let listed = tokio::task::spawn_blocking(move || shared.dirs.list()).await;
-        listed
-            .map_err(std::io::Error::other)
-            .doing(|| "list the sandboxes".to_owned())?
+        let list = move || shared.dirs.list();
+        blocking(|| "list the sandboxes".to_owned(), list).await?
     }
 
     async fn probe(&self) -> Report {
         probe::probe(self).await
     }
+}
+
+/// What `work` gives, which waits for the disk.
+async fn blocking<T: Send + 'static>(
+    doing: impl FnOnce() -> String,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(std::io::Error::other).doing(doing)
 }
 
 /// Removes what sandboxes left on the host whose supervisor was killed. What was killed together with the
@@ -371,6 +441,14 @@ impl Shared {
             .groups
             .get_or_init(|| Arc::new(Groups::find(&self.allowance)));
         Arc::clone(found)
+    }
+
+    /// What a sandbox with that limit of its disk may use, and what holds it to that. Blocks the first time.
+    fn limits(&self, disk: Limit) -> Limits {
+        Limits {
+            disk,
+            ..self.groups().limits.clone()
+        }
     }
 }
 

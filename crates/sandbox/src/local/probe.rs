@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::Local;
+use super::groups::size;
+use super::{Local, isolation};
 use crate::error::Error;
+use crate::isolation::Isolation;
 use crate::provider::{Finding, Provider, Report, Sandbox, SandboxId, Spec, ToolCall};
 use hand::wire::Tool;
 
@@ -31,6 +33,10 @@ pub(super) async fn probe(local: &Local) -> Report {
     let shared = Arc::clone(&local.0);
     if let Ok(groups) = tokio::task::spawn_blocking(move || shared.groups()).await {
         findings.extend(groups.findings());
+    }
+    if let Ok(isolation) = local.isolation().await {
+        findings.extend(isolation::findings(&isolation));
+        findings.push(disk(&isolation));
     }
     let tried = whole(local).await;
     if let Ok(programs) = &tried {
@@ -60,6 +66,28 @@ pub(super) async fn probe(local: &Local) -> Report {
         },
     });
     Report { findings }
+}
+
+fn disk(isolation: &Isolation) -> Finding {
+    let held = &isolation.disk;
+    let most = match held.most {
+        0 => "as much as there is".to_owned(),
+        most => format!("at most {}", size(most)),
+    };
+    Finding {
+        what: "disk of a sandbox".to_owned(),
+        ok: true,
+        required: false,
+        detail: if held.firmly {
+            format!("{most}, held by {}", held.by)
+        } else {
+            format!(
+                "{most}, held by {}: it may be exceeded for a moment",
+                held.by
+            )
+        },
+        mend: String::new(),
+    }
 }
 
 fn program(name: &str, there: bool) -> Finding {

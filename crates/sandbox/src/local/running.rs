@@ -12,29 +12,37 @@ use jail::plan::Report;
 
 use super::client::Client;
 use super::dirs::remove_socket;
+use super::disk::Watched;
 use super::freezer::Freezer;
 use super::groups::remove_all;
 use super::memory::Memory;
 use super::ranges::Range;
 use super::supervisor::{Body, Supervisor, ended};
-use super::{Live, Shared, Slot, usage};
+use super::{Live, Shared, Slot, isolation, usage};
+use crate::diary::Step;
 use crate::error::{Doing, Error};
 use crate::files::{Connection, Download, Listing, Upload};
+use crate::isolation::Isolation;
 use crate::limits::STOP;
 use crate::process::{Command, Process};
-use crate::provider::{Sandbox, SandboxId, ToolCall};
+use crate::provider::{Birth, Ending, How, Sandbox, SandboxId, ToolCall};
 use crate::stats::Stats;
 use hand::wire::{Ask, Entry, Open, Output, Running as Inside, Said};
 
 pub(super) struct Running {
     client: Client,
     memory: Memory,
+    disk: Arc<Watched>,
     freezer: Freezer,
     /// Whether it was paused; held while that changes.
     paused: tokio::sync::Mutex<bool>,
     groups: Vec<PathBuf>,
     dir: PathBuf,
+    isolation: Isolation,
     ended: watch::Receiver<Option<Ended>>,
+    birth: Birth,
+    /// What the next tool result is to say.
+    notes: Mutex<Vec<String>>,
     stop: CancellationToken,
     /// The last handle dropped ends the sandbox.
     _guard: DropGuard,
@@ -45,6 +53,8 @@ pub(super) struct Running {
 struct Ended {
     /// How many of its processes the kernel ended for want of memory, from first to last.
     oom_kills: u64,
+    /// Whether its PID 1 was ended by a signal.
+    by_signal: bool,
 }
 
 impl Running {
@@ -60,7 +70,10 @@ impl Running {
         let stop = CancellationToken::new();
         let (ended_tx, ended) = watch::channel(None);
         let live = Arc::clone(&shared.live);
+        let network = shared.network.clone();
         let (groups, dir) = (body.live.groups.clone(), shared.dirs.path(&id));
+        let isolation = isolation::isolation(body.live.id_base, &body.live.limits);
+        let disk = shared.disks.watch(dir.clone(), &body.live, client.clone());
         let watched = watch_over(
             supervisor,
             body,
@@ -71,6 +84,10 @@ impl Running {
         );
         shared.tasks.spawn(async move {
             let ended = watched.await;
+            // Before anything of that name can start again.
+            if let Some(network) = network {
+                network.gone(&id);
+            }
             forget(&live, &id);
             // Nobody may be waiting for it.
             let _ = ended_tx.send(Some(ended));
@@ -78,14 +95,24 @@ impl Running {
         Self {
             client,
             memory,
+            disk,
             freezer: Freezer::among(&groups),
             paused: tokio::sync::Mutex::new(false),
             groups,
             dir,
+            isolation,
             ended,
+            birth: Birth::default(),
+            notes: Mutex::default(),
             _guard: stop.clone().drop_guard(),
             stop,
         }
+    }
+
+    /// Says how it came to be there.
+    pub(super) fn born(mut self, how: How, steps: Vec<Step>) -> Self {
+        self.birth = Birth { how, steps };
+        self
     }
 
     /// From now on nothing that happens here ends anything in there.
@@ -145,7 +172,15 @@ async fn watch_over(
     }
     drop(range);
     match report {
-        Some((Report::Ended { oom_kills, .. }, _)) => Ended { oom_kills },
+        Some((
+            Report::Ended {
+                oom_kills, signal, ..
+            },
+            _,
+        )) => Ended {
+            oom_kills,
+            by_signal: signal.is_some(),
+        },
         _ => Ended::default(),
     }
 }
@@ -164,6 +199,9 @@ fn forget(live: &Mutex<Live>, id: &SandboxId) {
 impl Sandbox for Running {
     async fn tool(&self, call: ToolCall, cancel: CancellationToken) -> Result<Output, Error> {
         self.wake().await?;
+        if let Some(refused) = self.disk.refused(&call) {
+            return Ok(refused);
+        }
         let ran = self.client.tool(None, call.clone(), cancel).await;
         self.told(&call, ran).await
     }
@@ -175,6 +213,9 @@ impl Sandbox for Running {
         cancel: CancellationToken,
     ) -> Result<Output, Error> {
         self.wake().await?;
+        if let Some(refused) = self.disk.refused(&call) {
+            return Ok(refused);
+        }
         let ran = self.client.tool(Some(key), call.clone(), cancel).await;
         self.told(&call, ran).await
     }
@@ -219,6 +260,32 @@ impl Sandbox for Running {
         !self.stop.is_cancelled() && self.client.is_open()
     }
 
+    fn isolation(&self) -> Option<Isolation> {
+        Some(self.isolation.clone())
+    }
+
+    fn birth(&self) -> Birth {
+        self.birth.clone()
+    }
+
+    fn ending(&self) -> Option<Ending> {
+        let ended = (*self.ended.borrow())?;
+        Some(match ended {
+            Ended {
+                oom_kills: 1..,
+                by_signal: true,
+            } => Ending::OutOfMemory,
+            Ended {
+                by_signal: true, ..
+            } => Ending::Killed,
+            Ended { .. } => Ending::Silent,
+        })
+    }
+
+    fn say(&self, note: String) {
+        self.notes().push(note);
+    }
+
     async fn read(&self, path: &str, from: u64) -> Result<Download, Error> {
         let path = path.to_owned();
         let (process, said) = self.open(Open::Read { path, from }).await?;
@@ -229,6 +296,9 @@ impl Sandbox for Running {
     }
 
     async fn write(&self, path: &str, mode: Option<u32>) -> Result<Upload, Error> {
+        if let Some(problem) = self.disk.full() {
+            return Err(Error::Failed { problem });
+        }
         let path = path.to_owned();
         let (process, _) = self.open(Open::Write { path, mode }).await?;
         Ok(Upload::new(process))
@@ -328,7 +398,7 @@ impl Running {
     /// What came of a call, and whether the sandbox ran out of memory meanwhile.
     async fn told(&self, call: &ToolCall, ran: Result<Output, Error>) -> Result<Output, Error> {
         match ran {
-            Ok(output) => Ok(self.memory.told(call, output)),
+            Ok(output) => Ok(self.noted(self.disk.told(self.memory.told(call, output)))),
             Err(Error::Lost) => {
                 let mut ended = self.ended.clone();
                 let ended = timeout(STOP, ended.wait_for(Option::is_some)).await;
@@ -340,6 +410,18 @@ impl Running {
             }
             other => other,
         }
+    }
+
+    /// The output, and under it what is to be said.
+    fn noted(&self, mut output: Output) -> Output {
+        for note in std::mem::take(&mut *self.notes()) {
+            output.add(&note);
+        }
+        output
+    }
+
+    fn notes(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has it go on if it is paused.
@@ -412,12 +494,15 @@ mod tests {
                 memory: limit,
                 cpu: limit,
                 processes: limit,
+                disk: limit,
             },
+            network: false,
         };
         let body = Body {
             live,
             pid_one,
             line: None,
+            ways_out: None,
         };
         let leaving = Arc::default();
         (Supervisor::started(child, control, &leaving).unwrap(), body)

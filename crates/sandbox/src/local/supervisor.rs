@@ -48,6 +48,8 @@ pub(super) struct Body {
     pub(super) pid_one: OwnedFd,
     /// A line to the hand, if it came with this.
     pub(super) line: Option<OwnedFd>,
+    /// What leads out of its network, until somebody carries that.
+    pub(super) ways_out: Option<[OwnedFd; 2]>,
 }
 
 /// Whether a process could not be opened because it has ended since it was connected to. Which errno the
@@ -183,11 +185,19 @@ pub(super) async fn ended(process: &OwnedFd) {
 impl Body {
     /// From what came beside the word that it runs; `None` if a descriptor is missing.
     pub(super) fn new(live: Live, descriptors: Vec<OwnedFd>) -> Option<Self> {
+        let mut descriptors = descriptors;
+        let ways_out = if live.network {
+            let dns = descriptors.pop()?;
+            Some([descriptors.pop()?, dns])
+        } else {
+            None
+        };
         let mut descriptors = descriptors.into_iter();
         Some(Self {
             live,
             pid_one: descriptors.next()?,
             line: descriptors.next(),
+            ways_out,
         })
     }
 }

@@ -97,7 +97,14 @@ fn empty(
     waiting: &mut Vec<OsString>,
     next: &mut u64,
 ) -> io::Result<()> {
-    let here = match open_dir(trash, name) {
+    let mut here = open_dir(trash, name);
+    if let Err(error) = &here
+        && error.raw_os_error() == Some(Errno::ACCESS.raw_os_error())
+    {
+        open_up(trash, name)?;
+        here = open_dir(trash, name);
+    }
+    let here = match here {
         Ok(here) => here,
         Err(error) => {
             return match unlinkat(trash, name, AtFlags::empty()) {
@@ -106,6 +113,7 @@ fn empty(
             };
         }
     };
+    let mut opened = false;
     loop {
         let mut moved = false;
         // Opened anew each time: a listing may skip names while others are removed.
@@ -117,6 +125,11 @@ fn empty(
             }
             match unlinkat(&here, child, AtFlags::empty()) {
                 Ok(()) => {}
+                // What it must not look into it may be the owner of: where nobody has other ids, it is.
+                Err(Errno::ACCESS) if !opened => {
+                    opened = true;
+                    rustix::fs::fchmod(&here, Mode::RWXU)?;
+                }
                 Err(Errno::ISDIR) => waiting.push(move_up(&here, child, trash, next)?),
                 Err(error) => return Err(error.into()),
             }
@@ -130,16 +143,27 @@ fn empty(
 }
 
 fn move_up(from: &OwnedFd, name: &CStr, trash: &OwnedFd, next: &mut u64) -> io::Result<OsString> {
+    let mut opened = false;
     loop {
         *next += 1;
         let place = OsString::from(format!("up-{}-{next}", std::process::id()));
         match renameat(from, name, trash, &place) {
             Ok(()) => return Ok(place),
+            // To move a directory is to write to it.
+            Err(Errno::ACCESS) if !opened => {
+                opened = true;
+                open_up(from, name)?;
+            }
             // Left by an earlier process of the same number.
             Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => {}
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Makes a directory one that its owner may change. It is no link: it was not to be unlinked as a file.
+fn open_up(at: impl AsFd, name: impl rustix::path::Arg) -> io::Result<()> {
+    Ok(rustix::fs::chmodat(at, name, Mode::RWXU, AtFlags::empty())?)
 }
 
 fn open_dir(at: impl AsFd, name: impl rustix::path::Arg) -> io::Result<OwnedFd> {

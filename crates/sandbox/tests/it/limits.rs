@@ -17,6 +17,7 @@ fn small() -> Host {
             memory_bytes: 96 << 20,
             cpu_millis: 500,
             processes: 300,
+            ..Allowance::default()
         };
     })
 }

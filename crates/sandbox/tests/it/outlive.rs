@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jail::control;
 use jail::plan::{Refusal, Report, Request, VERSION};
-use sandbox::{Config, Error, Local, Provider, Sandbox, Spec, Tool, ToolCall};
+use sandbox::{Command, Config, Error, Local, Provider, Sandbox, Spec, Tool, ToolCall};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -29,7 +29,8 @@ pub fn lasting(dir: &Path, orphan: Duration) -> Local {
     Local::new(sandboxes, config).unwrap()
 }
 
-fn long(dir: &Path) -> Local {
+/// As [`lasting`], for longer than any test.
+pub fn long(dir: &Path) -> Local {
     lasting(dir, Duration::from_secs(120))
 }
 
@@ -57,11 +58,11 @@ async fn an_attach_that_is_given_up_half_way_keeps_no_later_one_out() {
 }
 
 /// A server in a process of its own. It is killed when dropped.
-struct Server(std::process::Child);
+pub struct Server(std::process::Child);
 
 impl Server {
     /// Returns when it says that it is ready.
-    fn start(dir: &Path, what: &str, marker: &str, orphan: Duration) -> Self {
+    pub fn start(dir: &Path, what: &str, marker: &str, orphan: Duration) -> Self {
         let told = json!({
             "dir": dir, "what": what, "marker": marker, "orphan": u64::try_from(orphan.as_millis()).unwrap(),
         });
@@ -85,7 +86,7 @@ impl Server {
     }
 
     /// `kill -9`.
-    fn kill(mut self) {
+    pub fn kill(mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
@@ -134,6 +135,18 @@ async fn server_process() {
             println!("server-ready");
             let command = "touch /workspace/begun; sleep 1000";
             let _ = sandbox.tool(shell(command), never()).await;
+        }
+        "drives" => {
+            let argv = [
+                "bash",
+                "-c",
+                "touch begun; setsid sleep 1000 & exec -a driven sleep 1000",
+            ];
+            let _driven = sandbox.spawn(Command::new(argv)).await.unwrap();
+            begun(Path::new(dir)).await;
+            sandbox.pause().await.unwrap();
+            println!("server-ready");
+            std::future::pending::<()>().await;
         }
         "comes and goes" => {
             println!("server-ready");
@@ -438,7 +451,7 @@ async fn taking_over_two_hundred_sandboxes() {
     first.leave().await;
     drop(held);
     first.shutdown().await;
-    let keeper = sandbox::Keeper::new(Arc::new(long(dir)), sandbox::Settings::default());
+    let keeper = sandbox::Keeper::new(Arc::new(long(dir)), sandbox::Settings::default(), || 0);
     let start = std::time::Instant::now();
     keeper.take_over().await.unwrap();
     let taken = start.elapsed();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sandbox::{
-    Command, Error, Keeper, Process, Provider, Report, Sandbox, SandboxId, Settings, Spec,
+    Command, Error, Keeper, Process, Provider, Report, Sandbox, SandboxId, Settings, Spec, Terms,
     ToolCall, ToolOutput, Visit,
 };
 use tokio_util::sync::CancellationToken;
@@ -75,7 +75,7 @@ fn keeper(most: usize) -> Keeper {
         patience: Duration::from_secs(60),
         ..Settings::default()
     };
-    Keeper::new(Arc::new(Pretend), settings)
+    Keeper::new(Arc::new(Pretend), settings, || 0)
 }
 
 fn id(name: &str) -> SandboxId {
@@ -83,7 +83,11 @@ fn id(name: &str) -> SandboxId {
 }
 
 async fn visit(keeper: &Keeper, workspace: &str, name: &str) -> Result<Visit, Error> {
-    keeper.visit_in(workspace, Spec::new(id(name)), None).await
+    let terms = Terms {
+        workspace: Some(workspace.into()),
+        ..Terms::default()
+    };
+    keeper.visit(Spec::new(id(name)), &terms).await
 }
 
 fn is_refused(done: &Result<Visit, Error>) -> bool {

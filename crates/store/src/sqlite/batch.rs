@@ -1,12 +1,13 @@
 //! The writes of one transaction. A write that fails leaves nothing behind and takes none of its
-//! neighbours with it. It neither begins nor ends the transaction.
+//! neighbours with it. It does not commit the transaction.
 
 use rusqlite::{Connection, ErrorCode, ffi};
 
 use super::writer::{Cx, Job, Told};
 
 /// Writes under way. Each savepoint costs a copy of every page changed under it, so writes that can be
-/// run again share one; should one of them fail after it wrote, they are undone and run again apart.
+/// run again share one; should one of them fail after it wrote, they are undone and run again apart. Those
+/// that come first in the transaction need none: they are undone with it, and it begins anew.
 pub(super) struct Batch<'c> {
     /// What the writes see.
     pub(super) cx: Cx<'c>,
@@ -14,17 +15,26 @@ pub(super) struct Batch<'c> {
     pub(super) jobs: Vec<Box<dyn Job>>,
     /// How many of them stand.
     pub(super) kept: u64,
-    /// Where the savepoint that is open began.
+    /// Where the writes that are undone together began.
     shared: Option<Mark>,
 }
 
 struct Mark {
+    by: Undo,
     jobs: usize,
     kept: u64,
     told: Told,
 }
 
+/// What undoes the writes since a mark.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Undo {
+    Transaction,
+    Savepoint,
+}
+
 impl<'c> Batch<'c> {
+    /// A batch that begins with the transaction, in which nothing may have been written yet.
     pub(super) fn new(conn: &'c Connection) -> Self {
         Self {
             cx: Cx::new(conn),
@@ -45,15 +55,25 @@ impl<'c> Batch<'c> {
         let repeats = job.repeats();
         self.jobs.push(job);
         if !repeats {
-            if self.shared.take().is_some() {
+            if self
+                .shared
+                .take()
+                .is_some_and(|mark| mark.by == Undo::Savepoint)
+            {
                 execute(self.cx.conn, "RELEASE shared")?;
             }
             self.kept += u64::from(apart(&mut self.cx, &mut *self.jobs[at])?);
             return Ok(());
         }
         if self.shared.is_none() {
-            execute(self.cx.conn, "SAVEPOINT shared")?;
+            let by = if at == 0 {
+                Undo::Transaction
+            } else {
+                execute(self.cx.conn, "SAVEPOINT shared")?;
+                Undo::Savepoint
+            };
             self.shared = Some(Mark {
+                by,
                 jobs: at,
                 kept: self.kept,
                 told: self.cx.told(),
@@ -72,13 +92,18 @@ impl<'c> Batch<'c> {
         self.again()
     }
 
-    /// Undoes the writes that share the savepoint and runs each in its own.
+    /// Undoes the writes since the mark and runs each in a savepoint of its own.
     fn again(&mut self) -> rusqlite::Result<()> {
         let Some(mark) = self.shared.take() else {
             return Ok(());
         };
-        execute(self.cx.conn, "ROLLBACK TO shared")?;
-        execute(self.cx.conn, "RELEASE shared")?;
+        let undo = match mark.by {
+            Undo::Transaction => ["ROLLBACK", "BEGIN IMMEDIATE"],
+            Undo::Savepoint => ["ROLLBACK TO shared", "RELEASE shared"],
+        };
+        for sql in undo {
+            execute(self.cx.conn, sql)?;
+        }
         self.cx.untell(mark.told);
         self.kept = mark.kept;
         for job in &mut self.jobs[mark.jobs..] {
@@ -128,7 +153,7 @@ mod tests {
     use contract::ids::SessionId;
     use tokio::sync::oneshot;
 
-    use super::super::{Fault, Note, Sqlite, meta};
+    use super::super::{Cx, Fault, Note, Sqlite, meta};
     use crate::error::{Error, Thing};
     use crate::store::{Options, Shared};
 
@@ -138,17 +163,37 @@ mod tests {
 
     #[tokio::test]
     async fn what_fails_after_it_wrote_is_undone_and_its_neighbours_stand_once() {
+        undone_alone(false).await;
+    }
+
+    #[tokio::test]
+    async fn the_same_for_those_that_the_transaction_begins_with() {
+        undone_alone(true).await;
+    }
+
+    /// `first`: the writes that may be repeated are the first of their transaction.
+    async fn undone_alone(first: bool) {
         let dir = tempfile::tempdir().expect("a directory");
         let shared = Arc::<Shared>::default();
         let path = dir.path().join("t.db");
         let db = Sqlite::open(&path, Options::default(), Arc::clone(&shared)).expect("a database");
         let (begun, seen) = oneshot::channel();
         let (go, wait) = std::sync::mpsc::channel();
-        let gate = db.write::<(), Error, _>(move |_| {
-            let _ = begun.send(());
-            wait.recv().expect("the others are queued");
+        let mut begun = Some(begun);
+        let mut closed = move |_: &mut Cx<'_>| {
+            if let Some(begun) = begun.take() {
+                let _ = begun.send(());
+                wait.recv().expect("the others are queued");
+            }
             Ok(())
-        });
+        };
+        let gate = async {
+            if first {
+                db.write_again::<(), Error, _>(closed).await.map(|_| ())
+            } else {
+                db.write::<(), Error, _>(move |cx| closed(cx)).await
+            }
+        };
         let runs = Arc::<AtomicU32>::default();
         let counted = Arc::clone(&runs);
         let first = db.write_again::<_, Error, _>(move |cx| {

@@ -16,7 +16,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/V2__plane.sql"),
     include_str!("../../migrations/sqlite/V3__edge.sql"),
     include_str!("../../migrations/sqlite/V4__outcomes.sql"),
-    include_str!("../../migrations/sqlite/V5__threads.sql"),
+    include_str!("../../migrations/sqlite/V5__tallies.sql"),
+    include_str!("../../migrations/sqlite/V6__threads.sql"),
 ];
 
 pub(super) fn migrate(conn: &mut Connection, path: &Path) -> Result<(), OpenError> {

@@ -26,6 +26,7 @@ use super::{
     sessions, submit, threads, timeline, usage, vaults,
 };
 use crate::agents::VersionList;
+use crate::caps::Caps;
 use crate::clock;
 use crate::error::{Error, SubmitError};
 use crate::events::{EventList, Of};
@@ -437,7 +438,13 @@ fn no_operation_scans_or_sorts_a_table_that_grows() {
             }],
         },
     };
-    ok(submit::create(&mut cx, new, NOW, clock::entropy()));
+    ok(submit::create(
+        &mut cx,
+        new,
+        Caps::default(),
+        NOW,
+        clock::entropy(),
+    ));
     turn(&mut cx, id);
     read(&cx, id, thread, agent);
     let gone = submit::Given {

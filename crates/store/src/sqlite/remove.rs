@@ -7,8 +7,8 @@ use rusqlite::{Connection, OptionalExtension};
 use session::Decision;
 
 use super::submit::stored;
-use super::{Cx, Note, Told, outcomes, threads};
-use crate::error::SubmitError;
+use super::{Cx, Note, Told, outcomes, tallies, threads};
+use crate::error::{Plenty, SubmitError};
 use crate::feed::Item;
 use crate::limits::SWEEP_EVENTS;
 use crate::sessions::Committed;
@@ -19,8 +19,11 @@ pub(super) fn delete(
     num: i64,
     decision: Decision,
 ) -> Told<Committed, SubmitError> {
+    let sql = "DELETE FROM sessions WHERE num = ?1 RETURNING workspace";
+    let mut gone = cx.conn.prepare_cached(sql)?;
+    let workspace: String = gone.query_row([num], |row| row.get(0))?;
+    tallies::give(cx.conn, &workspace, Plenty::Sessions)?;
     for sql in [
-        "DELETE FROM sessions WHERE num = ?1",
         "DELETE FROM session_states WHERE num = ?1",
         "DELETE FROM inbox WHERE session = ?1",
         "DELETE FROM runs WHERE session = ?1",

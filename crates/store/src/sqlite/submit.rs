@@ -16,10 +16,12 @@ use super::fault::is_taken;
 use super::row::{int, json, map_text, text};
 use super::sessions::{status_name, within};
 use super::{
-    Cx, Fault, Note, Told, agents, environments, outcomes, remove, runs, threads, timeline, usage,
+    Cx, Fault, Note, Told, agents, environments, outcomes, remove, runs, tallies, threads, timeline,
+    usage,
     vaults,
 };
-use crate::error::{Conflict, SubmitError};
+use crate::caps::Caps;
+use crate::error::{Conflict, Plenty, SubmitError};
 use crate::events::Stored;
 use crate::feed::Item;
 use crate::runs::Holder;
@@ -420,6 +422,7 @@ fn calls(
 pub(crate) fn create(
     cx: &mut Cx<'_>,
     new: NewSession,
+    caps: Caps,
     now: Micros,
     entropy: u128,
 ) -> Told<SessionRow> {
@@ -428,6 +431,7 @@ pub(crate) fn create(
     for vault in &new.vault_ids {
         vaults::active(cx.conn, new.workspace, *vault)?;
     }
+    tallies::take(cx, new.workspace, Plenty::Sessions, caps)?;
     let around = Around {
         now,
         entropy,

@@ -1,10 +1,10 @@
-//! SQL of `tallies`, read side; triggers keep them (V3), but for kept answers, which count themselves.
+//! SQL of `tallies`: how much of something a workspace has. Who adds a row that counts takes its place
+//! here first, and who removes one gives it back; kept answers count bytes and do so themselves.
 
 use contract::ids::WorkspaceId;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 
-use super::Told;
-use super::row::number;
+use super::{Cx, Told};
 use crate::caps::Caps;
 use crate::error::{Error, Plenty};
 
@@ -17,20 +17,23 @@ const fn name(what: Plenty) -> &'static str {
     }
 }
 
-/// Refuses if `workspace` has all it may have of `what`.
-pub(crate) fn room(
-    conn: &Connection,
-    workspace: WorkspaceId,
-    what: Plenty,
-    caps: Caps,
-) -> Told<()> {
-    let sql = "SELECT n FROM tallies WHERE workspace = ?1 AND thing = ?2";
-    let mut statement = conn.prepare_cached(sql)?;
-    let key = (workspace.to_string(), name(what));
-    let has = statement.query_row(key, |row| number(row, 0)).optional()?;
+/// Counts one more, or refuses if `workspace` has all it may have of `what`.
+pub(crate) fn take(cx: &Cx<'_>, workspace: WorkspaceId, what: Plenty, caps: Caps) -> Told<()> {
     let limit = caps.of(what);
-    if has.unwrap_or(0) < limit {
-        return Ok(());
+    // Whatever is wrong with it, a workspace that may have none is not counted.
+    let sql = "INSERT INTO tallies SELECT ?1, ?2, 1 WHERE ?3 > 0
+                 ON CONFLICT (workspace, thing) DO UPDATE SET n = n + 1 WHERE n < ?3";
+    let most = i64::try_from(limit).unwrap_or(i64::MAX);
+    let row = (workspace.to_string(), name(what), most);
+    match cx.conn.prepare_cached(sql)?.execute(row)? {
+        0 => Err(Error::Full { what, limit }.into()),
+        _ => Ok(()),
     }
-    Err(Error::Full { what, limit }.into())
+}
+
+/// Counts one less: a row of the workspace that is stored under this name is gone.
+pub(super) fn give(conn: &Connection, workspace: &str, what: Plenty) -> rusqlite::Result<()> {
+    let sql = "UPDATE tallies SET n = n - 1 WHERE workspace = ?1 AND thing = ?2";
+    conn.prepare_cached(sql)?.execute((workspace, name(what)))?;
+    Ok(())
 }

@@ -9,8 +9,8 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::credentials;
 use super::paging::{Source, page};
 use super::row::{json, map_text, micros, micros_opt, text};
-use super::{Cx, Note, Told};
-use crate::error::{Conflict, Error, Thing};
+use super::{Cx, Note, Told, tallies};
+use crate::error::{Conflict, Error, Plenty, Thing};
 use crate::page::{List, Slice};
 use crate::vaults::{VaultRow, VaultView};
 
@@ -125,10 +125,11 @@ pub(crate) fn delete(cx: &mut Cx<'_>, workspace: WorkspaceId, id: VaultId) -> To
     let sql = "DELETE FROM vaults WHERE id = ?1 AND workspace = ?2";
     let key = (id.to_string(), workspace.to_string());
     cx.tell(Note::Grounds);
-    match cx.conn.prepare_cached(sql)?.execute(key)? {
-        0 => Err(Thing::Vault(id).into()),
-        _ => Ok(()),
+    if cx.conn.prepare_cached(sql)?.execute(key)? == 0 {
+        return Err(Thing::Vault(id).into());
     }
+    tallies::give(cx.conn, &workspace.to_string(), Plenty::Vaults)?;
+    Ok(())
 }
 
 pub(crate) fn list(

@@ -12,6 +12,7 @@ use super::super::clock::Clock;
 use super::super::notes::KEPT;
 use super::super::reaper::Reaper;
 use super::super::shell::{Ended, Shell};
+use super::super::tree;
 use super::Stop;
 use super::input::Input;
 use crate::limits::{BASH_COMMAND_BYTES, BASH_DEFAULT_TIMEOUT, BASH_MAX_TIMEOUT_MS, KEEP_TIME};
@@ -72,6 +73,12 @@ impl Bash {
         if command.len() > BASH_COMMAND_BYTES {
             let problem = format!("command is over {BASH_COMMAND_BYTES} bytes; write it to a file");
             return Err(problem.into());
+        }
+        if tree::take_ended()
+            && let State::Running(shell) = &*state
+            && shell.has_ended()
+        {
+            *state = State::Absent;
         }
         if matches!(*state, State::Absent) {
             let shell = self.start().map_err(|error| format!("start: {error}"))?;

@@ -96,6 +96,8 @@ impl Groups {
                 memory: limit(allowance.memory_bytes, By::Rlimit),
                 cpu: limit(allowance.cpu_millis, By::Nothing),
                 processes: limit(allowance.processes, By::Rlimit),
+                // Each sandbox keeps the kind that it was made with.
+                disk: limit(allowance.disk.bytes, By::Nothing),
             },
             each: Vec::new(),
             lacking: Vec::new(),
@@ -197,6 +199,7 @@ impl Groups {
             memory,
             cpu,
             processes,
+            disk: _,
         } = &self.limits;
         let cpus = format!("{}.{:03} processors", cpu.most / 1000, cpu.most % 1000);
         vec![
@@ -216,6 +219,8 @@ fn held(by: By) -> &'static str {
         By::CgroupV1 => "cgroup v1",
         By::CgroupV2 => "cgroup v2",
         By::Rlimit => "resource limits (of memory: each process by itself)",
+        By::Watch => "counting, and ending what runs when there is too much",
+        By::Image => "a file system of its own",
         By::Nothing => "nothing",
     }
 }
@@ -277,6 +282,7 @@ mod tests {
             memory_bytes: 3 << 29,
             cpu_millis: 1500,
             processes: 300,
+            ..Allowance::default()
         }
     }
 

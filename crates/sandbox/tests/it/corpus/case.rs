@@ -105,6 +105,7 @@ async fn attacked(case: &Case, values: &serde_json::Value) -> String {
             memory_bytes: 256 << 20,
             cpu_millis: 4000,
             processes: 300,
+            ..Allowance::default()
         };
     });
     let leak = case.stage.before(values);

@@ -1,0 +1,126 @@
+//! Owns what the metadata of sessions and environments says about sandboxes. It limits nothing else of metadata.
+
+use std::time::Duration;
+
+use super::lifetime::sandbox_ttl;
+use crate::metadata::Metadata;
+use crate::parse::Invalid;
+
+/// When the sandbox of a session is made: `eager`, with the session, or `lazy`, at its first use.
+pub const SANDBOX_START: &str = "longhand.sandbox";
+
+/// Whether a session's sandbox is left alone when nobody uses it: `true` or `false`.
+pub const SANDBOX_KEEP_AWAKE: &str = "longhand.sandbox_keep_awake";
+
+/// What is wished for a session's sandbox.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SandboxWishes {
+    /// How long it may run.
+    pub ttl: Option<Duration>,
+    /// Whether it is made with the session; none: as the operator set it.
+    pub eager: Option<bool>,
+    /// Whether it is neither paused nor stopped for idleness.
+    pub keep_awake: bool,
+}
+
+impl SandboxWishes {
+    /// By the metadata of a session, and where that is silent by its environment's. A time to live is the
+    /// session's alone.
+    ///
+    /// # Errors
+    /// A value of the session's that is none, by its path.
+    pub fn of(session: &Metadata, environment: &Metadata) -> Result<Self, Invalid> {
+        let own = (eager(session)?, keep_awake(session)?);
+        // They were checked when they were set; what is older than the check counts as none.
+        let general = (
+            eager(environment).unwrap_or_default(),
+            keep_awake(environment).unwrap_or_default(),
+        );
+        Ok(Self {
+            ttl: sandbox_ttl(session)?,
+            eager: own.0.or(general.0),
+            keep_awake: own.1.or(general.1).unwrap_or_default(),
+        })
+    }
+
+    /// Looks whether an environment's metadata says something that cannot be.
+    ///
+    /// # Errors
+    /// A value that is none, by its path.
+    pub fn check(environment: &Metadata) -> Result<(), Invalid> {
+        eager(environment)?;
+        keep_awake(environment).map(drop)
+    }
+}
+
+fn eager(metadata: &Metadata) -> Result<Option<bool>, Invalid> {
+    one_of(metadata, SANDBOX_START, [("eager", true), ("lazy", false)])
+}
+
+fn keep_awake(metadata: &Metadata) -> Result<Option<bool>, Invalid> {
+    one_of(
+        metadata,
+        SANDBOX_KEEP_AWAKE,
+        [("true", true), ("false", false)],
+    )
+}
+
+fn one_of(
+    metadata: &Metadata,
+    name: &str,
+    words: [(&str, bool); 2],
+) -> Result<Option<bool>, Invalid> {
+    let Some(value) = metadata.get(name) else {
+        return Ok(None);
+    };
+    let meant = words.iter().find(|(word, _)| word == value);
+    let meant = meant.ok_or_else(|| {
+        let [(yes, _), (no, _)] = words;
+        Invalid::at(
+            format!("metadata.{name}"),
+            format!("must be \"{yes}\" or \"{no}\", not {value:?}"),
+        )
+    })?;
+    Ok(Some(meant.1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metadata(entries: &[(&str, &str)]) -> Metadata {
+        let entries = entries.iter();
+        entries
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn a_session_says_it_before_its_environment() {
+        let environment = metadata(&[(SANDBOX_START, "eager"), (SANDBOX_KEEP_AWAKE, "true")]);
+        let silent = SandboxWishes::of(&metadata(&[]), &environment).unwrap();
+        assert_eq!((silent.eager, silent.keep_awake), (Some(true), true));
+        let own = metadata(&[(SANDBOX_START, "lazy"), (SANDBOX_KEEP_AWAKE, "false")]);
+        let own = SandboxWishes::of(&own, &environment).unwrap();
+        assert_eq!((own.eager, own.keep_awake), (Some(false), false));
+        let none = SandboxWishes::of(&metadata(&[]), &metadata(&[])).unwrap();
+        assert_eq!(none, SandboxWishes::default());
+    }
+
+    #[test]
+    fn a_value_that_is_none_is_named() {
+        for (name, bad) in [
+            (SANDBOX_START, "always"),
+            (SANDBOX_START, ""),
+            (SANDBOX_KEEP_AWAKE, "yes"),
+            (SANDBOX_KEEP_AWAKE, "True"),
+        ] {
+            let bad = metadata(&[(name, bad)]);
+            let refused = SandboxWishes::of(&bad, &metadata(&[])).unwrap_err();
+            assert!(refused.to_string().contains(&format!("metadata.{name}")));
+            assert!(SandboxWishes::check(&bad).is_err());
+            // What an environment said before anybody checked harms no session.
+            assert!(SandboxWishes::of(&metadata(&[]), &bad).is_ok());
+        }
+    }
+}

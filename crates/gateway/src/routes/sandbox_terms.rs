@@ -1,0 +1,60 @@
+//! How a session's sandbox is to be kept, as its metadata and its environment's say. It starts none itself: the
+//! keeper does.
+
+use contract::environment::EnvironmentDefinition;
+use contract::ids::SessionId;
+use contract::session::SandboxWishes;
+use sandbox::{SandboxId, Spec, Terms};
+use store::sessions::SessionRow;
+
+use super::stored;
+use crate::error::Failure;
+use crate::gateway::Gateway;
+
+/// How the session wants its sandbox kept.
+pub(super) fn terms(row: &SessionRow) -> Result<Terms, Failure> {
+    let environment: EnvironmentDefinition =
+        stored::read("a session's environment", &row.environment)?;
+    // Checked when it was set; what is older than the check counts as none.
+    let wishes = SandboxWishes::of(&row.profile.metadata, &environment.metadata);
+    Ok(wished(row, wishes.unwrap_or_default()))
+}
+
+fn wished(row: &SessionRow, wishes: SandboxWishes) -> Terms {
+    Terms {
+        workspace: Some(row.workspace.to_string().into()),
+        lifetime: wishes.ttl,
+        awake: wishes.keep_awake,
+    }
+}
+
+/// A session was made: has its sandbox made too, if that is wished, while nobody waits for it.
+pub(super) fn prepare(gateway: &Gateway, row: &SessionRow, wishes: SandboxWishes) {
+    let Some(keeper) = &gateway.sandboxes else {
+        return;
+    };
+    if wishes.eager.unwrap_or_else(|| keeper.is_eager())
+        && let Ok(id) = SandboxId::new(row.id.to_string())
+    {
+        keeper.prepare(Spec::new(id), wished(row, wishes));
+    }
+}
+
+/// A session has changed: its sandbox is kept as it says now.
+pub(super) fn agree(gateway: &Gateway, row: &SessionRow) -> Result<(), Failure> {
+    if let Some(keeper) = &gateway.sandboxes
+        && let Ok(id) = SandboxId::new(row.id.to_string())
+    {
+        keeper.agree(&id, terms(row)?);
+    }
+    Ok(())
+}
+
+/// A session is over: nothing runs for it any more.
+pub(super) fn dismiss(gateway: &Gateway, session: SessionId) {
+    if let Some(keeper) = &gateway.sandboxes
+        && let Ok(id) = SandboxId::new(session.to_string())
+    {
+        keeper.dismiss(&id, "its session was archived");
+    }
+}

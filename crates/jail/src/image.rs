@@ -1,0 +1,90 @@
+//! Owns the disk of a sandbox that has one of its own: an image file, mounted where only the sandbox sees it.
+//! It makes no image and chooses no size.
+//!
+//! The mount stands in the sandbox's own mount namespace and nowhere else, and the loop device lets go of the
+//! file when that mount does: whatever is killed, both go with the last process of the sandbox.
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, mount};
+
+use crate::error::{DISK, During, Result};
+
+/// The name of the image in the directory of its sandbox.
+pub const IMAGE: &str = "disk.img";
+/// The directory there that it is mounted at; empty when seen from the host.
+pub const MOUNT: &str = "disk";
+
+/// What every sandbox's disk holds, parents first; each is owned by the sandbox's root.
+pub const LAYOUT: [&str; 6] = [
+    "root",
+    "root/upper",
+    "root/work",
+    "workspace",
+    "outputs",
+    "uploads",
+];
+
+/// How long the former sandbox of that name may take to let its disk go. Two mounts of one image would
+/// destroy what is in it.
+const LET_GO: Duration = Duration::from_secs(10);
+const LET_GO_RETRY: Duration = Duration::from_millis(5);
+
+/// Mounts the image in `dir`, in this mount namespace only; where its content is.
+pub(crate) fn mount_in(dir: &Path) -> Result<PathBuf> {
+    let (image, target) = (dir.join(IMAGE), dir.join(MOUNT));
+    wait_until_let_go(&image).during(DISK)?;
+    let file = OpenOptions::new().read(true).write(true).open(&image);
+    let file = file.during(DISK)?;
+    let (device, path) = sys::attach_disk(file.as_fd()).during(DISK)?;
+    // `discard`: what is deleted inside is free outside. `noinit_itable`: else the kernel fills the whole of a
+    // new, sparse file with empty tables in the background.
+    let options = c"discard,noinit_itable,errors=remount-ro";
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    mount(path.as_str(), &target, "ext4", flags, options).during(DISK)?;
+    // From here on the mount keeps it.
+    drop(device);
+    for name in LAYOUT {
+        let place = target.join(name);
+        match fs::create_dir(&place) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            // The mode asked for, whatever the umask.
+            other => other
+                .and_then(|()| fs::set_permissions(&place, Permissions::from_mode(0o755)))
+                .during(DISK)?,
+        }
+    }
+    Ok(target)
+}
+
+fn wait_until_let_go(image: &Path) -> io::Result<()> {
+    let deadline = Instant::now() + LET_GO;
+    while is_attached(image)? {
+        if Instant::now() > deadline {
+            return Err(Errno::BUSY.into());
+        }
+        thread::sleep(LET_GO_RETRY);
+    }
+    Ok(())
+}
+
+/// Whether a loop device has it. Source of the file: Documentation/ABI/testing/sysfs-block-loop.
+fn is_attached(image: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir("/sys/block")? {
+        let backing = entry?.path().join("loop/backing_file");
+        let Ok(backing) = fs::read_to_string(backing) else {
+            continue;
+        };
+        if Path::new(backing.trim_end_matches('\n')) == image {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

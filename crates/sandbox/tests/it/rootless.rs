@@ -1,0 +1,183 @@
+//! A server without any right: what its sandboxes have all the same, what they lack, and that they say so.
+
+use std::process::{Command, Stdio};
+
+use sandbox::{Config, Disk, DiskKind, Error, Level, Local, Provider, Spec};
+use serde_json::json;
+
+use crate::support::{attach, bash, host, id, ok, python, text, until};
+
+/// A user that nobody is.
+const USER: &str = "61234";
+/// Where that one may write.
+const DIR: &str = "SANDBOX_TEST_ROOTLESS";
+/// Before what the other process has found.
+const FOUND: &str = "rootless-found ";
+
+#[tokio::test]
+async fn who_has_no_right_runs_sandboxes_that_are_weaker_and_say_so() {
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::chown(dir.path(), Some(61234), Some(61234)).unwrap();
+    let mut other = Command::new("setpriv");
+    other
+        .args(["--reuid", USER, "--regid", USER, "--clear-groups", "--"])
+        .arg(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "rootless::other_user",
+            "--ignored",
+            "--nocapture",
+        ])
+        .env(DIR, dir.path())
+        .stderr(Stdio::inherit());
+    let said = tokio::task::spawn_blocking(move || other.output().unwrap());
+    let said = String::from_utf8(said.await.unwrap().stdout).unwrap();
+    let found = said
+        .split_once(FOUND)
+        .map(|(_, found)| found.lines().next());
+    let found: serde_json::Value = serde_json::from_str(
+        found
+            .flatten()
+            .unwrap_or_else(|| panic!("the other process failed: {said}")),
+    )
+    .unwrap();
+    // All of this is as it is for root.
+    let same = json!({
+        "ids": "0 0", "capabilities": "00000000800405fb", "privileges": "NoNewPrivs:\t1 Seccomp:\t2",
+        "host files": "ENOENT", "usr": "EACCES", "settings": "EACCES", "processes": "3", "hand": "EACCES EPERM",
+        "port": "ECONNREFUSED", "namespace": "EPERM", "mount": "EPERM", "name": "EPERM", "host": "sandbox",
+        "limit": "EAGAIN", "core": "(1, 1)", "kept": "kept", "moved": "moved",
+    });
+    for (what, seen) in same.as_object().unwrap() {
+        assert_eq!(&found[what], seen, "{what} in {found}");
+    }
+    // And this is weaker.
+    assert_eq!(found["other ids"], "EINVAL");
+    assert_eq!(found["level"], "basic");
+    let weaker = found["weaker"].to_string();
+    for lacking in [
+        "no ids of its own",
+        "memory: held by resource limits of each process",
+        "disk: held by counting",
+    ] {
+        assert!(weaker.contains(lacking), "{weaker}");
+    }
+    let doctor = found["doctor"].to_string();
+    assert!(doctor.contains("outside it is user 61234"), "{doctor}");
+    assert_eq!(found["image"], "attach the sandbox's own disk");
+    assert_eq!(found["left"], json!([]), "nothing stays behind");
+}
+
+/// What it finds, in words.
+#[tokio::test]
+#[ignore = "the body of the process that another user runs"]
+async fn other_user() {
+    let dir = std::path::PathBuf::from(std::env::var_os(DIR).unwrap());
+    let sandboxes = dir.join("sandboxes");
+    let local = Local::new(sandboxes.clone(), Config::beside(&sandboxes)).unwrap();
+    let sandbox = attach(&local, "weak").await;
+    let secret = dir.join("secret");
+    std::fs::write(&secret, "secret").unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let program = format!(
+        "status = dict(l.split(':', 1) for l in open('/proc/self/status'))\n\
+         import json, resource\n\
+         found = {{}}\n\
+         found['ids'] = '%d %d' % (os.getuid(), os.getgid())\n\
+         found['capabilities'] = status['CapEff'].strip()[-16:]\n\
+         found['privileges'] = 'NoNewPrivs:' + status['NoNewPrivs'].rstrip() + ' Seccomp:' + status['Seccomp'].rstrip()\n\
+         found['host files'] = opened('{secret}', os.O_RDONLY)\n\
+         found['usr'] = opened('/usr/bin/env', os.O_WRONLY)\n\
+         found['settings'] = opened('/proc/sys/kernel/core_pattern', os.O_WRONLY)\n\
+         found['processes'] = str(len([p for p in os.listdir('/proc') if p.isdigit()]))\n\
+         found['hand'] = opened('/proc/1/mem', os.O_RDWR) + ' ' + str(call(101, 16, 1, 0, 0))\n\
+         s = socket.socket(); found['port'] = done(tried(lambda: s.connect(('127.0.0.1', {port}))))\n\
+         found['namespace'] = str(call(272, 0x10000000))\n\
+         found['mount'] = str(call(165, b'none', b'/mnt', b'tmpfs', 0, 0))\n\
+         found['name'] = str(call(170, b'x', 1))\n\
+         found['host'] = os.uname().nodename\n\
+         found['core'] = str(resource.getrlimit(resource.RLIMIT_CORE))\n\
+         found['other ids'] = done(tried(lambda: os.chown('/workspace', 1000, 1000)))\n\
+         pids = []\n\
+         try:\n    \
+             while len(pids) < 5000:\n        \
+                 pid = os.fork()\n        \
+                 if pid == 0: signal.pause()\n        \
+                 pids.append(pid)\n\
+         except OSError as e: found['limit'] = errno.errorcode[e.errno]\n\
+         for pid in pids: os.kill(pid, 9)\n\
+         print(json.dumps(found))\n",
+        secret = secret.display(),
+    );
+    let said = python(&sandbox, &program).await;
+    let mut found: serde_json::Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    // Files stay over a stop; directories of the template can be changed and moved.
+    ok(
+        &sandbox,
+        "echo kept > /etc/kept; mkdir -p a/b; chmod 0 a/b; mv a moved; chmod 000 moved",
+    )
+    .await;
+    let isolation = sandbox.isolation().unwrap();
+    assert_eq!(local.isolation().await.unwrap().level, isolation.level);
+    found["level"] = isolation.level.name().into();
+    found["weaker"] = isolation.weaker().into();
+    sandbox.stop().await.unwrap();
+    let again = attach(&local, "weak").await;
+    found["kept"] = ok(&again, "cat /etc/kept").await.into();
+    found["moved"] = ok(&again, "ls -d moved").await.into();
+    let slept = bash(&again, "sleep 1000 & disown; echo started").await;
+    assert!(!slept.is_error, "{}", text(&slept));
+    again.pause().await.unwrap();
+    again.resume().await.unwrap();
+    again.stop().await.unwrap();
+    let doctor = local.probe().await;
+    assert!(doctor.can_run(), "{doctor:?}");
+    let lines = doctor.findings.iter().map(|finding| finding.detail.clone());
+    found["doctor"] = lines.collect::<Vec<_>>().into();
+    local.delete(&id("weak")).await.unwrap();
+    let mut config = Config::beside(&sandboxes);
+    config.allowance.disk = Disk {
+        bytes: 64 << 20,
+        files: 0,
+        kind: DiskKind::Image,
+    };
+    let hard = Local::new(sandboxes.clone(), config).unwrap();
+    found["image"] = match hard.attach(Spec::new(id("hard"))).await {
+        Err(Error::Unsupported { step, .. }) => step.into(),
+        Err(other) => other.to_string().into(),
+        Ok(_) => "it has one".into(),
+    };
+    hard.delete(&id("hard")).await.unwrap();
+    let trash = dir.join("trash");
+    until("the trash is empty", || async {
+        std::fs::read_dir(&trash).unwrap().next().is_none()
+    })
+    .await;
+    let left = std::fs::read_dir(&sandboxes).unwrap().flatten();
+    let left = left.map(|entry| entry.file_name().into_string().unwrap());
+    found["left"] = left
+        .filter(|name| !name.starts_with('.'))
+        .collect::<Vec<_>>()
+        .into();
+    local.shutdown().await;
+    println!("{FOUND}{found}");
+}
+
+#[tokio::test]
+async fn root_gives_ids_of_their_own_and_says_which_level_that_is() {
+    let host = host();
+    let sandbox = host.attach("strong").await;
+    let isolation = sandbox.isolation().unwrap();
+    assert!(
+        isolation.own_ids && isolation.level >= Level::Ids,
+        "{isolation:?}"
+    );
+    assert_eq!(host.local.isolation().await.unwrap(), isolation);
+    let map = ok(&sandbox, "cat /proc/self/uid_map").await;
+    let map: Vec<_> = map.split_whitespace().collect();
+    assert!(
+        map[0] == "0" && map[1] != "0" && map[2] == "65536",
+        "{map:?}"
+    );
+}

@@ -142,7 +142,6 @@ ROLE = {"type": "aws_role", "role_arn": "arn:aws:iam::123456789012:role/agent"}
             {},
             "agent.tools[0].configs[0]",
         ),
-        ({"multiagent": {"type": "coordinator", "agents": [{"type": "self"}]}}, {}, {}, "agent.multiagent"),
         ({"execution_identity": ROLE}, {}, {}, "agent.execution_identity"),
         ({"model": {"id": "claude-sonnet-5-5", "speed": "fast"}}, {}, {}, "agent.model.speed"),
         ({"model": {"id": "claude-sonnet-5-5", "inference_geo": "us"}}, {}, {}, "agent.model.inference_geo"),

@@ -20,6 +20,10 @@ mod reports;
 mod sim;
 #[path = "../tests/it/table.rs"]
 mod table;
+#[path = "../tests/it/team_fold.rs"]
+mod team_fold;
+#[path = "../tests/it/teams.rs"]
+mod teams;
 #[path = "../tests/it/world.rs"]
 mod world;
 
@@ -45,6 +49,10 @@ fn main() {
     };
     let seeds = number("--seeds").unwrap_or(CI);
     let from = number("--from").unwrap_or(0);
+    if args.iter().any(|a| a == "--teams") {
+        of_teams(from, seeds);
+        return;
+    }
     let began = Instant::now();
     let next = AtomicU64::new(from);
     let failed = AtomicBool::new(false);
@@ -82,7 +90,41 @@ fn main() {
     if failed || !wrong.is_empty() || (seeds >= 200 && mean < 150) {
         std::process::exit(1);
     }
+    if seeds >= 200 {
+        of_teams(from, seeds / 10);
+    }
     println!("ok");
+}
+
+/// Histories of sessions with several threads.
+fn of_teams(from: u64, seeds: u64) {
+    let began = Instant::now();
+    let next = AtomicU64::new(from);
+    let work = || {
+        let mut created = 0;
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= from + seeds {
+                return created;
+            }
+            let run = std::panic::AssertUnwindSafe(|| teams::history(seed));
+            let Ok((more, _)) = std::panic::catch_unwind(run) else {
+                println!("seed {seed} failed: cargo xtask sim --teams --seeds 1 --from {seed}");
+                std::process::exit(1);
+            };
+            created += more;
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let created: u64 = std::thread::scope(|scope| {
+        let workers = (0..threads).map(|_| scope.spawn(work)).collect::<Vec<_>>();
+        workers.into_iter().map(|w| w.join().unwrap()).sum()
+    });
+    let seconds = began.elapsed().as_secs_f64();
+    println!(
+        "teams: seeds {from}..{}, {created} threads begun, {seconds:.1} s",
+        from + seeds
+    );
 }
 
 /// Hits of each cell that `seeds` must reach: fewer seeds scatter more, and get a third off.

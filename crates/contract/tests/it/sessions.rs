@@ -231,12 +231,6 @@ fn what_cannot_be_honoured_yet_is_refused_by_name() {
             cloud(),
             "agent.skills",
         ),
-        (
-            minimal(),
-            agent(json!({"multiagent": {"type": "multiagent_20261001"}})),
-            cloud(),
-            "agent.multiagent",
-        ),
         (minimal(), agent(mcp), cloud(), "agent.tools[0]"),
         (
             minimal(),

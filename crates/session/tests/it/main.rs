@@ -23,5 +23,6 @@ mod simulation;
 mod table;
 mod team_fold;
 mod teams;
+mod threads;
 mod updates;
 mod world;

@@ -16,9 +16,8 @@ use super::fault::is_taken;
 use super::row::{int, json, map_text, text};
 use super::sessions::{status_name, within};
 use super::{
-    Cx, Fault, Note, Told, agents, environments, outcomes, remove, runs, tallies, threads, timeline,
-    usage,
-    vaults,
+    Cx, Fault, Note, Told, agents, environments, outcomes, remove, runs, tallies, threads,
+    timeline, usage, vaults,
 };
 use crate::caps::Caps;
 use crate::error::{Conflict, Plenty, SubmitError};

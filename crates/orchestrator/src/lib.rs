@@ -11,6 +11,7 @@ mod brief;
 pub mod clock;
 mod crew;
 mod endpoint;
+mod entries;
 pub mod faults;
 mod plane;
 mod run;

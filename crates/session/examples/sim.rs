@@ -22,6 +22,8 @@ mod sim;
 mod table;
 #[path = "../tests/it/team_fold.rs"]
 mod team_fold;
+#[path = "../tests/it/team_world.rs"]
+mod team_world;
 #[path = "../tests/it/teams.rs"]
 mod teams;
 #[path = "../tests/it/world.rs"]

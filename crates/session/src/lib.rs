@@ -12,6 +12,9 @@
 //! except those that wait for its client.
 #![forbid(unsafe_code)]
 
+mod announce;
+mod around;
+mod check;
 mod decide;
 pub mod decision;
 pub mod faults;
@@ -26,6 +29,7 @@ mod report;
 mod send;
 pub mod state;
 mod team;
+mod thread;
 mod turn;
 
 pub use decide::{decide, open};

@@ -2,28 +2,24 @@
 //! [`Step`] what the runner does next.
 
 use contract::content::Block;
-use contract::event::{
-    Body, RefusalDetails, RetryStatus, SessionError, SessionErrorKind, StopReason,
-};
+use contract::event::{Body, RefusalDetails, RetryStatus, SessionErrorKind, StopReason};
 use contract::ids::{EventId, ThreadId};
 use serde_json::value::RawValue;
 
+pub(crate) use crate::announce::{
+    announce_idle, announce_rescheduled, announce_running, error, name, say_rescheduled,
+    settle_session, thread_rescheduled,
+};
 use crate::decision::{RecordKind, Step, Webhook};
 use crate::faults::{self, Fault};
 use crate::input::{Pace, UserEvent, Waiting};
 use crate::mint::Scribe;
-use crate::money::Budget;
 use crate::outcome::{self, Standing};
 use crate::state::{Call, CallKind, Effort, Phase, Stage, Status, Used, asked};
 use crate::team;
 
 pub(crate) const INTERRUPTED: &str =
     "Tool execution was interrupted before completion. Please retry.";
-
-pub(crate) fn name(s: &mut Scribe) -> (String, ThreadId) {
-    let thread = s.thread();
-    (thread.agent_name.clone(), thread.id)
-}
 
 /// True if this decision itself opened the turn that is open now, and the model is next.
 pub(crate) fn opened_here(s: &mut Scribe) -> bool {
@@ -43,20 +39,6 @@ pub(crate) fn start(s: &mut Scribe) {
         s.hook(Webhook::StatusRunStarted);
     }
     s.opened.insert(s.at);
-}
-
-/// Says that the thread runs, and the session if it did not.
-pub(crate) fn announce_running(s: &mut Scribe) {
-    s.keep_time();
-    if s.shown != Status::Running {
-        s.write(Body::StatusRunning {});
-        s.shown = Status::Running;
-    }
-    let (agent_name, session_thread_id) = name(s);
-    s.write(Body::ThreadStatusRunning {
-        agent_name,
-        session_thread_id,
-    });
 }
 
 /// Goes on with a turn whose client has answered everything it was asked. What was denied is told to the
@@ -149,73 +131,6 @@ fn block(s: &mut Scribe, calls: Vec<Call>) {
 fn pause(s: &mut Scribe) {
     s.thread().phase = Phase::Paused;
     announce_idle(s, StopReason::BudgetReached {}, None);
-}
-
-/// Says that the thread is idle, and the session if nothing runs in it any more.
-pub(crate) fn announce_idle(
-    s: &mut Scribe,
-    stop_reason: StopReason,
-    stop_details: Option<RefusalDetails>,
-) {
-    s.keep_time();
-    let (agent_name, session_thread_id) = name(s);
-    s.write(Body::ThreadStatusIdle {
-        agent_name,
-        session_thread_id,
-        stop_reason: stop_reason.clone(),
-        stop_details: stop_details.clone(),
-    });
-    if !s.is_primary() {
-        s.hook(Webhook::ThreadIdled(session_thread_id));
-    }
-    settle_session(s, stop_reason, stop_details);
-}
-
-/// Says what a thread that came to rest makes of the session: the fold of all of them.
-pub(crate) fn settle_session(
-    s: &mut Scribe,
-    stop_reason: StopReason,
-    stop_details: Option<RefusalDetails>,
-) {
-    match s.out.state.status() {
-        Status::Running if !faults::on(Fault::FoldForgotten) => return,
-        Status::Rescheduling => {
-            if s.shown == Status::Running {
-                say_rescheduled(s);
-            }
-            return;
-        }
-        Status::Running | Status::Idle | Status::Terminated => {}
-    }
-    let usage = s.out.state.totals.usage(s.now);
-    let budget = s.out.state.budget.shown();
-    s.write(Body::SessionUsage { usage, budget });
-    let stop_reason = for_session(s, stop_reason);
-    let refused = stop_reason == StopReason::Refusal {};
-    s.write(Body::StatusIdle {
-        stop_details: stop_details.filter(|_| refused || s.out.state.children.is_empty()),
-        stop_reason,
-    });
-    s.shown = Status::Idle;
-    s.hook(Webhook::StatusIdled);
-}
-
-/// What the session says where its thread says `reason`: a question to the client outranks everything, whichever
-/// thread asks, and then a spent budget (behaviours §5).
-fn for_session(s: &mut Scribe, reason: StopReason) -> StopReason {
-    let event_ids = s.out.state.blocked_on();
-    if !event_ids.is_empty() {
-        return StopReason::RequiresAction { event_ids };
-    }
-    if !s.out.state.is_spent(s.now) {
-        return reason;
-    }
-    if let Budget::Limit { announced, .. } = &mut s.state().budget
-        && !std::mem::replace(announced, true)
-    {
-        s.hook(Webhook::BudgetReached);
-    }
-    StopReason::BudgetReached {}
 }
 
 /// Gives the events that wait for the thread their place, oldest first.
@@ -418,10 +333,11 @@ pub(crate) fn step(s: &mut Scribe, step: Step) {
 /// Begins what is due in threads that nobody works on: in the one that was reported of only while others hold the
 /// session, since its run is put back otherwise.
 pub(crate) fn take_up(s: &mut Scribe, inbox: &[Waiting], pace: Pace) {
-    if pace == Pace::Halt || s.out.state.children.is_empty() {
+    let (about, now) = (s.about, s.now);
+    let alone = s.out.state.children.is_empty() && about == s.out.state.primary.id;
+    if pace == Pace::Halt || alone {
         return;
     }
-    let (about, now) = (s.about, s.now);
     let is_due = |s: &Scribe, thread: ThreadId| {
         let due_at = s.out.state.thread(thread).and_then(|t| t.due_at(now));
         due_at.is_some_and(|at| at <= now)
@@ -516,41 +432,4 @@ pub(crate) fn fail(s: &mut Scribe, kind: SessionErrorKind, message: String, inbo
         outcome::end(s, Standing::Failed, why);
     }
     stop(s, StopReason::RetriesExhausted {}, None, inbox);
-}
-
-pub(crate) fn error(
-    s: &mut Scribe,
-    kind: SessionErrorKind,
-    message: String,
-    retry_status: RetryStatus,
-) {
-    let error = SessionError {
-        kind,
-        message,
-        retry_status,
-    };
-    s.write(Body::SessionError { error });
-}
-
-/// Shows that the turn waits for its next try.
-pub(crate) fn announce_rescheduled(s: &mut Scribe) {
-    s.keep_time();
-    if s.out.state.status() == Status::Rescheduling && s.shown == Status::Running {
-        say_rescheduled(s);
-    }
-    thread_rescheduled(s);
-}
-
-pub(crate) fn say_rescheduled(s: &mut Scribe) {
-    s.write(Body::StatusRescheduled {});
-    s.shown = Status::Rescheduling;
-    s.hook(Webhook::StatusRescheduled);
-}
-
-pub(crate) fn thread_rescheduled(s: &mut Scribe) {
-    let (agent_name, session_thread_id) = name(s);
-    s.write(Body::ThreadStatusRescheduled {
-        agent_name,
-        session_thread_id,
-    });
 }

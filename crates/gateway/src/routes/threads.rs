@@ -6,7 +6,7 @@ use axum::response::Response;
 use contract::agent::{AdvisorParams, ThreadAgent};
 use contract::ids::ThreadId;
 use contract::page::Page;
-use contract::query::{self, ListThreads, Order, Range};
+use contract::query::{self, ListThreads, Order, Range, StreamEvents};
 use contract::session::{SessionThread, Status, ThreadStats, ThreadTag};
 use session::{Command, Totals};
 use store::events::Of;
@@ -82,6 +82,7 @@ pub(crate) async fn events(gateway: Arc<Gateway>, call: Call) -> Result<Response
 
 /// `GET /v1/sessions/{session_id}/threads/{thread_id}/stream`
 pub(crate) async fn stream(gateway: Arc<Gateway>, call: Call) -> Result<Response, Failure> {
+    StreamEvents::parse(call.query())?;
     find(&gateway, &call).await?;
     let (session, thread) = (sessions::id(&call)?, id(&call)?);
     events::watch(gateway, &call, session, |_| Ok(Of::Thread(thread))).await

@@ -12,5 +12,6 @@ mod power;
 mod releases;
 mod sandboxes;
 mod stage;
+mod teams;
 mod terminal;
 mod trouble;

@@ -22,6 +22,7 @@ mod sim;
 mod simulation;
 mod table;
 mod team_fold;
+mod team_world;
 mod teams;
 mod threads;
 mod updates;

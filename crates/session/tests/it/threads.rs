@@ -7,7 +7,7 @@ use contract::patch::Patch;
 use session::{Command, Decision, Fact, Input, Order, Pace, Refused, Step, UserEvent, limits};
 
 use crate::team_fold::Owed;
-use crate::teams::{Team, newcomer};
+use crate::team_world::{Team, newcomer};
 use crate::world::{INTERRUPT, answer, finished, interrupted, message};
 
 /// A coordinator whose model is being asked.

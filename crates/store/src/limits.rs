@@ -19,6 +19,10 @@ pub const READERS: usize = 3;
 /// after a crash; shorter, its pages would be copied and the disk made to sync more often.
 pub const WAL_PAGES: i32 = 8_000;
 
+/// KiB of pages that a connection keeps for itself. What it reads comes from the mapped file and is the
+/// kernel's; these are the pages that it writes, or that stand in the log only.
+pub const CACHE_KIB: i64 = 8_192;
+
 /// Bytes of the database file that may be memory-mapped.
 pub const MMAP_BYTES: i64 = 256 << 20;
 

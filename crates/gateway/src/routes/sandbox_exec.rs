@@ -17,6 +17,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _, future, stream};
 use http_body_util::BodyExt as _;
 use sandbox::{Command, Connection, ExitStatus, Process, Signal, Size, Visit};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
@@ -33,12 +34,16 @@ const KEPT: usize = 1 << 20;
 const PIECE: usize = 32 * 1024;
 /// Output that stands still for so long after its program's end is held open by something that stays behind.
 const QUIET: Duration = Duration::from_millis(300);
+/// How long a client whose answer is complete may go on talking. A connection that is closed under what it sends
+/// is reset, and its client may lose the end of the answer (RFC 9112, 9.6).
+const LINGER: Duration = Duration::from_secs(2);
 /// The longest that a program may be asked to be let run, in seconds: a day.
 const LONGEST: u64 = 86_400;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Exec {
+#[schemars(rename = "SandboxExec")]
+pub(crate) struct Exec {
     /// The program and its arguments.
     command: Vec<String>,
     #[serde(default)]
@@ -54,6 +59,7 @@ struct Exec {
     timeout_seconds: Option<u64>,
     /// Only of a stream.
     #[serde(default)]
+    #[schemars(with = "Option<TerminalSize>")]
     terminal: Option<Size>,
 }
 
@@ -63,33 +69,46 @@ struct Told {
     signal: Signal,
 }
 
-#[derive(Serialize)]
-struct Ended {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    exit_code: Option<i32>,
-    signal: Option<i32>,
-    timed_out: bool,
-    #[serde(flatten)]
-    output: Option<Output>,
+/// The size of a terminal, in characters.
+#[derive(JsonSchema)]
+#[allow(dead_code)] // it describes what the sandbox reads
+struct TerminalSize {
+    rows: u16,
+    columns: u16,
 }
 
-#[derive(Serialize)]
-struct Output {
-    stdout: String,
-    stderr: String,
+/// How a program ended.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SandboxExec")]
+pub(crate) struct Ended {
+    #[serde(rename = "type")]
+    #[schemars(extend("const" = "sandbox_exec"))]
+    kind: &'static str,
+    /// When it ended by itself.
+    exit_code: Option<i32>,
+    /// The number of the signal that ended it.
+    signal: Option<i32>,
+    timed_out: bool,
+    /// What it said, unless that was streamed; what is no Unicode in it is replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stdout: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stderr: Option<String>,
     /// Whether there was more than is shown.
-    truncated: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    truncated: Option<bool>,
 }
 
 impl Ended {
-    fn new(status: ExitStatus, output: Option<Output>) -> Self {
+    fn new(status: ExitStatus) -> Self {
         Self {
             kind: "sandbox_exec",
             exit_code: status.code,
             signal: status.signal,
             timed_out: status.timed_out,
-            output,
+            stdout: None,
+            stderr: None,
+            truncated: None,
         }
     }
 }
@@ -152,12 +171,13 @@ pub(crate) async fn exec(gateway: Arc<Gateway>, mut call: Call) -> Result<Respon
         kept.extend_from_slice(&bytes[..room]);
         truncated |= room < bytes.len();
     };
-    let output = Output {
-        stdout: String::from_utf8_lossy(&stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&stderr).into_owned(),
-        truncated,
-    };
-    reply::json(&Ended::new(status, Some(output)))
+    let text = |bytes: &[u8]| Some(String::from_utf8_lossy(bytes).into_owned());
+    reply::json(&Ended {
+        stdout: text(&stdout),
+        stderr: text(&stderr),
+        truncated: Some(truncated),
+        ..Ended::new(status)
+    })
 }
 
 /// The same in frames. What is wrong before the program runs is answered as ever.
@@ -185,19 +205,28 @@ async fn streamed(gateway: Arc<Gateway>, mut call: Call) -> Result<Response, Fai
         client.feed(stdin, process).boxed()
     });
     let (meta, shutdown) = (call.meta, gateway.shutdown.clone());
-    let frames = stream::unfold(Some(talk), move |talk| {
+    let frames = stream::unfold(Talking::On(Box::new(talk)), move |talking| {
         let shutdown = shutdown.clone();
         async move {
-            let mut talk = talk?;
+            let mut talk = match talking {
+                Talking::On(talk) => talk,
+                Talking::Over(feed) => {
+                    linger(feed).await;
+                    return None;
+                }
+            };
             let step = tokio::select! {
                 step = talk.next() => step.map_err(Failure::from),
                 () = shutdown.cancelled() => Err(stopping().into()),
             };
             Some(match step {
-                Ok(Step::Stdout(bytes)) => (frame(Kind::Stdout, &bytes), Some(talk)),
-                Ok(Step::Stderr(bytes)) => (frame(Kind::Stderr, &bytes), Some(talk)),
-                Ok(Step::Ended(status)) => (last(&Ended::new(status, None), meta), None),
-                Err(failure) => (failed(failure, meta), None),
+                Ok(Step::Stdout(bytes)) => (frame(Kind::Stdout, &bytes), Talking::On(talk)),
+                Ok(Step::Stderr(bytes)) => (frame(Kind::Stderr, &bytes), Talking::On(talk)),
+                Ok(Step::Ended(status)) => {
+                    let ended = last(&Ended::new(status), meta);
+                    (ended, Talking::Over(talk.feed.take()))
+                }
+                Err(failure) => (failed(failure, meta), Talking::Over(talk.feed.take())),
             })
         }
     });
@@ -239,12 +268,29 @@ pub(crate) async fn forward(gateway: Arc<Gateway>, mut call: Call) -> Result<Res
                     () = done(&mut feed) => { feed = None; continue }
                     () = shutdown.cancelled() => None,
                 };
-                return piece
-                    .map(|piece| (Ok::<_, std::convert::Infallible>(piece), (read, feed, held)));
+                let Some(piece) = piece else {
+                    linger(feed).await;
+                    return None;
+                };
+                return Some((Ok::<_, std::convert::Infallible>(piece), (read, feed, held)));
             }
         }
     });
     Ok(endless(bytes, "application/octet-stream"))
+}
+
+/// An exchange in frames.
+enum Talking {
+    On(Box<Talk>),
+    /// All is said; the client has not ended its side yet.
+    Over(Option<BoxFuture<'static, ()>>),
+}
+
+/// Hears a client out whose answer is complete.
+async fn linger(feed: Option<BoxFuture<'static, ()>>) {
+    if let Some(feed) = feed {
+        let _ = tokio::time::timeout(LINGER, feed).await;
+    }
 }
 
 /// A running program and whoever talks with it.

@@ -5,6 +5,7 @@
 mod crash;
 mod drain;
 mod edge;
+mod isolation;
 mod outlive;
 mod people;
 mod plane;

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 use testkit::{api, script, wait};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::stage::Stage;
 use crate::terminal::{Terminal, command, lines, piped};
@@ -299,4 +299,53 @@ async fn a_sessions_time_to_live_ends_its_sandbox_and_the_model_is_told() {
         ),
         "{second}"
     );
+}
+
+/// A frame in a chunk of its own.
+fn chunk(kind: u8, payload: &str) -> Vec<u8> {
+    let mut frame = vec![kind];
+    frame.extend(u32::try_from(payload.len()).expect("short").to_be_bytes());
+    frame.extend(payload.as_bytes());
+    let mut chunk = format!("{:x}\r\n", frame.len()).into_bytes();
+    chunk.extend(frame);
+    chunk.extend(b"\r\n");
+    chunk
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_still_talks_when_its_program_has_ended_is_heard_out() {
+    let stage = Stage::new(0).await;
+    let dir = stage.launch.data_dir();
+    let path = format!("/v1/x/sandboxes/{}/exec", fresh(dir).await);
+    let mut socket = UnixStream::connect(dir.join("control.sock"))
+        .await
+        .expect("a server");
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: control\r\ntransfer-encoding: chunked\r\n\
+         content-type: application/vnd.longhand.exec\r\n\r\n"
+    );
+    socket.write_all(head.as_bytes()).await.expect("the head");
+    let start = json!({"command": ["/bin/sh", "-c", "echo done"]}).to_string();
+    socket
+        .write_all(&chunk(b'c', &start))
+        .await
+        .expect("a start");
+    let mut answer = Vec::new();
+    while !said(&answer).contains("exit_code") {
+        let read = socket.read_buf(&mut answer).await.expect("an answer");
+        assert_ne!(read, 0, "{}", said(&answer));
+    }
+    // A connection that was closed takes nothing more.
+    for _ in 0..2 {
+        socket
+            .write_all(&chunk(b'i', "late"))
+            .await
+            .expect("it listens");
+        tokio::task::yield_now().await;
+    }
+    socket.write_all(b"0\r\n\r\n").await.expect("it listens");
+    while !answer.ends_with(b"0\r\n\r\n") {
+        assert_ne!(socket.read_buf(&mut answer).await.expect("the end"), 0);
+    }
+    assert!(said(&answer).contains("done\n"), "{}", said(&answer));
 }

@@ -286,7 +286,7 @@ fn connect(path: &Path, options: Options) -> rusqlite::Result<Connection> {
     conn.pragma_update(None, "synchronous", synchronous)?;
     conn.pragma_update(None, "foreign_keys", true)?;
     conn.pragma_update(None, "temp_store", "MEMORY")?;
-    conn.pragma_update(None, "cache_size", -32_768)?;
+    conn.pragma_update(None, "cache_size", -limits::CACHE_KIB)?;
     conn.pragma_update(None, "mmap_size", limits::MMAP_BYTES)?;
     // The checkpointer does it, when the writer asks.
     conn.pragma_update(None, "wal_autocheckpoint", 0)?;

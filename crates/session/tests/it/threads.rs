@@ -348,7 +348,7 @@ fn a_thread_that_is_exhausted_ends_and_its_coordinator_hears_of_it() {
 fn a_turn_that_a_client_opens_beside_others_is_taken_up_when_its_runner_hears_of_it() {
     let (mut team, primary, _) = delegated();
     team.send(vec![message("and this")]).unwrap();
-    assert!(team.fold.steps.get(&primary).is_none());
+    assert!(!team.fold.steps.contains_key(&primary));
     let done = team.fact(primary, Fact::TakeUp, Pace::Go).unwrap();
     assert!(matches!(done.step, Step::Request { .. }));
     // With nothing in flight the run is due, and only a claim takes it up.

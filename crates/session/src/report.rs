@@ -81,20 +81,9 @@ fn take(s: &mut Scribe, fact: Fact, inbox: &[Waiting], pace: Pace) -> Result<(),
         } => finished(s, call, content, is_error, inbox, pace),
         Fact::Lost { call } => lost(s, call, inbox, pace),
         Fact::Interrupted { used } => interrupted(s, &used, inbox),
-        Fact::Delegated { call, order } => {
-            let done = team::delegated(s, call, order, inbox);
-            done.ok_or_else(|| out_of_place(s, "an order for a call that is not running"))?;
-            turn::proceed(s, inbox, pace);
-            Ok(())
-        }
-        Fact::Advised {
-            call,
-            content,
-            is_error,
-            used,
-        } => {
-            let done = team::advised(s, call, content, is_error, &used);
-            done.ok_or_else(|| out_of_place(s, "advice for a call that is not running"))?;
+        fact @ (Fact::Delegated { .. } | Fact::Advised { .. }) => {
+            let done = team::report(s, fact, inbox);
+            done.ok_or_else(|| out_of_place(s, "a result for a call that is not running"))?;
             turn::proceed(s, inbox, pace);
             Ok(())
         }
@@ -214,89 +203,84 @@ fn answered(s: &mut Scribe, end: ReplyEnd, inbox: &[Waiting], pace: Pace) {
 fn place_calls(s: &mut Scribe, proposed: Vec<ProposedCall>) -> (Vec<Call>, Vec<(EventId, String)>) {
     let mut calls = Vec::with_capacity(proposed.len());
     let mut refused = Vec::new();
-    // What a thread asks its client, the session's own list shows as well, and names the thread.
-    let home = (!s.is_primary()).then_some(s.at);
     for call in proposed {
-        if !call.is_well_formed() {
-            refused.push((call.id, NO_OBJECT.to_owned()));
-            calls.push(place_malformed(s, call));
-            continue;
-        }
-        let ProposedCall {
-            id,
-            name,
-            input,
-            judgement,
-        } = call;
-        let verdict = s.thread().rules.judge(&name, judgement);
-        let kind = match verdict {
-            Verdict::Team => CallKind::Team,
-            _ => CallKind::Sandbox,
+        let (call, why) = if call.is_well_formed() {
+            place_call(s, call)
+        } else {
+            (place_malformed(s, call), Some(NO_OBJECT.to_owned()))
         };
-        let (evaluated_permission, evaluation) = match verdict {
-            Verdict::Client => {
-                let body = Body::AgentCustomToolUse {
-                    name: name.clone(),
-                    input,
-                    session_thread_id: home,
-                };
-                let seq = s.place(id, body);
-                calls.push(Call {
-                    id,
-                    seq,
-                    name,
-                    kind: CallKind::Custom,
-                    stage: Stage::Asked,
-                });
-                continue;
-            }
-            Verdict::Advisor => {
-                // No event shows it; it has a place of its own when the advisor is asked.
-                calls.push(Call {
-                    id,
-                    seq: 0,
-                    name,
-                    kind: CallKind::Advisor,
-                    stage: Stage::Ready,
-                });
-                continue;
-            }
-            Verdict::Team => (Permission::Allow, Some(Evaluation::AlwaysAllow {})),
-            Verdict::Policy(evaluation) => (permission(evaluation), Some(evaluation)),
-            Verdict::Unknown => (Permission::Deny, None),
-        };
-        let stage = match (evaluated_permission, evaluation) {
-            (Permission::Allow, _) => Stage::Ready,
-            (Permission::Ask, _) => Stage::Asked,
-            (Permission::Deny, Some(_)) => {
-                refused.push((id, format!("Permission to use {name} has been denied.")));
-                Stage::Done
-            }
-            (Permission::Deny, None) => {
-                refused.push((
-                    id,
-                    format!("There is no tool named `{name}` in this session."),
-                ));
-                Stage::Done
-            }
-        };
-        let body = Body::AgentToolUse {
-            name: name.clone(),
-            input,
-            evaluated_permission,
-            evaluation,
-            session_thread_id: home.filter(|_| stage == Stage::Asked),
-        };
-        let seq = s.place(id, body);
-        calls.push(Call {
-            id,
-            seq,
-            name,
-            kind,
-            stage,
-        });
+        refused.extend(why.map(|why| (call.id, why)));
+        calls.push(call);
     }
     (calls, refused)
+}
+
+/// Writes one call as its policy judges it; and why it does not run, if it does not.
+fn place_call(s: &mut Scribe, call: ProposedCall) -> (Call, Option<String>) {
+    let ProposedCall {
+        id,
+        name,
+        input,
+        judgement,
+    } = call;
+    // What a thread asks its client, the session's own list shows as well, and names the thread.
+    let home = (!s.is_primary()).then_some(s.at);
+    let (kind, evaluated_permission, evaluation) = match s.thread().rules.judge(&name, judgement) {
+        Verdict::Client => {
+            let body = Body::AgentCustomToolUse {
+                name: name.clone(),
+                input,
+                session_thread_id: home,
+            };
+            let seq = s.place(id, body);
+            let call = Call {
+                id,
+                seq,
+                name,
+                kind: CallKind::Custom,
+                stage: Stage::Asked,
+            };
+            return (call, None);
+        }
+        Verdict::Advisor => return (team::question(id, name), None),
+        Verdict::Team => {
+            let evaluation = Some(Evaluation::AlwaysAllow {});
+            (CallKind::Team, Permission::Allow, evaluation)
+        }
+        Verdict::Policy(evaluation) => {
+            let permission = permission(evaluation);
+            (CallKind::Sandbox, permission, Some(evaluation))
+        }
+        Verdict::Unknown => (CallKind::Sandbox, Permission::Deny, None),
+    };
+    let (stage, why) = match (evaluated_permission, evaluation) {
+        (Permission::Allow, _) => (Stage::Ready, None),
+        (Permission::Ask, _) => (Stage::Asked, None),
+        (Permission::Deny, Some(_)) => {
+            let why = format!("Permission to use {name} has been denied.");
+            (Stage::Done, Some(why))
+        }
+        (Permission::Deny, None) => {
+            let why = format!("There is no tool named `{name}` in this session.");
+            (Stage::Done, Some(why))
+        }
+    };
+    let body = Body::AgentToolUse {
+        name: name.clone(),
+        input,
+        evaluated_permission,
+        evaluation,
+        session_thread_id: home.filter(|_| stage == Stage::Asked),
+    };
+    let seq = s.place(id, body);
+    let call = Call {
+        id,
+        seq,
+        name,
+        kind,
+        stage,
+    };
+    (call, why)
 }
 
 /// Writes a call whose input is no object as one that was not permitted, so that no client takes it for a

@@ -83,16 +83,8 @@ fn admit(state: &State, events: &[UserEvent], around: &Around) -> Result<(), Ref
                 stopped.extend(targets.filter(|id| thread.is_none_or(|thread| thread == *id)));
             }
             UserEvent::CustomToolResult { call, thread, .. } => {
-                let called = around.calls.get(call).filter(|c| c.permission.is_none());
-                let Some(called) = called else {
-                    return Err(Refused::UnknownCall {
-                        index,
-                        field: "custom_tool_use_id",
-                        wanted: "agent.custom_tool_use",
-                        id: *call,
-                    });
-                };
-                admit_thread(state, *called, *thread, index, *call)?;
+                let called = admit_result(around, index, *call)?;
+                admit_thread(state, called, *thread, index, *call)?;
             }
             UserEvent::ToolConfirmation { call, thread, .. } => {
                 let called = admit_confirmation(state, around, index, *call)?;
@@ -162,6 +154,16 @@ fn admit_thread(
         return Err(Refused::ThreadEnded { index, call });
     }
     Ok(())
+}
+
+fn admit_result(around: &Around, index: usize, id: EventId) -> Result<Called, Refused> {
+    let called = around.calls.get(&id).filter(|c| c.permission.is_none());
+    called.copied().ok_or(Refused::UnknownCall {
+        index,
+        field: "custom_tool_use_id",
+        wanted: "agent.custom_tool_use",
+        id,
+    })
 }
 
 fn admit_confirmation(

@@ -12,10 +12,10 @@ use serde_json::value::RawValue;
 
 use crate::decision::{Begun, EndedThread, RecordKind, ThreadOf, Webhook};
 use crate::faults::{self, Fault};
-use crate::input::{Newcomer, Order, UserEvent, Waiting};
+use crate::input::{Fact, Newcomer, Order, UserEvent, Waiting};
 use crate::limits;
 use crate::mint::Scribe;
-use crate::state::{Advising, CallKind, Effort, Phase, Stage, Status, Thread, Totals, Used};
+use crate::state::{Advising, Call, CallKind, Effort, Phase, Stage, Status, Thread, Totals, Used};
 use crate::turn;
 
 /// The name of every advisor (api.md §3.7).
@@ -28,13 +28,22 @@ const FAILED: &str = "[The agent's turn failed and its thread has ended. Begin a
 const STOPPED: &str = "[The user interrupted the agent before it was done.]";
 const ARCHIVED: &str = "[The user archived this thread before it was done.]";
 
-/// Carries out what a coordinator wants of its threads; none if no such call runs.
-pub(crate) fn delegated(
-    s: &mut Scribe,
-    call: EventId,
-    order: Order,
-    inbox: &[Waiting],
-) -> Option<()> {
+/// What a fact about a call of a coordinator makes of the session; none if no such call runs.
+pub(crate) fn report(s: &mut Scribe, fact: Fact, inbox: &[Waiting]) -> Option<()> {
+    match fact {
+        Fact::Delegated { call, order } => delegated(s, call, order, inbox),
+        Fact::Advised {
+            call,
+            content,
+            is_error,
+            used,
+        } => advised(s, call, content, is_error, &used),
+        _ => None,
+    }
+}
+
+/// Carries out what a coordinator wants of its threads.
+fn delegated(s: &mut Scribe, call: EventId, order: Order, inbox: &[Waiting]) -> Option<()> {
     finish(s, call, CallKind::Team)?;
     let (text, is_error) = match order {
         Order::List { roster } => (listed(s, &roster), false),
@@ -274,6 +283,17 @@ pub(crate) fn end(s: &mut Scribe, archived: bool) {
     });
 }
 
+/// A call that asks an advisor. No event shows it; it has a place of its own when the advisor is asked.
+pub(crate) fn question(id: EventId, name: String) -> Call {
+    Call {
+        id,
+        seq: 0,
+        name,
+        kind: CallKind::Advisor,
+        stage: Stage::Ready,
+    }
+}
+
 /// An advisor is asked: a thread of its own says so. Returns the place of the event.
 pub(crate) fn consult(s: &mut Scribe, call: EventId) -> u64 {
     let thread = s.thread_id();
@@ -290,7 +310,7 @@ pub(crate) fn consult(s: &mut Scribe, call: EventId) -> u64 {
 }
 
 /// What an advisor's answer makes of the turn; none if no such call runs.
-pub(crate) fn advised(
+fn advised(
     s: &mut Scribe,
     call: EventId,
     content: Vec<Block>,

@@ -251,20 +251,7 @@ async fn ask(
     let cancel = plane.cancelled();
     let limit = SHOWN_TOKENS.min(plane.brief().max_input_tokens / 2) as usize * BYTES_PER_TOKEN;
     let shown = compact::written(&conversation.messages(), limit);
-    let text = |text: String| UserBlock::Text { text };
-    let request = Request {
-        model: model.clone(),
-        system: ADVISOR.to_owned(),
-        tools: Vec::new(),
-        messages: vec![Message::User(vec![
-            text(shown),
-            text("The agent asks:".to_owned()),
-            text(question.to_owned()),
-        ])],
-        max_tokens: ADVICE_TOKENS,
-        effort: None,
-        thinking: Thinking::Unset,
-    };
+    let request = question_of(&model, shown, question);
     let began = Instant::now();
     let mut unseen = |_| {};
     let answer = client
@@ -297,6 +284,23 @@ async fn ask(
                 used,
             })
         }
+    }
+}
+
+fn question_of(model: &str, conversation: String, question: &str) -> Request {
+    let text = |text: String| UserBlock::Text { text };
+    Request {
+        model: model.to_owned(),
+        system: ADVISOR.to_owned(),
+        tools: Vec::new(),
+        messages: vec![Message::User(vec![
+            text(conversation),
+            text("The agent asks:".to_owned()),
+            text(question.to_owned()),
+        ])],
+        max_tokens: ADVICE_TOKENS,
+        effort: None,
+        thinking: Thinking::Unset,
     }
 }
 

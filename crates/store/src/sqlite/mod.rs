@@ -2,6 +2,7 @@
 //! aggregate. Nothing outside this directory sees a connection or a statement.
 
 pub(crate) mod agents;
+mod around;
 mod batch;
 #[cfg(feature = "simulation")]
 mod caller;

@@ -1,22 +1,21 @@
 //! A decision becomes a transaction: state, events, records, inbox and run, or none of them.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::event::{Event, Permission};
-use contract::ids::{EventId, SessionId};
+use contract::event::Event;
+use contract::ids::SessionId;
 use contract::time::Micros;
 use rusqlite::{Connection, OptionalExtension};
-use session::input::{Around, Profile, Waiting};
-use session::{Called, Decision, Input, Intent, Placed, Record, State, UserEvent};
+use session::input::{Around, Waiting};
+use session::{Decision, Input, Intent, Placed, Record, State, UserEvent};
 
 use super::fault::is_taken;
 use super::row::{int, json, map_text, text};
 use super::sessions::{status_name, within};
 use super::{
-    Cx, Fault, Note, Told, agents, environments, outcomes, remove, runs, tallies, threads,
+    Cx, Fault, Note, Told, agents, around, environments, outcomes, remove, runs, tallies, threads,
     timeline, usage, vaults,
 };
 use crate::caps::Caps;
@@ -132,21 +131,7 @@ fn decide(
     let around = Around {
         now,
         entropy,
-        inbox: if needs.inbox {
-            inbox(cx.conn, before.num)?
-        } else {
-            Vec::new()
-        },
-        profile: if needs.profile {
-            profile(cx.conn, before.num)?
-        } else {
-            Profile::default()
-        },
-        calls: calls(cx.conn, before.num, &needs.calls)?,
-        ended: match needs.thread {
-            Some(thread) => threads::has_ended(cx.conn, before.num, thread)?,
-            None => false,
-        },
+        ..around::around(cx.conn, before.num, &needs)?
     };
     let decision = ask_core(&before.state, input, around)
         .map_err(|refused| Fault::Told(SubmitError::Refused(refused)))?;
@@ -357,65 +342,6 @@ fn queue<E>(cx: &mut Cx<'_>, num: i64, waiting: Waiting) -> Told<Stored, E> {
         processed_at: None,
         json,
     })
-}
-
-fn inbox(conn: &Connection, num: i64) -> rusqlite::Result<Vec<Waiting>> {
-    let sql =
-        "SELECT id, event, thread FROM inbox INDEXED BY inbox_order WHERE session = ?1 ORDER BY n";
-    let mut statement = conn.prepare_cached(sql)?;
-    let rows = statement.query_map([num], |row| {
-        Ok(Waiting {
-            id: super::row::event_id(row, 0)?,
-            event: json(row, 1)?,
-            thread: super::row::thread_id(row, 2)?,
-        })
-    })?;
-    rows.collect()
-}
-
-fn profile(conn: &Connection, num: i64) -> rusqlite::Result<Profile> {
-    let sql = "SELECT title, metadata FROM sessions WHERE num = ?1";
-    conn.prepare_cached(sql)?.query_row([num], |row| {
-        Ok(Profile {
-            title: row.get(0)?,
-            metadata: json(row, 1)?,
-        })
-    })
-}
-
-/// The tool-use events among `wanted`, by their id. What a confirmation needs of one stands in its body.
-fn calls(
-    conn: &Connection,
-    num: i64,
-    wanted: &BTreeSet<EventId>,
-) -> Told<BTreeMap<EventId, Called>, SubmitError> {
-    #[derive(serde::Deserialize)]
-    struct ToolUse {
-        evaluated_permission: Permission,
-    }
-    let sql = "SELECT kind, body, thread FROM events WHERE session = ?1 AND id = ?2
-               AND kind IN ('agent.custom_tool_use', 'agent.tool_use')";
-    let mut found = BTreeMap::new();
-    for id in wanted {
-        let key = (num, id.bits().to_be_bytes());
-        let row = conn.prepare_cached(sql)?.query_row(key, |row| {
-            let thread = super::row::thread_id(row, 2)?;
-            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, thread))
-        });
-        let Some((kind, body, thread)) = row.optional()? else {
-            continue;
-        };
-        let permission = if kind == "agent.tool_use" {
-            let ToolUse {
-                evaluated_permission,
-            } = serde_json::from_str(&body)?;
-            Some(evaluated_permission)
-        } else {
-            None
-        };
-        found.insert(*id, Called { thread, permission });
-    }
-    Ok(found)
 }
 
 pub(crate) fn create(

@@ -16,7 +16,7 @@ mod terminal;
 mod tools;
 mod transfer;
 mod tree;
-mod workers;
+mod watch;
 
 use std::io;
 use std::os::fd::AsFd;
@@ -59,7 +59,6 @@ fn serve() -> io::Result<()> {
     let (clock, notes) = (Clock::default(), Arc::new(Notes::open(Path::new(KEPT))));
     let calls = Calls::new(reaper.clone(), &clock, Arc::clone(&notes));
     let lines = Lines::open(first, handover)?;
-    workers::reserve()?;
     while let Some(sender) = lines.next() {
         let transfers = Transfers::new(sender.clone());
         let asks = Asks::new(

@@ -12,7 +12,7 @@ use jail::plan::Report;
 
 use super::client::Client;
 use super::dirs::remove_socket;
-use super::disk::Guarded;
+use super::disk::Watched;
 use super::freezer::Freezer;
 use super::groups::remove_all;
 use super::memory::Memory;
@@ -21,7 +21,7 @@ use super::supervisor::{Body, Supervisor, ended};
 use super::{Live, Shared, Slot, isolation, usage};
 use crate::diary::Step;
 use crate::error::{Doing, Error};
-use crate::files::{Connection, Download, Listing, Upload};
+use crate::files::{Connection, Download, FileWatch, Listing, Upload};
 use crate::isolation::Isolation;
 use crate::limits::STOP;
 use crate::process::{Command, Process};
@@ -32,7 +32,7 @@ use hand::wire::{Ask, Entry, Open, Output, Running as Inside, Said};
 pub(super) struct Running {
     client: Client,
     memory: Memory,
-    disk: Arc<Guarded>,
+    disk: Arc<Watched>,
     freezer: Freezer,
     /// Whether it was paused; held while that changes.
     paused: tokio::sync::Mutex<bool>,
@@ -333,6 +333,12 @@ impl Sandbox for Running {
     async fn remove(&self, path: &str, all: bool) -> Result<(), Error> {
         let path = path.to_owned();
         self.ask(Ask::Remove { path, all }).await.map(drop)
+    }
+
+    async fn watch(&self, path: &str, deep: bool) -> Result<FileWatch, Error> {
+        let path = path.to_owned();
+        let (process, _) = self.open(Open::Watch { path, deep }).await?;
+        Ok(FileWatch::new(process))
     }
 
     async fn connect(&self, port: u16) -> Result<Connection, Error> {

@@ -76,7 +76,7 @@ pub const IMAGE_BYTES_MIN: u64 = 64 << 20;
 /// Characters of a command that are repeated when memory ran out.
 pub const SHOWN_COMMAND_CHARS: usize = 200;
 /// Bytes of the pipe between a process's stream and its reader.
-pub const STREAM_BYTES: usize = 64 * 1024;
+pub const STREAM_BYTES: usize = 256 * 1024;
 /// How often the helper's image in memory is sealed before that counts as failed.
 pub const SEAL_TRIES: usize = 20;
 /// How long, after its start, a provider looks for what dies just then.

@@ -47,7 +47,7 @@ use dirs::{Dirs, InUse};
 pub use disk::{Disk, DiskKind};
 use disk::{Disks, Images};
 use environment::check_env;
-use groups::Groups;
+use groups::{Groups, Together};
 pub use net::{Ends, Network};
 use pool::Pool;
 use ranges::Ranges;
@@ -70,6 +70,8 @@ pub struct Config {
     pub handover: Duration,
     /// What each sandbox may use.
     pub allowance: Allowance,
+    /// Bytes of memory of all sandboxes together; 0: as much as each may have, times their number.
+    pub memory_together: u64,
     /// Bytes that stay free on the disk of the sandboxes: while there are fewer, none starts, and what one
     /// that takes more runs is ended. 0: nobody looks.
     pub disk_reserve: u64,
@@ -140,6 +142,7 @@ impl Config {
             usr: PathBuf::from("/usr"),
             handover: HANDOVER,
             allowance: Allowance::default(),
+            memory_together: 0,
             disk_reserve: 0,
             orphan: ORPHAN,
             warm: 0,
@@ -163,6 +166,7 @@ struct Shared {
     helper: OnceLock<Arc<OwnedFd>>,
     allowance: Allowance,
     groups: OnceLock<Arc<Groups>>,
+    together: Option<Together>,
     orphan: Duration,
     pool: Pool,
     network: Option<Arc<dyn Network>>,
@@ -213,6 +217,10 @@ impl Local {
         };
         let (trash, templates) = (absolute(config.trash)?, absolute(config.templates)?);
         let dir = absolute(dir)?;
+        let together = (config.memory_together > 0).then(|| Together {
+            name: format!("longhand-all-{:08x}", ranges::hash(&dir.to_string_lossy())),
+            bytes: config.memory_together,
+        });
         let shared = Arc::new(Shared {
             disks: Disks::new(dir.clone(), config.allowance.disk, config.disk_reserve),
             images: Images::new(templates.clone()),
@@ -224,6 +232,7 @@ impl Local {
             helper: OnceLock::new(),
             allowance: config.allowance,
             groups: OnceLock::new(),
+            together,
             orphan: config.orphan,
             pool: Pool::new(config.warm),
             network: config.network,
@@ -469,7 +478,7 @@ impl Shared {
     fn groups(&self) -> Arc<Groups> {
         let found = self
             .groups
-            .get_or_init(|| Arc::new(Groups::find(&self.allowance)));
+            .get_or_init(|| Arc::new(Groups::find(&self.allowance, self.together.as_ref())));
         Arc::clone(found)
     }
 

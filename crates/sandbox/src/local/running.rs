@@ -12,7 +12,7 @@ use jail::plan::Report;
 
 use super::client::Client;
 use super::dirs::remove_socket;
-use super::disk::Watched;
+use super::disk::Guarded;
 use super::freezer::Freezer;
 use super::groups::remove_all;
 use super::memory::Memory;
@@ -32,7 +32,7 @@ use hand::wire::{Ask, Entry, Open, Output, Running as Inside, Said};
 pub(super) struct Running {
     client: Client,
     memory: Memory,
-    disk: Arc<Watched>,
+    disk: Arc<Guarded>,
     freezer: Freezer,
     /// Whether it was paused; held while that changes.
     paused: tokio::sync::Mutex<bool>,

@@ -20,7 +20,7 @@ use model::{Catalog, Endpoint};
 use orchestrator::Orchestrator;
 use orchestrator::network::Networks;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
-use sandbox::{Keeper, Level, Provider as _};
+use sandbox::{Keeper, Provider as _};
 use store::keys::KeyRole;
 use store::{Options, Store, Synchronous};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
@@ -33,7 +33,7 @@ use crate::data_dir::{DataDir, Lock};
 use crate::edge;
 use crate::egress;
 use crate::signals::{Hangups, Signals};
-use crate::{Unable, provider};
+use crate::{isolation, provider};
 
 /// Runs the server until it is told to end.
 ///
@@ -116,7 +116,7 @@ impl Server {
         )?;
         let network = networks.clone().map(|it| it as Arc<dyn sandbox::Network>);
         let provider = Arc::new(local_provider(&data_dir, &config.sandbox, network)?);
-        require_isolation(&provider, config.sandbox.level()?).await?;
+        isolation::require(&provider, config.sandbox.level()?).await?;
         let orchestrator = Orchestrator::new(
             orchestrator::Parts {
                 store: core.store.clone(),
@@ -397,31 +397,6 @@ async fn try_sandboxes(provider: Arc<sandbox::Local>) {
             "sandboxes cannot run here"
         );
     }
-}
-
-/// Says in the log how well sandboxes are kept apart here, and refuses to run when that is below `least`.
-///
-/// # Errors
-/// [`Unable`] (exit code 3), with what is lacking.
-async fn require_isolation(provider: &sandbox::Local, least: Level) -> anyhow::Result<()> {
-    let found = provider.isolation().await?;
-    let weaker = found.weaker();
-    if found.level < least {
-        let lacking: String = weaker.iter().map(|one| format!("\n  {one}")).collect();
-        return Err(Unable(format!(
-            "this server must not run below the isolation level `{least}` (--require-isolation), and here it \
-             reaches `{}`:{lacking}\n  → `longhand doctor` says what mends each",
-            found.level
-        ))
-        .into());
-    }
-    if found.level < Level::Limits {
-        let weaker = weaker.join("; ");
-        tracing::warn!(level = %found.level, weaker, "sandboxes are kept apart less well than they can be");
-    } else {
-        tracing::info!(level = %found.level, "isolation of sandboxes");
-    }
-    Ok(())
 }
 
 /// The sandboxes of this machine.

@@ -180,6 +180,12 @@ impl Metrics {
         registry.register(name, help, metric);
     }
 
+    /// The same of one that is measured in seconds; `name` has no unit.
+    pub fn register_seconds(&self, name: &'static str, help: &'static str, metric: impl Metric) {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        registry.register_with_unit(name, help, Unit::Seconds, metric);
+    }
+
     /// Everything in OpenMetrics text.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use crate::error::Failure;
 use crate::gateway::Gateway;
 use crate::routes::{
     agents, credentials, environments, events, models, operate, place, sandbox_exec, sandbox_files,
-    sandboxes, sessions, threads, vaults, why,
+    sandbox_logs, sandboxes, sessions, threads, vaults, why,
 };
 
 /// The `anthropic-beta` values of which a route needs one (api.md §1.4).
@@ -244,11 +244,13 @@ routes! { OPERATE:
     POST "/v1/x/sandboxes/{sandbox_id}/pause" Own => sandboxes::pause;
     POST "/v1/x/sandboxes/{sandbox_id}/resume" Own => sandboxes::resume;
     POST "/v1/x/sandboxes/{sandbox_id}/stop" Own => sandboxes::stop;
+    GET "/v1/x/sandboxes/{sandbox_id}/logs" Own => sandbox_logs::logs;
     GET "/v1/x/sandboxes/{sandbox_id}/processes" Own => sandboxes::processes;
     POST "/v1/x/sandboxes/{sandbox_id}/exec" Own => sandbox_exec::exec;
     POST "/v1/x/sandboxes/{sandbox_id}/forward" Own => sandbox_exec::forward;
     GET "/v1/x/sandboxes/{sandbox_id}/files" Own => sandbox_files::look;
     DELETE "/v1/x/sandboxes/{sandbox_id}/files" Own => sandbox_files::remove;
+    GET "/v1/x/sandboxes/{sandbox_id}/files/watch" Own => sandbox_files::watch;
     POST "/v1/x/sandboxes/{sandbox_id}/directories" Own => sandbox_files::make_directory;
     POST "/v1/x/sandboxes/{sandbox_id}/move" Own => sandbox_files::rename;
     GET "/v1/x/sandboxes/{sandbox_id}/content" Own => sandbox_files::download;

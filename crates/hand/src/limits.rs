@@ -19,8 +19,21 @@ pub const PROCESSES: usize = 32;
 /// Processes and threads that the hand may have beyond what its children may: enough for one more
 /// round of calls.
 pub const PROCESS_RESERVE: u64 = 64;
+/// Threads that wait for something to do, whatever runs in the sandbox: what needs no process of its own (the
+/// file tools, questions) is done also where no thread can be made any more.
+pub const WORKERS_RESERVED: usize = 4;
+/// Threads that wait for something to do; one more ends when it has done its work.
+pub const WORKERS_WAITING: usize = 8;
 /// Questions that are answered at once; one more is refused.
 pub const ASKS: usize = 16;
+/// Directories that one watch looks at; what is in further ones is not told.
+pub const WATCHED_DIRECTORIES: usize = 4_096;
+/// Names that one word about changes holds; it says when there were more.
+pub const CHANGES: usize = 1_000;
+/// Bytes of all their paths.
+pub const CHANGES_BYTES: usize = 256 * 1024;
+/// How long changes are gathered before they are told together.
+pub const CHANGES_TIME: Duration = Duration::from_millis(50);
 /// Entries of one directory that are listed.
 pub const LIST_ENTRIES: usize = 10_000;
 /// Processes that are listed.
@@ -36,9 +49,9 @@ pub const KEEP_TIME: Duration = Duration::from_secs(5);
 /// How long a connection inside the sandbox may take to be made.
 pub const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// Bytes of one chunk of a process's stream.
-pub const CHUNK_BYTES: usize = 32 * 1024;
-/// Chunks of one stream that may be on their way unacknowledged: 1 MiB a stream.
-pub const WINDOW_CHUNKS: usize = 32;
+pub const CHUNK_BYTES: usize = 128 * 1024;
+/// Chunks of one stream that may be on their way unacknowledged: 2 MiB a stream.
+pub const WINDOW_CHUNKS: usize = 16;
 /// How long a bash command may run when the call says nothing.
 pub const BASH_DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
 /// The longest timeout a call may ask for, in milliseconds: one day.

@@ -318,6 +318,14 @@ pub enum Open {
         /// Its permissions; absent: as they were, or 0644.
         mode: Option<u32>,
     },
+    /// What changes comes on standard output, a [`Changes`] as JSON a line; the first, with none, when it is
+    /// looked at. It ends when it is killed.
+    Watch {
+        /// A directory, or a file, there or not yet.
+        path: String,
+        /// Also what is below the directories in it, on the same volume.
+        deep: bool,
+    },
     /// A connection to a port on the sandbox's own loopback.
     Connect {
         /// Which.
@@ -417,6 +425,38 @@ pub struct Entry {
     /// Where a symlink leads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+}
+
+/// What changed since it was said last, each name once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changes {
+    /// In no order.
+    pub changes: Vec<Change>,
+    /// Whether there was more than is said: whoever needs to know looks for itself.
+    pub more: bool,
+}
+
+/// What became of one name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// Its path; what is no Unicode in it is replaced.
+    pub path: String,
+    /// What became of it.
+    pub change: Changed,
+    /// Whether it is a directory.
+    pub directory: bool,
+}
+
+/// What can become of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Changed {
+    /// It is there now, and was not.
+    Created,
+    /// It was written to, or is another file now.
+    Written,
+    /// It is not there any more.
+    Removed,
 }
 
 /// What something in a directory is.

@@ -78,12 +78,9 @@ fn supervise() -> io::Result<()> {
     };
     // Before they are made: whatever happens from here on, somebody knows what to remove.
     lock.note(&record)?;
-    let (network, sandbox) = match own_rights(&plan)
-        .and_then(|()| network(&plan))
-        .map(|net| (net, start(&plan, line, &groups)))
-    {
-        Ok((network, Ok(sandbox))) => (network, sandbox),
-        Ok((_, Err(failure))) | Err(failure) => return give_up(groups, &owner, failure),
+    let (network, sandbox) = match set_up(&plan, line, &groups) {
+        Ok(made) => made,
+        Err(failure) => return give_up(groups, &owner, failure),
     };
     let Sandbox {
         running,
@@ -91,9 +88,6 @@ fn supervise() -> io::Result<()> {
         listener,
         handover,
     } = sandbox;
-    if !plan.has_own_ids() {
-        close_to_others()?;
-    }
     let live = live(&plan, running.pid, &groups);
     let mut watch = Watch {
         live: live.clone(),
@@ -129,6 +123,22 @@ fn supervise() -> io::Result<()> {
     // The lock lives exactly as long as anything of the sandbox does.
     drop(lock);
     Ok(())
+}
+
+/// The sandbox, and what leads out of it. After a failure whatever was started dies with this process.
+fn set_up(
+    plan: &Plan,
+    line: OwnedFd,
+    groups: &Groups,
+) -> std::result::Result<(Option<Network>, Sandbox), Failure> {
+    own_rights(plan)?;
+    let network = network(plan)?;
+    let sandbox = start(plan, line, groups)?;
+    if !plan.has_own_ids() {
+        let closed = close_to_others().during("close the supervisor to others");
+        closed.map_err(|error| error.to_failure())?;
+    }
+    Ok((network, sandbox))
 }
 
 fn live(plan: &Plan, pid: Pid, groups: &Groups) -> Live {

@@ -10,6 +10,7 @@ mod demo;
 mod doctor;
 mod edge;
 mod host;
+mod isolation;
 mod log;
 mod provider;
 mod sandboxes;

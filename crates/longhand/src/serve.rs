@@ -18,8 +18,9 @@ use gateway::{Front, Gateway, Metrics, Tls};
 use harness::native::Native;
 use model::{Catalog, Endpoint};
 use orchestrator::Orchestrator;
+use orchestrator::network::Networks;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
-use sandbox::{Keeper, Level, Provider as _};
+use sandbox::{Keeper, Provider as _};
 use store::keys::KeyRole;
 use store::{Options, Store, Synchronous};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
@@ -30,8 +31,9 @@ use vault::{KeySource, Vault};
 use crate::config::Config;
 use crate::data_dir::{DataDir, Lock};
 use crate::edge;
+use crate::egress;
 use crate::signals::{Hangups, Signals};
-use crate::{Unable, provider};
+use crate::{isolation, provider};
 
 /// Runs the server until it is told to end.
 ///
@@ -71,6 +73,9 @@ pub struct Server {
     store: Store,
     vault: Arc<Vault>,
     orchestrator: Orchestrator,
+    /// What sandboxes reach, if anything.
+    networks: Option<Arc<Networks>>,
+    leave_sandboxes: bool,
     /// Readiness off, streams ended.
     leaving: CancellationToken,
     /// Listeners closed.
@@ -101,8 +106,17 @@ impl Server {
             ..Default::default()
         })
         .context("the TLS roots of this system, or those of `model.ca_file`, cannot be loaded")?;
-        let provider = Arc::new(local_provider(&data_dir, &config.sandbox)?);
-        require_isolation(&provider, config.sandbox.level()?).await?;
+        let (tasks, closed) = (TaskTracker::new(), CancellationToken::new());
+        let networks = egress::networks(
+            &config.egress,
+            &data_dir,
+            &core.store,
+            &tasks,
+            closed.clone(),
+        )?;
+        let network = networks.clone().map(|it| it as Arc<dyn sandbox::Network>);
+        let provider = Arc::new(local_provider(&data_dir, &config.sandbox, network)?);
+        isolation::require(&provider, config.sandbox.level()?).await?;
         let orchestrator = Orchestrator::new(
             orchestrator::Parts {
                 store: core.store.clone(),
@@ -114,6 +128,7 @@ impl Server {
             },
             orchestrator::Config {
                 operator_prompt: config.prompt.extra.clone(),
+                network: networks.is_some(),
                 sandboxes: sandbox::Settings {
                     most_of_workspace: config.limits.sandboxes(),
                     ..config.sandbox.keeping()
@@ -133,9 +148,11 @@ impl Server {
             store: core.store.clone(),
             vault: core.vault.clone(),
             orchestrator,
+            networks,
+            leave_sandboxes: config.sandbox.leave_running,
             leaving: CancellationToken::new(),
-            closed: CancellationToken::new(),
-            tasks: TaskTracker::new(),
+            closed,
+            tasks,
             _lock: lock,
         };
         server.spawn(config, &core, (listener, tls), control)?;
@@ -239,6 +256,9 @@ impl Server {
     pub async fn stop(&self, patience: Duration) -> anyhow::Result<()> {
         self.leaving.cancel();
         self.orchestrator.drain(patience).await;
+        if let Some(networks) = self.networks.as_ref().filter(|_| !self.leave_sandboxes) {
+            networks.carrier().end().await;
+        }
         self.closed.cancel();
         self.tasks.close();
         self.tasks.wait().await;
@@ -330,7 +350,8 @@ impl Offline {
 /// Whatever keeps it from opening.
 pub async fn offline(config: &Config, data_dir: &DataDir) -> anyhow::Result<Offline> {
     let core = Core::open(config, data_dir).await?;
-    let provider = local_provider(data_dir, &config.sandbox)?;
+    // Without a server nobody carries: what it starts has no network.
+    let provider = local_provider(data_dir, &config.sandbox, None)?;
     let now = || store::clock::now().0;
     let sandboxes = Keeper::new(Arc::new(provider.clone()), config.sandbox.keeping(), now);
     let leaving = CancellationToken::new();
@@ -378,31 +399,6 @@ async fn try_sandboxes(provider: Arc<sandbox::Local>) {
     }
 }
 
-/// Says in the log how well sandboxes are kept apart here, and refuses to run when that is below `least`.
-///
-/// # Errors
-/// [`Unable`] (exit code 3), with what is lacking.
-async fn require_isolation(provider: &sandbox::Local, least: Level) -> anyhow::Result<()> {
-    let found = provider.isolation().await?;
-    let weaker = found.weaker();
-    if found.level < least {
-        let lacking: String = weaker.iter().map(|one| format!("\n  {one}")).collect();
-        return Err(Unable(format!(
-            "this server must not run below the isolation level `{least}` (--require-isolation), and here it \
-             reaches `{}`:{lacking}\n  → `longhand doctor` says what mends each",
-            found.level
-        ))
-        .into());
-    }
-    if found.level < Level::Limits {
-        let weaker = weaker.join("; ");
-        tracing::warn!(level = %found.level, weaker, "sandboxes are kept apart less well than they can be");
-    } else {
-        tracing::info!(level = %found.level, "isolation of sandboxes");
-    }
-    Ok(())
-}
-
 /// The sandboxes of this machine.
 ///
 /// # Errors
@@ -410,26 +406,36 @@ async fn require_isolation(provider: &sandbox::Local, least: Level) -> anyhow::R
 pub fn local_provider(
     data_dir: &DataDir,
     settings: &crate::config::Sandbox,
+    network: Option<Arc<dyn sandbox::Network>>,
 ) -> anyhow::Result<sandbox::Local> {
     let dir = data_dir.join("sandboxes");
     let mut config = sandbox::Config::beside(&dir);
     config.allowance = settings.allowance()?;
+    config.memory_together = settings.memory_together_mib.saturating_mul(1 << 20);
     config.disk_reserve = settings.disk_reserve_mib.saturating_mul(1 << 20);
     config.orphan = Duration::from_secs(settings.orphan_seconds);
+    config.network = network;
     sandbox::Local::new(dir, config).context("the sandbox provider cannot start")
 }
 
 fn policy(lifted: &[String]) -> anyhow::Result<dial::Policy> {
-    let nets = lifted.iter().map(|net| net.parse::<dial::Net>());
-    let allow_private = nets
-        .collect::<Result<_, _>>()
-        .context("`egress.allow_private`")?;
+    let allow_private = nets(lifted)?;
     Ok(dial::Policy { allow_private })
+}
+
+/// Ranges of `egress.allow_private`.
+///
+/// # Errors
+/// One that is no range.
+pub fn nets(lifted: &[String]) -> anyhow::Result<Vec<dial::Net>> {
+    let nets = lifted.iter().map(|net| net.parse::<dial::Net>());
+    nets.collect::<Result<_, _>>()
+        .context("`egress.allow_private`")
 }
 
 /// A process that holds secrets leaves no core and lets nobody trace it. The limit is one byte, not none:
 /// zero still pipes a dump to a handler, of this process's children too (core(5)).
-fn guard_memory() -> anyhow::Result<()> {
+pub fn guard_memory() -> anyhow::Result<()> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     let none = Rlimit {
         current: Some(1),

@@ -2,7 +2,7 @@
 //! it. It is the truth about nothing but its time to live; whoever loses it loses explanations.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +65,34 @@ impl Step {
             name: name.to_owned(),
             took: micros(took),
         }
+    }
+}
+
+/// The steps of some work, as they are done.
+pub(crate) struct Steps {
+    last: Instant,
+    done: Vec<Step>,
+}
+
+impl Steps {
+    /// The work begins.
+    pub(crate) fn begin() -> Self {
+        Self {
+            last: Instant::now(),
+            done: Vec::new(),
+        }
+    }
+
+    /// What was done since the last one is called so.
+    pub(crate) fn done(&mut self, name: &str) {
+        let now = Instant::now();
+        self.done.push(Step::new(name, now - self.last));
+        self.last = now;
+    }
+
+    /// All of them.
+    pub(crate) fn end(self) -> Vec<Step> {
+        self.done
     }
 }
 

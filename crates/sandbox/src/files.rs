@@ -4,7 +4,8 @@
 use std::fmt;
 
 use bytes::{Bytes, BytesMut};
-use hand::wire::Entry;
+use hand::limits::{CHANGES, CHANGES_BYTES};
+use hand::wire::{Changes, Entry};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::error::Error;
@@ -14,6 +15,9 @@ use crate::process::Process;
 const PIECE: usize = 64 * 1024;
 /// Bytes of the sandbox's word about what went wrong.
 const PROBLEM: u64 = 4096;
+
+/// Bytes of one word about changes: each byte of a path takes at most six, and what is said of each name some.
+const CHANGES_LINE: usize = CHANGES_BYTES * 6 + CHANGES * 100 + 100;
 
 /// What is in a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +95,58 @@ impl Upload {
     pub async fn finish(mut self) -> Result<(), Error> {
         drop(self.process.stdin.take());
         outcome(&mut self.process).await
+    }
+}
+
+/// A look at what changes in a sandbox. Dropping it ends it.
+pub struct FileWatch {
+    process: Process,
+    /// What has come of the next word.
+    line: BytesMut,
+}
+
+impl FileWatch {
+    pub(crate) fn new(process: Process) -> Self {
+        Self {
+            process,
+            line: BytesMut::new(),
+        }
+    }
+
+    /// What has changed since this was asked last, each name once; the first time nothing has, and it is being
+    /// looked at from now on. Waits for it; `None` when nobody looks any more. Whoever takes too long hears only
+    /// that there was more.
+    ///
+    /// Cancel safe: yes.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] when looking failed on the way; [`Error::Lost`].
+    pub async fn next(&mut self) -> Result<Option<Changes>, Error> {
+        loop {
+            if let Some(end) = self.line.iter().position(|byte| *byte == b'\n') {
+                let line = self.line.split_to(end + 1);
+                // What no honest hand says ends the look, as its end would.
+                return serde_json::from_slice(&line)
+                    .map(Some)
+                    .map_err(|_| Error::Lost);
+            }
+            if self.line.len() > CHANGES_LINE {
+                return Err(Error::Lost);
+            }
+            let Some(from) = &mut self.process.stdout else {
+                return Ok(None);
+            };
+            if from.read_buf(&mut self.line).await.unwrap_or(0) == 0 {
+                self.process.stdout = None;
+                outcome(&mut self.process).await?;
+            }
+        }
+    }
+}
+
+impl fmt::Debug for FileWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileWatch").finish_non_exhaustive()
     }
 }
 

@@ -17,8 +17,11 @@ mod stats;
 
 pub use diary::{Diary, Entry as DiaryEntry, Step, What};
 pub use error::Error;
-pub use files::{Connection, Download, Held, Listing, Upload};
-pub use hand::wire::{Content, Entry, Kind, Output as ToolOutput, Running, Signal, Size, Tool};
+pub use files::{Connection, Download, FileWatch, Held, Listing, Upload};
+pub use hand::wire::{
+    Change, Changed, Changes, Content, Entry, Kind, Output as ToolOutput, Running, Signal, Size,
+    Tool,
+};
 pub use isolation::{Held as HeldLimit, Isolation, Level};
 pub use keeper::{Keeper, Load, Settings, Standing, Terms, Visit};
 pub use local::{Allowance, Config, Disk, DiskKind, Ends, Local, Network};

@@ -33,6 +33,10 @@ pub const QUEUE_LOOK: Duration = Duration::from_millis(500);
 pub const PREPARED_AT_ONCE: usize = 4;
 /// Those that are or wait for it; one more is left to its first use.
 pub const PREPARED_QUEUE: usize = 256;
+/// Sandboxes that may fail to be made for nobody before it is left alone until one is asked for.
+pub const POOL_TRIES: usize = 3;
+/// Sandboxes that may wait for their first use: beside those that run, they take the host's memory.
+pub const POOL_MOST: usize = 256;
 /// Entries that one diary keeps: the latest.
 pub const DIARY_ENTRIES: usize = 64;
 /// Bytes of a reason in a diary.
@@ -72,7 +76,7 @@ pub const IMAGE_BYTES_MIN: u64 = 64 << 20;
 /// Characters of a command that are repeated when memory ran out.
 pub const SHOWN_COMMAND_CHARS: usize = 200;
 /// Bytes of the pipe between a process's stream and its reader.
-pub const STREAM_BYTES: usize = 64 * 1024;
+pub const STREAM_BYTES: usize = 256 * 1024;
 /// How often the helper's image in memory is sealed before that counts as failed.
 pub const SEAL_TRIES: usize = 20;
 /// How long, after its start, a provider looks for what dies just then.

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::diary::Step;
 use crate::error::Error;
-use crate::files::{Connection, Download, Listing, Upload};
+use crate::files::{Connection, Download, FileWatch, Listing, Upload};
 use crate::isolation::Isolation;
 use crate::limits::ID_CHARS;
 use crate::process::{Command, Process};
@@ -121,6 +121,11 @@ pub trait Provider: Send + Sync {
 
     /// Ends what the provider keeps for itself, such as sandboxes that wait for their first use.
     async fn close(&self) {}
+
+    /// How many sandboxes it keeps for itself.
+    fn waiting(&self) -> usize {
+        0
+    }
 
     /// Keeps a few bytes beside a sandbox, instead of those before; they go when it is deleted. Nothing in
     /// the sandbox can read them.
@@ -308,6 +313,16 @@ pub trait Sandbox: Send + Sync {
     async fn remove(&self, path: &str, all: bool) -> Result<(), Error> {
         let _ = (path, all);
         Err(Error::lacking("remove files"))
+    }
+
+    /// Says what changes at `path`, from now on: a directory, or a file, there or not yet. With `deep` also what is
+    /// below the directories in it, on the same volume.
+    ///
+    /// # Errors
+    /// As [`Sandbox::read`].
+    async fn watch(&self, path: &str, deep: bool) -> Result<FileWatch, Error> {
+        let _ = (path, deep);
+        Err(Error::lacking("watch files"))
     }
 
     /// Connects to a port that something in the sandbox listens on.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use rustix::process::Pid;
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid};
 
 /// The namespace flags of clone(2), by the names the kernel gives them.
 pub mod flags {
@@ -87,10 +87,13 @@ pub fn clone_process(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Res
         args.flags |= INTO_CGROUP;
         args.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
     }
-    // SAFETY: `args` is a valid clone_args of the size passed and lives through the call; `pidfd`
-    // is a writable int; the cgroup's descriptor is borrowed and so open. Without CLONE_VM and with stack 0 the child gets its own copy of this
-    // address space and continues here. The process has one thread (checked above; nothing between
-    // the check and here starts one), so the copy holds no foreign lock. The C library's stale thread
+    // SAFETY: checked against clone(2) and kernel/fork.c. `args` is a valid clone_args of the size passed, all
+    // its fields u64 without gaps, and lives through the call; the kernel refuses one that is too small and,
+    // beyond what it knows, one that is not zero. `pidfd` is a writable int; the kernel stores it after the
+    // child's memory was copied, so the child's `pidfd` stays -1 and no descriptor has two owners. The
+    // cgroup's descriptor is borrowed and so open. Without CLONE_VM and with stack 0 the child gets its own
+    // copy of this address space and continues here. The process has one thread (checked above; nothing
+    // between the check and here starts one), so the copy holds no foreign lock. The C library's stale thread
     // number, said above, is never used as an address or index: no memory depends on it.
     let answer =
         unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
@@ -116,11 +119,15 @@ pub fn clone_process(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Res
     }
 }
 
+#[cfg(target_arch = "s390x")]
+compile_error!("clone(2) has its first two arguments the other way round on s390");
+
 fn clone_legacy(namespaces: u64) -> io::Result<Forked> {
     let flags = namespaces | libc::SIGCHLD as u64;
     // SAFETY: as for clone3: stack 0 without CLONE_VM is fork with namespaces; the remaining
-    // arguments are unused with these flags. Argument order differs between architectures only in
-    // the last two, both 0. The caller checked that there is one thread.
+    // arguments are unused with these flags. Their order differs between architectures in the last two, both
+    // 0, and on s390 in the first two: there this does not compile (above). The caller checked that there is
+    // one thread.
     let answer = unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, 0usize, 0usize, 0usize) };
     match answer {
         0 => Ok(Forked::Child),
@@ -128,8 +135,16 @@ fn clone_legacy(namespaces: u64) -> io::Result<Forked> {
         pid => {
             let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
             let pid = pid.ok_or(io::ErrorKind::InvalidData)?;
-            let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
-            Ok(Forked::Parent { pid, pidfd })
+            match pidfd_open(pid, PidfdFlags::empty()) {
+                Ok(pidfd) => Ok(Forked::Parent { pid, pidfd }),
+                Err(errno) => {
+                    // Who hears of a failure must find no child that goes on. It was not reaped, so the number
+                    // is its own.
+                    let _ = kill_process(pid, Signal::KILL);
+                    let _ = waitpid(Some(pid), WaitOptions::empty());
+                    Err(errno.into())
+                }
+            }
         }
     }
 }

@@ -59,8 +59,11 @@ pub fn receive_to(
     // SAFETY: every pointer of `message` is to memory of the length it names, borrowed for the whole call.
     let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
     let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: CMSG_LEN only computes.
+    let whole = unsafe { libc::CMSG_LEN(int_size::<libc::in6_pktinfo>()) } as usize;
     // SAFETY: the kernel has filled `control` and said how much of it; CMSG_FIRSTHDR and CMSG_NXTHDR stay
-    // within that, and a message of this level and type holds an in6_pktinfo, read unaligned.
+    // within that with each header, but not with what follows it: a message that was cut is shorter than its
+    // type (cmsg(3)), so its length is looked at before it is read as an in6_pktinfo, unaligned.
     let to = unsafe {
         let mut header = libc::CMSG_FIRSTHDR(&raw const message);
         loop {
@@ -69,6 +72,7 @@ pub fn receive_to(
             }
             if (*header).cmsg_level == libc::IPPROTO_IPV6
                 && (*header).cmsg_type == libc::IPV6_PKTINFO
+                && (*header).cmsg_len as usize >= whole
             {
                 let info: libc::in6_pktinfo = ptr::read_unaligned(libc::CMSG_DATA(header).cast());
                 break Some(Ipv6Addr::from(info.ipi6_addr.s6_addr));
@@ -154,4 +158,38 @@ const _: () = assert!(align_of::<Control>() >= align_of::<libc::cmsghdr>());
 fn int_size<T>() -> libc::c_uint {
     // Only for the small types above.
     size_of::<MaybeUninit<T>>() as libc::c_uint
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn a_datagram_tells_where_it_was_sent_and_is_answered_from_there() {
+        let socket = UdpSocket::bind("[::]:0").unwrap();
+        tell_destination(socket.as_fd()).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        for (asked, mapped) in [("127.0.0.3", "::ffff:127.0.0.3"), ("::1", "::1")] {
+            let any = if asked.contains(':') {
+                "[::]:0"
+            } else {
+                "0.0.0.0:0"
+            };
+            let client = UdpSocket::bind(any).unwrap();
+            // Connected: what comes from another address is not taken.
+            client.connect((asked, port)).unwrap();
+            client.send(b"question").unwrap();
+            let mut buffer = [0; 64];
+            let (length, peer, to) = receive_to(socket.as_fd(), &mut buffer).unwrap();
+            assert_eq!(
+                (&buffer[..length], to),
+                (&b"question"[..], mapped.parse().unwrap())
+            );
+            send_from(socket.as_fd(), b"answer", peer, to).unwrap();
+            assert_eq!(client.recv(&mut buffer).unwrap(), 6);
+        }
+    }
 }

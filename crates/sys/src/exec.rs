@@ -23,9 +23,10 @@ pub fn exec_fd(
     let argv = null_terminated(argv);
     let env = null_terminated(env);
     let empty: &CStr = c"";
-    // SAFETY: both arrays are null-terminated and point to null-terminated strings borrowed from
-    // the caller for the whole call; the descriptor is borrowed and open. On success nothing of
-    // this image remains, on failure nothing was changed.
+    // SAFETY: checked against execveat(2). Both arrays are null-terminated and point to null-terminated
+    // strings borrowed from the caller for the whole call; the kernel only reads them. The path is empty and
+    // null-terminated, so with AT_EMPTY_PATH the borrowed and open descriptor is the program. On success
+    // nothing of this image remains, destructors included; on failure nothing was changed.
     unsafe {
         libc::syscall(
             libc::SYS_execveat,

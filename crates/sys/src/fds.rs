@@ -47,7 +47,8 @@ pub fn take_standard(which: Standard, instead: BorrowedFd<'_>) -> io::Result<Own
 pub(crate) fn place_standard(which: Standard, source: BorrowedFd<'_>) -> io::Result<()> {
     // A source that is itself standard may have the very number, which dup3 refuses.
     let source = rustix::io::fcntl_dupfd_cloexec(source, FIRST_OTHER)?;
-    // SAFETY: touches no memory. What dup3 closes is one of 0 to 2, which no value owns.
+    // SAFETY: touches no memory. What dup3 closes is one of 0 to 2, which no value owns (dup(2): the number is
+    // closed and used again in one step, so no other thread can get it in between).
     let answer = unsafe { libc::dup3(source.as_fd().as_raw_fd(), which.number(), 0) };
     if answer == -1 {
         Err(io::Error::last_os_error())
@@ -61,8 +62,9 @@ pub(crate) fn place_standard(which: Standard, source: BorrowedFd<'_>) -> io::Res
 /// # Errors
 /// The errno of close_range; `EINVAL` before kernel 5.11.
 pub fn keep_only_standard_over_exec() -> io::Result<()> {
-    // SAFETY: sets a flag on descriptors and closes none, so every owner keeps what it owns; no
-    // memory is touched.
+    // SAFETY: checked against close_range(2): with CLOSE_RANGE_CLOEXEC it sets a flag on descriptors and closes
+    // none, so every owner keeps what it owns; an older kernel refuses the flag (EINVAL) instead of closing.
+    // No memory is touched.
     let answer = unsafe {
         libc::syscall(
             libc::SYS_close_range,

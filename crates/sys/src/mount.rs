@@ -61,8 +61,9 @@ pub fn mount_setattr(tree: BorrowedFd<'_>, attr: &MountAttr<'_>) -> io::Result<(
         0
     };
     let empty = c"";
-    // SAFETY: `raw` has the layout of struct mount_attr and the size passed, and lives through the
-    // call; the path is an empty null-terminated string; both descriptors are borrowed and open.
+    // SAFETY: checked against mount_setattr(2). `raw` has the layout of struct mount_attr (four u64, no gaps)
+    // and the size passed, which names its version, and lives through the call, which only reads it; the path
+    // is an empty null-terminated string; both descriptors are borrowed and open, and the kernel keeps none.
     let answer = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,

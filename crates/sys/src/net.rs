@@ -21,7 +21,8 @@ pub fn loopback_up() -> io::Result<()> {
     }
     let up = libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING);
     request.ifr_ifru.ifru_flags = up.map_err(|_| io::ErrorKind::InvalidInput)?;
-    // SAFETY: SIOCSIFFLAGS reads one ifreq, which is valid and lives through the call.
+    // SAFETY: checked against netdevice(7): SIOCSIFFLAGS reads one ifreq, of which the name (null-terminated
+    // above) and the flags count; it is valid, lives through the call and is not written to.
     let answer = unsafe {
         libc::ioctl(
             socket.as_raw_fd(),

@@ -13,8 +13,9 @@ pub fn lead_session_on_stdin(command: &mut Command) {
         Ok::<_, io::Error>(())
     };
     // SAFETY: the closure runs between fork and exec of a process that may have threads, so it may only do
-    // what is async-signal-safe: it makes two system calls on descriptor 0, which the library has placed
-    // before, and neither allocates nor takes a lock; errors are errnos, which hold no memory.
+    // what is async-signal-safe (fork(2), signal-safety(7)): it makes two system calls on descriptor 0, which
+    // the library has placed before. rustix makes them itself, without the C library's errno or cancellation
+    // points; nothing allocates or takes a lock, and an `io::Error` of an errno holds no memory.
     unsafe {
         command.pre_exec(prepare);
     }

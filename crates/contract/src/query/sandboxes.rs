@@ -38,6 +38,18 @@ impl SandboxPath {
         Self::at(path, all, None)
     }
 
+    /// `GET …/files/watch`: `path` and `deep`.
+    ///
+    /// # Errors
+    /// As every query's.
+    pub fn parse_watch(query: &str) -> Result<Self, Invalid> {
+        let mut pairs = Pairs::read(query)?;
+        let path = pairs.text("path")?;
+        let deep = pairs.boolean("deep")?.unwrap_or(false);
+        pairs.finish()?;
+        Self::at(path, deep, None)
+    }
+
     /// `POST …/content`: `path` and `mode`.
     ///
     /// # Errors
@@ -107,6 +119,8 @@ mod tests {
             assert!(SandboxPath::parse_upload(bad).is_err(), "{bad}");
         }
         assert!(SandboxPath::parse_remove("path=a&all=true").unwrap().all);
+        assert!(SandboxPath::parse_watch("path=a&deep=true").unwrap().all);
+        assert!(SandboxPath::parse_watch("path=a&all=true").is_err());
         assert!(SandboxPath::parse_look("path=a&mode=644").is_err());
         for bad in ["", "port=0", "port=65536", "port=x"] {
             assert!(SandboxPort::parse(bad).is_err(), "{bad}");

@@ -134,33 +134,12 @@ impl Document {
                 schema
             }
             Body::Bytes => json!({"type": "string"}),
-            Body::Own(fields) => {
-                let properties = fields.iter();
-                let properties =
-                    properties.map(|(name, kind, _)| ((*name).to_owned(), json!({"type": kind})));
-                let required = fields.iter().filter(|(_, _, required)| *required);
-                json!({
-                    "type": "object", "additionalProperties": false,
-                    "properties": properties.collect::<Map<_, _>>(),
-                    "required": required.map(|(name, ..)| *name).collect::<Vec<_>>(),
-                })
-            }
         }
     }
 
     fn reply(&mut self, reply: Reply) -> Value {
-        // By its `type` only: what else it has is not described.
-        let own = |kind: &str| json!({"type": "object", "properties": {"type": {"const": kind}}, "required": ["type"], "additionalProperties": true});
         let schema = match reply {
             Reply::Typed(write) => write(&mut self.answered).to_value(),
-            Reply::Own(kind) => own(kind),
-            Reply::OwnList(kind) => json!({
-                "type": "object", "required": ["data", "next_page"],
-                "properties": {
-                    "data": {"type": "array", "items": own(kind)},
-                    "next_page": {"type": ["string", "null"]},
-                },
-            }),
             Reply::Bytes => return answer(BYTES, &json!({"type": "string"})),
             Reply::Stream => return answer("text/event-stream", &json!({"type": "string"})),
         };
@@ -240,7 +219,8 @@ fn headers(route: &Route, shape: &Shape) -> Vec<Value> {
         let schema = json!({"type": "string", "examples": [first], "pattern": pattern(route.beta)});
         headers.push(header("anthropic-beta", true, &schema));
     }
-    if matches!(shape.reply, Reply::Stream) {
+    // What changes in a sandbox is stored nowhere, so no stream of that is taken up again.
+    if matches!(shape.reply, Reply::Stream) && route.path.ends_with("/stream") {
         headers.push(header("last-event-id", false, &json!({"type": "string"})));
     }
     if route.method == axum::http::Method::POST {

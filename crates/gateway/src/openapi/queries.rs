@@ -21,6 +21,7 @@ pub(super) enum Query {
     Models,
     SandboxLook,
     SandboxRemove,
+    SandboxWatch,
     SandboxUpload,
     SandboxPort,
 }
@@ -50,6 +51,7 @@ impl Query {
             Self::Stream => vec![("event_deltas[]", list(&["agent.message", "agent.thinking"]))],
             Self::SandboxLook => vec![("path", text())],
             Self::SandboxRemove => vec![("path", text()), ("all", boolean())],
+            Self::SandboxWatch => vec![("path", text()), ("deep", boolean())],
             Self::SandboxUpload => vec![("path", text()), ("mode", text())],
             Self::SandboxPort => vec![("port", positive(65_535))],
             Self::Models => vec![

@@ -1,32 +1,29 @@
-//! What each route of the sandboxes reads and answers, by the `type` of its objects only. They are Longhand's own:
+//! What each route of the sandboxes reads and answers, in the types of the routes themselves. They are Longhand's own:
 //! no part of the hosted API. It describes; the rules stand with the handlers.
 
 use axum::http::Method;
+use contract::page::Page;
 
 use super::queries::Query;
-use super::shapes::Reply::{Bytes, Own, OwnList};
-use super::shapes::{Body, Line};
-
-const NEW_SANDBOX: &[(&str, &str, bool)] = &[("id", "string", false)];
-const EXEC: &[(&str, &str, bool)] = &[
-    ("command", "array", true),
-    ("env", "object", false),
-    ("cwd", "string", false),
-    ("stdin", "string", false),
-    ("timeout_seconds", "integer", false),
-    ("terminal", "object", false),
-];
-const DIRECTORY: &[(&str, &str, bool)] = &[("path", "string", true)];
-const MOVE: &[(&str, &str, bool)] = &[("from", "string", true), ("to", "string", true)];
+use super::shapes::{Body, Line, Reply, takes, typed};
+use crate::routes::sandbox_exec::{Ended, Exec};
+use crate::routes::sandbox_files::{Done, MakeDirectory, Move, Shown as File};
+use crate::routes::sandbox_logs::Log;
+use crate::routes::sandboxes::{Create, Deleted, Running, Shown};
 
 /// The line of a route below `/v1/x/`, which starts with `sandboxes`.
 pub(super) fn of(method: &Method, path: &str) -> Option<Line> {
     let rest = path.strip_prefix("sandboxes")?;
     let Some(rest) = rest.strip_prefix("/{sandbox_id}") else {
-        let new = Some(Body::Own(NEW_SANDBOX));
         return match (method.as_str(), rest) {
-            ("GET", "") => Some(("List sandboxes", Query::None, None, OwnList("sandbox"))),
-            ("POST", "") => Some(("Create a sandbox", Query::None, new, Own("sandbox"))),
+            ("GET", "") => {
+                let page = typed::<Page<Shown>>();
+                Some(("List sandboxes", Query::None, None, page))
+            }
+            ("POST", "") => {
+                let (new, one) = (takes::<Create>(), typed::<Shown>());
+                Some(("Create a sandbox", Query::None, new, one))
+            }
             _ => None,
         };
     };
@@ -35,74 +32,97 @@ pub(super) fn of(method: &Method, path: &str) -> Option<Line> {
 
 /// What is done to a sandbox.
 fn whole(method: &Method, rest: &str) -> Option<Line> {
-    let sandbox = Own("sandbox");
+    let sandbox = typed::<Shown>();
     Some(match (method.as_str(), rest) {
         ("GET", "") => ("Get a sandbox and what it uses", Query::None, None, sandbox),
         ("DELETE", "") => (
             "Delete a sandbox with its files",
             Query::None,
             None,
-            Own("sandbox_deleted"),
+            typed::<Deleted>(),
         ),
         ("POST", "/pause") => ("Have a sandbox stand still", Query::None, None, sandbox),
         ("POST", "/resume") => ("Have a sandbox go on", Query::None, None, sandbox),
         ("POST", "/stop") => ("Stop a sandbox; its files stay", Query::None, None, sandbox),
+        ("GET", "/logs") => (
+            "What became of a sandbox",
+            Query::None,
+            None,
+            typed::<Page<Log>>(),
+        ),
         _ => return None,
     })
 }
 
 /// What is done in a sandbox.
 fn inside(method: &Method, rest: &str) -> Option<Line> {
-    let new = |fields| Some(Body::Own(fields));
     Some(match (method.as_str(), rest) {
         ("GET", "/processes") => (
             "What runs in a sandbox",
             Query::None,
             None,
-            OwnList("sandbox_process"),
+            typed::<Page<Running>>(),
         ),
         ("POST", "/exec") => (
             "Run a program in a sandbox; as application/vnd.longhand.exec, input and output are streamed",
             Query::None,
-            new(EXEC),
-            Own("sandbox_exec"),
+            takes::<Exec>(),
+            typed::<Ended>(),
         ),
         ("POST", "/forward") => (
             "Connect to a port in a sandbox; the bodies are the two ways of the connection",
             Query::SandboxPort,
             Some(Body::Bytes),
-            Bytes,
+            Reply::Bytes,
         ),
+        ("POST", "/directories") => (
+            "Make a directory in a sandbox",
+            Query::None,
+            takes::<MakeDirectory>(),
+            typed::<Done>(),
+        ),
+        ("POST", "/move") => (
+            "Move a file or directory of a sandbox",
+            Query::None,
+            takes::<Move>(),
+            typed::<Done>(),
+        ),
+        _ => return files(method, rest),
+    })
+}
+
+/// What is done to files.
+fn files(method: &Method, rest: &str) -> Option<Line> {
+    Some(match (method.as_str(), rest) {
         ("GET", "/files") => (
             "What stands at a path in a sandbox",
             Query::SandboxLook,
             None,
-            Own("sandbox_file"),
+            typed::<File>(),
         ),
         ("DELETE", "/files") => (
             "Remove a file or directory of a sandbox",
             Query::SandboxRemove,
             None,
-            Own("sandbox_file_deleted"),
+            typed::<Done>(),
         ),
-        ("POST", "/directories") => (
-            "Make a directory in a sandbox",
-            Query::None,
-            new(DIRECTORY),
-            Own("sandbox_file"),
+        ("GET", "/files/watch") => (
+            "Stream what changes at a path in a sandbox",
+            Query::SandboxWatch,
+            None,
+            Reply::Stream,
         ),
-        ("POST", "/move") => (
-            "Move a file or directory of a sandbox",
-            Query::None,
-            new(MOVE),
-            Own("sandbox_file"),
+        ("GET", "/content") => (
+            "Read a file of a sandbox",
+            Query::SandboxLook,
+            None,
+            Reply::Bytes,
         ),
-        ("GET", "/content") => ("Read a file of a sandbox", Query::SandboxLook, None, Bytes),
         ("POST", "/content") => (
             "Write a file of a sandbox",
             Query::SandboxUpload,
             Some(Body::Bytes),
-            Own("sandbox_file"),
+            typed::<Done>(),
         ),
         _ => return None,
     })

@@ -26,12 +26,8 @@ pub(super) type Write = fn(&mut SchemaGenerator) -> Schema;
 pub(super) enum Reply {
     /// A type of the contract.
     Typed(Write),
-    /// An object of ours, by its `type`.
-    Own(&'static str),
     /// Bytes as they are.
     Bytes,
-    /// A list of those.
-    OwnList(&'static str),
     /// Server-sent events.
     Stream,
 }
@@ -51,8 +47,6 @@ pub(super) struct Shape {
 pub(super) enum Body {
     /// A type of the contract.
     Typed(Write),
-    /// Fields of our own: name, type, whether it must be there.
-    Own(&'static [(&'static str, &'static str, bool)]),
     /// Bytes as they are.
     Bytes,
 }

@@ -11,6 +11,7 @@ pub(crate) mod operate;
 pub(crate) mod place;
 pub(crate) mod sandbox_exec;
 pub(crate) mod sandbox_files;
+pub(crate) mod sandbox_logs;
 mod sandbox_terms;
 pub(crate) mod sandboxes;
 pub(crate) mod sessions;

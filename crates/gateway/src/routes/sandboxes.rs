@@ -11,6 +11,7 @@ use contract::parse::Invalid;
 use contract::query;
 use contract::time::Micros;
 use sandbox::{HeldLimit, Isolation, Keeper, Sandbox, SandboxId, Spec, Standing, Terms, Visit};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -20,22 +21,26 @@ use crate::error::Failure;
 use crate::gateway::Gateway;
 use crate::reply;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Create {
+#[schemars(rename = "CreateSandbox")]
+pub(crate) struct Create {
     /// Absent: a fresh one.
     #[serde(default)]
     id: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Shown {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Sandbox")]
+pub(crate) struct Shown {
     #[serde(rename = "type")]
+    #[schemars(extend("const" = "sandbox"))]
     kind: &'static str,
     id: String,
     /// Whose it is; null for one that an operator made.
     session_id: Option<SessionId>,
     /// `running`, `paused`, or `stopped`: then only its files are there.
+    #[schemars(extend("enum" = ["running", "paused", "stopped"]))]
     status: &'static str,
     /// Since when it runs in this server.
     running_since: Option<Micros>,
@@ -48,7 +53,8 @@ struct Shown {
     usage: Option<Usage>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SandboxIsolation")]
 struct Apart {
     /// `basic`, `ids`, `limits` or `disk`; see docs/sandbox.md.
     level: &'static str,
@@ -59,7 +65,8 @@ struct Apart {
     disk_bytes: Limit,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SandboxLimit")]
 struct Limit {
     /// Null: as much as there is.
     most: Option<u64>,
@@ -86,7 +93,8 @@ impl From<Isolation> for Apart {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SandboxUsage")]
 struct Usage {
     memory_bytes: Option<u64>,
     cpu_seconds: Option<f64>,
@@ -96,9 +104,11 @@ struct Usage {
     disk_bytes_is_least: bool,
 }
 
-#[derive(Serialize)]
-struct Running {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SandboxProcess")]
+pub(crate) struct Running {
     #[serde(rename = "type")]
+    #[schemars(extend("const" = "sandbox_process"))]
     kind: &'static str,
     pid: i32,
     parent: i32,
@@ -108,11 +118,13 @@ struct Running {
     memory_bytes: u64,
 }
 
-#[derive(Serialize)]
-struct Deleted<'a> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SandboxDeleted")]
+pub(crate) struct Deleted {
     #[serde(rename = "type")]
+    #[schemars(extend("const" = "sandbox_deleted"))]
     kind: &'static str,
-    id: &'a str,
+    id: String,
 }
 
 /// A sandbox that the caller may see.
@@ -156,7 +168,7 @@ impl Named {
         Ok(self.keeper.visit(spec, &self.terms).await?)
     }
 
-    async fn exists(&self) -> Result<Standing, Failure> {
+    pub(super) async fn exists(&self) -> Result<Standing, Failure> {
         let all = self.keeper.list().await?;
         let found = all.into_iter().find(|one| one.id == self.id);
         found.ok_or_else(|| Failure::Api(missing("Sandbox")))
@@ -236,7 +248,7 @@ pub(crate) async fn delete(gateway: Arc<Gateway>, call: Call) -> Result<Response
     named.keeper.delete(&named.id).await?;
     reply::json(&Deleted {
         kind: "sandbox_deleted",
-        id: named.id.as_str(),
+        id: named.id.to_string(),
     })
 }
 

@@ -19,6 +19,7 @@ mod once;
 mod openapi;
 mod outcomes;
 mod plane;
+mod sandbox_routes;
 mod sandboxes;
 mod sessions;
 mod sockets;

@@ -39,11 +39,15 @@ async fn a_wish_for_a_sandbox_that_is_none_is_refused_by_its_path() {
     let agent = server.create("/v1/agents", agent()).await;
     let id = server.create("/v1/environments", environment()).await;
     for (name, good, bad) in [
-        ("longhand.sandbox", ["eager", "lazy"], ["", "Eager", "true"]),
+        (
+            "longhand.sandbox",
+            ["eager", "lazy"],
+            ["both", "Eager", "true"],
+        ),
         (
             "longhand.sandbox_keep_awake",
             ["true", "false"],
-            ["", "yes", "1"],
+            ["maybe", "yes", "1"],
         ),
     ] {
         let asked = |value: &str| {
@@ -66,7 +70,7 @@ async fn a_wish_for_a_sandbox_that_is_none_is_refused_by_its_path() {
                 let refused = server.post(&path, body).await;
                 assert_eq!(refused.status, 400, "{path} {name}={value:?}");
                 let wanted = format!(
-                    "metadata.{name}: must be \"{}\" or \"{}\"",
+                    "`metadata.{name}`: must be \"{}\" or \"{}\"",
                     good[0], good[1]
                 );
                 assert!(refused.message().contains(&wanted), "{}", refused.message());

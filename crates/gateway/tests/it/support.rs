@@ -1,6 +1,7 @@
 //! A gateway over a store in a temporary directory, requests against it, and a runner that can be told
 //! what happened.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use contract::event::ModelUsage;
 use contract::ids::{EventId, SessionId, ThreadId};
 use gateway::{Config, Gateway, Parts};
 use http_body_util::BodyExt;
+use sandbox::Keeper;
 use serde_json::{Value, json};
 use session::input::ReplyEnd;
 use session::{Fact, Input, Pace, ProposedCall, Used};
@@ -54,6 +56,7 @@ pub struct Server {
     /// A key of the default workspace.
     pub key: String,
     pub shutdown: CancellationToken,
+    pub sandboxes: Option<Keeper>,
     pub dir: tempfile::TempDir,
 }
 
@@ -76,7 +79,31 @@ impl Server {
 
     /// With bounds on what a workspace may have.
     pub async fn capped(config: Config, caps: Caps) -> Self {
+        Self::whole(config, caps, |_| None).await
+    }
+
+    /// With real sandboxes. What a test that is killed leaves ends at once.
+    pub async fn with_sandboxes(change: impl FnOnce(&mut sandbox::Settings)) -> Self {
+        let mut settings = sandbox::Settings::default();
+        change(&mut settings);
+        Self::whole(Config::default(), Caps::default(), |dir| {
+            let dir = dir.join("sandboxes");
+            let mut config = sandbox::Config::beside(&dir);
+            config.orphan = Duration::ZERO;
+            let local = sandbox::Local::new(dir, config).unwrap();
+            let now = || clock::now().0;
+            Some(Keeper::new(Arc::new(local), settings, now))
+        })
+        .await
+    }
+
+    async fn whole(
+        config: Config,
+        caps: Caps,
+        keeper: impl FnOnce(&Path) -> Option<Keeper>,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let sandboxes = keeper(dir.path());
         let options = Options {
             caps,
             ..Options::default()
@@ -91,7 +118,7 @@ impl Server {
             shutdown: shutdown.clone(),
             config,
             metrics: Arc::default(),
-            sandboxes: None,
+            sandboxes: sandboxes.clone(),
         });
         let router = gateway::router(Arc::clone(&gateway));
         let control = gateway::control_router(gateway);
@@ -101,6 +128,7 @@ impl Server {
             control,
             key: String::new(),
             shutdown,
+            sandboxes,
             dir,
         };
         server.key = server.new_key(json!({"name": "test"})).await;

@@ -3,17 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use super::clock::Clock;
 use super::notes::Notes;
 use super::transfer::Transfers;
-use super::{Sender, calls::Calls, files, tree};
+use super::{Sender, calls::Calls, files, tree, workers};
 use crate::limits::{ASKS, NAMED_PROCESSES};
 use crate::wire::{Ask, FromHand, Id, Refusal, Running, Said};
-
-/// Stack of a thread that may go down a tree of directories.
-const STACK: usize = 1024 * 1024;
 
 pub(crate) struct Asks(Arc<Shared>);
 
@@ -59,8 +55,7 @@ impl Asks {
             return self.0.refuse(id, Refusal::Busy, problem);
         }
         let shared = Arc::clone(&self.0);
-        let thread = thread::Builder::new().name("ask".into()).stack_size(STACK);
-        let started = thread.spawn(move || {
+        let started = workers::run(move || {
             shared.answer(id, ask);
             shared.under_way.fetch_sub(1, Ordering::SeqCst);
         });

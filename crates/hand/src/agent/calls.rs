@@ -8,7 +8,6 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -17,6 +16,7 @@ use super::line::Sender;
 use super::notes::Notes;
 use super::reaper::Reaper;
 use super::tools::{Outcome, Tools};
+use super::workers;
 use crate::limits::{CALLS, KEPT_BYTES, KEPT_RESULTS, KEY_CHARS};
 use crate::wire::{FromHand, Id, Refusal, Tool};
 
@@ -124,10 +124,7 @@ impl Calls {
         let id = name.id;
         let number = self.shared.lock().add(name, asker, &cancel)?;
         let shared = Arc::clone(&self.shared);
-        let thread = thread::Builder::new()
-            .name("call".into())
-            .stack_size(1024 * 1024);
-        let started = thread.spawn(move || {
+        let started = workers::run(move || {
             let outcome = shared.tools.run(tool, id, &input, &cancel);
             shared.ended(number, outcome);
         });

@@ -223,6 +223,28 @@ fn parent(path: &Path) -> Result<(OwnedFd, OsString), Refused> {
     Ok((reach(parent, OFlags::PATH | OFlags::DIRECTORY)?, name))
 }
 
+/// The directory to look at for what `path` names, and the one name in it if it is no directory.
+pub(crate) fn watched(path: &str) -> Result<(PathBuf, Option<OsString>), Refused> {
+    let path = absolute(path)?;
+    let refused = match reach(&path, OFlags::RDONLY | OFlags::DIRECTORY) {
+        Ok(directory) => return Ok((real(&directory, path), None)),
+        Err(refused) => refused,
+    };
+    let (directory, name) = parent(&path)?;
+    let found = statat(&directory, &name, AtFlags::empty());
+    if found.is_ok_and(|found| kind(&found) == Kind::Directory) {
+        return Err(refused);
+    }
+    let above = path.parent().map(Path::to_owned).unwrap_or_default();
+    Ok((real(&directory, above), Some(name)))
+}
+
+/// Where a directory is, whatever links led to it.
+fn real(directory: &OwnedFd, path: PathBuf) -> PathBuf {
+    let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
+    fs::read_link(link).unwrap_or(path)
+}
+
 fn reach(path: &Path, flags: OFlags) -> Result<OwnedFd, Refused> {
     let flags = flags | OFlags::CLOEXEC;
     let file = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS);

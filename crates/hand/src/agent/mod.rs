@@ -16,6 +16,8 @@ mod terminal;
 mod tools;
 mod transfer;
 mod tree;
+mod watch;
+mod workers;
 
 use std::io;
 use std::os::fd::AsFd;
@@ -58,6 +60,7 @@ fn serve() -> io::Result<()> {
     let (clock, notes) = (Clock::default(), Arc::new(Notes::open(Path::new(KEPT))));
     let calls = Calls::new(reaper.clone(), &clock, Arc::clone(&notes));
     let lines = Lines::open(first, handover)?;
+    workers::reserve()?;
     while let Some(sender) = lines.next() {
         let transfers = Transfers::new(sender.clone());
         let asks = Asks::new(

@@ -15,12 +15,14 @@ use rustix::process::{Pid, Signal as Sig, kill_process_group};
 use super::clock::Clock;
 use super::piped::{Piped, Table, exited, feed, named};
 use super::reaper::{Exit, Reaper, Started};
-use super::{Sender, terminal, tree};
-use crate::limits::PROCESSES;
+use super::{Sender, terminal, tree, workers};
+use crate::limits::{CHUNK_BYTES, PROCESSES};
 use crate::wire::{FromHand, Id, Refusal, Signal, Size, Spawn, Stream};
 
 /// What has to end before a process is forgotten: its two streams and itself.
 const PARTS: usize = 3;
+/// Where the set-up has put the hand: a volume, which nobody inside can move.
+const WORKSPACE: &str = "/workspace";
 /// What a terminal takes for the end of its input: Ctrl-D.
 const END_OF_INPUT: &[u8] = b"\x04";
 
@@ -77,10 +79,11 @@ impl Processes {
         let spawn: Spawn = serde_json::from_slice(body).map_err(|error| error.to_string())?;
         let (program, arguments) = spawn.argv.split_first().ok_or("no program named")?;
         let mut command = Command::new(program);
-        command
-            .args(arguments)
-            .envs(spawn.env)
-            .current_dir(&spawn.cwd);
+        command.args(arguments).envs(spawn.env);
+        // Where the hand is itself, the cheaper way to start one is open to the standard library.
+        if spawn.cwd != WORKSPACE {
+            command.current_dir(&spawn.cwd);
+        }
         let terminal = match spawn.terminal {
             None => {
                 command
@@ -127,7 +130,7 @@ impl Processes {
         self.sender.send(&FromHand::Spawned { id }, &[]);
         let sender = self.sender.clone();
         let last = process.terminal.as_ref().map_or(&b""[..], |_| END_OF_INPUT);
-        named("stdin").spawn(move || feed(&sender, id, ends.stdin, &input, last))?;
+        workers::run(move || feed(&sender, id, ends.stdin, &input, last))?;
         self.carry(id, &process, Stream::Stdout, ends.stdout)?;
         match ends.stderr {
             Some(stderr) => self.carry(id, &process, Stream::Stderr, stderr)?,
@@ -145,12 +148,11 @@ impl Processes {
     ) -> io::Result<()> {
         let (sender, table) = (self.sender.clone(), Arc::clone(&self.table));
         let process = Arc::clone(process);
-        named("stream").spawn(move || {
+        workers::run(move || {
             // The end of a terminal is an error to who reads it.
             let _ = process.piped.pump(&sender, id, stream, from);
             process.part_ended(id, &table);
-        })?;
-        Ok(())
+        })
     }
 
     /// Waits for its end, or brings it about when it has run for `limit`.
@@ -165,7 +167,7 @@ impl Processes {
         let clock = self.clock.clone();
         // A limit beyond what the clock can count is none.
         let deadline = limit.and_then(|limit| clock.now().checked_add(limit));
-        named("wait").spawn(move || {
+        workers::run(move || {
             let ended = until(&exit, &clock, deadline);
             let timed_out = ended.is_none();
             if timed_out {
@@ -179,8 +181,7 @@ impl Processes {
             process.reaped.store(true, Ordering::SeqCst);
             exited(&sender, id, ended, timed_out);
             process.part_ended(id, &table);
-        })?;
-        Ok(())
+        })
     }
 
     pub(crate) fn stdin(&self, id: Id, chunk: Vec<u8>) {
@@ -277,6 +278,10 @@ impl Ends {
         }
         let missing = || io::Error::from(io::ErrorKind::BrokenPipe);
         let child = &mut started.child;
+        if let Some(stdout) = &child.stdout {
+            // As much as one chunk takes; with less it only goes more slowly.
+            let _ = rustix::pipe::fcntl_setpipe_size(stdout, CHUNK_BYTES);
+        }
         Ok(Self {
             stdin: Box::new(child.stdin.take().ok_or_else(missing)?),
             stdout: Box::new(child.stdout.take().ok_or_else(missing)?),

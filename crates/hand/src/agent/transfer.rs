@@ -3,16 +3,19 @@
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 
 use super::Sender;
 use super::files::{self, Draft, Refused};
 use super::piped::{Piped, Table, exited, feed, named};
 use super::reaper::Exit;
+use super::watch::Watch;
 use crate::limits::{CHUNK_BYTES, CONNECT_TIME, PROCESSES};
 use crate::wire::{FromHand, Id, Open, Refusal, Stream};
 
@@ -36,6 +39,8 @@ struct Transfer {
     piped: Piped,
     cancelled: AtomicBool,
     socket: Option<TcpStream>,
+    /// What wakes one that waits for nothing but changes.
+    stop: OnceLock<OwnedFd>,
     /// Whether a file comes in by it.
     writes: bool,
     /// Whether it was cancelled because there is no room for it.
@@ -75,6 +80,7 @@ impl Transfers {
         let ran = match open {
             Open::Read { path, from } => self.read(id, &path, from),
             Open::Write { path, mode } => self.write(id, &path, mode),
+            Open::Watch { path, deep } => self.watch(id, &path, deep),
             Open::Connect { port } => self.connect(id, port),
         };
         self.lock().remove(&id);
@@ -142,6 +148,34 @@ impl Transfers {
         draft.finish()
     }
 
+    fn watch(&self, id: Id, path: &str, deep: bool) -> Result<(), Refused> {
+        let mut watch = Watch::new(path, deep)?;
+        let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        let stop = stop.map_err(|errno| (Refusal::Busy, format!("watch {path}: {errno}")))?;
+        let (transfer, _) = self.opened(id, None, false, &[]);
+        let stop = transfer.stop.get_or_init(|| stop);
+        let mut next = Ok(Some(watch.first()));
+        while let Ok(Some(changes)) = &next {
+            let mut line = serde_json::to_vec(changes).unwrap_or_default();
+            line.push(b'\n');
+            for chunk in line.chunks(CHUNK_BYTES) {
+                transfer.piped.send(&self.sender, id, Stream::Stdout, chunk);
+            }
+            if transfer.cancelled.load(Ordering::SeqCst) {
+                break;
+            }
+            next = watch.next(stop.as_fd());
+        }
+        let stream = Stream::Stdout;
+        self.sender.send(&FromHand::End { id, stream }, &[]);
+        self.ended(
+            id,
+            &transfer,
+            next.map(drop).map_err(|error| error.to_string()),
+        );
+        Ok(())
+    }
+
     fn connect(&self, id: Id, port: u16) -> Result<(), Refused> {
         let four = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let six = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
@@ -188,6 +222,7 @@ impl Transfers {
             piped,
             cancelled: AtomicBool::new(false),
             socket,
+            stop: OnceLock::new(),
             writes,
             full: AtomicBool::new(false),
         });
@@ -227,6 +262,10 @@ impl Transfers {
             transfer.piped.discard();
             if let Some(socket) = &transfer.socket {
                 let _: io::Result<()> = socket.shutdown(Shutdown::Both);
+            }
+            if let Some(stop) = transfer.stop.get() {
+                // It can only be woken already.
+                let _ = rustix::io::write(stop, &1_u64.to_ne_bytes());
             }
         });
     }

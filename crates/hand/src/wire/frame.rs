@@ -1,6 +1,6 @@
 //! Owns the frames: their lengths, whole ones in and out. It knows no message.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -49,9 +49,16 @@ pub fn head<M: Serialize>(message: &M, body: usize) -> io::Result<Vec<u8>> {
 /// # Errors
 /// Those of the stream, and of [`head`].
 pub fn write_frame<M: Serialize>(to: &mut impl Write, message: &M, body: &[u8]) -> io::Result<()> {
-    let mut frame = head(message, body.len())?;
-    frame.extend_from_slice(body);
-    to.write_all(&frame)
+    let head = head(message, body.len())?;
+    // Both at once and without a copy; what does not go at once goes after.
+    let sent = loop {
+        match to.write_vectored(&[IoSlice::new(&head), IoSlice::new(body)]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => break other?,
+        }
+    };
+    to.write_all(&head[sent.min(head.len())..])?;
+    to.write_all(&body[sent.saturating_sub(head.len())..])
 }
 
 /// Reads one frame; `None` when the stream ended between two frames.

@@ -20,6 +20,8 @@ const MOST: usize = 60_000;
 pub struct Sandbox {
     /// Memory in MiB, files in `/tmp` and `/dev/shm` included.
     pub memory_mib: u64,
+    /// MiB of memory of all sandboxes together. 0: as much as each may have, times their number.
+    pub memory_together_mib: u64,
     /// Processor time; 100 is one processor.
     pub cpu_percent: u64,
     /// Processes and threads.
@@ -80,6 +82,7 @@ impl Default for Sandbox {
             disk_files: disk.files,
             disk_reserve_mib: 512,
             memory_mib: memory_bytes >> 20,
+            memory_together_mib: 0,
             cpu_percent: cpu_millis / 10,
             processes,
             pause_after: 60,
@@ -174,6 +177,10 @@ impl Sandbox {
     pub fn shown(&self) -> Vec<(&'static str, String)> {
         vec![
             ("sandbox.memory_mib", self.memory_mib.to_string()),
+            (
+                "sandbox.memory_together_mib",
+                self.memory_together_mib.to_string(),
+            ),
             ("sandbox.cpu_percent", self.cpu_percent.to_string()),
             ("sandbox.processes", self.processes.to_string()),
             ("sandbox.require_isolation", self.require_isolation.clone()),

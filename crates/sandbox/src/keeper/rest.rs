@@ -37,6 +37,8 @@ impl Keeper {
 
     async fn tend_idle(&self, id: &SandboxId, place: &Place, held: &mut Held) {
         let Some(running) = held.running.clone() else {
+            // Of a start that was given up on its way.
+            held.slot = None;
             return;
         };
         if !running.is_alive() {

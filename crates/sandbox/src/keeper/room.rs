@@ -34,6 +34,8 @@ pub struct Load {
     pub running: usize,
     /// Those that may.
     pub most: usize,
+    /// Those that wait for their first use, made for nobody. They are not counted among those that run.
+    pub waiting: usize,
     /// How often somebody wanted one more and was refused, for the host's sake or the workspace's.
     pub refused: u64,
 }
@@ -79,6 +81,7 @@ impl Keeper {
         Load {
             running: most.saturating_sub(self.0.slots.available_permits()),
             most,
+            waiting: self.0.provider.waiting(),
             refused: self.0.refused.load(Ordering::Relaxed),
         }
     }

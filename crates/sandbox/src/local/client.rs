@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use hand::wire::{
     Ask, FromHand, Id, Open, PREFIX_BYTES, Refusal, Said, Spawn, ToHand, VERSION, head, lengths,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -30,6 +30,9 @@ mod calls;
 mod held;
 #[cfg(test)]
 mod tests;
+
+/// Bytes that are read ahead of one conversation.
+const READ_AHEAD: usize = 4 << 10;
 
 #[derive(Clone)]
 pub(super) struct Client(pub(super) Arc<Inner>);
@@ -457,7 +460,9 @@ async fn write_all(mut writer: OwnedWriteHalf, mut queue: mpsc::Receiver<Frame>)
     }
 }
 
-async fn read_all(mut reader: OwnedReadHalf, inner: &Inner) {
+async fn read_all(reader: OwnedReadHalf, inner: &Inner) {
+    // Prefix and header by one call; a long body goes past it.
+    let mut reader = BufReader::with_capacity(READ_AHEAD, reader);
     while let Ok((message, body)) = read_frame(&mut reader).await {
         if inner.take(message, body).is_err() {
             inner.broken();
@@ -473,7 +478,13 @@ async fn read_frame(from: &mut (impl AsyncReadExt + Unpin)) -> io::Result<(FromH
     let (header_len, body_len) = lengths(prefix)?;
     let mut header = vec![0; header_len];
     from.read_exact(&mut header).await?;
-    let mut body = vec![0; body_len];
-    from.read_exact(&mut body).await?;
+    // Not filled with zeros before: that would be half of the work.
+    let mut body = Vec::with_capacity(body_len);
+    let mut room = (&mut body).limit(body_len);
+    while room.has_remaining_mut() {
+        if from.read_buf(&mut room).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
     Ok((serde_json::from_slice(&header)?, body))
 }

@@ -18,12 +18,14 @@ use tokio::time::timeout;
 use super::client::Client;
 use super::disk::DiskKind;
 use super::memory::Memory;
+use super::ranges::Range;
 use super::running::Running;
 use super::supervisor::{Body, Supervisor};
 use super::{Shared, net, probe};
+use crate::diary::Steps;
 use crate::error::{Doing, Error};
-use crate::limits::{SEAL_TRIES, START};
-use crate::provider::{SandboxId, Spec};
+use crate::limits::{SEAL_TRIES, START, STOP};
+use crate::provider::{How, SandboxId, Spec};
 
 /// The environment of every command, before what the caller adds. Nothing of the host's.
 const ENVIRONMENT: &[(&str, &str)] = &[
@@ -44,9 +46,61 @@ const VOLUMES: &[(&str, &str, bool)] = &[
     ("uploads", "mnt/session/uploads", true),
 ];
 
+/// A sandbox that runs and is nobody's yet. Dropped, it ends.
+pub(super) struct Started {
+    pub(super) client: Client,
+    supervisor: Supervisor,
+    body: Body,
+    range: Range,
+    steps: Steps,
+}
+
 pub(super) async fn launch(shared: &Arc<Shared>, spec: Spec) -> Result<Running, Error> {
+    let id = spec.id.clone();
+    let started = begin(shared, spec).await?;
+    started.given(shared, id, How::Made).await
+}
+
+impl Started {
+    /// It is that one's from now on: its name, its network, its share of the disk.
+    pub(super) async fn given(
+        mut self,
+        shared: &Arc<Shared>,
+        id: SandboxId,
+        how: How,
+    ) -> Result<Running, Error> {
+        net::attach(shared, &id, &mut self.body).await?;
+        let mut steps = self.steps;
+        steps.done("network");
+        let memory = Memory::of(&self.body.live);
+        let (client, supervisor, body, range) =
+            (self.client, self.supervisor, self.body, self.range);
+        let running = Running::new(client, supervisor, body, range, memory, shared, id);
+        Ok(running.born(how, steps.end()))
+    }
+
+    /// Ends it, and returns when it has ended.
+    pub(super) async fn end(mut self) {
+        self.client.close();
+        self.supervisor.end();
+        if timeout(STOP, self.supervisor.ended()).await.is_err() {
+            self.supervisor.kill();
+        }
+    }
+
+    /// It was made before, and it is only now that somebody waits for it.
+    pub(super) fn taken(mut self, steps: Steps) -> Self {
+        self.steps = steps;
+        self
+    }
+}
+
+/// Starts one in the directory of that name.
+pub(super) async fn begin(shared: &Arc<Shared>, spec: Spec) -> Result<Started, Error> {
+    let mut steps = Steps::begin();
     shared.disks.room()?;
     let lock = super::settle(shared.dirs.lock(&spec.id).await?).await?;
+    steps.done("lock");
     let (prepared, id) = (Arc::clone(shared), spec.id.clone());
     let blocking = tokio::task::spawn_blocking(move || {
         let disk = *prepared.disks.settings();
@@ -61,6 +115,7 @@ pub(super) async fn launch(shared: &Arc<Shared>, spec: Spec) -> Result<Running, 
         Ok(prepared) => prepared?,
         Err(_) => return Err(Error::Gone),
     };
+    steps.done("files");
     let range = shared.ranges.take(spec.id.as_str())?;
     let dir = shared.dirs.path(&spec.id);
     let disk = shared.disks.settings().limit(&dir);
@@ -84,6 +139,7 @@ pub(super) async fn launch(shared: &Arc<Shared>, spec: Spec) -> Result<Running, 
     let started = async {
         supervisor.tell(&plan)?;
         let body = runs(&mut supervisor).await?;
+        steps.done("supervisor");
         let client = Client::connect(line, plan.generation, &shared.tasks).await?;
         Ok::<_, Error>((body, client))
     };
@@ -100,12 +156,15 @@ pub(super) async fn launch(shared: &Arc<Shared>, spec: Spec) -> Result<Running, 
             ),
         });
     };
-    let (mut body, client) = started?;
-    net::attach(shared, &spec.id, &mut body).await?;
-    let memory = Memory::of(&body.live);
-    Ok(Running::new(
-        client, supervisor, body, range, memory, shared, spec.id,
-    ))
+    let (body, client) = started?;
+    steps.done("hand");
+    Ok(Started {
+        client,
+        supervisor,
+        body,
+        range,
+        steps,
+    })
 }
 
 /// A probe is of no use to the next server.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hand::wire::{Output, Tool};
@@ -15,10 +16,15 @@ use crate::provider::ToolCall;
 /// Bytes of the kernel's file of counts.
 const COUNTS_BYTES: usize = 1024;
 
+/// Bytes that the kernel may ask for at once, and so how much is free when a limit is met.
+const CHARGED_AHEAD: u64 = 4 << 20;
+
 /// The memory of one running sandbox.
 pub(super) struct Memory {
     /// Counts what the kernel ended; none where no cgroup limits memory.
     counter: Option<File>,
+    /// The group that it is of.
+    group: Option<PathBuf>,
     most: u64,
     /// How many of those the model has heard of.
     told: AtomicU64,
@@ -30,6 +36,7 @@ impl Memory {
         let counter = live.oom_counter.as_ref();
         Self {
             counter: counter.and_then(|file| File::open(file).ok()),
+            group: counter.and_then(|file| file.parent()).map(Path::to_owned),
             most: live.limits.memory.most,
             told: AtomicU64::new(0),
         }
@@ -41,8 +48,13 @@ impl Memory {
         if kills == 0 {
             return output;
         }
+        let whose = if self.is_its_own() {
+            "the sandbox reached its limit of"
+        } else {
+            "all sandboxes of this host together took what they may, this one at most"
+        };
         let note = format!(
-            "[Out of memory: the sandbox reached its limit of {}, and the kernel ended {} of it{}. \
+            "[Out of memory: {whose} {}, and the kernel ended {} of it{}. \
              Files in /tmp and /dev/shm count as memory. Use less at a time, or work on files below \
              /workspace.]",
             size(self.most),
@@ -66,6 +78,18 @@ impl Memory {
             size(self.most),
             during(call),
         )))
+    }
+
+    /// Whether the sandbox ever came to its own limit: else it was that of all together. Sources:
+    /// `memory.max_usage_in_bytes` of version 1, `memory.peak` of version 2 (Linux 5.19); the counts of failures
+    /// of version 1 stay 0 on newer kernels. Where nothing says, it was its own.
+    fn is_its_own(&self) -> bool {
+        let Some(dir) = &self.group else { return true };
+        let peak = ["memory.max_usage_in_bytes", "memory.peak"]
+            .into_iter()
+            .find_map(|file| std::fs::read_to_string(dir.join(file)).ok());
+        let peak = peak.and_then(|peak| peak.trim().parse::<u64>().ok());
+        peak.is_none_or(|peak| peak.saturating_add(CHARGED_AHEAD) >= self.most)
     }
 
     /// How many more than anybody was told of.
@@ -117,6 +141,7 @@ mod tests {
     fn memory() -> Memory {
         Memory {
             counter: None,
+            group: None,
             most: 1 << 30,
             told: AtomicU64::new(2),
         }

@@ -6,6 +6,7 @@ mod answer;
 mod client;
 mod dirs;
 mod disk;
+mod environment;
 mod freezer;
 mod groups;
 mod isolation;
@@ -14,6 +15,7 @@ mod launch;
 mod memory;
 mod net;
 mod pipes;
+mod pool;
 mod probe;
 mod ranges;
 mod running;
@@ -38,15 +40,16 @@ use tokio_util::task::TaskTracker;
 use crate::error::{Doing, Error};
 use crate::isolation::Isolation;
 use crate::limits::{
-    CPU_MILLIS_MIN, ENV_BYTES, ENV_VARS, HANDOVER, MEMORY_BYTES_MIN, ORPHAN, PROCESSES_MIN,
-    SWEEP_AGAIN, SWEEP_TIME,
+    CPU_MILLIS_MIN, HANDOVER, MEMORY_BYTES_MIN, ORPHAN, PROCESSES_MIN, SWEEP_AGAIN, SWEEP_TIME,
 };
 use crate::provider::{Provider, Report, Sandbox, SandboxId, Spec};
 use dirs::{Dirs, InUse};
 pub use disk::{Disk, DiskKind};
 use disk::{Disks, Images};
-use groups::Groups;
+use environment::check_env;
+use groups::{Groups, Together};
 pub use net::{Ends, Network};
+use pool::Pool;
 use ranges::Ranges;
 use running::Running;
 use template::Templates;
@@ -67,11 +70,15 @@ pub struct Config {
     pub handover: Duration,
     /// What each sandbox may use.
     pub allowance: Allowance,
+    /// Bytes of memory of all sandboxes together; 0: as much as each may have, times their number.
+    pub memory_together: u64,
     /// Bytes that stay free on the disk of the sandboxes: while there are fewer, none starts, and what one
     /// that takes more runs is ended. 0: nobody looks.
     pub disk_reserve: u64,
     /// How long a sandbox lives on when this process is gone without a word, unless another adopts it.
     pub orphan: Duration,
+    /// How many sandboxes wait for their first use, once [`Local::warm_up`] was called.
+    pub warm: usize,
     /// Who carries what sandboxes send. Without it they have no network but their own loopback.
     pub network: Option<Arc<dyn Network>>,
 }
@@ -135,8 +142,10 @@ impl Config {
             usr: PathBuf::from("/usr"),
             handover: HANDOVER,
             allowance: Allowance::default(),
+            memory_together: 0,
             disk_reserve: 0,
             orphan: ORPHAN,
+            warm: 0,
             network: None,
         }
     }
@@ -157,7 +166,9 @@ struct Shared {
     helper: OnceLock<Arc<OwnedFd>>,
     allowance: Allowance,
     groups: OnceLock<Arc<Groups>>,
+    together: Option<Together>,
     orphan: Duration,
+    pool: Pool,
     network: Option<Arc<dyn Network>>,
     /// Whether sandboxes are left to the next server from now on.
     leaving: Arc<AtomicBool>,
@@ -206,6 +217,10 @@ impl Local {
         };
         let (trash, templates) = (absolute(config.trash)?, absolute(config.templates)?);
         let dir = absolute(dir)?;
+        let together = (config.memory_together > 0).then(|| Together {
+            name: format!("longhand-all-{:08x}", ranges::hash(&dir.to_string_lossy())),
+            bytes: config.memory_together,
+        });
         let shared = Arc::new(Shared {
             disks: Disks::new(dir.clone(), config.allowance.disk, config.disk_reserve),
             images: Images::new(templates.clone()),
@@ -217,7 +232,9 @@ impl Local {
             helper: OnceLock::new(),
             allowance: config.allowance,
             groups: OnceLock::new(),
+            together,
             orphan: config.orphan,
+            pool: Pool::new(config.warm),
             network: config.network,
             leaving: Arc::default(),
             live: Arc::default(),
@@ -233,6 +250,7 @@ impl Local {
 
     /// Stops every sandbox that this value attached and waits until all are gone. Workspaces stay.
     pub async fn shutdown(&self) {
+        self.close_pool().await;
         let running = self.running();
         for running in &running {
             running.kill();
@@ -292,6 +310,13 @@ impl Local {
 impl Provider for Local {
     async fn attach(&self, spec: Spec) -> Result<Arc<dyn Sandbox>, Error> {
         check_env(&spec.env)?;
+        if pool::is_of(&spec.id) {
+            let problem = format!(
+                "the name {} is kept for sandboxes that are nobody's",
+                spec.id
+            );
+            return Err(Error::invalid(problem));
+        }
         let (mut change, former) = self.change(&spec.id)?;
         if let Some(former) = former {
             if former.is_alive() {
@@ -302,7 +327,10 @@ impl Provider for Local {
         change.then = None;
         let running = match adopt::adopt(&self.0, &spec.id).await? {
             Some(running) => running,
-            None => launch::launch(&self.0, spec).await?,
+            None => match self.claim(&spec).await? {
+                Some(running) => running,
+                None => launch::launch(&self.0, spec).await?,
+            },
         };
         let running = Arc::new(running);
         change.then = Some(Arc::downgrade(&running));
@@ -326,7 +354,8 @@ impl Provider for Local {
     async fn left(&self) -> Result<Vec<SandboxId>, Error> {
         let shared = Arc::clone(&self.0);
         let left = move || shared.dirs.left();
-        blocking(|| "look for what an earlier server left".to_owned(), left).await?
+        let left = blocking(|| "look for what an earlier server left".to_owned(), left).await?;
+        left.map(pool::left_out)
     }
 
     async fn remember(&self, id: &SandboxId, bytes: &[u8]) -> Result<(), Error> {
@@ -344,7 +373,16 @@ impl Provider for Local {
             .doing(doing)
     }
 
+    async fn close(&self) {
+        self.close_pool().await;
+    }
+
+    fn waiting(&self) -> usize {
+        self.0.pool.len()
+    }
+
     async fn leave(&self) {
+        self.close_pool().await;
         self.0.leaving.store(true, Ordering::Relaxed);
         for running in self.running() {
             running.leave();
@@ -373,7 +411,8 @@ impl Provider for Local {
     async fn list(&self) -> Result<Vec<SandboxId>, Error> {
         let shared = Arc::clone(&self.0);
         let list = move || shared.dirs.list();
-        blocking(|| "list the sandboxes".to_owned(), list).await?
+        let listed = blocking(|| "list the sandboxes".to_owned(), list).await?;
+        listed.map(pool::left_out)
     }
 
     async fn probe(&self) -> Report {
@@ -439,7 +478,7 @@ impl Shared {
     fn groups(&self) -> Arc<Groups> {
         let found = self
             .groups
-            .get_or_init(|| Arc::new(Groups::find(&self.allowance)));
+            .get_or_init(|| Arc::new(Groups::find(&self.allowance, self.together.as_ref())));
         Arc::clone(found)
     }
 
@@ -450,25 +489,4 @@ impl Shared {
             ..self.groups().limits.clone()
         }
     }
-}
-
-fn check_env(env: &[(String, String)]) -> Result<(), Error> {
-    if env.len() > ENV_VARS {
-        return Err(Error::invalid(format!(
-            "more than {ENV_VARS} environment variables"
-        )));
-    }
-    let bytes = env.iter().map(|(name, value)| name.len() + value.len());
-    if bytes.sum::<usize>() > ENV_BYTES {
-        let problem = format!("more than {ENV_BYTES} bytes of environment variables");
-        return Err(Error::invalid(problem));
-    }
-    for (name, value) in env {
-        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
-            return Err(Error::invalid(format!(
-                "environment variable {name:?} is malformed"
-            )));
-        }
-    }
-    Ok(())
 }

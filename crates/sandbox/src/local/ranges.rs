@@ -27,12 +27,17 @@ pub(super) struct Range {
     owner: Arc<Ranges>,
 }
 
+/// A number that two names seldom share (FNV-1a).
+pub(super) fn hash(name: &str) -> u32 {
+    name.bytes().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
+}
+
 impl Ranges {
     /// Starts looking at a place that depends on `name`, so that two servers on a host seldom meet.
     pub(super) fn take(self: &Arc<Self>, name: &str) -> Result<Range, Error> {
-        let start = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-        });
+        let start = hash(name);
         let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = (0..SLOTS).map(|step| start.wrapping_add(step) % SLOTS);
         let slot = slot.into_iter().find(|slot| !used.contains_key(slot));

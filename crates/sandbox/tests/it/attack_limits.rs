@@ -4,7 +4,7 @@ use sandbox::{Command, Tool};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
-use crate::support::{call, host, ok, python, text};
+use crate::support::{call, host, ok, python, text, until};
 
 /// What a sandbox may have: `MAX_PROCESSES` of the jail.
 const MAX_PROCESSES: usize = 4096;
@@ -77,6 +77,47 @@ async fn processes_are_limited_for_the_whole_sandbox_and_not_for_each_id_in_it()
     );
     sandbox.stop().await.unwrap();
     ok(&host.attach("ids-bomb").await, "true").await;
+}
+
+#[tokio::test]
+async fn what_needs_no_process_is_done_though_processes_of_many_ids_take_all_there_are() {
+    let host = host();
+    let sandbox = host.attach("reserve").await;
+    ok(&sandbox, "echo here > f").await;
+    // Each id has less than its own limit, and all of them together have the sandbox's. Whatever ends is
+    // started again.
+    let program = "import os, signal, sys, time\n\
+        for uid in range(1001, 1011):\n    \
+            if os.fork() == 0:\n        \
+                os.setresgid(uid, uid, uid); os.setresuid(uid, uid, uid)\n        \
+                while True:\n            \
+                    try:\n                \
+                        if os.fork() == 0: signal.pause()\n            \
+                    except BlockingIOError:\n                \
+                        try: os.close(os.open('/tmp/full', os.O_CREAT, 0o666))\n                \
+                        except OSError: pass\n                \
+                        time.sleep(0.01)\n\
+        signal.pause()\n";
+    let _bomb = sandbox
+        .spawn(Command::new(["/usr/bin/python3", "-c", program]))
+        .await
+        .unwrap();
+    until("there is no room for another process", || async {
+        sandbox.stat("/tmp/full").await.is_ok()
+    })
+    .await;
+    // A program cannot be started: this is what the bomb takes.
+    assert!(sandbox.spawn(Command::new(["/bin/true"])).await.is_err());
+    for _ in 0..20 {
+        let output = call(&sandbox, Tool::Read, json!({"file_path": "f"})).await;
+        assert_eq!(text(&output), "here\n");
+        let output = call(&sandbox, Tool::Glob, json!({"pattern": "f"})).await;
+        assert_eq!(text(&output), "/workspace/f");
+    }
+    assert!(sandbox.processes().await.unwrap().len() > 3000);
+    // The shell is there, and what it does by itself it does.
+    assert_eq!(ok(&sandbox, "echo still").await, "still");
+    sandbox.stop().await.unwrap();
 }
 
 #[tokio::test]

@@ -10,8 +10,8 @@ use sandbox::{Error, Keeper, Provider as _, Settings, Spec, Terms, What};
 use tempfile::TempDir;
 
 use crate::life::{marker, processes, start_sleeper, supervisor_of};
-use crate::outlive::{Server, lasting, long};
-use crate::support::{attach, bash, id, ok, text, until};
+use crate::outlive::Server;
+use crate::support::{attach, bash, id, lasting, long, ok, text, until};
 
 /// Servers that come one after the other, on one directory and by one clock.
 struct Servers {

@@ -70,6 +70,52 @@ async fn a_command_that_takes_too_much_memory_is_ended_and_the_model_told_which_
 }
 
 #[tokio::test]
+async fn all_sandboxes_together_take_no_more_than_they_may_and_each_goes_on() {
+    let host = host_with(|config| {
+        config.allowance.memory_bytes = 512 << 20;
+        config.memory_together = 192 << 20;
+    });
+    let (one, two) = (host.attach("one").await, host.attach("two").await);
+    if !by_cgroup(&host.path(""), "one", "memory") {
+        return;
+    }
+    // Either has less than its own limit, and both together have more than they may.
+    let hold = "python3 -c 'b = bytearray(128 << 20); print(len(b), flush=True); import time; time.sleep(1000)' > held & \
+        until test -s held || ! kill -0 $!; do sleep 0.01; done; cat held";
+    assert_eq!(ok(&one, hold).await, "134217728");
+    let said = text(&bash(&two, hold).await);
+    let first = text(&bash(&one, "jobs; echo well").await);
+    let note = "[Out of memory: all sandboxes of this host together took what they may, this one at most 512 MiB";
+    assert!(
+        said.contains(note) || first.contains(note),
+        "{said} and {first}"
+    );
+    assert!(first.contains("well"));
+    assert_eq!(text(&bash(&two, "echo well").await), "well");
+    let above = groups(&host.path(""), "one");
+    let above = above.iter().find(|dir| {
+        dir.parent()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .contains("longhand-all-")
+    });
+    let above = above.unwrap().parent().unwrap().to_owned();
+    assert_eq!(
+        groups(&host.path(""), "two")
+            .iter()
+            .filter(|dir| dir.starts_with(&above))
+            .count(),
+        1
+    );
+    one.stop().await.unwrap();
+    two.stop().await.unwrap();
+    host.local.shutdown().await;
+    drop((one, two, host));
+    until("the group of all is gone", || async { !above.exists() }).await;
+}
+
+#[tokio::test]
 async fn memory_that_a_process_in_the_background_took_is_told_with_the_next_answer() {
     let host = small();
     let sandbox = host.attach("background").await;

@@ -28,6 +28,7 @@ mod life;
 mod limits;
 mod outlive;
 mod planted;
+mod pool;
 mod private;
 mod process;
 mod rootless;

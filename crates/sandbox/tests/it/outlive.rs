@@ -13,26 +13,13 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::life::{marker, processes, start_sleeper, supervisor_of};
-use crate::support::{attach, id, ok, text, until};
+use crate::support::{attach, id, lasting_with, long, ok, text, until};
 
 /// What the server process of these tests is told by.
 const TOLD: &str = "SANDBOX_TEST_SERVER";
 
 /// The key of the call that is under way when a server is killed.
 const KEY: &str = "sevt_under_way";
-
-/// A provider whose sandboxes live on for `orphan` without it.
-pub fn lasting(dir: &Path, orphan: Duration) -> Local {
-    let sandboxes = dir.join("sandboxes");
-    let mut config = Config::beside(&sandboxes);
-    config.orphan = orphan;
-    Local::new(sandboxes, config).unwrap()
-}
-
-/// As [`lasting`], for longer than any test.
-pub fn long(dir: &Path) -> Local {
-    lasting(dir, Duration::from_secs(120))
-}
 
 fn shell(command: &str) -> ToolCall {
     ToolCall {
@@ -106,7 +93,12 @@ async fn server_process() {
         serde_json::from_str(std::env::var_os(TOLD).unwrap().to_str().unwrap()).unwrap();
     let (dir, marker) = (told["dir"].as_str().unwrap(), told["marker"].as_str());
     let orphan = Duration::from_millis(told["orphan"].as_u64().unwrap());
-    let local = lasting(Path::new(dir), orphan);
+    let local = lasting_with(
+        Path::new(dir),
+        orphan,
+        usize::from(told["what"] == "warm") * 2,
+    );
+    local.warm_up().await.unwrap();
     let sandbox: Arc<dyn Sandbox> = attach(&local, "lasting").await;
     let marker = marker.unwrap();
     ok(
@@ -118,6 +110,10 @@ async fn server_process() {
     let never = CancellationToken::new;
     match told["what"].as_str().unwrap() {
         "waits" => println!("server-ready"),
+        "warm" => {
+            until("they wait", || async { local.waiting() == 2 }).await;
+            println!("server-ready");
+        }
         "runs" => {
             let command = "echo begun; touch /workspace/begun; \
                 until test -e /workspace/go; do sleep 0.01; done; echo ended; exit 3";

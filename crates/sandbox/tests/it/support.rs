@@ -61,6 +61,25 @@ pub fn impatient_in(dir: PathBuf) -> Local {
     Local::new(sandboxes, config).unwrap()
 }
 
+/// A provider whose sandboxes live on for `orphan` without it.
+pub fn lasting(dir: &Path, orphan: Duration) -> Local {
+    lasting_with(dir, orphan, 0)
+}
+
+/// As [`lasting`], with so many sandboxes that wait for their first use.
+pub fn lasting_with(dir: &Path, orphan: Duration, warm: usize) -> Local {
+    let sandboxes = dir.join("sandboxes");
+    let mut config = Config::beside(&sandboxes);
+    config.orphan = orphan;
+    config.warm = warm;
+    Local::new(sandboxes, config).unwrap()
+}
+
+/// As [`lasting`], for longer than any test.
+pub fn long(dir: &Path) -> Local {
+    lasting(dir, Duration::from_secs(120))
+}
+
 pub fn id(name: &str) -> SandboxId {
     SandboxId::new(name).unwrap()
 }

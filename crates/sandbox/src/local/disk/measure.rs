@@ -149,7 +149,7 @@ fn is_on_disk(place: &Path) -> bool {
     let opened = openat(CWD, place, flags, Mode::empty());
     let statted = opened.and_then(fstatfs);
     // One that cannot be looked at counts.
-    statted.is_ok_and(|stat| i64::from(stat.f_type) != TMPFS) || statted.is_err()
+    statted.is_ok_and(|stat| stat.f_type != TMPFS) || statted.is_err()
 }
 
 #[cfg(test)]

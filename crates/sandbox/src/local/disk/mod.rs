@@ -33,6 +33,8 @@ const TICK: Duration = Duration::from_millis(200);
 const AT_LEAST: Duration = Duration::from_secs(60);
 /// Between two walks lies this many times what the last one took.
 const REST: u32 = 3;
+/// A sandbox that was just started is left alone for so long.
+const FIRST: Duration = Duration::from_secs(2);
 /// Bytes that a sandbox which takes too much may take more before what runs in it is ended again: logs, and
 /// what removing files writes.
 const SLACK: u64 = 1 << 20;
@@ -138,7 +140,7 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
-    watched: Vec<Weak<Watched>>,
+    watched: Vec<Weak<Guarded>>,
     started: bool,
     ended: bool,
 }
@@ -152,7 +154,7 @@ struct Room {
 }
 
 /// One running sandbox.
-pub(super) struct Watched {
+pub(super) struct Guarded {
     dir: PathBuf,
     image: bool,
     most: Disk,
@@ -181,6 +183,23 @@ struct Seen {
     room: Room,
     /// What it may come to before what runs is ended again, while it is over.
     again: u64,
+    /// Whether it was.
+    walked: bool,
+}
+
+impl Seen {
+    /// Of a sandbox that nobody has looked at: new ones have next to nothing, and starting many is not to wait
+    /// for walks. It is looked at [`FIRST`] later, and before that if the disk says that it can be too much.
+    fn unknown(room: Option<Room>) -> Option<Self> {
+        Some(Self {
+            taken: Taken::default(),
+            at: Instant::now(),
+            took: FIRST / REST,
+            room: room?,
+            again: 0,
+            walked: false,
+        })
+    }
 }
 
 impl Disks {
@@ -223,8 +242,8 @@ impl Disks {
         dir: PathBuf,
         live: &jail::plan::Live,
         client: Client,
-    ) -> Arc<Watched> {
-        let watched = Arc::new(Watched {
+    ) -> Arc<Guarded> {
+        let watched = Arc::new(Guarded {
             image: dir.join(IMAGE).exists(),
             dir,
             most: self.settings,
@@ -232,7 +251,7 @@ impl Disks {
             pid: live.pid,
             client,
             runtime: tokio::runtime::Handle::current(),
-            seen: Mutex::default(),
+            seen: Mutex::new(Seen::unknown(self.inner.room())),
             over: AtomicBool::new(false),
             taken: AtomicU64::new(0),
             ended: AtomicU64::new(0),
@@ -274,7 +293,7 @@ impl Inner {
     }
 
     /// Those that run, after a while; none when the provider is gone.
-    fn next(&self) -> Option<Vec<Weak<Watched>>> {
+    fn next(&self) -> Option<Vec<Weak<Guarded>>> {
         let mut state = self.lock();
         loop {
             if state.ended {
@@ -314,7 +333,7 @@ impl Inner {
     }
 }
 
-impl Watched {
+impl Guarded {
     /// Whether it took too much when it was looked at last.
     pub(super) fn is_over(&self) -> bool {
         self.over.load(Ordering::SeqCst)
@@ -334,13 +353,16 @@ impl Watched {
                 &measure::processes(self.group.as_deref(), self.pid),
             )
         };
-        let (before, again) = last.map_or((taken.bytes, 0), |seen| (seen.taken.bytes, seen.again));
+        let walked = last.filter(|seen| seen.walked);
+        let (before, again) =
+            walked.map_or((taken.bytes, 0), |seen| (seen.taken.bytes, seen.again));
         let mut seen = Seen {
             taken,
             at: Instant::now(),
             took: start.elapsed(),
             room,
             again,
+            walked: true,
         };
         self.judge(&mut seen, before, nearly_full);
         *last = Some(seen);
@@ -354,15 +376,18 @@ impl Watched {
         }
         let Some(seen) = last else { return true };
         let since = seen.at.elapsed();
-        if since < seen.took * REST {
-            return false;
-        }
+        let rested = since >= seen.took * REST;
         let more = room.used.saturating_sub(seen.room.used);
         let more_files = room.files.saturating_sub(seen.room.files);
         let can_be_over = |taken: u64, more: u64, most: u64| {
             most > 0 && taken.saturating_add(more) > most && more > 0
         };
-        nearly_full
+        if seen.walked && !rested {
+            return false;
+        }
+        // From here on it is rested, or was never walked.
+        !seen.walked && rested
+            || nearly_full
             || self.is_over()
             || since >= AT_LEAST
             || can_be_over(seen.taken.bytes, more, self.most.bytes)

@@ -4,11 +4,11 @@ use std::sync::atomic::Ordering;
 
 use hand::wire::{Output, Tool};
 
-use super::Watched;
+use super::Guarded;
 use crate::local::groups::size;
 use crate::provider::ToolCall;
 
-impl Watched {
+impl Guarded {
     /// The answer to a call that is not made at all while the sandbox takes too much.
     pub(in crate::local) fn refused(&self, call: &ToolCall) -> Option<Output> {
         let writes = matches!(call.name, Tool::Write);

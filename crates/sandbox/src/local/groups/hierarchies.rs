@@ -147,6 +147,42 @@ impl Hierarchy {
     }
 }
 
+impl Hierarchy {
+    /// Makes a group `name` that holds what is below it to so many bytes of memory together, and makes it the
+    /// place where groups are made.
+    ///
+    /// # Errors
+    /// Those of its files; then groups are made where they were.
+    pub(super) fn bound_together(&mut self, name: &str, bytes: u64) -> io::Result<()> {
+        let dir = self.home.join(name);
+        match fs::create_dir(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            other => other?,
+        }
+        let bytes = bytes.to_string();
+        let (most, with_swap) = match self.version {
+            Version::V1 => (
+                "memory.limit_in_bytes",
+                ("memory.memsw.limit_in_bytes", bytes.as_str()),
+            ),
+            Version::V2 => ("memory.max", ("memory.swap.max", "0")),
+        };
+        // Of version 1 neither may be set beyond the other: what was higher before makes way by a second try.
+        if write(&dir.join(most), &bytes).is_err() {
+            let _ = write(&dir.join(with_swap.0), with_swap.1);
+            write(&dir.join(most), &bytes)?;
+        }
+        // Where nothing counts swap, there is none to be had.
+        let _ = write(&dir.join(with_swap.0), with_swap.1);
+        if self.version == Version::V2 {
+            let names: Vec<&str> = self.controllers.iter().map(String::as_str).collect();
+            lend(&dir, &names)?;
+        }
+        self.home = dir;
+        Ok(())
+    }
+}
+
 fn lend(home: &Path, controllers: &[&str]) -> io::Result<()> {
     let names = controllers.iter().map(|name| format!("+{name}"));
     write(

@@ -26,8 +26,27 @@ pub(super) struct Groups {
     pub(super) limits: Limits,
     /// What each sandbox's supervisor makes.
     pub(super) each: Vec<Group>,
+    /// Bytes of memory of all sandboxes together, if that is to be limited, and the group that does.
+    together: Option<(u64, Option<PathBuf>)>,
     /// Why a limit is not held by a cgroup.
     lacking: Vec<String>,
+}
+
+/// The bound of all sandboxes of one provider together.
+pub(super) struct Together {
+    /// Of its group: the same for every server on a directory, whose sandboxes may be older than itself.
+    pub(super) name: String,
+    /// Bytes of memory.
+    pub(super) bytes: u64,
+}
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        if let Some((_, Some(dir))) = &self.together {
+            // While sandboxes are left in it, it stays for the next server.
+            let _ = fs::remove_dir(dir);
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -83,13 +102,13 @@ fn setting(file: &str, value: String, optional: bool) -> Setting {
 
 impl Groups {
     /// Looks which hierarchies there are and tries each with a group that is removed again. Blocks.
-    pub(super) fn find(allowance: &Allowance) -> Self {
+    pub(super) fn find(allowance: &Allowance, together: Option<&Together>) -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let found = hierarchies(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
-        Self::among(found, allowance)
+        Self::among(found, allowance, together)
     }
 
-    fn among(found: Vec<Hierarchy>, allowance: &Allowance) -> Self {
+    fn among(found: Vec<Hierarchy>, allowance: &Allowance, together: Option<&Together>) -> Self {
         let limit = |most, by| Limit { most, by };
         let mut groups = Self {
             limits: Limits {
@@ -100,20 +119,27 @@ impl Groups {
                 disk: limit(allowance.disk.bytes, By::Nothing),
             },
             each: Vec::new(),
+            together: together.map(|together| (together.bytes, None)),
             lacking: Vec::new(),
         };
         let freezes = found.iter().any(|h| h.version == Version::V2);
         for hierarchy in found {
             // Of version 1 there is one for it alone, of use where there is no version 2.
             let freezer = !freezes && hierarchy.controllers.contains(FREEZER);
-            groups.add(hierarchy, allowance, freezer);
+            groups.add(hierarchy, allowance, freezer, together);
         }
         groups
     }
 
     /// Uses a hierarchy for what no other has been found for. One of version 2 without any of that is
     /// used all the same: a group of it can be frozen and killed as a whole.
-    fn add(&mut self, mut hierarchy: Hierarchy, allowance: &Allowance, freezer: bool) {
+    fn add(
+        &mut self,
+        mut hierarchy: Hierarchy,
+        allowance: &Allowance,
+        freezer: bool,
+        together: Option<&Together>,
+    ) {
         let version = hierarchy.version;
         if let Err(problem) = hierarchy.lend_controllers() {
             self.lacking.push(problem);
@@ -130,6 +156,15 @@ impl Groups {
             Version::V1 => "memory.oom_control",
             Version::V2 => "memory.events",
         };
+        if let Some(together) = together.filter(|_| wanted.contains(&Resource::Memory)) {
+            match hierarchy.bound_together(&together.name, together.bytes) {
+                Ok(()) => self.together = Some((together.bytes, Some(hierarchy.home.clone()))),
+                Err(error) => self.lacking.push(format!(
+                    "the memory of all sandboxes together cannot be limited in {}: {error}",
+                    hierarchy.home.display()
+                )),
+            }
+        }
         let settings = wanted.iter().flat_map(|r| r.settings(version, allowance));
         let group = Group {
             above: hierarchy.home,
@@ -202,11 +237,28 @@ impl Groups {
             disk: _,
         } = &self.limits;
         let cpus = format!("{}.{:03} processors", cpu.most / 1000, cpu.most % 1000);
-        vec![
+        let mut findings = vec![
             finding("memory", size(memory.most), memory.by),
             finding("processor time", cpus, cpu.by),
             finding("processes", processes.most.to_string(), processes.by),
-        ]
+        ];
+        if let Some((bytes, group)) = &self.together {
+            let ok = group.is_some();
+            findings.push(Finding {
+                what: "memory of all sandboxes".to_owned(),
+                ok,
+                required: false,
+                detail: match ok {
+                    true => format!("at most {}, held by a cgroup", size(*bytes)),
+                    false => format!(
+                        "{} are wanted, and nothing holds them: {lacking}",
+                        size(*bytes)
+                    ),
+                },
+                mend: if ok { String::new() } else { MEND.to_owned() },
+            });
+        }
+        findings
     }
 }
 
@@ -288,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_host_without_cgroups_limits_by_rlimits_and_says_what_is_missing() {
-        let groups = Groups::among(Vec::new(), &allowance());
+        let groups = Groups::among(Vec::new(), &allowance(), None);
         assert!(groups.each.is_empty());
         let by = [
             groups.limits.memory.by,
@@ -339,7 +391,7 @@ mod tests {
             controllers: ["memory".to_owned()].into(),
             home: dir.path().join("none"),
         };
-        let groups = Groups::among(vec![hierarchy], &allowance());
+        let groups = Groups::among(vec![hierarchy], &allowance(), None);
         assert!(groups.each.is_empty() && groups.limits.memory.by == By::Rlimit);
         let said = &groups.findings()[0].detail;
         assert!(

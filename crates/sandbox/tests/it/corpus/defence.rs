@@ -28,12 +28,14 @@ pub enum Defence {
     Groups,
     OomScore,
     FileTools,
+    KernelFiles,
 }
 
 use Defence::{
     Capabilities, CgroupNamespace, CoveredProc, Descriptors, FileTools, Groups, HandClosed,
-    IpcNamespace, Limits, NetNamespace, NoDev, NoNewPrivs, NoSuid, NoUserNamespaces, OldRoot,
-    OomScore, PidNamespace, ReadOnlyProc, ReadOnlyUsr, Seccomp, UserNamespace, UtsNamespace,
+    IpcNamespace, KernelFiles, Limits, NetNamespace, NoDev, NoNewPrivs, NoSuid, NoUserNamespaces,
+    OldRoot, OomScore, PidNamespace, ReadOnlyProc, ReadOnlyUsr, Seccomp, UserNamespace,
+    UtsNamespace,
 };
 
 impl Defence {
@@ -62,6 +64,7 @@ impl Defence {
             Groups => "cgroups from the first instruction",
             OomScore => "the score for running out of memory",
             FileTools => "openat2 below the roots of the file tools",
+            KernelFiles => "copies leave the kernel's own files alone",
         }
     }
 
@@ -74,6 +77,7 @@ impl Defence {
             (Role::Hand, FileTools) => call
                 .is(libc::SYS_openat2)
                 .then_some(Change::Word(call.args[2] + RESOLVE_AT, 0)),
+            (Role::Hand, KernelFiles) => call.is(libc::SYS_fstatfs).then_some(Change::Undone),
             (Role::Helper, _) => self.in_the_set_up(call),
             _ => None,
         }
@@ -81,7 +85,7 @@ impl Defence {
 
     /// Whether the debugger has to look at what the hand does, too.
     pub fn is_of_the_hand(self) -> bool {
-        matches!(self, HandClosed | FileTools)
+        matches!(self, HandClosed | FileTools | KernelFiles)
     }
 
     fn in_the_set_up(self, call: &Call) -> Option<Change> {
@@ -115,7 +119,7 @@ impl Defence {
                 .elsewhere_if(|path| path.ends_with("/tasks") || path.ends_with("/cgroup.procs"))
                 .or_else(|| started_outside(call)),
             OomScore => call.elsewhere("/proc/self/oom_score_adj"),
-            HandClosed | FileTools => None,
+            HandClosed | FileTools | KernelFiles => None,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Attacks on the host's files, on those of other sandboxes, on devices and on descriptors.
 
 use super::defence::Defence::{
-    Capabilities, CoveredProc, Descriptors, FileTools, HandClosed, NoDev, NoNewPrivs, NoSuid,
-    OldRoot, ReadOnlyProc, ReadOnlyUsr, UserNamespace,
+    Capabilities, CoveredProc, Descriptors, FileTools, HandClosed, KernelFiles, NoDev, NoNewPrivs,
+    NoSuid, OldRoot, ReadOnlyProc, ReadOnlyUsr, UserNamespace,
 };
 use super::stage::Stage;
 
@@ -108,6 +108,14 @@ cases! {
         attack: "print(done(tried(lambda: os.stat('/root/outside/f'))))",
         denied: "ENOENT",
         stops: &[(FileTools, "ENOENT")],
+        reached: "done",
+    }
+    copy_is_led_to_the_memory_of_the_hand {
+        tries: "exchange a directory and a link to `/proc/self` while files are copied out of it (`sandbox cp`)",
+        stage: Stage::CopyOut,
+        attack: "print(done(tried(lambda: os.stat('/workspace/got'))))",
+        denied: "ENOENT",
+        stops: &[(KernelFiles, "ENOENT")],
         reached: "done",
     }
     image_of_the_helper_is_opened {

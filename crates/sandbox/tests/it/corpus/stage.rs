@@ -41,6 +41,9 @@ pub enum Stage {
     SetId,
     /// Writes of the file tools to a place where a directory and a link are exchanged all the time.
     Race,
+    /// Copies out of a directory that is exchanged all the time for a link to what the kernel shows of the hand;
+    /// `got` in the workspace says that one of them had it.
+    CopyOut,
 }
 
 /// What was made ready, and its values.
@@ -75,7 +78,7 @@ impl Outside {
         let mut kept: Vec<Box<dyn Any>> = Vec::new();
         let path = dir.path().join("secret");
         let values = match stage {
-            Stage::Nothing | Stage::SetId | Stage::Race => json!({}),
+            Stage::Nothing | Stage::SetId | Stage::Race | Stage::CopyOut => json!({}),
             Stage::Secret | Stage::Open => {
                 std::fs::write(&path, "secret").unwrap();
                 json!({"secret": path})
@@ -155,6 +158,7 @@ impl Stage {
                 set_permissions(&program, Permissions::from_mode(0o4755)).unwrap();
             }
             Self::Race => race(sandbox).await,
+            Self::CopyOut => copy_out(sandbox).await,
             _ => {}
         }
     }
@@ -163,8 +167,34 @@ impl Stage {
 /// How often a file is written while directory and link change places.
 const WRITES: usize = 200;
 
+async fn copy_out(sandbox: &Arc<dyn Sandbox>) {
+    ok(sandbox, "mkdir d; echo mine > d/maps; ln -s /proc/self l").await;
+    let _exchange = exchange(sandbox).await;
+    for _ in 0..WRITES {
+        let mut got = Vec::new();
+        if let Ok(mut download) = sandbox.read("d/maps", 0).await {
+            while let Ok(Some(piece)) = download.next().await {
+                got.extend_from_slice(&piece);
+            }
+        }
+        if got.windows(7).any(|text| text == b"[stack]") {
+            ok(sandbox, "touch /workspace/got").await;
+            return;
+        }
+    }
+}
+
 async fn race(sandbox: &Arc<dyn Sandbox>) {
     ok(sandbox, "mkdir d /root/outside; ln -s /root/outside l").await;
+    let _exchange = exchange(sandbox).await;
+    for _ in 0..WRITES {
+        let input = json!({"file_path": "d/f", "content": "owned"});
+        call(sandbox, Tool::Write, input).await;
+    }
+}
+
+/// Exchanges `d` and `l` all the time, until it is dropped.
+async fn exchange(sandbox: &Arc<dyn Sandbox>) -> sandbox::Process {
     let program = "import ctypes\n\
         libc = ctypes.CDLL(None); print('ready', flush=True)\n\
         while True: libc.renameat2(-100, b'd', -100, b'l', 2)\n";
@@ -173,10 +203,7 @@ async fn race(sandbox: &Arc<dyn Sandbox>) {
     let mut said = [0; 6];
     let mut stdout = exchange.stdout.take().unwrap();
     stdout.read_exact(&mut said).await.unwrap();
-    for _ in 0..WRITES {
-        let input = json!({"file_path": "d/f", "content": "owned"});
-        call(sandbox, Tool::Write, input).await;
-    }
+    exchange
 }
 
 /// Puts the values of a stage into an attack, and the host's name, which has no other place.

@@ -1,6 +1,6 @@
 //! Files: in, out, and what stands where.
 
-use sandbox::{Download, Error, Kind, Provider, Sandbox};
+use sandbox::{Changed, Changes, Download, Error, FileWatch, Kind, Provider, Sandbox};
 
 use super::sandbox;
 use crate::support::ok;
@@ -182,4 +182,86 @@ pub async fn a_full_disk_is_told_and_keeps_the_old_file(provider: &dyn Provider)
     assert!(matches!(failed, Error::Failed { .. }), "{failed:?}");
     assert!(failed.to_string().contains("no space left"), "{failed}");
     assert_eq!(get(&*sandbox, "/dev/shm/kept", 0).await.unwrap(), b"old");
+}
+
+/// What is told until `last` is, without what came of nothing.
+async fn told(watched: &mut FileWatch, last: &str) -> Vec<(String, Changed)> {
+    let mut all = Vec::new();
+    loop {
+        let said = watched.next().await.unwrap().expect("it goes on");
+        assert!(!said.more, "{said:?}");
+        all.extend(said.changes.into_iter().map(|one| (one.path, one.change)));
+        if all.iter().any(|(path, _)| path == last) {
+            return all;
+        }
+    }
+}
+
+pub async fn what_changes_in_a_directory_is_told(provider: &dyn Provider) {
+    let sandbox = sandbox(provider, "watched").await;
+    ok(&sandbox, "mkdir -p d/below; echo 1 >d/old; echo 1 >d/gone").await;
+    let mut watched = sandbox.watch("d", false).await.unwrap();
+    assert_eq!(watched.next().await.unwrap(), Some(Changes::default()));
+    ok(
+        &sandbox,
+        "cd d; echo 2 >>old; rm gone; touch below/unseen; mkdir new; mv new last",
+    )
+    .await;
+    let all = told(&mut watched, "/workspace/d/last").await;
+    for (path, change) in [
+        ("old", Changed::Written),
+        ("gone", Changed::Removed),
+        ("last", Changed::Created),
+    ] {
+        let path = format!("/workspace/d/{path}");
+        let latest = all.iter().rfind(|(of, _)| *of == path);
+        assert_eq!(
+            latest.map(|(_, change)| *change),
+            Some(change),
+            "{path}: {all:?}"
+        );
+    }
+    assert!(
+        !all.iter().any(|(path, _)| path.contains("unseen")),
+        "{all:?}"
+    );
+    let missing = sandbox.watch("none/at/all", true).await.err().unwrap();
+    assert!(matches!(missing, Error::Missing { .. }), "{missing:?}");
+    let kernels = sandbox.watch("/proc", true).await.err().unwrap();
+    assert!(matches!(kernels, Error::Invalid { .. }), "{kernels:?}");
+}
+
+pub async fn what_changes_below_is_told_if_it_is_wanted_and_a_file_may_come_later(
+    provider: &dyn Provider,
+) {
+    let sandbox = sandbox(provider, "deep").await;
+    ok(&sandbox, "mkdir -p d/a/b").await;
+    let mut deep = sandbox.watch("/workspace/d", true).await.unwrap();
+    let mut file = sandbox.watch("d/a/awaited", true).await.unwrap();
+    for watched in [&mut deep, &mut file] {
+        assert_eq!(watched.next().await.unwrap(), Some(Changes::default()));
+    }
+    // What is in a directory that is new may have been there before anybody looked.
+    ok(
+        &sandbox,
+        "cd d; mkdir -p a/new/er; touch a/new/er/x; echo >a/b/y; echo >a/awaited",
+    )
+    .await;
+    let all = told(&mut deep, "/workspace/d/a/awaited").await;
+    for path in ["a/new", "a/new/er", "a/new/er/x", "a/b/y"] {
+        let path = format!("/workspace/d/{path}");
+        assert!(
+            all.contains(&(path.clone(), Changed::Created)),
+            "{path}: {all:?}"
+        );
+    }
+    let all = told(&mut file, "/workspace/d/a/awaited").await;
+    assert_eq!(
+        all,
+        [("/workspace/d/a/awaited".to_owned(), Changed::Created)]
+    );
+    // Nobody looks any more: nothing of it is left.
+    drop((deep, file));
+    ok(&sandbox, "echo >/workspace/d/a/b/z").await;
+    sandbox.stop().await.unwrap();
 }

@@ -57,6 +57,8 @@ rules! {
         megabytes_go_in_and_come_out
         what_is_not_there_is_missing_and_what_is_no_file_is_invalid
         directories_are_made_listed_moved_and_removed
+        what_changes_in_a_directory_is_told
+        what_changes_below_is_told_if_it_is_wanted_and_a_file_may_come_later
         links_lead_to_what_is_in_the_sandbox
         a_full_disk_is_told_and_keeps_the_old_file;
     pause: a_paused_sandbox_does_nothing_and_the_next_use_resumes_it

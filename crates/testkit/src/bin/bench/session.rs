@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use testkit::api::{Api, Ground};
 use testkit::model::Model;
 use testkit::process::{Launch, Server};
+use testkit::stream::EventStream;
 use testkit::{script, setting, wait};
 use tokio::task::JoinSet;
 
@@ -104,6 +105,23 @@ pub(crate) async fn run() -> Result<Value, Wrong> {
         "bench": "session", "history": history, "turns_at_once": at_once,
         "interrupt_to_idle": interrupts, "taken_up_after_a_kill": crash,
     }))
+}
+
+/// From the send of an interrupt to idle on the stream.
+async fn interrupt(api: &Api, session: &str, stream: &mut EventStream) -> Result<Duration, Wrong> {
+    let begun = Instant::now();
+    api.send(session, &[json!({"type": "user.interrupt"})])
+        .await?;
+    while stream.next().await?.ok_or("the stream ended")?["type"] != "session.status_idle" {}
+    Ok(begun.elapsed())
+}
+
+fn interrupted(times: &[Duration]) -> Value {
+    let p99 = percentile(times, 99);
+    json!({
+        "p50_ms": millis(percentile(times, 50)), "p99_ms": millis(p99),
+        "met": p99 <= Duration::from_millis(250),
+    })
 }
 
 fn plain() -> Value {
@@ -228,6 +246,9 @@ impl Bench {
             eprintln!("{}: {figures}", phase.name);
             shown.insert(phase.name.to_owned(), figures);
         }
+        let figures = self.queued().await?;
+        eprintln!("queued: {figures}");
+        shown.insert("queued".to_owned(), figures);
         shown.insert("target".to_owned(), json!({"p99_ms": 250}));
         Ok(Value::Object(shown))
     }
@@ -253,19 +274,34 @@ impl Bench {
                 }
                 None => self.model.reached(std::slice::from_ref(&gate)).await,
             }
-            let begun = Instant::now();
-            api.send(&session, &[json!({"type": "user.interrupt"})])
-                .await?;
-            while stream.next().await?.ok_or("the stream ended")?["type"] != "session.status_idle" {
-            }
-            times.push(begun.elapsed());
+            times.push(interrupt(&api, &session, &mut stream).await?);
             self.model.release(&gate);
         }
-        let p99 = percentile(&times, 99);
-        Ok(json!({
-            "p50_ms": millis(percentile(&times, 50)), "p99_ms": millis(p99),
-            "met": p99 <= Duration::from_millis(250),
-        }))
+        Ok(interrupted(&times))
+    }
+
+    /// The same for turns that nobody has taken yet, in a workspace whose one running turn is another's.
+    async fn queued(&self) -> Result<Value, Wrong> {
+        const GATE: &str = "queued";
+        let launch = Launch::new("target/release/longhand")?.model(&self.model.base_url());
+        let launch = launch.environment("LONGHAND_LIMITS_WORKSPACE_TURNS", "1");
+        let server = launch.start().await;
+        let api = server.api();
+        let ground = api.ground().await?;
+        let first = api.session(&ground).await?;
+        let steps = json!([{"wait": GATE, "text": "late"}]);
+        api.send(&first, &[script::message("m", &steps)]).await?;
+        self.model.reached(&[GATE.to_owned()]).await;
+        let session = api.session(&ground).await?;
+        let mut stream = api.stream(&session, false).await?;
+        let mut times = Vec::new();
+        for _ in 0..INTERRUPTS {
+            api.send(&session, &[script::message("m", &plain())])
+                .await?;
+            times.push(interrupt(&api, &session, &mut stream).await?);
+        }
+        self.model.release(GATE);
+        Ok(interrupted(&times))
     }
 
     /// Kills the server in the middle of so many turns; how long until each is taken up again.

@@ -1,0 +1,151 @@
+//! Owns threads that do one thing after another. Nobody waits for the kernel to make one, as a rule, and some
+//! stand ready when no more can be made, because what runs in the sandbox has taken all that there are. It
+//! knows nothing of what they do.
+
+use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crate::limits::{WORKERS_RESERVED, WORKERS_WAITING};
+
+/// How long one that is not reserved waits before it ends.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Stack of one: it may go down a tree of directories. Only what is used of it is memory.
+const STACK: usize = 1024 * 1024;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// One that waits: where its next job goes.
+type Waiting = Arc<SyncSender<Job>>;
+
+static IDLE: Mutex<Vec<Waiting>> = Mutex::new(Vec::new());
+
+/// Makes those that are reserved, so that they are there before anything else runs in the sandbox.
+///
+/// # Errors
+/// `WouldBlock` when the kernel makes no thread.
+pub(crate) fn reserve() -> io::Result<()> {
+    (0..WORKERS_RESERVED).try_for_each(|_| start(None))
+}
+
+/// Does it on a thread of its own, beside everything else.
+///
+/// # Errors
+/// `WouldBlock` when none waits and the kernel makes no other.
+pub(crate) fn run(job: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let (waiting, left) = {
+        let mut idle = idle();
+        (idle.pop(), idle.len())
+    };
+    let Some(worker) = waiting else {
+        return start(Some(Box::new(job)));
+    };
+    // It ends only after it has taken itself off the list, so it is there, and there is room for one job.
+    worker
+        .send(Box::new(job))
+        .map_err(|_| io::Error::from(io::ErrorKind::WouldBlock))?;
+    if left < WORKERS_RESERVED {
+        // If there is none to be had now, those that work come back.
+        let _ = start(None);
+    }
+    Ok(())
+}
+
+fn start(first: Option<Job>) -> io::Result<()> {
+    let thread = thread::Builder::new().name("work".into()).stack_size(STACK);
+    thread.spawn(move || work(first)).map(drop)
+}
+
+fn work(first: Option<Job>) {
+    if let Some(job) = first {
+        job();
+    }
+    let (next, jobs) = sync_channel(1);
+    let next = Arc::new(next);
+    while wait_in_line(&next)
+        && let Some(job) = take(&jobs, &next)
+    {
+        job();
+    }
+}
+
+/// Puts this thread on the list, unless enough are there.
+fn wait_in_line(next: &Waiting) -> bool {
+    let mut idle = idle();
+    let room = idle.len() < WORKERS_WAITING;
+    if room {
+        idle.push(Arc::clone(next));
+    }
+    room
+}
+
+/// The next job; `None` when there was none for long, enough others wait, and nobody is about to give one.
+fn take(jobs: &Receiver<Job>, next: &Waiting) -> Option<Job> {
+    loop {
+        match jobs.recv_timeout(PATIENCE) {
+            Ok(job) => return Some(job),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        let mut idle = idle();
+        let place = idle.iter().position(|other| Arc::ptr_eq(other, next));
+        match place {
+            Some(place) if idle.len() > WORKERS_RESERVED => {
+                idle.remove(place);
+                return None;
+            }
+            Some(_) => {}
+            // Somebody has taken it off the list and is about to say what is to be done.
+            None => {
+                drop(idle);
+                return jobs.recv().ok();
+            }
+        }
+    }
+}
+
+fn idle() -> MutexGuard<'static, Vec<Waiting>> {
+    IDLE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::sync::Barrier;
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn jobs_run_side_by_side_and_threads_are_used_again() {
+        let (tx, ids) = sync_channel(1000);
+        for _ in 0..20 {
+            // Each round needs four at once.
+            let barrier = Arc::new(Barrier::new(5));
+            for _ in 0..4 {
+                let (barrier, tx) = (Arc::clone(&barrier), tx.clone());
+                run(move || {
+                    tx.send(thread::current().id()).unwrap();
+                    barrier.wait();
+                })
+                .unwrap();
+            }
+            barrier.wait();
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while idle().len() < WORKERS_WAITING.min(4) {
+                assert!(Instant::now() < deadline, "they do not come back");
+                thread::yield_now();
+            }
+        }
+        drop(tx);
+        let (mut used, mut jobs) = (HashSet::new(), 0);
+        for id in ids.iter() {
+            used.insert(id);
+            jobs += 1;
+        }
+        assert_eq!(jobs, 80);
+        assert!(used.len() < 40, "{} threads", used.len());
+    }
+}

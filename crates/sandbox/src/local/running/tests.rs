@@ -1,0 +1,72 @@
+//! A conversation that is over ends the sandbox, whatever its hand does.
+
+use std::process::Stdio;
+
+use hand::wire::{FromHand, PREFIX_BYTES, VERSION, write_frame};
+use jail::plan::{By, Limit, Limits, Live};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio_util::task::TaskTracker;
+
+use super::super::ranges::Ranges;
+use super::*;
+
+/// Ends, as a supervisor does, when it is told to: by what it is told.
+fn supervisor() -> (Supervisor, Body) {
+    let (control, theirs) = jail::control::pair().unwrap();
+    let child = tokio::process::Command::new("head")
+        .arg("-c1")
+        .stdin(Stdio::from(theirs))
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let pid = child.id().unwrap().cast_signed();
+    let pid_one = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
+    let limit = Limit {
+        most: 0,
+        by: By::Nothing,
+    };
+    let live = Live {
+        pid,
+        id_base: 0,
+        groups: Vec::new(),
+        oom_counter: None,
+        limits: Limits {
+            memory: limit,
+            cpu: limit,
+            processes: limit,
+            disk: limit,
+        },
+        network: false,
+    };
+    let body = Body {
+        live,
+        pid_one,
+        line: None,
+        ways_out: None,
+    };
+    let leaving = Arc::default();
+    (Supervisor::started(child, control, &leaving).unwrap(), body)
+}
+
+#[tokio::test]
+async fn a_conversation_that_is_over_ends_the_sandbox_though_the_hand_does_not() {
+    let (ours, mut hand) = UnixStream::pair().unwrap();
+    let mut hello = Vec::new();
+    write_frame(&mut hello, &FromHand::Hello { version: VERSION }, b"").unwrap();
+    hand.write_all(&hello).await.unwrap();
+    let tasks = TaskTracker::new();
+    let client = Client::connect(ours, 1, &tasks).await.unwrap();
+    let range = Arc::new(Ranges::default()).take("broken").unwrap();
+    let stop = CancellationToken::new();
+    let (supervisor, body) = supervisor();
+    let dir = PathBuf::from("/nowhere");
+    let watched = watch_over(supervisor, body, dir, range, stop.clone(), client.clone());
+    // A hand greets once.
+    hand.write_all(&hello).await.unwrap();
+    timeout(STOP, watched).await.expect("it goes on");
+    assert!(!stop.is_cancelled() && !client.is_open());
+    assert!(hand.read_exact(&mut [0; PREFIX_BYTES]).await.is_ok());
+}

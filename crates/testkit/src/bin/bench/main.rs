@@ -14,6 +14,7 @@ mod numbers;
 mod sandbox;
 mod session;
 mod syncs;
+mod threads;
 mod turn;
 
 use std::process::ExitCode;
@@ -53,10 +54,11 @@ fn main() -> ExitCode {
             "idle" => idle::run().await.map(Some),
             "sandbox" => self::sandbox::run().await.map(Some),
             "session" => session::run().await.map(Some),
+            "threads" => threads::run().await.map(Some),
             "turn" => turn::run().await.map(Some),
             "floor" => floor::serve().await.map(|()| None),
             other => Err(format!(
-                "no such benchmark: {other:?}; there are: api, edge, fanout, idle, sandbox, session, turn"
+                "no such benchmark: {other:?}; there are: api, edge, fanout, idle, sandbox, session, threads, turn"
             )
             .into()),
         }

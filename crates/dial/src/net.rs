@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A range of addresses. Its host bits are zero and it is never an IPv4 range in IPv6 clothes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -159,5 +159,11 @@ impl<'de> Deserialize<'de> for Net {
         String::deserialize(deserializer)?
             .parse()
             .map_err(D::Error::custom)
+    }
+}
+
+impl Serialize for Net {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }

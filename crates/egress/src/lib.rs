@@ -1,6 +1,7 @@
 //! What a sandbox may reach, and why: policy, and the readers of what it is judged by (names, paths, DNS,
-//! TLS hellos, HTTP heads), and the audit. It owns every decision about egress and must never open a
-//! connection, resolve a name or read a clock: that is the proxy's part, which asks here.
+//! TLS hellos, HTTP heads), and the audit. Those own every decision about egress and must never open a
+//! connection, resolve a name or read a clock: that is the part of [`host`], the egress process, which asks
+//! them.
 //!
 //! Each input comes from hostile code. A parser here is total and bounded, and refuses what two readers
 //! could understand in two ways.
@@ -9,6 +10,7 @@
 
 pub mod audit;
 pub mod dns;
+pub mod host;
 pub mod http1;
 pub mod identity;
 pub mod limits;

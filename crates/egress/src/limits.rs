@@ -1,5 +1,7 @@
 //! Every limit of this crate, with its unit and its reason. No logic stands here.
 
+use std::time::Duration;
+
 /// Bytes of a name in its canonical form: RFC 1035 §2.3.4 less the root's dot.
 pub const NAME: usize = 253;
 /// Bytes of one label: RFC 1035 §2.3.4.
@@ -53,6 +55,31 @@ pub const HEAD: usize = 32_768;
 pub const HEADERS: usize = 128;
 /// Bytes of a method; the longest registered one has 17.
 pub const METHOD: usize = 32;
+
+/// For one address to answer: what interactive clients wait, with room.
+pub const CONNECT: Duration = Duration::from_secs(10);
+/// For a client to say enough that it can be judged, when it must be.
+pub const FIRST_BYTES: Duration = Duration::from_secs(10);
+/// For a client that is refused to say what it speaks, so that it can be told why in that.
+pub const REFUSED_BYTES: Duration = Duration::from_millis(500);
+/// For a request's head to be all there.
+pub const HEAD_TIME: Duration = Duration::from_secs(30);
+/// For a client to read why it was refused.
+pub const DRAIN: Duration = Duration::from_secs(2);
+/// Bytes that are taken from it meanwhile.
+pub const DRAIN_BYTES: usize = 1 << 20;
+/// Bytes in one direction of a connection that are held here at one time.
+pub const COPY: usize = 16 << 10;
+/// Connections of one sandbox at one time; the next is reset.
+pub const FLOWS: usize = 1_024;
+/// For the egress process to answer a server.
+pub const ASK: Duration = Duration::from_secs(5);
+/// For an egress process to begin, or to end.
+pub const START: Duration = Duration::from_secs(5);
+/// After which an egress process ends that no server asks and no sandbox uses.
+pub const IDLE: Duration = Duration::from_secs(60);
+/// Descriptors that are no connection's: the database, sockets of sandboxes, the runtime's own.
+pub const OTHER_FILES: u64 = 256;
 
 /// Records that wait to be written: some 4 MB, and a fraction of a second of heavy traffic.
 pub const AUDIT_QUEUE: usize = 4_096;

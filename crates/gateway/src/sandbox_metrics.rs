@@ -67,6 +67,10 @@ impl SandboxMetrics {
         for what in What::ALL {
             let what = what.name();
             drop(new.happened.get_or_create(&Happened { what }));
+            drop(new.took.get_or_create(&Happened { what }));
+        }
+        for step in STEPS {
+            drop(new.steps.get_or_create(&Done { step }));
         }
         new
     }

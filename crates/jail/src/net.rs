@@ -26,12 +26,12 @@ pub(crate) const NETWORK: &str = "make the sandbox's network";
 /// The step that needs the kernel's hook.
 pub(crate) const STEER: &str = "steer the sandbox's network to the egress process";
 
-/// The port of both sockets: above what programs listen on and what the kernel gives out by itself. A program
-/// cannot have this one on every address.
-const PORT: u16 = 65_534;
-/// The address of the TCP listener: in the range of virtual addresses, where no name lies, so that the
-/// sandbox's own loopback does not reach it.
-const LISTENER: Ipv6Addr = Ipv6Addr::new(0xfd6c, 0x6e67, 0x6864, 0, 0xffff, 0, 0, 1);
+/// The port of the listener, on every address: one that is bound to a single IPv6 address gets nothing of IPv4.
+/// It is above what programs listen on and what the kernel gives out by itself. A connection to it on the
+/// sandbox's own loopback reaches the listener too, which sees a loopback address and refuses it.
+const LISTENER: u16 = 65_534;
+/// The port from which answers come.
+const DNS: u16 = 53;
 /// Connections that wait to be accepted: more than a program opens at once.
 const BACKLOG: i32 = 512;
 /// The loopback's index in every network namespace.
@@ -63,7 +63,7 @@ impl Network {
         routes().during(NETWORK)?;
         let tcp = socket(SocketType::STREAM, LISTENER).during(NETWORK)?;
         listen(&tcp, BACKLOG).during(NETWORK)?;
-        let dns = socket(SocketType::DGRAM, Ipv6Addr::UNSPECIFIED).during(NETWORK)?;
+        let dns = socket(SocketType::DGRAM, DNS).during(NETWORK)?;
         sys::tell_destination(dns.as_fd()).during(NETWORK)?;
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let namespace = rustix::fs::open("/proc/self/ns/net", flags, Mode::empty());
@@ -83,13 +83,16 @@ impl Network {
 }
 
 /// A socket for both families.
-fn socket(kind: SocketType, address: Ipv6Addr) -> io::Result<OwnedFd> {
+fn socket(kind: SocketType, port: u16) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::INET6, kind, flags, None)?;
     sockopt::set_ipv6_v6only(&socket, false)?;
-    // To have, and to answer from, addresses that no interface has.
+    // To answer from addresses that no interface has.
     sockopt::set_ipv6_freebind(&socket, true)?;
-    bind(&socket, &SocketAddrV6::new(address, PORT, 0, 0))?;
+    bind(
+        &socket,
+        &SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0),
+    )?;
     Ok(socket)
 }
 

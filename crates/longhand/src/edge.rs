@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use gateway::metrics::Kind;
-use gateway::{Floor, Metrics, Tls};
+use gateway::{Floor, Metrics, SandboxMetrics, Tls};
 use orchestrator::Orchestrator;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -100,6 +100,8 @@ pub fn count_turns(metrics: &Metrics, orchestrator: &Orchestrator) {
         move || most,
     );
     let keeper = orchestrator.keeper().clone();
+    let happened = SandboxMetrics::register(metrics);
+    keeper.tell(move |entry| happened.hear(entry));
     let sandboxes = |name, help, kind, read: fn(sandbox::Load) -> u64| {
         let keeper = keeper.clone();
         metrics.read(name, help, kind, move || read(keeper.load()));
@@ -111,6 +113,12 @@ pub fn count_turns(metrics: &Metrics, orchestrator: &Orchestrator) {
         "Sandboxes that may run at once; who wants one more waits",
         Kind::Level,
         |load| load.most as u64,
+    );
+    sandboxes(
+        "sandboxes_waiting",
+        "Sandboxes that wait for their first use, made for nobody; they are not among those that run",
+        Kind::Level,
+        |load| load.waiting as u64,
     );
     sandboxes(
         "sandbox_refusals",

@@ -397,6 +397,11 @@ async fn try_sandboxes(provider: Arc<sandbox::Local>) {
             "sandboxes cannot run here"
         );
     }
+    if report.can_run()
+        && let Err(error) = provider.warm_up().await
+    {
+        tracing::error!(%error, "no sandboxes wait for their first use");
+    }
 }
 
 /// The sandboxes of this machine.
@@ -414,6 +419,7 @@ pub fn local_provider(
     config.memory_together = settings.memory_together_mib.saturating_mul(1 << 20);
     config.disk_reserve = settings.disk_reserve_mib.saturating_mul(1 << 20);
     config.orphan = Duration::from_secs(settings.orphan_seconds);
+    config.warm = settings.warm;
     config.network = network;
     sandbox::Local::new(dir, config).context("the sandbox provider cannot start")
 }

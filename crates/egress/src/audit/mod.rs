@@ -6,12 +6,14 @@
 //! against that, keep a [`Head`] elsewhere and compare.
 
 mod chain;
+mod read;
 mod record;
 mod retention;
 mod verify;
 mod writer;
 
 pub use chain::{AuditError, Head};
+pub use read::read;
 pub use record::{Action, Kind, Record};
 pub use retention::{Retention, trim};
 pub use verify::{Finding, Verified, verify};

@@ -1,14 +1,14 @@
 //! A policy as a TOML file. It must never be laxer than the API: an unknown key is an error.
 
 use contract::environment::{Limited, Networking};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::compile::Policy;
 use super::error::PolicyError;
 use super::rule::{Attached, Base, Mode, Ports, Rule, RuleSet};
 
 /// The file of a policy.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyFile {
     /// `enforce` or `observe`.
@@ -35,7 +35,7 @@ pub struct PolicyFile {
 }
 
 /// `[networking]`, with the words of the contract.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum NetworkingFile {
     /// Nothing is allowed.
@@ -58,7 +58,7 @@ pub enum NetworkingFile {
 }
 
 /// `[attached]`
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct AttachedFile {
     /// URLs of the agent's MCP servers.

@@ -1,10 +1,10 @@
 //! Lists of hosts that we keep for people: registries of packages and GitHub. Only hosts stand here that
 //! serve content a client of that ecosystem asks for; none of a general cloud storage.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A list of hosts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)] // each is the ecosystem of its name
 pub enum Preset {

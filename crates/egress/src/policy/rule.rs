@@ -1,7 +1,7 @@
 //! What a policy is made of, as people and programs say it. Nothing is checked here; compiling does that.
 
 use contract::environment::Networking;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::preset::Preset;
 
@@ -25,7 +25,7 @@ pub struct RuleSet {
 }
 
 /// Whether what is denied is stopped.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Yes.
@@ -86,7 +86,7 @@ impl Base {
 }
 
 /// One rule: where to, and what then.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// Its name in answers and in the audit; unique.
@@ -118,7 +118,7 @@ pub struct Rule {
 }
 
 /// What a rule does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// Lets it through.
@@ -129,7 +129,7 @@ pub enum Action {
 }
 
 /// What a rule wants to be spoken on the connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
     /// Anything over TCP; nothing else leaves a sandbox.
@@ -153,12 +153,12 @@ pub enum Origin {
 }
 
 /// Ports, as in `[443, "8000-8080"]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(transparent)]
 pub struct Ports(pub Vec<PortSpec>);
 
 /// A port, or a text that is checked when the policy is compiled.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(
     untagged,
     expecting = "a port such as 443 or a range such as \"8000-8080\""

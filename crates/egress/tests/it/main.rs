@@ -3,8 +3,16 @@
 // clippy.toml allows these in test functions; the helpers beside them are tests as well
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod attack_addresses;
+mod attack_dns;
+mod attack_http;
+mod attack_names;
+mod attack_protocols;
 mod audit;
+mod carrying;
+mod changes;
 mod dns;
+mod ground;
 mod hellos;
 mod http1;
 mod http1_attacks;

@@ -19,6 +19,8 @@ pub enum Sandbox {
     },
     /// Show one: how it stands and what it uses.
     Show(Named),
+    /// What became of it: when it was made, paused, stopped or lost, and why.
+    Logs(Named),
     /// Make a sandbox of your own, beside those of sessions.
     Create {
         /// Its name (default: a fresh one).

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::bail;
 use sandbox::limits::{
     CPU_MILLIS_MIN, DISK_BYTES_MIN, DISK_FILES_MIN, IMAGE_BYTES_MIN, MEMORY_BYTES_MIN, ORPHAN,
-    PROCESSES_MIN,
+    POOL_MOST, PROCESSES_MIN,
 };
 use sandbox::{Allowance, Disk, DiskKind, Level, Settings};
 use serde::Deserialize;
@@ -121,6 +121,12 @@ impl Sandbox {
             if value < least {
                 bail!("`sandbox.{name}` is {value}: it must be at least {least}");
             }
+        }
+        if self.warm > POOL_MOST {
+            bail!(
+                "`sandbox.warm` is {}: it must be at most {POOL_MOST}",
+                self.warm
+            );
         }
         Ok(Allowance {
             memory_bytes: self.memory_mib.saturating_mul(1 << 20),

@@ -51,6 +51,12 @@ pub async fn run(command: Sandbox, client: &Client) -> anyhow::Result<()> {
             let one = client.get(&path(&named.id, "")?).await?;
             Ok(view::object(&one, named.output.json)?)
         }
+        Sandbox::Logs(named) => {
+            let columns = ["at", "what", "seconds", "why"];
+            let told = client.get(&path(&named.id, "/logs")?).await?;
+            let told = told["data"].as_array().cloned().unwrap_or_default();
+            Ok(view::objects(&told, &columns, named.output.json)?)
+        }
         Sandbox::Create { id, output } => {
             let made = create(client, id.as_deref()).await?;
             Ok(view::objects(&[made], &columns, output.json)?)

@@ -11,6 +11,7 @@ mod people;
 mod plane;
 mod power;
 mod releases;
+mod sandbox_life;
 mod sandboxes;
 mod stage;
 mod teams;

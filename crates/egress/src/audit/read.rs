@@ -1,0 +1,34 @@
+//! What stands in the audit, in order. It must never change anything.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::chain::{AuditError, Entry};
+use super::record::Record;
+
+/// Records behind place `after`, oldest first, at most `most`, each with its place. Marks of retention are left
+/// out, so fewer than `most` may come although there are more behind the last: the place of the last that was
+/// looked at comes with them.
+///
+/// # Errors
+/// [`AuditError`]; there is no audit before the egress process has run once.
+pub fn read(path: &Path, after: u64, most: u32) -> Result<(Vec<(u64, Record)>, u64), AuditError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(Duration::from_secs(5))?;
+    let mut statement =
+        conn.prepare("SELECT seq, body FROM records WHERE seq > ?1 ORDER BY seq LIMIT ?2")?;
+    let mut rows = statement.query((after.cast_signed(), most))?;
+    let (mut records, mut last) = (Vec::new(), after);
+    while let Some(row) = rows.next()? {
+        last = row.get::<_, i64>(0)?.cast_unsigned();
+        if let Entry::Egress(record) =
+            serde_json::from_str(row.get_ref(1)?.as_str().unwrap_or_default())?
+        {
+            records.push((last, *record));
+        }
+    }
+    Ok((records, last))
+}

@@ -1,0 +1,419 @@
+//! A server's end of the conversation with the egress process: it starts one, or takes over the one that an
+//! earlier server left, and after a crash tells the next one all that the former knew. It must never have a
+//! sandbox carried for without its policy.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use contract::ids::SessionId;
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::wire::{self, Answer, Explained, Request, VERSION};
+use crate::limits;
+use crate::policy::PolicyFile;
+
+/// Questions that may wait for the egress process.
+const QUEUE: usize = 64;
+/// How long to wait before looking again whether a process that was started listens.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// Shortest and longest pause before a process that ended is started again.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// How the egress process is started.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// Its directory, which exists and is this user's alone.
+    pub dir: PathBuf,
+    /// The executable.
+    pub path: PathBuf,
+    /// What makes it the egress process of that directory.
+    pub arguments: Vec<OsString>,
+}
+
+/// The egress process did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CarrierError {
+    /// It does not run, or does not answer. What was asked is done as soon as it does; until then the sandbox
+    /// has no network, or the one that it had.
+    #[error("the egress process does not answer; sandboxes have no network until it does")]
+    Silent,
+    /// It refused.
+    #[error("{0}")]
+    Refused(String),
+    /// A policy that cannot be handed over.
+    #[error("a policy cannot be handed to the egress process")]
+    Policy(#[source] io::Error),
+}
+
+/// The egress process of a server. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Carrier {
+    commands: mpsc::Sender<Order>,
+}
+
+enum Order {
+    Attach {
+        sandbox: String,
+        held: Box<Held>,
+        reply: Reply,
+    },
+    Policy {
+        sandbox: String,
+        policy: OwnedFd,
+        reply: Reply,
+    },
+    Explain {
+        request: Request,
+        reply: Reply,
+    },
+    Gone {
+        sandbox: String,
+    },
+    End {
+        reply: Reply,
+    },
+}
+
+type Reply = oneshot::Sender<Result<Answer, CarrierError>>;
+
+/// What is told to each egress process anew.
+struct Held {
+    session: Option<SessionId>,
+    ends: [OwnedFd; 3],
+    policy: OwnedFd,
+}
+
+impl Carrier {
+    /// Keeps an egress process running until `stop`, in a task of `tasks`. It outlives this one.
+    #[must_use]
+    pub fn start(program: Program, tasks: &TaskTracker, stop: CancellationToken) -> Self {
+        let (commands, received) = mpsc::channel(QUEUE);
+        let keeper = Keeper {
+            program,
+            commands: received,
+            stop,
+            sandboxes: HashMap::new(),
+            child: None,
+        };
+        tasks.spawn(keeper.run());
+        Self { commands }
+    }
+
+    /// Has it carry for that sandbox: `ends` are the pidfd of its PID 1, its listener and its socket for DNS.
+    ///
+    /// # Errors
+    /// [`CarrierError`]. It is carried for as soon as there is a process that does.
+    pub async fn attach(
+        &self,
+        sandbox: &str,
+        session: Option<SessionId>,
+        ends: [OwnedFd; 3],
+        policy: &PolicyFile,
+    ) -> Result<(), CarrierError> {
+        let held = Box::new(Held {
+            session,
+            ends,
+            policy: wire::policy_out(policy).map_err(CarrierError::Policy)?,
+        });
+        let sandbox = sandbox.to_owned();
+        let asked = self.ask(|reply| Order::Attach {
+            sandbox,
+            held,
+            reply,
+        });
+        asked.await.map(|_| ())
+    }
+
+    /// Puts another policy in force for that sandbox, and closes what it does not allow.
+    ///
+    /// # Errors
+    /// [`CarrierError`]. It is in force as soon as there is a process that does.
+    pub async fn set_policy(&self, sandbox: &str, policy: &PolicyFile) -> Result<(), CarrierError> {
+        let policy = wire::policy_out(policy).map_err(CarrierError::Policy)?;
+        let sandbox = sandbox.to_owned();
+        let asked = self.ask(|reply| Order::Policy {
+            sandbox,
+            policy,
+            reply,
+        });
+        asked.await.map(|_| ())
+    }
+
+    /// What would be done with that URL.
+    ///
+    /// # Errors
+    /// [`CarrierError`].
+    pub async fn explain(
+        &self,
+        sandbox: &str,
+        url: &str,
+        method: &str,
+    ) -> Result<Explained, CarrierError> {
+        let request = Request::Explain {
+            sandbox: sandbox.to_owned(),
+            url: url.to_owned(),
+            method: method.to_owned(),
+        };
+        match self.ask(|reply| Order::Explain { request, reply }).await? {
+            Answer::Explained(explained) => Ok(explained),
+            _ => Err(CarrierError::Silent),
+        }
+    }
+
+    /// That sandbox has ended, or is the next server's. Never waits: the egress process knows by itself, and what
+    /// cannot be noted here is let go at the end of this process.
+    pub fn gone(&self, sandbox: &str) {
+        let sandbox = sandbox.to_owned();
+        let _ = self.commands.try_send(Order::Gone { sandbox });
+    }
+
+    /// Ends the egress process. Every sandbox loses its network.
+    pub async fn end(&self) {
+        // One that does not answer has nothing to end.
+        let _ = self.ask(|reply| Order::End { reply }).await;
+    }
+
+    async fn ask(&self, command: impl FnOnce(Reply) -> Order) -> Result<Answer, CarrierError> {
+        let (reply, answer) = oneshot::channel();
+        let asking = async {
+            let sent = self.commands.send(command(reply)).await;
+            sent.map_err(|_| CarrierError::Silent)?;
+            answer.await.map_err(|_| CarrierError::Silent)?
+        };
+        timeout(limits::ASK, asking)
+            .await
+            .map_err(|_| CarrierError::Silent)?
+    }
+}
+
+/// The task that speaks with the process.
+struct Keeper {
+    program: Program,
+    commands: mpsc::Receiver<Order>,
+    stop: CancellationToken,
+    sandboxes: HashMap<String, Held>,
+    /// The process, if this server started it: it is to be reaped.
+    child: Option<Child>,
+}
+
+/// Why the conversation ended.
+enum Over {
+    /// This server has no more to say.
+    Stop,
+    /// The process has gone, or talks nonsense.
+    Lost,
+}
+
+impl Keeper {
+    async fn run(mut self) {
+        let stop = self.stop.clone();
+        let mut pause = RETRY.0;
+        loop {
+            let begun = Instant::now();
+            let over = tokio::select! {
+                () = stop.cancelled() => return,
+                connected = self.connect() => match connected {
+                    Ok(connection) => self.converse(&connection).await,
+                    Err(error) => {
+                        tracing::error!(%error, "there is no egress process: sandboxes have no network");
+                        Over::Lost
+                    }
+                },
+            };
+            if matches!(over, Over::Stop) {
+                return;
+            }
+            // One that ran for a while is started again at once.
+            pause = if begun.elapsed() > RETRY.1 {
+                RETRY.0
+            } else {
+                (pause * 2).min(RETRY.1)
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = sleep(pause) => {}
+            }
+        }
+    }
+
+    /// A conversation with a process of this version: the one that runs, or one that is started.
+    async fn connect(&mut self) -> io::Result<UnixStream> {
+        let deadline = Instant::now() + limits::START;
+        let mut started = false;
+        loop {
+            match wire::connect(&self.program.dir) {
+                Ok(socket) => {
+                    let connection = stream(socket)?;
+                    let hello = Request::Hello { version: VERSION };
+                    match ask(&connection, &hello, &[]).await {
+                        Ok(Answer::Welcome { version }) if version == VERSION => {
+                            return Ok(connection);
+                        }
+                        Ok(Answer::Welcome { .. }) => {
+                            tracing::info!("an egress process of another version is replaced");
+                            let _ = ask(&connection, &Request::End, &[]).await;
+                        }
+                        // It is about to end.
+                        Ok(_) | Err(_) => {}
+                    }
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                        if !started || self.has_ended() {
+                            self.spawn()?;
+                            started = true;
+                        }
+                    }
+                    _ => return Err(error),
+                },
+            }
+            if Instant::now() > deadline {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    fn has_ended(&mut self) -> bool {
+        let ended = self.child.as_mut().map(Child::try_wait);
+        !matches!(ended, Some(Ok(None)))
+    }
+
+    fn spawn(&mut self) -> io::Result<()> {
+        let mut command = Command::new(&self.program.path);
+        command
+            .args(&self.program.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            // A signal from the terminal is for the server.
+            .process_group(0);
+        self.child = Some(command.spawn()?);
+        Ok(())
+    }
+
+    /// Tells the process all that it has to know, then what is asked, until one side has gone.
+    async fn converse(&mut self, connection: &UnixStream) -> Over {
+        for (sandbox, held) in &self.sandboxes {
+            match attach(connection, sandbox, held).await {
+                Ok(Answer::Done) => {}
+                Ok(answer) => tracing::warn!(sandbox, ?answer, "a sandbox has no network"),
+                Err(_) => return Over::Lost,
+            }
+        }
+        tracing::info!(
+            sandboxes = self.sandboxes.len(),
+            "the egress process carries"
+        );
+        loop {
+            let command = tokio::select! {
+                () = self.stop.cancelled() => return Over::Stop,
+                // It says nothing by itself: whatever is heard now, the conversation is over.
+                _ = connection.async_io(Interest::READABLE, || wire::receive::<Answer>(connection)) => {
+                    return Over::Lost;
+                }
+                command = self.commands.recv() => command,
+            };
+            let Some(command) = command else {
+                return Over::Stop;
+            };
+            if let Err(over) = self.pass_on(connection, command).await {
+                return over;
+            }
+        }
+    }
+
+    async fn pass_on(&mut self, connection: &UnixStream, command: Order) -> Result<(), Over> {
+        let ended = matches!(command, Order::End { .. });
+        let (answer, reply) = match command {
+            Order::Gone { sandbox } => {
+                self.sandboxes.remove(&sandbox);
+                return Ok(());
+            }
+            Order::Attach {
+                sandbox,
+                held,
+                reply,
+            } => {
+                let answer = attach(connection, &sandbox, &held).await;
+                self.sandboxes.insert(sandbox, *held);
+                (answer, reply)
+            }
+            Order::Policy {
+                sandbox,
+                policy,
+                reply,
+            } => {
+                let request = Request::Policy {
+                    sandbox: sandbox.clone(),
+                };
+                let answer = ask(connection, &request, &[policy.as_fd()]).await;
+                if let Some(held) = self.sandboxes.get_mut(&sandbox) {
+                    held.policy = policy;
+                }
+                (answer, reply)
+            }
+            Order::Explain { request, reply } => (ask(connection, &request, &[]).await, reply),
+            Order::End { reply } => (ask(connection, &Request::End, &[]).await, reply),
+        };
+        let lost = answer.is_err();
+        let answer = match answer {
+            Ok(Answer::Refused { problem }) => Err(CarrierError::Refused(problem)),
+            Ok(answer) => Ok(answer),
+            Err(_) => Err(CarrierError::Silent),
+        };
+        // Whoever asked may have gone.
+        let _ = reply.send(answer);
+        match (ended, lost) {
+            (true, _) => {
+                if let Some(child) = &mut self.child {
+                    let _ = timeout(limits::START, child.wait()).await;
+                }
+                Err(Over::Stop)
+            }
+            (false, true) => Err(Over::Lost),
+            (false, false) => Ok(()),
+        }
+    }
+}
+
+async fn attach(connection: &UnixStream, sandbox: &str, held: &Held) -> io::Result<Answer> {
+    let request = Request::Attach {
+        sandbox: sandbox.to_owned(),
+        session: held.session,
+    };
+    let [pid_one, tcp, dns] = &held.ends;
+    let descriptors = [pid_one, tcp, dns, &held.policy].map(|fd| fd.as_fd());
+    ask(connection, &request, &descriptors).await
+}
+
+fn stream(socket: OwnedFd) -> io::Result<UnixStream> {
+    UnixStream::from_std(std::os::unix::net::UnixStream::from(socket))
+}
+
+/// One question and its answer.
+async fn ask(
+    connection: &UnixStream,
+    request: &Request,
+    descriptors: &[std::os::fd::BorrowedFd<'_>],
+) -> io::Result<Answer> {
+    wire::send(connection, request, descriptors)?;
+    let receive = || wire::receive::<Answer>(connection);
+    let answered = timeout(
+        limits::ASK,
+        connection.async_io(Interest::READABLE, receive),
+    );
+    let answered = answered.await.map_err(io::Error::from)??;
+    let (answer, _) = answered.ok_or(io::ErrorKind::UnexpectedEof)?;
+    Ok(answer)
+}

@@ -1,0 +1,508 @@
+//! One connection out of a sandbox: what it asks for, whether it may, and its bytes. It must never dial what is
+//! denied, nor pass a byte on before what it belongs to was judged.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use contract::time::Micros;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::answer::{Refusal, refuse, reset};
+use super::carried::{Asked, Carried, Open, Registered, Spoken, end};
+use super::speech::Speech;
+use super::upstream::{Failure, Upstream, dial};
+use super::{dns, http};
+use crate::audit::{Action, Kind, Record};
+use crate::identity::{Misdirected, check_server_name};
+use crate::limits;
+use crate::name::Target;
+use crate::policy::{Attempt, Decision, Policy, Seen, Verdict};
+
+/// Port 53 is ours over TCP too: no question for a name leaves the machine.
+const DNS: u16 = 53;
+
+/// What is known of a connection.
+pub(super) struct Flow {
+    pub(super) carried: Arc<Carried>,
+    pub(super) target: Target,
+    pub(super) port: u16,
+    at: Micros,
+    begun: Instant,
+}
+
+/// Bytes that were passed on.
+#[derive(Default)]
+pub(super) struct Counts {
+    pub(super) out: AtomicU64,
+    pub(super) back: AtomicU64,
+}
+
+/// Carries one accepted connection to its end.
+pub(super) async fn carry(carried: Arc<Carried>, client: TcpStream) {
+    let Ok(asked) = client.local_addr() else {
+        return reset(client);
+    };
+    let (ip, port) = (asked.ip().to_canonical(), asked.port());
+    if port == DNS {
+        return dns::converse(&carried, client, ip).await;
+    }
+    let _ = client.set_nodelay(true);
+    let Some(target) = carried.target(ip) else {
+        return nameless(&carried, client, ip, port).await;
+    };
+    let flow = Flow {
+        at: carried.host.now(),
+        begun: Instant::now(),
+        carried,
+        target,
+        port,
+    };
+    flow.judge(client).await;
+}
+
+/// A virtual address that stands for nothing.
+async fn nameless(carried: &Carried, client: TcpStream, ip: IpAddr, port: u16) {
+    let reason = format!("{ip}:{port} denied: no name was resolved to this virtual address");
+    let host = &carried.host;
+    let record = Record {
+        address: Some(ip),
+        port: Some(port),
+        ..host.record(
+            carried,
+            Kind::Flow,
+            "tcp",
+            Action::Denied,
+            "always-denied",
+            reason,
+        )
+    };
+    // Recorded or not, it is refused.
+    let _ = host.audit.record(record).await;
+    reset(client);
+}
+
+/// Resets a connection for which there is no room, and says so in the audit.
+pub(super) async fn refuse_for_want_of_room(carried: &Arc<Carried>, client: TcpStream) {
+    let reason = format!(
+        "denied: {} connections are open, which is the most",
+        limits::FLOWS
+    );
+    let host = &carried.host;
+    let asked = client.local_addr().ok();
+    let record = Record {
+        address: asked.map(|asked| asked.ip().to_canonical()),
+        port: asked.map(|asked| asked.port()),
+        ..host.record(
+            carried,
+            Kind::Flow,
+            "tcp",
+            Action::Denied,
+            "connections",
+            reason,
+        )
+    };
+    reset(client);
+    let _ = host.audit.record(record).await;
+}
+
+impl Flow {
+    /// An attempt of which that has been seen.
+    pub(super) fn attempt<'a>(&'a self, seen: Seen<'a>) -> Attempt<'a> {
+        Attempt {
+            target: &self.target,
+            port: self.port,
+            seen,
+        }
+    }
+
+    async fn judge(self, mut client: TcpStream) {
+        let policy = self.carried.policy();
+        let decision = policy.decide(&self.attempt(Seen::Nothing));
+        match decision.verdict {
+            Verdict::Deny => {
+                let (bytes, speech) = listen(&mut client, limits::REFUSED_BYTES).await;
+                drop(bytes);
+                self.deny(client, &policy, &speech, Seen::Nothing, &decision)
+                    .await;
+            }
+            Verdict::Look | Verdict::Inspect => {
+                let (bytes, speech) = listen(&mut client, limits::FIRST_BYTES).await;
+                let Some(spoken) = spoken(&speech) else {
+                    return self.unclear(client, &speech).await;
+                };
+                let seen = spoken.seen();
+                let decision = policy.decide(&self.attempt(seen));
+                match (decision.verdict, spoken) {
+                    (Verdict::Allow, _) | (Verdict::Inspect, Spoken::Http) => {
+                        let judged = Judged {
+                            policy,
+                            decision,
+                            seen,
+                        };
+                        self.open(client, None, bytes, speech, judged).await;
+                    }
+                    _ => self.deny(client, &policy, &speech, seen, &decision).await,
+                }
+            }
+            Verdict::Allow => {
+                // Some servers speak first, so it is dialled before the client has said anything.
+                let seen = Seen::Nothing;
+                let (resolver, attempt) = (&self.carried.host.resolver, self.attempt(seen));
+                match dial(resolver, &policy, &attempt, &decision).await {
+                    Ok(mut upstream) => {
+                        let heard = listen_both(&mut client, &mut upstream.stream).await;
+                        let (bytes, speech) = heard;
+                        let judged = Judged {
+                            policy,
+                            decision,
+                            seen,
+                        };
+                        self.open(client, Some(upstream), bytes, speech, judged)
+                            .await;
+                    }
+                    Err(failure) => {
+                        let (_, speech) = listen(&mut client, limits::REFUSED_BYTES).await;
+                        self.fail(client, &policy, &speech, seen, failure).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Goes on with a connection whose first bytes are known, over `upstream` or a connection that is made now.
+    async fn open(
+        self,
+        client: TcpStream,
+        upstream: Option<Upstream>,
+        bytes: Vec<u8>,
+        speech: Speech,
+        judged: Judged<'_>,
+    ) {
+        let Some(spoken) = spoken(&speech) else {
+            return self.unclear(client, &speech).await;
+        };
+        if let Speech::Tls(hello) = &speech
+            && let Err(misdirected) = check_server_name(&self.target, hello.server_name.as_ref())
+        {
+            return self.misdirected(client, &speech, misdirected).await;
+        }
+        if spoken == Spoken::Http {
+            return http::carry(self, client, upstream, bytes, judged).await;
+        }
+        let attempt = self.attempt(judged.seen);
+        let upstream = match upstream {
+            Some(upstream) => Ok(upstream),
+            None => {
+                let resolver = &self.carried.host.resolver;
+                dial(resolver, &judged.policy, &attempt, &judged.decision).await
+            }
+        };
+        match upstream {
+            Ok(upstream) => {
+                let (policy, seen) = (judged.policy, judged.seen);
+                let rule = policy.explanation(&self.attempt(seen), &upstream.decision);
+                self.splice(client, upstream, &bytes, spoken, rule).await;
+            }
+            Err(failure) => {
+                self.fail(client, &judged.policy, &speech, judged.seen, failure)
+                    .await;
+            }
+        }
+    }
+
+    /// Passes bytes on both ways, as they are.
+    async fn splice(
+        self,
+        mut client: TcpStream,
+        upstream: Upstream,
+        first: &[u8],
+        spoken: Spoken,
+        why: crate::policy::Explanation,
+    ) {
+        let Upstream {
+            mut stream,
+            address,
+            decision,
+        } = upstream;
+        let Some(registered) = self.register(spoken, None, address) else {
+            return end(client, stream);
+        };
+        let counts = Counts::default();
+        let whole = async {
+            stream.write_all(first).await?;
+            counts.out.fetch_add(first.len() as u64, Ordering::Relaxed);
+            both_ways(&mut client, &mut stream, &counts).await
+        };
+        let revoked = tokio::select! {
+            ended = whole => { let _either_way = ended; false }
+            () = registered.revoked.cancelled() => true,
+        };
+        if revoked {
+            end(client, stream);
+        }
+        let action = if decision.observed {
+            Action::Observed
+        } else {
+            Action::Allowed
+        };
+        let mut reason = why.reason;
+        if revoked {
+            reason.push_str("; ended by a change of policy");
+        }
+        let record = Record {
+            address: Some(address),
+            bytes_out: counts.out.load(Ordering::Relaxed),
+            bytes_in: counts.back.load(Ordering::Relaxed),
+            ..self.record(Kind::Flow, spoken.as_str(), action, &why.rule, reason)
+        };
+        let _ = self.carried.host.audit.record(record).await;
+    }
+
+    /// Counts it as open, unless it may no longer be.
+    pub(super) fn register(
+        &self,
+        spoken: Spoken,
+        request: Option<Asked>,
+        address: IpAddr,
+    ) -> Option<Registered> {
+        self.carried.register(Open {
+            target: self.target.clone(),
+            port: self.port,
+            spoken,
+            request,
+            address,
+            revoked: CancellationToken::new(),
+        })
+    }
+
+    /// Denied by the policy.
+    pub(super) async fn deny(
+        &self,
+        client: TcpStream,
+        policy: &Policy,
+        speech: &Speech,
+        seen: Seen<'_>,
+        decision: &Decision,
+    ) {
+        let mut why = policy.explanation(&self.attempt(seen), decision);
+        if decision.verdict == Verdict::Inspect {
+            why.reason
+                .push_str(": what is asked inside TLS cannot be looked into here");
+        }
+        let refusal = Refusal {
+            status: 403,
+            rule: why.rule,
+            reason: why.reason,
+        };
+        self.refuse(client, speech, refusal, None).await;
+    }
+
+    /// Two names that differ.
+    async fn misdirected(&self, client: TcpStream, speech: &Speech, why: Misdirected) {
+        let refusal = Refusal {
+            status: 421,
+            rule: "names".to_owned(),
+            reason: format!("{}:{} denied: {why}", self.target, self.port),
+        };
+        self.refuse(client, speech, refusal, None).await;
+    }
+
+    /// Nothing that could be judged was said in time, or what was said is malformed.
+    async fn unclear(&self, client: TcpStream, speech: &Speech) {
+        let reason = match speech {
+            Speech::BadTls(error) => format!("{}:{} denied: {error}", self.target, self.port),
+            _ => format!(
+                "{}:{} denied: nothing was said within {} s that could be judged",
+                self.target,
+                self.port,
+                limits::FIRST_BYTES.as_secs()
+            ),
+        };
+        let refusal = Refusal {
+            status: 400,
+            rule: "protocol".to_owned(),
+            reason,
+        };
+        self.refuse(client, speech, refusal, None).await;
+    }
+
+    /// It was let through and cannot be carried, or its addresses are denied.
+    pub(super) async fn fail(
+        &self,
+        client: TcpStream,
+        policy: &Policy,
+        speech: &Speech,
+        seen: Seen<'_>,
+        failure: Failure,
+    ) {
+        let (refusal, address) = match failure {
+            Failure::Denied(decision, address) => {
+                let why = policy.explanation(&self.attempt(seen), &decision);
+                let refusal = Refusal {
+                    status: 403,
+                    rule: why.rule,
+                    reason: why.reason,
+                };
+                (refusal, Some(address))
+            }
+            Failure::Unreachable(problem) => {
+                let refusal = Refusal {
+                    status: 502,
+                    rule: "upstream".to_owned(),
+                    reason: format!("{}:{} cannot be reached: {problem}", self.target, self.port),
+                };
+                (refusal, None)
+            }
+        };
+        self.refuse(client, speech, refusal, address).await;
+    }
+
+    /// Records a refusal and tells the client. Nothing was carried.
+    pub(super) async fn refuse(
+        &self,
+        client: TcpStream,
+        speech: &Speech,
+        refusal: Refusal,
+        address: Option<IpAddr>,
+    ) {
+        let protocol = match speech {
+            Speech::Tls(_) | Speech::BadTls(_) => "tls",
+            Speech::Http => "http",
+            Speech::Opaque | Speech::More => "tcp",
+        };
+        let record = self.record(
+            Kind::Flow,
+            protocol,
+            Action::Denied,
+            &refusal.rule,
+            refusal.reason.clone(),
+        );
+        let address = address.or(record.address);
+        // Recorded or not, it is refused.
+        let _ = self
+            .carried
+            .host
+            .audit
+            .record(Record { address, ..record })
+            .await;
+        refuse(client, speech, &refusal).await;
+    }
+
+    /// A record of it, with nothing carried.
+    pub(super) fn record(
+        &self,
+        kind: Kind,
+        protocol: &str,
+        action: Action,
+        rule: &str,
+        reason: String,
+    ) -> Record {
+        let (name, address) = match &self.target {
+            Target::Name(name) => (Some(name.to_string()), None),
+            Target::Address(ip) => (None, Some(*ip)),
+        };
+        let elapsed = self.begun.elapsed().as_micros();
+        Record {
+            at: self.at,
+            name,
+            address,
+            port: Some(self.port),
+            duration_us: u64::try_from(elapsed).unwrap_or(u64::MAX),
+            ..self
+                .carried
+                .host
+                .record(&self.carried, kind, protocol, action, rule, reason)
+        }
+    }
+}
+
+/// A decision that let something through, with what it was made on.
+pub(super) struct Judged<'a> {
+    pub(super) policy: Arc<Policy>,
+    pub(super) decision: Decision,
+    pub(super) seen: Seen<'a>,
+}
+
+/// What goes on may speak so; `None` for what is refused.
+fn spoken(speech: &Speech) -> Option<Spoken> {
+    match speech {
+        Speech::Tls(_) => Some(Spoken::Tls),
+        Speech::Http => Some(Spoken::Http),
+        Speech::Opaque => Some(Spoken::Opaque),
+        Speech::BadTls(_) | Speech::More => None,
+    }
+}
+
+/// The client's first bytes, until it is clear what they are or the time is over.
+async fn listen(client: &mut TcpStream, time: std::time::Duration) -> (Vec<u8>, Speech) {
+    let mut bytes = Vec::with_capacity(2048);
+    let listening = async {
+        loop {
+            match client.read_buf(&mut bytes).await {
+                // It says no more: what is not clear by now never is.
+                Ok(0) | Err(_) => return Speech::of(&bytes),
+                Ok(_) => match Speech::of(&bytes) {
+                    Speech::More => {}
+                    clear => return clear,
+                },
+            }
+        }
+    };
+    let heard = timeout(time, listening).await;
+    let speech = heard.unwrap_or(Speech::More);
+    // Who waits for the server to begin has said nothing, which is an answer too.
+    match speech {
+        Speech::More if bytes.is_empty() => (bytes, Speech::Opaque),
+        speech => (bytes, speech),
+    }
+}
+
+/// The client's first bytes; none if the server speaks first, or if neither does for a while.
+async fn listen_both(client: &mut TcpStream, server: &mut TcpStream) -> (Vec<u8>, Speech) {
+    tokio::select! {
+        biased;
+        ready = client.readable() => { let _looked_at_next = ready; }
+        // Its words stay where they are.
+        ready = server.readable() => {
+            let _ended_too = ready;
+            return (Vec::new(), Speech::Opaque);
+        }
+    }
+    listen(client, limits::FIRST_BYTES).await
+}
+
+/// Passes on what each side says until both have ended, or one has failed.
+pub(super) async fn both_ways(
+    client: &mut TcpStream,
+    server: &mut TcpStream,
+    counts: &Counts,
+) -> std::io::Result<()> {
+    let (client_read, client_write) = client.split();
+    let (server_read, server_write) = server.split();
+    let out = pass(client_read, server_write, &counts.out);
+    let back = pass(server_read, client_write, &counts.back);
+    tokio::try_join!(out, back)?;
+    Ok(())
+}
+
+/// Passes on what comes until it ends, and then the end.
+pub(super) async fn pass(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    count: &AtomicU64,
+) -> std::io::Result<()> {
+    let mut buffer = vec![0; limits::COPY];
+    loop {
+        let length = from.read(&mut buffer).await?;
+        if length == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(buffer.get(..length).unwrap_or_default())
+            .await?;
+        count.fetch_add(length as u64, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,342 @@
+//! The egress process: it carries what sandboxes send, as far as their policies allow, and records it. It must
+//! never carry for a sandbox that has no policy, nor a byte that was not judged.
+//!
+//! It holds no privilege ([`renounce`]): the sockets of a sandbox come to it from the sandbox's supervisor, by
+//! way of the server. Without the server the policies stand; without this process a sandbox has no network. It
+//! ends when it is told to, or when nobody has used it for a while.
+
+mod answer;
+mod carried;
+mod client;
+mod dns;
+mod flow;
+mod http;
+mod renounce;
+mod speech;
+mod upstream;
+pub mod wire;
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use contract::time::Micros;
+use rustix::fs::{FlockOperation, flock};
+use tokio::io::Interest;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::carried::{Carried, Ends};
+pub use self::client::{Carrier, CarrierError, Program};
+pub use self::renounce::renounce;
+use self::wire::{Answer, Explained, Request, VERSION};
+use crate::audit::{Action, Audit, AuditError, Kind, Options, Record};
+use crate::limits;
+use crate::policy::{Policy, Verdict};
+
+/// The name of the audit's database in the directory of the egress process.
+pub const AUDIT: &str = "audit.db";
+/// How long to wait before looking again whether an earlier process has gone.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// How the process works.
+pub struct Settings {
+    /// Its directory: socket, lock and audit.
+    pub dir: PathBuf,
+    /// The time, for the audit.
+    pub clock: fn() -> Micros,
+    /// Where names are looked up: exempt, since every address is judged by the sandbox's policy.
+    pub resolver: dial::Resolver,
+    /// Ends it.
+    pub stop: CancellationToken,
+}
+
+/// Why there is no egress process.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// Another one has the directory.
+    #[error("another egress process runs in {0}")]
+    Running(PathBuf),
+    /// Without an audit there is no traffic.
+    #[error("the egress audit")]
+    Audit(#[from] AuditError),
+    /// Its files or sockets.
+    #[error("the egress process: {doing}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What all sandboxes share.
+struct Host {
+    audit: Audit,
+    resolver: dial::Resolver,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    room: Arc<Semaphore>,
+    clock: fn() -> Micros,
+    begun: Instant,
+    sandboxes: Mutex<HashMap<String, Arc<Carried>>>,
+}
+
+/// Carries until it is told to end. The caller has called [`renounce`] before it started any thread.
+///
+/// # Errors
+/// [`HostError`]: nothing is carried.
+pub async fn serve(settings: Settings) -> Result<(), HostError> {
+    let doing = |doing| move |source| HostError::Io { doing, source };
+    let lock = lock(&settings).await?;
+    let listener = wire::listen(&settings.dir).map_err(doing("listen"))?;
+    let listener = std::os::unix::net::UnixListener::from(listener);
+    let listener = UnixListener::from_std(listener).map_err(doing("listen"))?;
+    let audit = Audit::open(&settings.dir.join(AUDIT), Options::default())?;
+    let host = Arc::new(Host {
+        audit,
+        resolver: settings.resolver,
+        stop: settings.stop,
+        tasks: TaskTracker::new(),
+        room: Arc::new(Semaphore::new(renounce::connections())),
+        clock: settings.clock,
+        begun: Instant::now(),
+        sandboxes: Mutex::default(),
+    });
+    let servers = TaskTracker::new();
+    let mut used = Instant::now();
+    loop {
+        tokio::select! {
+            () = host.stop.cancelled() => break,
+            accepted = listener.accept() => {
+                if let Ok((server, _)) = accepted && wire::check_peer(&server).is_ok() {
+                    servers.spawn(hear(Arc::clone(&host), server));
+                }
+            }
+            () = sleep(limits::IDLE / 10) => {}
+        }
+        if !servers.is_empty() || !host.sandboxes().is_empty() {
+            used = Instant::now();
+        } else if used.elapsed() >= limits::IDLE {
+            break;
+        }
+    }
+    host.stop.cancel();
+    drop(listener);
+    for tasks in [&servers, &host.tasks] {
+        tasks.close();
+        tasks.wait().await;
+    }
+    // The last of it is on the disk before the next process may begin.
+    if let Some(host) = Arc::into_inner(host) {
+        let closed = tokio::task::spawn_blocking(move || host.audit.close());
+        let _ended = closed.await;
+    }
+    drop(lock);
+    Ok(())
+}
+
+/// The directory, when an earlier process that is ending has let go of it.
+async fn lock(settings: &Settings) -> Result<OwnedFd, HostError> {
+    let doing = |source: io::Error| HostError::Io {
+        doing: "lock its directory",
+        source,
+    };
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(settings.dir.join("lock"));
+    let file = OwnedFd::from(file.map_err(doing)?);
+    let deadline = Instant::now() + limits::START;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                sleep(LOOK_AGAIN).await;
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(HostError::Running(settings.dir.clone()));
+            }
+            Err(errno) => return Err(doing(errno.into())),
+        }
+    }
+}
+
+/// Answers one server until it goes.
+async fn hear(host: Arc<Host>, server: UnixStream) {
+    loop {
+        let receive = || wire::receive::<Request>(&server);
+        let heard = tokio::select! {
+            () = host.stop.cancelled() => return,
+            heard = server.async_io(Interest::READABLE, receive) => heard,
+        };
+        // Gone, or it talks nonsense: what it said before stands.
+        let Ok(Some((request, descriptors))) = heard else {
+            return;
+        };
+        let answer = host.obey(request, descriptors);
+        if wire::send(&server, &answer, &[]).is_err() {
+            return;
+        }
+    }
+}
+
+impl Host {
+    fn obey(self: &Arc<Self>, request: Request, descriptors: Vec<OwnedFd>) -> Answer {
+        let done = match request {
+            Request::Hello { version } if version == VERSION => {
+                return Answer::Welcome { version };
+            }
+            Request::Hello { .. } => return Answer::Welcome { version: VERSION },
+            Request::Attach { sandbox, session } => self.attach(sandbox, session, descriptors),
+            Request::Policy { sandbox } => self.set_policy(&sandbox, descriptors),
+            Request::Explain {
+                sandbox,
+                url,
+                method,
+            } => match self.explain(&sandbox, &url, &method) {
+                Ok(explained) => return Answer::Explained(explained),
+                Err(problem) => Err(problem),
+            },
+            Request::End => {
+                self.stop.cancel();
+                Ok(())
+            }
+        };
+        match done {
+            Ok(()) => Answer::Done,
+            Err(problem) => Answer::Refused { problem },
+        }
+    }
+
+    fn attach(
+        self: &Arc<Self>,
+        name: String,
+        session: Option<contract::ids::SessionId>,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<(), String> {
+        let Ok([pid_one, tcp, dns, policy]) = <[OwnedFd; 4]>::try_from(descriptors) else {
+            return Err("a sandbox is attached with four descriptors".to_owned());
+        };
+        let (policy, problem) = compiled(policy);
+        let is_known = carried::identity(&tcp).map_err(|error| error.to_string())?;
+        let known = self.sandboxes().get(&name).cloned();
+        match known {
+            Some(known) if known.listener == is_known => known.set_policy(policy),
+            other => {
+                if let Some(former) = other {
+                    former.over.cancel();
+                }
+                let ends = Ends { pid_one, tcp, dns };
+                let started = Carried::start(Arc::clone(self), name.clone(), session, ends, policy);
+                let started = started.map_err(|error| error.to_string())?;
+                self.sandboxes().insert(name, started);
+            }
+        }
+        problem.map_or(Ok(()), Err)
+    }
+
+    fn set_policy(&self, name: &str, descriptors: Vec<OwnedFd>) -> Result<(), String> {
+        let Ok([policy]) = <[OwnedFd; 1]>::try_from(descriptors) else {
+            return Err("a policy is one descriptor".to_owned());
+        };
+        let carried = self.carried(name)?;
+        let (policy, problem) = compiled(policy);
+        carried.set_policy(policy);
+        problem.map_or(Ok(()), Err)
+    }
+
+    fn explain(&self, name: &str, url: &str, method: &str) -> Result<Explained, String> {
+        let policy = self.carried(name)?.policy();
+        let (decision, why) = policy.judge_url(url, method, None, None)?;
+        Ok(Explained {
+            allowed: decision.verdict == Verdict::Allow,
+            rule: why.rule,
+            reason: why.reason,
+        })
+    }
+
+    fn carried(&self, name: &str) -> Result<Arc<Carried>, String> {
+        let found = self.sandboxes().get(name).cloned();
+        found.ok_or_else(|| format!("no sandbox {name} is attached to the egress process"))
+    }
+
+    /// The sandbox has ended; another one of its name may be there already.
+    fn forget(&self, ended: &Arc<Carried>) {
+        let mut sandboxes = self.sandboxes();
+        if sandboxes
+            .get(&ended.name)
+            .is_some_and(|held| Arc::ptr_eq(held, ended))
+        {
+            sandboxes.remove(&ended.name);
+        }
+    }
+
+    /// Seconds of a steady clock.
+    fn seconds(&self) -> u64 {
+        self.begun.elapsed().as_secs()
+    }
+
+    /// The time.
+    fn now(&self) -> Micros {
+        (self.clock)()
+    }
+
+    /// A record of that sandbox, of now, with nothing carried.
+    fn record(
+        &self,
+        carried: &Carried,
+        kind: Kind,
+        protocol: &str,
+        action: Action,
+        rule: &str,
+        reason: String,
+    ) -> Record {
+        Record {
+            at: self.now(),
+            kind,
+            sandbox: carried.name.clone(),
+            session: carried.session,
+            thread: None,
+            name: None,
+            address: None,
+            port: None,
+            protocol: protocol.to_owned(),
+            method: None,
+            path: None,
+            rule: rule.to_owned(),
+            action,
+            reason,
+            credential: None,
+            bytes_out: 0,
+            bytes_in: 0,
+            duration_us: 0,
+            upstream_status: None,
+        }
+    }
+
+    fn sandboxes(&self) -> MutexGuard<'_, HashMap<String, Arc<Carried>>> {
+        self.sandboxes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The policy behind a descriptor; one that cannot be read allows nothing, and what is wrong with it.
+fn compiled(policy: OwnedFd) -> (Policy, Option<String>) {
+    let read = wire::policy_in(policy).map_err(|error| error.to_string());
+    let compiled =
+        read.and_then(|file| Policy::compile(file.into()).map_err(|error| error.to_string()));
+    match compiled {
+        Ok(policy) => (policy, None),
+        Err(problem) => (Policy::nothing(), Some(problem)),
+    }
+}

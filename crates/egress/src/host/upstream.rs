@@ -1,0 +1,76 @@
+//! The way to a server outside: its addresses, each judged right before it is dialled, and the connection. It
+//! must never dial what was not judged.
+
+use std::net::{IpAddr, SocketAddr};
+
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::limits;
+use crate::name::Target;
+use crate::policy::{Attempt, Decision, Policy, Verdict};
+
+/// A connection that was let through.
+pub(super) struct Upstream {
+    pub(super) stream: TcpStream,
+    pub(super) address: IpAddr,
+    /// What let it through, the address included.
+    pub(super) decision: Decision,
+}
+
+/// Why there is none.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// No address may be dialled: the last decision, and its address.
+    Denied(Decision, IpAddr),
+    /// The name has no address, or nobody answers there: one line.
+    Unreachable(String),
+}
+
+/// Dials the target that `by` let through.
+///
+/// Cancel safe: yes.
+pub(super) async fn dial(
+    resolver: &dial::Resolver,
+    policy: &Policy,
+    attempt: &Attempt<'_>,
+    by: &Decision,
+) -> Result<Upstream, Failure> {
+    let candidates = match attempt.target {
+        Target::Address(ip) => vec![*ip],
+        Target::Name(name) => {
+            let found = resolver.resolve_checked(name.as_str()).await;
+            let found = found.map_err(|error| Failure::Unreachable(error.to_string()))?;
+            found.iter().map(SocketAddr::ip).collect()
+        }
+    };
+    let mut failure = Failure::Unreachable(format!("{} has no address", attempt.target));
+    for ip in candidates {
+        let decision = policy.judge_address(attempt, by, ip);
+        if decision.verdict != Verdict::Allow {
+            failure = Failure::Denied(decision, ip);
+            continue;
+        }
+        let connecting = TcpStream::connect((ip, attempt.port));
+        match timeout(limits::CONNECT, connecting).await {
+            Ok(Ok(stream)) => {
+                // A small write waits for nobody.
+                let _ = stream.set_nodelay(true);
+                return Ok(Upstream {
+                    stream,
+                    address: ip,
+                    decision,
+                });
+            }
+            Ok(Err(error)) => {
+                failure = Failure::Unreachable(format!("{ip}:{}: {error}", attempt.port));
+            }
+            Err(_) => {
+                let seconds = limits::CONNECT.as_secs();
+                let text = format!("{ip}:{}: no answer within {seconds} s", attempt.port);
+                failure = Failure::Unreachable(text);
+            }
+        }
+    }
+    Err(failure)
+}

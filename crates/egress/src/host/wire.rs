@@ -1,0 +1,239 @@
+//! What a server and the egress process say to each other: one JSON value a packet, descriptors beside it, over
+//! SEQPACKET sockets. Data and framing only; it decides nothing.
+
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut, Read as _, Seek as _, Write as _};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use contract::ids::SessionId;
+use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+    recvmsg, sendmsg, socket_with,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::policy::PolicyFile;
+
+/// The version of this file's types. A server that finds an egress process of another one has it end
+/// ([`Request::End`] never changes) and starts its own.
+pub const VERSION: u32 = 1;
+
+/// The name of the socket in the directory of the egress process.
+const SOCKET: &str = "control.sock";
+/// Bytes of the longest packet.
+const PACKET: usize = 64 << 10;
+/// Descriptors beside one packet: the three ends of a sandbox, and its policy.
+const DESCRIPTORS: usize = 4;
+/// Bytes of a policy as it is handed over: the most targets that one may have, at the length of names.
+const POLICY: u64 = 64 << 20;
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 8;
+
+/// What a server asks of the egress process. Each is answered, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Request {
+    /// The first word. Answered by [`Answer::Welcome`].
+    Hello {
+        /// [`VERSION`].
+        version: u32,
+    },
+    /// To carry for that sandbox from now on. Beside it: the pidfd of its PID 1, its listener, its socket for
+    /// DNS, its policy. One that is carried already gets the policy.
+    Attach {
+        /// Its name.
+        sandbox: String,
+        /// The session that it belongs to.
+        session: Option<SessionId>,
+    },
+    /// Another policy for that sandbox, which is beside it. What it no longer allows is closed.
+    Policy {
+        /// Its name.
+        sandbox: String,
+    },
+    /// What would be done with that.
+    Explain {
+        /// Its name.
+        sandbox: String,
+        /// As `https://host/path`, `http://…` or `tcp://host:port`.
+        url: String,
+        /// The method of the request.
+        method: String,
+    },
+    /// To end: every sandbox loses its network.
+    End,
+}
+
+/// What the egress process answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Answer {
+    /// To [`Request::Hello`].
+    Welcome {
+        /// [`VERSION`] of the egress process.
+        version: u32,
+    },
+    /// It is done.
+    Done,
+    /// It is not done. A sandbox whose policy could not be read may reach nothing.
+    Refused {
+        /// Why.
+        problem: String,
+    },
+    /// To [`Request::Explain`].
+    Explained(Explained),
+}
+
+/// What would be done with a URL, by the policy that is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explained {
+    /// Whether it is let through.
+    pub allowed: bool,
+    /// The rule that decides.
+    pub rule: String,
+    /// One line.
+    pub reason: String,
+}
+
+/// Sends one packet, whole or not at all. Never waits.
+///
+/// # Errors
+/// `InvalidInput` for one that is too long; `WouldBlock`; `BrokenPipe` when the other side has gone.
+pub(super) fn send(
+    to: impl AsFd,
+    value: &impl Serialize,
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let packet = serde_json::to_vec(value)?;
+    if packet.len() > PACKET {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+    let mut beside = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !beside.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    sendmsg(to, &[IoSlice::new(&packet)], &mut beside, flags)?;
+    Ok(())
+}
+
+/// Takes one packet and what came beside it; `None` when the other side has gone.
+///
+/// # Errors
+/// `InvalidData` for what is no such packet; `WouldBlock`.
+pub(super) fn receive<T: DeserializeOwned>(
+    from: impl AsFd,
+) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    let mut packet = vec![0; PACKET];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+    let mut beside = RecvAncillaryBuffer::new(&mut space);
+    let got = loop {
+        let mut parts = [IoSliceMut::new(&mut packet)];
+        match recvmsg(&from, &mut parts, &mut beside, RecvFlags::CMSG_CLOEXEC) {
+            Err(Errno::INTR) => {}
+            other => break other?,
+        }
+    };
+    let mut descriptors = Vec::new();
+    for message in beside.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            descriptors.extend(rights);
+        }
+    }
+    if got.bytes == 0 {
+        return Ok(None);
+    }
+    let cut = ReturnFlags::TRUNC | ReturnFlags::CTRUNC;
+    if got.flags.intersects(cut) {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let value = serde_json::from_slice(&packet[..got.bytes])?;
+    Ok(Some((value, descriptors)))
+}
+
+/// A policy as a descriptor, since it may be longer than a packet.
+///
+/// # Errors
+/// The errno of memfd_create or write.
+pub(super) fn policy_out(policy: &PolicyFile) -> io::Result<OwnedFd> {
+    let mut file = File::from(memfd_create("policy", MemfdFlags::CLOEXEC)?);
+    file.write_all(&serde_json::to_vec(policy)?)?;
+    Ok(file.into())
+}
+
+/// The policy behind a descriptor.
+///
+/// # Errors
+/// `InvalidData` for what is none, with the field.
+pub(super) fn policy_in(from: OwnedFd) -> io::Result<PolicyFile> {
+    let mut file = File::from(from);
+    file.rewind()?;
+    let mut text = Vec::new();
+    file.take(POLICY).read_to_end(&mut text)?;
+    Ok(serde_json::from_slice(&text)?)
+}
+
+/// Listens in `directory`, in place of whatever an earlier process left there: the caller holds its lock.
+///
+/// # Errors
+/// The errno of socket, bind or listen.
+pub(super) fn listen(directory: &Path) -> io::Result<OwnedFd> {
+    let directory = open(directory)?;
+    match rustix::fs::unlinkat(&directory, SOCKET, rustix::fs::AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let socket = socket()?;
+    rustix::net::bind(&socket, &address(&directory)?)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+/// A conversation with the egress process of `directory`.
+///
+/// # Errors
+/// `NotFound` or `ConnectionRefused` when there is none; `PermissionDenied` when it is another user's.
+pub(super) fn connect(directory: &Path) -> io::Result<OwnedFd> {
+    let directory = open(directory)?;
+    let socket = socket()?;
+    rustix::net::connect(&socket, &address(&directory)?)?;
+    check_peer(&socket)?;
+    Ok(socket)
+}
+
+/// Whether this user is at the other end.
+///
+/// # Errors
+/// `PermissionDenied` if not.
+pub(super) fn check_peer(socket: impl AsFd) -> io::Result<()> {
+    let peer = rustix::net::sockopt::socket_peercred(socket)?;
+    if peer.uid == rustix::process::geteuid() {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+}
+
+/// The path to a directory may be longer than the name of a socket can be.
+fn open(directory: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(directory, flags, Mode::empty())?)
+}
+
+fn address(directory: &OwnedFd) -> io::Result<SocketAddrUnix> {
+    let path = format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd());
+    Ok(SocketAddrUnix::new(path)?)
+}
+
+fn socket() -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let kind = SocketType::SEQPACKET;
+    Ok(socket_with(AddressFamily::UNIX, kind, flags, None)?)
+}

@@ -1,0 +1,152 @@
+//! What happens to what is open when a policy changes, or when the egress process goes and comes.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use crate::ground::{
+    SERVER, echo, hello, limited, on_ground, policy, python, tls_hello, unrestricted, until,
+};
+
+#[test]
+fn tls_to_an_allowed_host_is_passed_on_as_it_is_and_only_with_its_own_name() {
+    on_ground(limited(&["allowed.test"]), |ground| async move {
+        let server = ground.server(SERVER, 443, tls_hello);
+        let sandbox = ground.sandbox("tls").await;
+        let said = python(
+            &sandbox,
+            "print(tls('allowed.test'), tls('ALLOWED.test.', name='Allowed.Test'))",
+        )
+        .await;
+        assert_eq!(said, "hello hello");
+        assert_eq!(server.text(), "hellohello");
+        ground.name("other.test", &[SERVER]);
+        // An allowed name in the hello does not open another host, nor another name in it this one.
+        let said = python(
+            &sandbox,
+            "print(tls('allowed.test', name='other.test'), tls('other.test', name='allowed.test'))",
+        )
+        .await;
+        assert_eq!(said, "TLSV1_UNRECOGNIZED_NAME TLSV1_ALERT_ACCESS_DENIED");
+        ground.denied("allowed.test", "names").await;
+        assert_eq!(server.text(), "hellohello");
+    });
+}
+
+#[test]
+fn a_change_of_policy_ends_what_it_no_longer_allows_and_leaves_the_rest() {
+    on_ground(unrestricted(), |ground| async move {
+        let _echoes = ground.server(SERVER, 7000, |mut stream, _| {
+            let mut buffer = [0; 64];
+            while let Ok(length @ 1..) = stream.read(&mut buffer) {
+                let _ = stream.write_all(&buffer[..length]);
+            }
+        });
+        ground.name("kept.test", &[SERVER]);
+        let sandbox = ground.sandbox("changes").await;
+        // Two connections that stand open until a file appears.
+        let program = "a, b = socket.create_connection(('allowed.test', 7000)), socket.create_connection(('kept.test', 7000))\n\
+            for s in (a, b): s.settimeout(20); s.sendall(b'x\\n'); s.recv(2)\n\
+            open('/workspace/open', 'w').close()\n\
+            while not os.path.exists('/workspace/changed'): time.sleep(0.01)\n\
+            def again(s):\n    \
+                def go(): s.sendall(b'y\\n'); return s.recv(2)\n    \
+                return tried(go)\n\
+            print(again(a), again(b), tcp('allowed.test', 7000, b'z\\n'))\n";
+        let side = ground.clone();
+        let changing = tokio::spawn(async move {
+            let opened = side.dir.path().join("sandboxes");
+            until("both are open", || {
+                let opened = opened.clone();
+                async move { find(&opened, "open").is_some() }
+            })
+            .await;
+            let only = policy("[[rules]]\nname = 'kept'\naction = 'allow'\nto = ['kept.test']\n");
+            side.carrier.set_policy("changes", &only).await.unwrap();
+            // Its shell is busy with the program.
+            let open = find(&side.dir.path().join("sandboxes"), "open").unwrap();
+            std::fs::write(open.with_file_name("changed"), "").unwrap();
+        });
+        let said = python(&sandbox, program).await;
+        changing.await.unwrap();
+        assert_eq!(said, "ECONNRESET b'y\\n' ECONNRESET");
+        let record = ground
+            .recorded("was ended", |it| {
+                it.reason.contains("ended by a change of policy")
+            })
+            .await;
+        assert_eq!(record.name.as_deref(), Some("allowed.test"));
+    });
+}
+
+/// The file of that name anywhere below.
+fn find(dir: &Path, name: &str) -> Option<PathBuf> {
+    std::fs::read_dir(dir).ok()?.flatten().find_map(|entry| {
+        if entry.file_name() == name {
+            return Some(entry.path());
+        }
+        // Links of a root lead out of here.
+        let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        is_dir.then(|| find(&entry.path(), name)).flatten()
+    })
+}
+
+#[test]
+fn a_policy_that_cannot_be_read_allows_nothing() {
+    on_ground(unrestricted(), |ground| async move {
+        let server = ground.serve(SERVER, 80, hello);
+        let sandbox = ground.sandbox("broken").await;
+        let broken = limited(&["not a host"]);
+        let error = ground
+            .carrier
+            .set_policy("broken", &broken)
+            .await
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("networking.allowed_hosts[0]"),
+            "{error}"
+        );
+        let said = python(&sandbox, "print(http('allowed.test')[:12])").await;
+        assert_eq!((said.as_str(), server.connections()), ("HTTP/1.1 403", 0));
+    });
+}
+
+#[test]
+fn without_the_egress_process_nothing_is_carried_and_the_next_one_goes_on() {
+    on_ground(unrestricted(), |ground| async move {
+        let server = ground.serve(SERVER, 7000, echo);
+        let sandbox = ground.sandbox("restart").await;
+        let say = "print(tcp('allowed.test', 7000, b'x\\n'))";
+        assert_eq!(python(&sandbox, say).await, "x");
+        ground.end_host();
+        until("nobody answers", || async {
+            ground
+                .carrier
+                .explain("restart", "http://allowed.test/", "GET")
+                .await
+                .is_err()
+        })
+        .await;
+        let asked = "s = socket.socket(); s.settimeout(0.5); s.connect(('198.51.100.10', 7000)); s.sendall(b'y\\n'); print(tried(lambda: s.recv(1)))";
+        assert_eq!(python(&sandbox, asked).await, "timed out");
+        assert_eq!(
+            (server.connections(), ground.lookups.load(Ordering::SeqCst)),
+            (1, 1)
+        );
+        ground.begin_host();
+        // Names are given out anew; what it is told of sandboxes is told again.
+        until("it carries again", || async {
+            python(&sandbox, say).await == "x"
+        })
+        .await;
+        let explained = ground
+            .carrier
+            .explain("restart", "http://10.0.0.5/", "GET")
+            .await
+            .unwrap();
+        assert!(
+            !explained.allowed && explained.rule == "always-denied",
+            "{explained:?}"
+        );
+    });
+}

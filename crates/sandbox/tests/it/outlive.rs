@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jail::control;
 use jail::plan::{Refusal, Report, Request, VERSION};
-use sandbox::{Command, Config, Error, Local, Provider, Sandbox, Spec, Tool, ToolCall};
+use sandbox::{Command, Error, Provider, Sandbox, Spec, Tool, ToolCall};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 

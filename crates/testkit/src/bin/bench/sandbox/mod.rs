@@ -5,6 +5,7 @@ pub(crate) mod bare;
 mod contenders;
 mod leftovers;
 mod load;
+mod warm;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -34,10 +35,15 @@ struct Ground {
 
 impl Ground {
     fn new() -> Result<Self, Wrong> {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut Config)) -> Result<Self, Wrong> {
         let dir = tempfile::tempdir()?;
         let sandboxes = dir.path().join("sandboxes");
         let mut config = Config::beside(&sandboxes);
         config.orphan = Duration::ZERO;
+        change(&mut config);
         let local = Local::new(sandboxes, config)?;
         Ok(Self { local, dir })
     }
@@ -63,6 +69,8 @@ pub(crate) async fn run() -> Result<Value, Wrong> {
     eprintln!("timed: {timed:#}");
     let cold = cold(&ground, rounds).await?;
     eprintln!("cold: {cold:#}");
+    let warm = warm::warm(rounds).await?;
+    eprintln!("warm: {warm}");
     let exec = exec(&ground, rounds).await?;
     eprintln!("exec: {exec:#}");
     let pause = load::pause(&ground, rounds).await?;
@@ -75,7 +83,7 @@ pub(crate) async fn run() -> Result<Value, Wrong> {
     let flat = load::flat(&ground).await?;
     ground.local.shutdown().await;
     Ok(json!({
-        "bench": "sandbox", "timed": timed, "cold": cold, "exec": exec, "pause": pause, "memory": memory,
+        "bench": "sandbox", "timed": timed, "cold": cold, "warm": warm, "exec": exec, "pause": pause, "memory": memory,
         "output": output, "crowd": crowd, "live": flat,
     }))
 }

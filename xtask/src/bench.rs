@@ -30,7 +30,9 @@ fn run_named(name: &str) -> anyhow::Result<()> {
 /// Runs the benchmark of that name.
 pub(crate) fn run(name: &str) -> anyhow::Result<()> {
     match name {
-        "api" | "edge" | "fanout" | "idle" | "sandbox" | "session" | "threads" | "turn" => run_named(name),
+        "api" | "edge" | "fanout" | "idle" | "sandbox" | "session" | "threads" | "turn" => {
+            run_named(name)
+        }
         _ => bail!(
             "no such benchmark: {name}; there are: api, edge, fanout, idle, sandbox, session, threads, turn"
         ),

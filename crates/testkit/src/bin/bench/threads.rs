@@ -39,7 +39,7 @@ pub(crate) async fn run() -> Result<Value, Wrong> {
         together.push(team_of(&api, &session(&lead, &environment), round).await?);
         apart.push(sessions(&api, &session(&coder, &environment), round).await?);
     }
-    server.kill().await;
+    server.kill();
     let (together, apart) = (median(together), median(apart));
     let requests = (LINES * (REQUESTS + 1)) as f64;
     Ok(json!({

@@ -11,6 +11,7 @@ mod brief;
 pub mod clock;
 mod endpoint;
 pub mod faults;
+pub mod network;
 mod plane;
 mod run;
 mod sandboxes;
@@ -65,6 +66,8 @@ pub struct Config {
     pub leave_sandboxes: bool,
     /// What the operator adds to every session's system prompt.
     pub operator_prompt: Option<String>,
+    /// Whether sandboxes have a network beside their own loopback: agents are told.
+    pub network: bool,
     /// How long a claim holds unless it is renewed; then anybody may take the turn over.
     pub lease: Duration,
     /// How often the leases of all running turns are renewed, in one commit; none if nothing runs.
@@ -83,6 +86,7 @@ impl Default for Config {
             sandboxes: sandbox::Settings::default(),
             leave_sandboxes: false,
             operator_prompt: None,
+            network: false,
             lease: Duration::from_secs(30),
             renew_every: Duration::from_secs(10),
             alone: true,

@@ -79,7 +79,7 @@ impl SessionPlane {
             &agent,
             &claimed.state.primary.rules,
             row.created_at,
-            networking(&row.environment)?,
+            networking(&row.environment, inner.config.network)?,
             &inner.catalog,
             inner.config.operator_prompt.clone(),
         );
@@ -437,7 +437,10 @@ fn entry(seq: u64, kind: &str, json: &str) -> Result<Option<Entry>, PlaneError> 
     Ok(Some(Entry { seq, body }))
 }
 
-fn networking(environment: &RawValue) -> Result<Networking, PlaneError> {
+fn networking(environment: &RawValue, is_carried: bool) -> Result<Networking, PlaneError> {
+    if !is_carried {
+        return Ok(Networking::Off);
+    }
     let environment: EnvironmentDefinition = read(environment, "environment snapshot")?;
     Ok(match environment.config {
         Config::Cloud(cloud) => match cloud.networking {

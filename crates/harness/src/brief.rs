@@ -106,8 +106,10 @@ impl BuiltinTool {
 /// What the environment says about the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Networking {
-    /// Everything but the always-denied set, once there is an egress service.
+    /// There is no network on this server.
+    Off,
+    /// Everything but the always-denied set.
     Unrestricted,
-    /// Only listed hosts, once there is an egress service.
+    /// Only listed hosts.
     Limited,
 }

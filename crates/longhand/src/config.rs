@@ -90,8 +90,15 @@ impl Default for Server {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Egress {
+    /// Whether sandboxes have a network, carried by the egress process. Without it they have only their own
+    /// loopback.
+    pub enabled: bool,
     /// Networks lifted out of the always-denied set, as `10.0.0.0/8`.
     pub allow_private: Vec<String>,
+    /// `observe` lets through what rules and environments deny, and records it; the always-denied set stays.
+    pub mode: egress::policy::Mode,
+    /// Rules for every sandbox, before those of its environment; the first that matches decides.
+    pub rules: Vec<egress::policy::Rule>,
 }
 
 /// `[model]`
@@ -184,6 +191,15 @@ impl Config {
             (
                 "server.trusted_proxies",
                 format!("{:?}", self.server.trusted_proxies),
+            ),
+            ("egress.enabled", self.egress.enabled.to_string()),
+            (
+                "egress.mode",
+                format!("{:?}", self.egress.mode).to_lowercase(),
+            ),
+            (
+                "egress.rules",
+                format!("{} (set)", self.egress.rules.len()),
             ),
             (
                 "egress.allow_private",

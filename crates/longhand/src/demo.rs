@@ -42,7 +42,7 @@ pub async fn run(demo: &cli::Demo, mut config: Config) -> anyhow::Result<()> {
     let data_dir = DataDir::open(Some(home.path()))?;
     config.sandbox = config.sandbox.short_lived();
     doctor::require(
-        &serve::local_provider(&data_dir, &config.sandbox)?
+        &serve::local_provider(&data_dir, &config.sandbox, None)?
             .probe()
             .await,
     )?;

@@ -18,7 +18,7 @@ use crate::{Unable, provider, serve, view};
 /// [`Unable`] (exit code 3) if this machine cannot run sandboxes.
 pub async fn run(output: Output, config: &Config, data_dir: Option<&Path>) -> anyhow::Result<()> {
     let data_dir = DataDir::open(data_dir)?;
-    let local = serve::local_provider(&data_dir, &config.sandbox.short_lived())?;
+    let local = serve::local_provider(&data_dir, &config.sandbox.short_lived(), None)?;
     let report = local.probe().await;
     let model = provider::from_environment(&config.model)?;
     let mut findings = report.findings.clone();

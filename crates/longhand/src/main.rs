@@ -9,6 +9,7 @@ mod data_dir;
 mod demo;
 mod doctor;
 mod edge;
+mod egress;
 mod host;
 mod isolation;
 mod log;
@@ -78,6 +79,11 @@ fn hint(error: &anyhow::Error) -> Option<&str> {
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
+    if let Command::EgressHost { dir } = cli.command {
+        // Before anything else: it must have one thread, and reads no settings.
+        log::start(&config::Log::default())?;
+        return egress::host(dir);
+    }
     dial::install_crypto_provider();
     let loaded = settings(&cli)?;
     if let Command::Config(ConfigCommand::Show { origin }) = cli.command {
@@ -106,7 +112,9 @@ async fn command(cli: Cli, loaded: Loaded) -> anyhow::Result<()> {
         Command::Doctor(output) => {
             doctor::run(output, &loaded.config, cli.data_dir.as_deref()).await
         }
-        Command::Config(_) | Command::Openapi { .. } => Ok(()),
+        Command::Egress(command) => egress::command(command, cli.data_dir.as_deref()),
+        Command::Audit(cli::Audit::Verify) => egress::verify(cli.data_dir.as_deref()),
+        Command::Config(_) | Command::Openapi { .. } | Command::EgressHost { .. } => Ok(()),
         command => {
             let config = &loaded.config;
             let client = Client::open(&cli.reach, config, cli.data_dir.as_deref()).await?;
@@ -133,6 +141,9 @@ async fn ask(command: Command, client: &Client, workspace: Option<&str>) -> anyh
         | Command::Demo(_)
         | Command::Doctor(_)
         | Command::Config(_)
+        | Command::Egress(_)
+        | Command::Audit(_)
+        | Command::EgressHost { .. }
         | Command::Openapi { .. } => Ok(()),
     }
 }

@@ -419,8 +419,8 @@ pub fn local_provider(
     config.memory_together = settings.memory_together_mib.saturating_mul(1 << 20);
     config.disk_reserve = settings.disk_reserve_mib.saturating_mul(1 << 20);
     config.orphan = Duration::from_secs(settings.orphan_seconds);
-    config.warm = settings.warm;
     config.network = network;
+    config.warm = settings.warm;
     sandbox::Local::new(dir, config).context("the sandbox provider cannot start")
 }
 

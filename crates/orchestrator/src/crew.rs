@@ -220,7 +220,7 @@ impl Crew {
                 who,
                 &held.rules,
                 self.row.created_at,
-                networking(&self.row.environment)?,
+                networking(&self.row.environment, self.inner.config.network)?,
                 &self.inner.catalog,
                 self.inner.config.operator_prompt.clone(),
             ))

@@ -13,6 +13,7 @@ mod crew;
 mod endpoint;
 mod entries;
 pub mod faults;
+pub mod network;
 mod plane;
 mod run;
 mod sandboxes;
@@ -67,6 +68,8 @@ pub struct Config {
     pub leave_sandboxes: bool,
     /// What the operator adds to every session's system prompt.
     pub operator_prompt: Option<String>,
+    /// Whether sandboxes have a network beside their own loopback: agents are told.
+    pub network: bool,
     /// How long a claim holds unless it is renewed; then anybody may take the turn over.
     pub lease: Duration,
     /// How often the leases of all running turns are renewed, in one commit; none if nothing runs.
@@ -85,6 +88,7 @@ impl Default for Config {
             sandboxes: sandbox::Settings::default(),
             leave_sandboxes: false,
             operator_prompt: None,
+            network: false,
             lease: Duration::from_secs(30),
             renew_every: Duration::from_secs(10),
             alone: true,
@@ -402,12 +406,8 @@ impl Orchestrator {
             return true;
         }
         // The signal may be older than the run: only a session that says so is interrupted, and the turn it names.
-        match self
-            .0
-            .store
-            .session(store::sessions::Scope::Any, session)
-            .await
-        {
+        let scope = store::sessions::Scope::Any;
+        match self.0.store.session(scope, session).await {
             Ok(row) => active.hear(&row.state),
             Err(store::Error::NotFound(_)) => {}
             Err(error) => {

@@ -391,7 +391,13 @@ fn newcomer(name: String, tools: &[contract::tools::Tool], agent: ThreadAgent) -
     })
 }
 
-pub(crate) fn networking(environment: &RawValue) -> Result<Networking, PlaneError> {
+pub(crate) fn networking(
+    environment: &RawValue,
+    is_carried: bool,
+) -> Result<Networking, PlaneError> {
+    if !is_carried {
+        return Ok(Networking::Off);
+    }
     let environment: EnvironmentDefinition = read(environment, "environment snapshot")?;
     Ok(match environment.config {
         Config::Cloud(cloud) => match cloud.networking {

@@ -24,10 +24,25 @@ fn brief() -> Brief {
 
 #[test]
 fn the_platforms_prompt_is_the_golden_one() {
-    let golden = include_str!("prompt.v1.txt");
-    assert_eq!(prompt::VERSION, 1, "a new version brings a new golden file");
+    let golden = include_str!("prompt.v2.txt");
+    assert_eq!(prompt::VERSION, 2, "a new version brings a new golden file");
     let actual = prompt::system(&brief());
     assert_eq!(actual, golden, "\n--- the prompt is now ---\n{actual}");
+}
+
+#[test]
+fn what_is_said_of_the_network_is_what_there_is() {
+    let told = |networking| {
+        let text = prompt::system(&Brief {
+            networking,
+            ..brief()
+        });
+        let of_it = |line: &&str| line.contains("network") || line.contains("reaches");
+        text.lines().find(of_it).unwrap_or_default().to_owned()
+    };
+    assert!(told(Networking::Off).starts_with("The sandbox has no network"));
+    assert!(told(Networking::Unrestricted).starts_with("The sandbox reaches the internet"));
+    assert!(told(Networking::Limited).starts_with("The sandbox reaches only the hosts"));
 }
 
 #[test]

@@ -126,6 +126,46 @@ pub enum Command {
     /// Show the settings in force.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// What sandboxes reached, and tests of policies.
+    #[command(subcommand)]
+    Egress(Egress),
+    /// The audit of what sandboxes reached.
+    #[command(subcommand)]
+    Audit(Audit),
+    /// The egress process of a server, which starts it.
+    #[command(hide = true)]
+    EgressHost {
+        /// Its directory.
+        dir: PathBuf,
+    },
+}
+
+/// `egress`
+#[derive(Debug, Subcommand)]
+pub enum Egress {
+    /// What sandboxes reached and what was refused, a JSON object a line, oldest first.
+    Log {
+        /// Go on with what is recorded from now on, until Ctrl-C.
+        #[arg(long)]
+        follow: bool,
+        /// Only what stands behind this place.
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        after: u64,
+    },
+    /// Test a policy offline: every case of CASES.toml takes the steps that traffic takes.
+    Test {
+        /// The policy.
+        policy: PathBuf,
+        /// What is expected of it.
+        cases: PathBuf,
+    },
+}
+
+/// `audit`
+#[derive(Debug, Subcommand)]
+pub enum Audit {
+    /// Prove that no record was changed, removed or put elsewhere, and print the end of the chain.
+    Verify,
 }
 
 /// `serve`

@@ -5,6 +5,7 @@
 mod crash;
 mod drain;
 mod edge;
+mod egress;
 mod isolation;
 mod outlive;
 mod people;

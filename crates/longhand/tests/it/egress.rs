@@ -1,0 +1,130 @@
+//! The network of sandboxes through the real egress process of the real server. Nothing is dialled here: all that
+//! is asked for is refused, and the refusal shows that it was heard.
+
+use std::process::Command;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+use testkit::api::texts;
+use testkit::{script, wait};
+
+use crate::stage::{self, Stage};
+
+/// Asks for the metadata service of a cloud.
+const ASK: &str = "curl -sS -i --max-time 20 http://169.254.169.254/latest/meta-data/";
+
+async fn carried() -> Stage {
+    let (launch, model) = stage::launch().await;
+    let launch = launch.environment("LONGHAND_EGRESS_ENABLED", "true");
+    Stage::on(launch, model, 1).await
+}
+
+/// What the agent is told when it asks.
+async fn told(stage: &mut Stage, token: &str) -> String {
+    let steps = json!([script::bash(ASK), {"text": "heard"}]);
+    stage.play(0, token, &steps).await;
+    let log = stage.api().idle(&stage.subjects[0].session).await;
+    let results = log.iter().filter(|e| e["type"] == "agent.tool_result");
+    texts(results.last().expect("the call has a result"))
+}
+
+/// The egress process of that server.
+fn process(stage: &Stage) -> Option<i32> {
+    let dir = stage.launch.data_dir().join("egress");
+    let dir = dir.to_str().unwrap();
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .find_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+            let line = String::from_utf8_lossy(&line).into_owned();
+            (line.contains("egress-host") && line.contains(dir)).then_some(pid)
+        })
+}
+
+fn kill(pid: i32) {
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+}
+
+/// Ends what would otherwise wait a minute for a server.
+async fn end(mut stage: Stage) {
+    let server = stage.server.take().expect("it runs");
+    server.terminate();
+    assert_eq!(server.ended().await.code(), Some(0));
+    assert_eq!(process(&stage), None, "it ends with its server");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_says_why_and_is_recorded() {
+    let mut stage = carried().await;
+    let said = told(&mut stage, "ask").await;
+    assert!(
+        said.contains("HTTP/1.1 403") && said.contains("only the operator"),
+        "{said}"
+    );
+    let pid = process(&stage).expect("it runs");
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    for line in [
+        "CapPrm:\t0000000000000000",
+        "CapEff:\t0000000000000000",
+        "NoNewPrivs:\t1",
+    ] {
+        assert!(status.contains(line), "{line} in {status}");
+    }
+    let log = asked(&stage, &["egress", "log"]);
+    let session = &stage.subjects[0].session;
+    assert!(
+        log.contains("\"always-denied\"") && log.contains(session.as_str()),
+        "{log}"
+    );
+    assert!(asked(&stage, &["audit", "verify"]).contains("the chain is whole"));
+    end(stage).await;
+}
+
+/// What a command prints that succeeds.
+fn asked(stage: &Stage, words: &[&str]) -> String {
+    let ran = Command::new(env!("CARGO_BIN_EXE_longhand"))
+        .args(words)
+        .arg("--data-dir")
+        .arg(stage.launch.data_dir())
+        .output()
+        .unwrap();
+    assert!(
+        ran.status.success(),
+        "{}",
+        String::from_utf8_lossy(&ran.stderr)
+    );
+    String::from_utf8(ran.stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_egress_process_is_replaced_and_a_killed_server_finds_its_own_again() {
+    let mut stage = carried().await;
+    assert!(told(&mut stage, "first").await.contains("HTTP/1.1 403"));
+    let first = process(&stage).expect("it runs");
+    kill(first);
+    assert!(told(&mut stage, "second").await.contains("HTTP/1.1 403"));
+    let second = wait::until("another one runs", || async {
+        process(&stage).filter(|pid| *pid != first)
+    })
+    .await;
+    stage.kill().await;
+    assert_eq!(process(&stage), Some(second), "it outlives its server");
+    stage.restart().await;
+    assert!(told(&mut stage, "third").await.contains("HTTP/1.1 403"));
+    assert_eq!(
+        process(&stage),
+        Some(second),
+        "the next server takes it over"
+    );
+    end(stage).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_setting_there_is_no_network() {
+    let mut stage = Stage::new(1).await;
+    let said = told(&mut stage, "off").await;
+    assert!(said.contains("curl: (7)"), "{said}");
+    assert_eq!(process(&stage), None);
+}

@@ -54,7 +54,8 @@ fn a_change_of_policy_ends_what_it_no_longer_allows_and_leaves_the_rest() {
                 return tried(go)\n\
             print(again(a), again(b), tcp('allowed.test', 7000, b'z\\n'))\n";
         let side = ground.clone();
-        let changing = tokio::spawn(async move {
+        let mut changing = tokio::task::JoinSet::new();
+        changing.spawn(async move {
             let opened = side.dir.path().join("sandboxes");
             until("both are open", || {
                 let opened = opened.clone();
@@ -68,7 +69,7 @@ fn a_change_of_policy_ends_what_it_no_longer_allows_and_leaves_the_rest() {
             std::fs::write(open.with_file_name("changed"), "").unwrap();
         });
         let said = python(&sandbox, program).await;
-        changing.await.unwrap();
+        changing.join_next().await.unwrap().unwrap();
         assert_eq!(said, "ECONNRESET b'y\\n' ECONNRESET");
         let record = ground
             .recorded("was ended", |it| {

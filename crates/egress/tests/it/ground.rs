@@ -49,7 +49,6 @@ pub struct Ground {
     pub local: Local,
     pub carrier: Carrier,
     pub names: Names,
-    pub policy: Arc<Mutex<PolicyFile>>,
     /// How often the host's resolver was asked.
     pub lookups: Arc<AtomicUsize>,
     pub dir: TempDir,
@@ -142,10 +141,9 @@ impl Ground {
             arguments: Vec::new(),
         };
         let carrier = Carrier::start(program, &tasks, stop.clone());
-        let policy = Arc::new(Mutex::new(policy));
         let network = Carried {
             carrier: carrier.clone(),
-            policy: policy.clone(),
+            policy,
         };
         let sandboxes = dir.path().join("sandboxes");
         let mut config = Config::beside(&sandboxes);
@@ -155,7 +153,6 @@ impl Ground {
             local: Local::new(sandboxes, config).unwrap(),
             carrier,
             names,
-            policy,
             lookups,
             dir,
             servers,
@@ -356,15 +353,17 @@ pub fn echo(bytes: &[u8]) -> Vec<u8> {
 #[derive(Debug)]
 struct Carried {
     carrier: Carrier,
-    policy: Arc<Mutex<PolicyFile>>,
+    policy: PolicyFile,
 }
 
 #[async_trait::async_trait]
 impl Network for Carried {
     async fn attach(&self, id: &SandboxId, ends: Ends) -> Result<(), sandbox::Error> {
-        let policy = self.policy.lock().unwrap().clone();
         let ends = [ends.pid_one, ends.tcp, ends.dns];
-        let attached = self.carrier.attach(id.as_str(), None, ends, &policy).await;
+        let attached = self
+            .carrier
+            .attach(id.as_str(), None, ends, &self.policy)
+            .await;
         attached.unwrap();
         Ok(())
     }

@@ -24,8 +24,8 @@ async fn told(stage: &mut Stage, token: &str) -> String {
     let steps = json!([script::bash(ASK), {"text": "heard"}]);
     stage.play(0, token, &steps).await;
     let log = stage.api().idle(&stage.subjects[0].session).await;
-    let results = log.iter().filter(|e| e["type"] == "agent.tool_result");
-    texts(results.last().expect("the call has a result"))
+    let mut results = log.iter().filter(|e| e["type"] == "agent.tool_result");
+    texts(results.next_back().expect("the call has a result"))
 }
 
 /// The egress process of that server.

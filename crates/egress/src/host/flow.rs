@@ -3,15 +3,16 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use contract::time::Micros;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{Refusal, refuse, reset};
+use super::bytes::{Counts, both_ways};
 use super::carried::{Asked, Carried, Open, Registered, Spoken, end};
 use super::speech::Speech;
 use super::upstream::{Failure, Upstream, dial};
@@ -32,13 +33,6 @@ pub(super) struct Flow {
     pub(super) port: u16,
     at: Micros,
     begun: Instant,
-}
-
-/// Bytes that were passed on.
-#[derive(Default)]
-pub(super) struct Counts {
-    pub(super) out: AtomicU64,
-    pub(super) back: AtomicU64,
 }
 
 /// Carries one accepted connection to its end.
@@ -473,36 +467,4 @@ async fn listen_both(client: &mut TcpStream, server: &mut TcpStream) -> (Vec<u8>
         }
     }
     listen(client, limits::FIRST_BYTES).await
-}
-
-/// Passes on what each side says until both have ended, or one has failed.
-pub(super) async fn both_ways(
-    client: &mut TcpStream,
-    server: &mut TcpStream,
-    counts: &Counts,
-) -> std::io::Result<()> {
-    let (client_read, client_write) = client.split();
-    let (server_read, server_write) = server.split();
-    let out = pass(client_read, server_write, &counts.out);
-    let back = pass(server_read, client_write, &counts.back);
-    tokio::try_join!(out, back)?;
-    Ok(())
-}
-
-/// Passes on what comes until it ends, and then the end.
-pub(super) async fn pass(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    count: &AtomicU64,
-) -> std::io::Result<()> {
-    let mut buffer = vec![0; limits::COPY];
-    loop {
-        let length = from.read(&mut buffer).await?;
-        if length == 0 {
-            return to.shutdown().await;
-        }
-        to.write_all(buffer.get(..length).unwrap_or_default())
-            .await?;
-        count.fetch_add(length as u64, Ordering::Relaxed);
-    }
 }

@@ -8,8 +8,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::answer::{Refusal, reset};
+use super::bytes::{Counts, both_ways, pass};
 use super::carried::{Asked, Spoken, end};
-use super::flow::{Counts, Flow, Judged, both_ways, pass};
+use super::flow::{Flow, Judged};
 use super::speech::Speech;
 use super::upstream::{Upstream, dial};
 use crate::audit::{Action, Kind, Record};

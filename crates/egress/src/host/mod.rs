@@ -6,6 +6,7 @@
 //! ends when it is told to, or when nobody has used it for a while.
 
 mod answer;
+mod bytes;
 mod carried;
 mod client;
 mod dns;

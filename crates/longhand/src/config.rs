@@ -197,10 +197,7 @@ impl Config {
                 "egress.mode",
                 format!("{:?}", self.egress.mode).to_lowercase(),
             ),
-            (
-                "egress.rules",
-                format!("{} (set)", self.egress.rules.len()),
-            ),
+            ("egress.rules", format!("{} (set)", self.egress.rules.len())),
             (
                 "egress.allow_private",
                 format!("{:?}", self.egress.allow_private),

@@ -105,7 +105,9 @@ def test_a_call_that_was_lost_with_its_server_is_reported_as_unknown_and_not_run
     events = kit.idle(client, made.id)
     lost, seen = kit.results(events)
     assert lost[0] is True and "unknown" in lost[1]
-    assert seen == (False, "once"), "it ran once and only once"
+    ran, told = seen[1].split("\n", 1)
+    assert (seen[0], ran) == (False, "once"), "it ran once and only once"
+    assert told.startswith("[The sandbox was lost since the last call:"), "the model is told what it lost"
     assert "session.status_rescheduled" in kit.kinds(events)
 
 

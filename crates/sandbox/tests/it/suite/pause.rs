@@ -122,7 +122,8 @@ pub async fn what_it_uses_is_counted(provider: &dyn Provider) {
     }
     let runs = async || sandbox.processes().await.unwrap();
     until("it sleeps", || async {
-        runs().await.iter().any(|p| p.command == "sleep 1000")
+        let mut running = runs().await.into_iter();
+        running.any(|p| p.command == "sleep 1000" && p.state == 'S')
     })
     .await;
     let processes = runs().await;

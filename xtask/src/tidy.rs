@@ -20,7 +20,7 @@ const FLOORS: [&[&str]; 12] = [
     &["vault"],
     &["store"],
     &["session"],
-    &["contract", "sys", "dial", "scripted"],
+    &["contract", "control", "sys", "dial", "scripted"],
 ];
 
 const MAX_LINES: usize = 500;

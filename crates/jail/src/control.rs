@@ -1,229 +1,38 @@
-//! Owns the packets between a supervisor and the server that looks after its sandbox. It decides nothing.
+//! Owns the packets between a supervisor and the server that looks after its sandbox: how long they may be.
+//! It decides nothing.
 //!
-//! One JSON value a packet, its descriptors beside it, over SEQPACKET sockets: a reader gets a whole
-//! packet or none. The first server has one end of a pair from the start; a later one connects to
-//! [`SOCKET`] in the sandbox's own directory, which only the server's user can enter.
+//! The first server has one end of a pair from the start; a later one connects to [`SOCKET`] in the sandbox's
+//! own directory.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Mode, OFlags, unlinkat};
-use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
-    recvmsg, sendmsg, socketpair,
-};
-use rustix::path::Arg;
-use rustix::process::{Pid, geteuid};
+pub use control::{SOCKET, connect, directory, pair, remove};
+pub(crate) use control::{accept, listen};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-
-/// The name of a supervisor's socket in the directory of its sandbox.
-pub const SOCKET: &str = "control.sock";
 
 /// Bytes of the longest packet: a plan with the largest environment that a server takes. Less than what
 /// the kernel lets a socket hold unless somebody lowered that.
 pub const PACKET_BYTES: usize = 128 << 10;
 
-/// Descriptors beside one packet: that of PID 1, a line to the hand, and the two ends of its network.
-const DESCRIPTORS: usize = 4;
-
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 8;
-
-/// Both ends of a new conversation.
-///
-/// # Errors
-/// The errno of socketpair.
-pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    let (flags, kind) = (SocketFlags::CLOEXEC, SocketType::SEQPACKET);
-    Ok(socketpair(AddressFamily::UNIX, kind, flags, None)?)
-}
-
 /// Sends one packet, whole or not at all. Never waits.
 ///
 /// # Errors
-/// `InvalidInput` for more than [`PACKET_BYTES`]; `WouldBlock` when the other side leaves its packets
-/// unread; `BrokenPipe` when it has gone.
+/// Those of [`control::send`], for more than [`PACKET_BYTES`].
 pub fn send(
     to: impl AsFd,
     value: &impl Serialize,
     descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
-    let packet = serde_json::to_vec(value)?;
-    if packet.len() > PACKET_BYTES {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
-    let mut beside = SendAncillaryBuffer::new(&mut space);
-    if !descriptors.is_empty() && !beside.push(SendAncillaryMessage::ScmRights(descriptors)) {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    sendmsg(to, &[IoSlice::new(&packet)], &mut beside, flags)?;
-    Ok(())
+    control::send(to, value, descriptors, PACKET_BYTES)
 }
 
 /// Takes one packet and what came beside it; `None` when the other side has gone. Waits for it unless the
 /// socket is a non-blocking one.
 ///
 /// # Errors
-/// `InvalidData` for what is no such packet; `WouldBlock`; the errno of recvmsg.
+/// Those of [`control::receive`].
 pub fn receive<T: DeserializeOwned>(from: impl AsFd) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-    let mut packet = vec![0; PACKET_BYTES];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
-    let mut beside = RecvAncillaryBuffer::new(&mut space);
-    let got = loop {
-        let mut parts = [IoSliceMut::new(&mut packet)];
-        match recvmsg(&from, &mut parts, &mut beside, RecvFlags::CMSG_CLOEXEC) {
-            Err(Errno::INTR) => {}
-            other => break other?,
-        }
-    };
-    let mut descriptors = Vec::new();
-    for message in beside.drain() {
-        if let RecvAncillaryMessage::ScmRights(rights) = message {
-            descriptors.extend(rights);
-        }
-    }
-    if got.bytes == 0 {
-        return Ok(None);
-    }
-    if got
-        .flags
-        .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
-    {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    let value = serde_json::from_slice(&packet[..got.bytes])?;
-    Ok(Some((value, descriptors)))
-}
-
-/// Opens a sandbox's directory as what [`connect`] and a supervisor reach its socket through: the path
-/// to it may be longer than the name of a socket can be.
-///
-/// # Errors
-/// The errno of open; `NotFound` when there is no such directory.
-pub fn directory(path: impl Arg) -> io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(path, flags, Mode::empty())?)
-}
-
-/// A conversation with the supervisor of the sandbox in `directory`, and that supervisor.
-///
-/// # Errors
-/// `NotFound` or `ConnectionRefused` when none listens; `PermissionDenied` when it is another user's.
-pub fn connect(directory: impl AsFd) -> io::Result<(OwnedFd, Pid)> {
-    let socket = socket()?;
-    rustix::net::connect(&socket, &address(directory.as_fd())?)?;
-    let supervisor = peer(&socket)?;
-    Ok((socket, supervisor))
-}
-
-/// Removes the socket from `directory`; one that is not there is success.
-///
-/// # Errors
-/// The errno of unlink.
-pub fn remove(directory: impl AsFd) -> io::Result<()> {
-    match unlinkat(directory, SOCKET, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
-/// Listens in `directory`, in place of whatever a supervisor that was killed left there.
-pub(crate) fn listen(directory: impl AsFd) -> io::Result<OwnedFd> {
-    let directory = directory.as_fd();
-    remove(directory)?;
-    let socket = socket()?;
-    rustix::net::bind(&socket, &address(directory)?)?;
-    rustix::net::listen(&socket, BACKLOG)?;
-    Ok(socket)
-}
-
-/// The next connection, if it is one of this user's.
-pub(crate) fn accept(listener: impl AsFd) -> io::Result<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let guest = rustix::net::accept_with(listener, flags)?;
-    peer(&guest)?;
-    Ok(guest)
-}
-
-fn socket() -> io::Result<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let kind = SocketType::SEQPACKET;
-    Ok(rustix::net::socket_with(
-        AddressFamily::UNIX,
-        kind,
-        flags,
-        None,
-    )?)
-}
-
-fn address(directory: BorrowedFd<'_>) -> io::Result<SocketAddrUnix> {
-    let path = format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd());
-    Ok(SocketAddrUnix::new(path)?)
-}
-
-/// Who is at the other end, if it is this user. Of a listening socket's connection: who listened.
-fn peer(socket: &OwnedFd) -> io::Result<Pid> {
-    let peer = rustix::net::sockopt::socket_peercred(socket)?;
-    if peer.uid == geteuid() {
-        Ok(peer.pid)
-    } else {
-        Err(io::ErrorKind::PermissionDenied.into())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::Request;
-
-    #[test]
-    fn a_packet_and_its_descriptors_arrive_together_and_whole() {
-        let (ours, theirs) = pair().unwrap();
-        let (pipe, _other) = rustix::pipe::pipe().unwrap();
-        send(&ours, &Request::End, &[pipe.as_fd(), ours.as_fd()]).unwrap();
-        let (request, descriptors) = receive::<Request>(&theirs).unwrap().unwrap();
-        assert_eq!((request, descriptors.len()), (Request::End, 2));
-        // One of them is a second handle on the sender's own end.
-        drop((ours, descriptors));
-        assert!(receive::<Request>(&theirs).unwrap().is_none());
-    }
-
-    #[test]
-    fn what_is_no_packet_is_an_error() {
-        let (ours, theirs) = pair().unwrap();
-        send(&ours, &"nonsense", &[]).unwrap();
-        let error = receive::<Request>(&theirs).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-        let long = "x".repeat(PACKET_BYTES);
-        let error = send(&ours, &long, &[]).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-    }
-
-    #[test]
-    fn a_directory_without_a_supervisor_is_told_from_one_with() {
-        let place = tempfile::tempdir().unwrap();
-        // Longer than the name of a socket can be.
-        let deep = place.path().join("d".repeat(120));
-        std::fs::create_dir(&deep).unwrap();
-        let directory = directory(&deep).unwrap();
-        let error = connect(&directory).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::NotFound);
-        let listener = listen(&directory).unwrap();
-        let (guest, pid) = connect(&directory).unwrap();
-        assert_eq!(pid, rustix::process::getpid());
-        let host = accept(&listener).unwrap();
-        send(&guest, &Request::End, &[]).unwrap();
-        assert!(receive::<Request>(&host).unwrap().is_some());
-        drop((listener, host));
-        let error = connect(&directory).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-        remove(&directory).unwrap();
-        remove(&directory).unwrap();
-    }
+    control::receive(from, PACKET_BYTES)
 }

@@ -1,20 +1,12 @@
-//! What a server and the egress process say to each other: one JSON value a packet, descriptors beside it, over
-//! SEQPACKET sockets. Data and framing only; it decides nothing.
+//! What a server and the egress process say to each other, in packets of `control`. Data only; it decides nothing.
 
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut, Read as _, Seek as _, Write as _};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use contract::ids::SessionId;
 use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
-use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
-    recvmsg, sendmsg, socket_with,
-};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -24,16 +16,10 @@ use crate::policy::PolicyFile;
 /// ([`Request::End`] never changes) and starts its own.
 pub const VERSION: u32 = 1;
 
-/// The name of the socket in the directory of the egress process.
-const SOCKET: &str = "control.sock";
 /// Bytes of the longest packet.
 const PACKET: usize = 64 << 10;
-/// Descriptors beside one packet: the three ends of a sandbox, and its policy.
-const DESCRIPTORS: usize = 4;
 /// Bytes of a policy as it is handed over: the most targets that one may have, at the length of names.
 const POLICY: u64 = 64 << 20;
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 8;
 
 /// What a server asks of the egress process. Each is answered, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,18 +96,7 @@ pub(super) fn send(
     value: &impl Serialize,
     descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
-    let packet = serde_json::to_vec(value)?;
-    if packet.len() > PACKET {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
-    let mut beside = SendAncillaryBuffer::new(&mut space);
-    if !descriptors.is_empty() && !beside.push(SendAncillaryMessage::ScmRights(descriptors)) {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    sendmsg(to, &[IoSlice::new(&packet)], &mut beside, flags)?;
-    Ok(())
+    control::send(to, value, descriptors, PACKET)
 }
 
 /// Takes one packet and what came beside it; `None` when the other side has gone.
@@ -131,31 +106,7 @@ pub(super) fn send(
 pub(super) fn receive<T: DeserializeOwned>(
     from: impl AsFd,
 ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-    let mut packet = vec![0; PACKET];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
-    let mut beside = RecvAncillaryBuffer::new(&mut space);
-    let got = loop {
-        let mut parts = [IoSliceMut::new(&mut packet)];
-        match recvmsg(&from, &mut parts, &mut beside, RecvFlags::CMSG_CLOEXEC) {
-            Err(Errno::INTR) => {}
-            other => break other?,
-        }
-    };
-    let mut descriptors = Vec::new();
-    for message in beside.drain() {
-        if let RecvAncillaryMessage::ScmRights(rights) = message {
-            descriptors.extend(rights);
-        }
-    }
-    if got.bytes == 0 {
-        return Ok(None);
-    }
-    let cut = ReturnFlags::TRUNC | ReturnFlags::CTRUNC;
-    if got.flags.intersects(cut) {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    let value = serde_json::from_slice(&packet[..got.bytes])?;
-    Ok(Some((value, descriptors)))
+    control::receive(from, PACKET)
 }
 
 /// A policy as a descriptor, since it may be longer than a packet.
@@ -185,15 +136,7 @@ pub(super) fn policy_in(from: OwnedFd) -> io::Result<PolicyFile> {
 /// # Errors
 /// The errno of socket, bind or listen.
 pub(super) fn listen(directory: &Path) -> io::Result<OwnedFd> {
-    let directory = open(directory)?;
-    match rustix::fs::unlinkat(&directory, SOCKET, rustix::fs::AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => {}
-        Err(errno) => return Err(errno.into()),
-    }
-    let socket = socket()?;
-    rustix::net::bind(&socket, &address(&directory)?)?;
-    rustix::net::listen(&socket, BACKLOG)?;
-    Ok(socket)
+    control::listen(open(directory)?)
 }
 
 /// A conversation with the egress process of `directory`.
@@ -201,11 +144,7 @@ pub(super) fn listen(directory: &Path) -> io::Result<OwnedFd> {
 /// # Errors
 /// `NotFound` or `ConnectionRefused` when there is none; `PermissionDenied` when it is another user's.
 pub(super) fn connect(directory: &Path) -> io::Result<OwnedFd> {
-    let directory = open(directory)?;
-    let socket = socket()?;
-    rustix::net::connect(&socket, &address(&directory)?)?;
-    check_peer(&socket)?;
-    Ok(socket)
+    control::connect(open(directory)?).map(|(conversation, _)| conversation)
 }
 
 /// Whether this user is at the other end.
@@ -213,27 +152,11 @@ pub(super) fn connect(directory: &Path) -> io::Result<OwnedFd> {
 /// # Errors
 /// `PermissionDenied` if not.
 pub(super) fn check_peer(socket: impl AsFd) -> io::Result<()> {
-    let peer = rustix::net::sockopt::socket_peercred(socket)?;
-    if peer.uid == rustix::process::geteuid() {
-        Ok(())
-    } else {
-        Err(io::ErrorKind::PermissionDenied.into())
-    }
+    control::peer(socket).map(|_| ())
 }
 
-/// The path to a directory may be longer than the name of a socket can be.
+/// The directory that this one's socket is reached through; it may be a link.
 fn open(directory: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(rustix::fs::open(directory, flags, Mode::empty())?)
-}
-
-fn address(directory: &OwnedFd) -> io::Result<SocketAddrUnix> {
-    let path = format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd());
-    Ok(SocketAddrUnix::new(path)?)
-}
-
-fn socket() -> io::Result<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let kind = SocketType::SEQPACKET;
-    Ok(socket_with(AddressFamily::UNIX, kind, flags, None)?)
 }

@@ -37,7 +37,12 @@ pub struct Config {
     pub trusted_proxies: Vec<dial::Net>,
     /// How much of the disk must stay free; none: nobody looks.
     pub disk: Option<Floor>,
+    /// Whether the harness `claude` is installed now; none: this server has none.
+    pub claude: Option<Installed>,
 }
+
+/// Looks whether a program is there.
+pub type Installed = Arc<dyn Fn() -> bool + Send + Sync>;
 
 impl Default for Config {
     fn default() -> Self {
@@ -50,6 +55,7 @@ impl Default for Config {
             cors_origins: Vec::new(),
             trusted_proxies: Vec::new(),
             disk: None,
+            claude: None,
         }
     }
 }

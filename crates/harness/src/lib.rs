@@ -10,6 +10,7 @@
 mod bill;
 pub mod brief;
 pub mod causes;
+pub mod claude;
 pub mod judge;
 mod limits;
 pub mod native;

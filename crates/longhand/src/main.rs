@@ -10,6 +10,7 @@ mod demo;
 mod doctor;
 mod edge;
 mod egress;
+mod harnesses;
 mod host;
 mod isolation;
 mod log;
@@ -112,6 +113,7 @@ async fn command(cli: Cli, loaded: Loaded) -> anyhow::Result<()> {
         Command::Doctor(output) => {
             doctor::run(output, &loaded.config, cli.data_dir.as_deref()).await
         }
+        Command::Harness(command) => harnesses::run(command, &data_dir()?).await,
         Command::Egress(command) => egress::command(command, cli.data_dir.as_deref()),
         Command::Audit(cli::Audit::Verify) => egress::verify(cli.data_dir.as_deref()),
         Command::Config(_) | Command::Openapi { .. } | Command::EgressHost { .. } => Ok(()),
@@ -142,6 +144,7 @@ async fn ask(command: Command, client: &Client, workspace: Option<&str>) -> anyh
         | Command::Doctor(_)
         | Command::Config(_)
         | Command::Egress(_)
+        | Command::Harness(_)
         | Command::Audit(_)
         | Command::EgressHost { .. }
         | Command::Openapi { .. } => Ok(()),

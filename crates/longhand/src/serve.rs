@@ -15,6 +15,7 @@ use axum::Router;
 use contract::ids::WorkspaceId;
 use contract::secret::Secret;
 use gateway::{Front, Gateway, Metrics, Tls};
+use harness::claude::Claude;
 use harness::native::Native;
 use model::{Catalog, Endpoint};
 use orchestrator::Orchestrator;
@@ -121,7 +122,8 @@ impl Server {
             orchestrator::Parts {
                 store: core.store.clone(),
                 vault: core.vault.clone(),
-                harness: Arc::new(Native::new(client)),
+                harness: Arc::new(Native::new(client.clone())),
+                others: vec![Arc::new(Claude::new(client, programs(&data_dir)?))],
                 provider: provider.clone(),
                 catalog: core.catalog.clone(),
                 endpoint: model,
@@ -420,8 +422,20 @@ pub fn local_provider(
     config.disk_reserve = settings.disk_reserve_mib.saturating_mul(1 << 20);
     config.orphan = Duration::from_secs(settings.orphan_seconds);
     config.network = network;
+    config.programs = Some(programs(data_dir)?);
     config.warm = settings.warm;
     sandbox::Local::new(dir, config).context("the sandbox provider cannot start")
+}
+
+/// Where programs of others are that run agents; sandboxes see them there.
+///
+/// # Errors
+/// The directory cannot be made.
+pub fn programs(data_dir: &DataDir) -> anyhow::Result<PathBuf> {
+    let programs = data_dir.join("harness");
+    harness::install::directory(&programs)
+        .with_context(|| format!("cannot make {}", programs.display()))?;
+    Ok(programs)
 }
 
 fn policy(lifted: &[String]) -> anyhow::Result<dial::Policy> {

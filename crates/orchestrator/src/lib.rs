@@ -105,6 +105,8 @@ pub struct Parts {
     pub vault: Arc<Vault>,
     /// Runs turns.
     pub harness: Arc<dyn Harness>,
+    /// Run those of sessions whose LLM vault names them.
+    pub others: Vec<Arc<dyn Harness>>,
     /// Makes sandboxes.
     pub provider: Arc<dyn Provider>,
     /// Knows models.
@@ -121,6 +123,7 @@ pub(crate) struct Inner {
     pub(crate) store: Store,
     pub(crate) vault: Arc<Vault>,
     pub(crate) harness: Arc<dyn Harness>,
+    pub(crate) others: Vec<Arc<dyn Harness>>,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) endpoint: Option<Endpoint>,
     pub(crate) config: Config,
@@ -150,6 +153,7 @@ impl Orchestrator {
             store: parts.store,
             vault: parts.vault,
             harness: parts.harness,
+            others: parts.others,
             catalog: parts.catalog,
             endpoint: parts.endpoint,
             sandboxes: Sandboxes::new(parts.provider, config.sandboxes.clone(), config.clock),

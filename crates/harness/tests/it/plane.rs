@@ -57,7 +57,9 @@ impl MemoryPlane {
     ) -> (Self, Step) {
         let provider = {
             let dir = home.join("sandboxes");
-            Local::new(dir.clone(), sandbox::Config::beside(&dir)).unwrap()
+            let mut config = sandbox::Config::beside(&dir);
+            config.programs = Some(programs()).filter(|dir| dir.exists());
+            Local::new(dir, config).unwrap()
         };
         let id = SandboxId::new("sesn_test").unwrap();
         let sandbox = provider.attach(Spec::new(id)).await.unwrap();
@@ -105,7 +107,12 @@ impl MemoryPlane {
     /// Sends a message to the session at rest and claims it; returns the first step.
     pub fn say(&self, text: &str) -> Step {
         let content = vec![Block::text(text)];
-        let message = Input::Command(Command::Send(vec![UserEvent::Message { content }]));
+        self.send(vec![UserEvent::Message { content }])
+    }
+
+    /// Sends events to the session at rest and claims it; returns the first step.
+    pub fn send(&self, events: Vec<UserEvent>) -> Step {
+        let message = Input::Command(Command::Send(events));
         let mut step = Step::Rest;
         for input in [message, Input::Claim] {
             let decision = self.decide(input).unwrap();
@@ -212,6 +219,11 @@ impl MemoryPlane {
     }
 }
 
+/// Where programs are installed for tests; they stay there from run to run.
+pub fn programs() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("harness")
+}
+
 fn brief(rules: &ToolRules) -> Brief {
     Brief {
         model: "claude-sonnet-5-5".to_owned(),
@@ -248,6 +260,10 @@ fn endpoint(base_url: &str) -> Endpoint {
 
 #[async_trait]
 impl Plane for MemoryPlane {
+    fn session(&self) -> SessionId {
+        SessionId::from_bits(1)
+    }
+
     fn brief(&self) -> &Brief {
         &self.brief
     }

@@ -1,9 +1,11 @@
 //! Owns one running sandbox: its supervisor, its end, and what callers do with it in between.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -15,6 +17,7 @@ use super::dirs::remove_socket;
 use super::disk::Guarded;
 use super::freezer::Freezer;
 use super::groups::remove_all;
+use super::inside;
 use super::memory::Memory;
 use super::ranges::Range;
 use super::supervisor::{Body, Supervisor, ended};
@@ -42,6 +45,8 @@ pub(super) struct Running {
     groups: Vec<PathBuf>,
     dir: PathBuf,
     isolation: Isolation,
+    /// Of PID 1, to find its network by; none if this process had no descriptor left.
+    pid_one: Option<OwnedFd>,
     ended: watch::Receiver<Option<Ended>>,
     birth: Birth,
     /// What the next tool result is to say.
@@ -77,6 +82,7 @@ impl Running {
         let (groups, dir) = (body.live.groups.clone(), shared.dirs.path(&id));
         let isolation = isolation::isolation(body.live.id_base, &body.live.limits);
         let disk = shared.disks.watch(dir.clone(), &body.live, client.clone());
+        let pid_one = body.pid_one.try_clone().ok();
         let watched = watch_over(
             supervisor,
             body,
@@ -104,6 +110,7 @@ impl Running {
             groups,
             dir,
             isolation,
+            pid_one,
             ended,
             birth: Birth::default(),
             notes: Mutex::default(),
@@ -347,6 +354,12 @@ impl Sandbox for Running {
     async fn connect(&self, port: u16) -> Result<Connection, Error> {
         let (process, _) = self.open(Open::Connect { port }).await?;
         Connection::new(process)
+    }
+
+    async fn listen(&self) -> Result<TcpListener, Error> {
+        let pid_one = self.pid_one.as_ref().and_then(|fd| fd.try_clone().ok());
+        let pid_one = pid_one.ok_or_else(|| Error::busy("no descriptors are left"))?;
+        inside::listen(pid_one).await
     }
 
     async fn processes(&self) -> Result<Vec<Inside>, Error> {

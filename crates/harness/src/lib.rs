@@ -11,6 +11,7 @@ mod bill;
 pub mod brief;
 pub mod causes;
 pub mod claude;
+pub mod install;
 pub mod judge;
 mod limits;
 pub mod native;

@@ -60,3 +60,6 @@ pub(crate) const FOREIGN_CONNECTIONS: usize = 16;
 pub(crate) const FOREIGN_PING: Duration = Duration::from_secs(10);
 /// How long a foreign loop may take from what it was told to its model request. Starting it is part of that.
 pub(crate) const FOREIGN_SILENCE: Duration = Duration::from_secs(120);
+/// How long a foreign loop may take from its last answer to standing still; then it is ended, and made anew when it is
+/// wanted.
+pub(crate) const FOREIGN_REST: Duration = Duration::from_secs(15);

@@ -62,7 +62,10 @@ fn list(programs: &Path, as_json: bool) -> anyhow::Result<()> {
         writeln!(out, "{}  {}  {mib} MiB  {mark}", one.harness, one.version)?;
     }
     if installed.is_empty() {
-        writeln!(out, "claude  not installed: longhand harness install claude")?;
+        writeln!(
+            out,
+            "claude  not installed: longhand harness install claude"
+        )?;
     }
     Ok(())
 }

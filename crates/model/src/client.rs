@@ -9,7 +9,7 @@ use reqwest::Response;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use tokio_util::sync::CancellationToken;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Quirks};
 use crate::endpoint::{Dialect, Endpoint, Origin};
 use crate::error::{Error, Failure, Phase};
 use crate::judge::Context;
@@ -177,9 +177,7 @@ impl Client {
             let body = self.error_body(&mut response).await;
             return Err(context.no_stream(&kind, &body));
         }
-        let read = self
-            .read(context, &mut response, reader, sink, usage)
-            .await;
+        let read = self.read(context, &mut response, reader, sink, usage).await;
         *usage = reader.usage();
         read
     }
@@ -214,6 +212,11 @@ impl Client {
         }
     }
 
+    /// What is peculiar about the model.
+    pub(crate) fn quirks(&self, model: &str) -> Quirks {
+        self.config.catalog.quirks(model)
+    }
+
     /// The request in the words of the endpoint's dialect.
     fn body(&self, context: Context<'_>, request: &Request) -> Result<Vec<u8>, Error> {
         let endpoint = context.endpoint;
@@ -222,7 +225,7 @@ impl Client {
                 what: "its first message is not the user's".to_owned(),
             });
         }
-        let quirks = self.config.catalog.quirks(context.model);
+        let quirks = self.quirks(context.model);
         let body = match endpoint.dialect {
             Dialect::AnthropicMessages => anthropic_request::body(request, context.model, quirks),
             Dialect::OpenAiChat => openai_chat_request::body(request, context.model, quirks),

@@ -2,16 +2,18 @@
 //! owns what of such a request reaches the provider, and must never let it choose the model, the key or the endpoint.
 
 use reqwest::header::HeaderValue;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::anthropic_request;
 use crate::anthropic_stream::Messages;
+use crate::catalog::Quirks;
 use crate::client::{Asked, path};
 use crate::endpoint::{Dialect, Endpoint};
 use crate::error::{Error, Failure};
 use crate::headers;
 use crate::judge::Context;
+use crate::request::Effort;
 use crate::sse::Event;
 use crate::stream::{Flow, Reader, Trouble};
 use crate::transcript::{Message, Reply, Usage};
@@ -44,6 +46,8 @@ pub struct Words {
     pub body: Map<String, Value>,
     /// The value of `anthropic-beta`, if there was one.
     pub betas: Option<String>,
+    /// How hard the model should try, whatever the body says of it.
+    pub effort: Option<Effort>,
 }
 
 /// An answer, whole: as we read it, and as it came.
@@ -88,7 +92,7 @@ impl Client {
             let what = format!("it speaks {}", endpoint.dialect.name());
             return Err(fail(Error::Malformed { what }));
         }
-        let asked = asked(context, words).map_err(fail)?;
+        let asked = asked(context, words, self.quirks(context.model)).map_err(fail)?;
         let mut reader = Recorder::default();
         self.ask(context, asked, &mut reader, cancel, sink).await?;
         let Recorder { inner, stream } = reader;
@@ -102,9 +106,20 @@ impl Client {
     }
 }
 
-fn asked(context: Context<'_>, words: Words) -> Result<Asked, Error> {
+fn asked(context: Context<'_>, words: Words, quirks: Quirks) -> Result<Asked, Error> {
     let mut body = words.body;
     body.retain(|name, _| PASSED.contains(&name.as_str()));
+    // A model that knows no effort refuses it.
+    if let Some(output) = body.get_mut("output_config").and_then(Value::as_object_mut) {
+        output.remove("effort");
+        if output.is_empty() {
+            body.remove("output_config");
+        }
+    }
+    if let Some(effort) = words.effort.filter(|_| quirks.effort) {
+        let output = body.entry("output_config").or_insert_with(|| json!({}));
+        output["effort"] = effort.name().into();
+    }
     body.insert("model".to_owned(), context.model.into());
     body.insert("stream".to_owned(), true.into());
     let body = serde_json::to_vec(&body).map_err(|e| Error::Malformed {
@@ -134,7 +149,8 @@ impl Reader for Recorder {
             // The parser has joined the lines of the data, which are JSON and so hold no line feed that matters.
             let data = event.data.replace('\n', " ");
             let name = &event.name;
-            self.stream.push_str(&format!("event: {name}\ndata: {data}\n\n"));
+            self.stream
+                .push_str(&format!("event: {name}\ndata: {data}\n\n"));
         }
         Ok(flow)
     }

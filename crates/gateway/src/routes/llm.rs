@@ -1,10 +1,10 @@
 //! What a new session's vaults ask for, as far as it can be known before the first turn: a session that
 //! could never run, or that would not get what it was promised, is not made. It opens no secret.
 
+use crate::gateway::Installed;
 use contract::agent::SessionAgent;
 use contract::error::ApiError;
 use store::vaults::{CredentialKind, VaultView};
-use crate::gateway::Installed;
 use vault::llm::{self, Api, Harness, LlmVault};
 
 /// Checks a session's vaults: the LLM vault, if there is one, and that no credential needs injection.

@@ -25,6 +25,8 @@ const PROJECT: &str = "session";
 pub(crate) struct Live {
     foreign: Foreign,
     path: ModelPath,
+    /// While a run works.
+    serving: Option<Serving>,
     sandbox: Weak<dyn Sandbox>,
     /// How many messages of the conversation it knows.
     told: usize,
@@ -101,6 +103,7 @@ impl Live {
         Ok(Self {
             foreign,
             path,
+            serving: None,
             sandbox: Arc::downgrade(sandbox),
             told: messages.len(),
             settled: messages.len(),
@@ -119,10 +122,6 @@ impl Live {
     /// Whether it runs in that one.
     pub(crate) fn is_in(&self, sandbox: &Arc<dyn Sandbox>) -> bool {
         std::ptr::addr_eq(self.sandbox.as_ptr(), Arc::as_ptr(sandbox))
-    }
-
-    pub(crate) fn serve(&self) -> Serving {
-        self.path.serve()
     }
 
     /// Tells it what has been said since, if that can be told: a message in the middle of a turn it might hear only
@@ -151,7 +150,9 @@ impl Live {
             let Some(turn) = turns.pop().filter(|_| turns.is_empty()) else {
                 return Ok(false);
             };
-            self.foreign.say(&wire::user(turn["content"].clone())).await?;
+            self.foreign
+                .say(&wire::user(turn["content"].clone()))
+                .await?;
         }
         Ok(true)
     }
@@ -166,12 +167,7 @@ impl Live {
         Ok(())
     }
 
-    async fn ended(
-        &mut self,
-        call: &str,
-        content: &[Block],
-        is_error: bool,
-    ) -> Result<(), Broken> {
+    async fn ended(&mut self, call: &str, content: &[Block], is_error: bool) -> Result<(), Broken> {
         let Some(known) = self.round.iter_mut().find(|known| known.id == call) else {
             return Ok(());
         };
@@ -208,21 +204,39 @@ impl Live {
     }
 
     /// What it asks its model next. Cancel safe: no.
-    pub(crate) async fn asked(
-        &mut self,
-        serving: &mut Serving,
-        brief: &Brief,
-    ) -> Result<Asked, Broken> {
+    pub(crate) async fn asked(&mut self, brief: &Brief) -> Result<Asked, Broken> {
         loop {
+            let serving = self.serving.get_or_insert_with(|| self.path.serve());
             tokio::select! {
                 asked = serving.asked() => return asked.ok_or(Broken::Ended),
                 heard = self.foreign.hear() => {
-                    if let Heard::Ended { wrong: true } = self.take(heard?, brief).await? {
+                    if let Heard::Ended { .. } = self.take(heard?, brief).await? {
                         return Err(Broken::Upset);
                     }
                 }
             }
         }
+    }
+
+    /// Waits until it stands still: at the end of its turn, or where it waits for somebody's word. From then on
+    /// nothing of it needs this process. Cancel safe: no.
+    pub(crate) async fn rest(&mut self, brief: &Brief) -> Result<(), Broken> {
+        loop {
+            let first = self.round.iter().find(|call| !call.done);
+            match first {
+                Some(call) if self.asks.contains_key(&call.id) => break,
+                _ => {}
+            }
+            let over = first.is_none();
+            let heard = self.foreign.hear().await?;
+            match self.take(heard, brief).await? {
+                Heard::Ended { wrong: false } if over => break,
+                Heard::Ended { .. } => return Err(Broken::Upset),
+                _ => {}
+            }
+        }
+        self.serving = None;
+        Ok(())
     }
 
     /// The model has answered. The conversation stood at `known` messages after that.
@@ -392,7 +406,8 @@ fn command(brief: &Brief, version: &str, path: &ModelPath) -> Command {
     add(&["--output-format", "stream-json", "--verbose"]);
     add(&["--permission-prompt-tool", "stdio"]);
     add(&["--permission-mode", "default"]);
-    add(&["--setting-sources", "project"]);
+    // Nothing that the agent has written says what it may do.
+    add(&["--setting-sources", ""]);
     add(&["--strict-mcp-config", "--await-initialize"]);
     add(&["--tools", &tools.join(",")]);
     add(&["--settings", &settings.to_string()]);
@@ -412,12 +427,14 @@ fn command(brief: &Brief, version: &str, path: &ModelPath) -> Command {
 
 /// What holds for each of them. Nothing leaves the sandbox but by the model path; what the session plane does itself
 /// (retries, compaction, work in the background) it is not to do as well.
-const FIXED: [(&str, &str); 14] = [
+const FIXED: [(&str, &str); 15] = [
     ("API_TIMEOUT_MS", "3600000"),
     ("CLAUDE_AGENT_SDK_MCP_NO_PREFIX", "1"),
     ("CLAUDE_CODE_ATTRIBUTION_HEADER", "0"),
     ("CLAUDE_CODE_DISABLE_BACKGROUND_TASKS", "1"),
     ("CLAUDE_CODE_DISABLE_BUNDLED_SKILLS", "1"),
+    // Providers that speak the dialect take what the dialect has.
+    ("CLAUDE_CODE_DISABLE_EXPERIMENTAL_BETAS", "1"),
     ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
     ("CLAUDE_CODE_ENTRYPOINT", "sdk-rs"),
     ("CLAUDE_CODE_MAX_RETRIES", "0"),

@@ -20,14 +20,14 @@ mod rebuild;
 mod wire;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use async_trait::async_trait;
 use contract::event::SessionErrorKind;
 use contract::ids::{EventId, SessionId};
-use model::{Block, Client, Stop};
+use model::{Block, Client, Stop, Words};
 use serde_json::value::to_raw_value;
 use session::{Fact, Remedy, Step, Used};
 
@@ -36,18 +36,16 @@ use crate::bill::Bill;
 use crate::causes::chain;
 use crate::claude::live::{Live, NotStarted};
 use crate::claude::names::ours;
-use crate::claude::path::{Asked, Serving};
+use crate::claude::path::Asked;
 use crate::claude::process::Broken;
+use crate::install;
 use crate::judge;
-use crate::limits::FOREIGN_SILENCE;
+use crate::limits::{FOREIGN_REST, FOREIGN_SILENCE};
 use crate::native::conversation::Conversation;
 use crate::native::failed::{failed, gave_up};
 use crate::native::reply::Previewer;
 use crate::native::{self, Native, grade};
 use crate::plane::{Plane, PlaneError, Spent};
-
-/// The file that names the installed version, beside the versions.
-const CURRENT: &str = "current";
 
 /// The loop of Claude Code. One value serves every session.
 pub struct Claude {
@@ -56,15 +54,6 @@ pub struct Claude {
     programs: PathBuf,
     /// Those that wait for their session's next turn.
     resting: Mutex<HashMap<SessionId, Live>>,
-}
-
-/// Which version is installed among these programs; none if there is none.
-#[must_use]
-pub fn installed(programs: &Path) -> Option<String> {
-    let current = std::fs::read_to_string(programs.join("claude").join(CURRENT)).ok()?;
-    let version = current.trim().to_owned();
-    let program = programs.join("claude").join(&version).join("claude");
-    program.is_file().then_some(version)
 }
 
 impl Claude {
@@ -105,6 +94,7 @@ impl Harness for Claude {
             live,
         };
         turn.work(first).await?;
+        turn.rest().await;
         let mut resting = self.resting();
         // Those whose sandbox has gone meanwhile wait for nothing.
         resting.retain(|_, live| live.lives());
@@ -163,10 +153,23 @@ impl Turn<'_> {
         }
     }
 
+    /// Waits until claude stands still; one that does not is ended.
+    async fn rest(&mut self) {
+        let Some(live) = self.live.as_mut() else {
+            return;
+        };
+        let resting = tokio::time::timeout(FOREIGN_REST, live.rest(self.plane.brief()));
+        let rested = self.plane.cancelled().run_until_cancelled(resting).await;
+        if !matches!(rested, Some(Ok(Ok(())))) {
+            tracing::info!("claude does not come to rest and is ended");
+            self.live = None;
+        }
+    }
+
     /// Has claude make its next model request, and answers it.
     async fn request(&mut self, span: EventId) -> Result<crate::Taken, PlaneError> {
         let plane = self.plane;
-        let (asked, _serving) = match self.asked().await {
+        let asked = match self.asked().await {
             Ok(asked) => asked,
             Err(why) => {
                 self.live = None;
@@ -177,11 +180,21 @@ impl Turn<'_> {
         let mut previewer = Previewer::new(plane);
         let mut bill = Bill::default();
         let began = Instant::now();
+        let mut words = Words {
+            effort: plane.brief().effort,
+            ..asked.words
+        };
+        if let Some(most) = words.body.get_mut("max_tokens") {
+            let asked = most.as_u64().unwrap_or(u64::MAX);
+            *most = asked.min(plane.brief().max_tokens.into()).into();
+        }
         let relayed = {
             let mut sink = |delta| previewer.see(delta);
             let client = &self.claude.client;
             let (endpoint, model) = (plane.endpoint(), &plane.brief().model);
-            client.relay(endpoint, model, asked.words, &cancel, &mut sink).await
+            client
+                .relay(endpoint, model, words, &cancel, &mut sink)
+                .await
         };
         plane.spent(Spent::Model, began.elapsed());
         let relayed = match relayed {
@@ -200,7 +213,8 @@ impl Turn<'_> {
         };
         bill.add(plane, &relayed.reply.usage);
         let reply = relayed.reply;
-        let crowded = native::is_crowded(plane.brief(), &reply) && !self.conversation.is_condensed();
+        let crowded =
+            native::is_crowded(plane.brief(), &reply) && !self.conversation.is_condensed();
         let calls = calls(&reply.blocks);
         let goes_on = matches!(reply.stop, Stop::EndTurn | Stop::ToolUse);
         let mut said = previewer.finish(reply, plane.endpoint().dialect)?;
@@ -208,8 +222,18 @@ impl Turn<'_> {
             translate(call)?;
         }
         let words = self.conversation.said();
-        judge::judge(&self.claude.client, plane, words, &mut said.calls, &mut bill).await;
-        if cancel.is_cancelled() && !plane.interrupted() && native::is_judged(plane.brief(), &said.calls) {
+        judge::judge(
+            &self.claude.client,
+            plane,
+            words,
+            &mut said.calls,
+            &mut bill,
+        )
+        .await;
+        if cancel.is_cancelled()
+            && !plane.interrupted()
+            && native::is_judged(plane.brief(), &said.calls)
+        {
             return Err(PlaneError::Stopping);
         }
         let before = self.conversation.messages().len();
@@ -225,14 +249,20 @@ impl Turn<'_> {
     }
 
     /// The next model request of a claude that knows what the session knows.
-    async fn asked(&mut self) -> Result<(Asked, Serving), NotAsked> {
+    async fn asked(&mut self) -> Result<Asked, NotAsked> {
         let cancel = self.plane.cancelled();
         let asking = async {
-            self.ready().await.map_err(NotAsked::NotStarted)?;
-            let live = self.live.as_mut().ok_or(NotAsked::Broken(Broken::Ended))?;
-            let mut serving = live.serve();
-            let asked = live.asked(&mut serving, self.plane.brief()).await;
-            Ok((asked.map_err(NotAsked::Broken)?, serving))
+            loop {
+                let anew = self.ready().await.map_err(NotAsked::NotStarted)?;
+                let live = self.live.as_mut().ok_or(NotAsked::Broken(Broken::Ended))?;
+                match live.asked(self.plane.brief()).await {
+                    Err(why) if !anew => {
+                        tracing::info!(why = %chain(&why), "claude is started anew");
+                        self.live = None;
+                    }
+                    asked => return asked.map_err(NotAsked::Broken),
+                }
+            }
         };
         let asking = tokio::time::timeout(FOREIGN_SILENCE, asking);
         match cancel.run_until_cancelled(asking).await {
@@ -241,31 +271,35 @@ impl Turn<'_> {
         }
     }
 
-    /// Has a claude run that has been told everything.
-    async fn ready(&mut self) -> Result<(), NotStarted> {
+    /// Has a claude run that has been told everything; true if it was started for this.
+    async fn ready(&mut self) -> Result<bool, NotStarted> {
         let plane = self.plane;
         let sandbox = plane.sandbox().await?;
         sandbox.resume().await?;
         let messages = self.conversation.messages();
         if let Some(live) = self.live.as_mut().filter(|live| live.is_in(&sandbox)) {
             match live.tell(&messages).await {
-                Ok(true) => return Ok(()),
-                Ok(false) => tracing::info!("claude is started anew: it is not where the session is"),
+                Ok(true) => return Ok(false),
+                Ok(false) => {
+                    tracing::info!("claude is started anew: it is not where the session is")
+                }
                 Err(why) => tracing::info!(why = %chain(&why), "claude is started anew"),
             }
         }
         self.live = None;
-        let version = installed(&self.claude.programs).ok_or(NotStarted::NotInstalled)?;
+        let version =
+            install::current_claude(&self.claude.programs).ok_or(NotStarted::NotInstalled)?;
         let id = plane.mint().bits();
         let live = Live::start(&sandbox, plane.brief(), &version, id, &messages).await?;
         self.live = Some(live);
-        Ok(())
+        Ok(true)
     }
 
     fn not_asked(&self, span: EventId, why: NotAsked) -> Result<Fact, PlaneError> {
         let used = Used::default();
         let (why, remedy) = match why {
-            NotAsked::Cancelled | NotAsked::NotStarted(NotStarted::Sandbox(sandbox::Error::Cancelled)) => {
+            NotAsked::Cancelled
+            | NotAsked::NotStarted(NotStarted::Sandbox(sandbox::Error::Cancelled)) => {
                 return gave_up(self.plane, &Bill::default());
             }
             NotAsked::NotStarted(why) => {
@@ -274,11 +308,17 @@ impl Turn<'_> {
                     | NotStarted::Sandbox(sandbox::Error::Unsupported { .. }) => Remedy::None,
                     _ => Remedy::Wait { at_least: None },
                 };
-                (format!("The harness `claude` was not started: {why}"), remedy)
+                (
+                    format!("The harness `claude` was not started: {why}"),
+                    remedy,
+                )
             }
             NotAsked::Broken(why) => {
                 let remedy = Remedy::Wait { at_least: None };
-                (format!("The harness `claude` is of no use any more: {why}"), remedy)
+                (
+                    format!("The harness `claude` is of no use any more: {why}"),
+                    remedy,
+                )
             }
         };
         tracing::warn!(why, "no model request was made");
@@ -294,7 +334,10 @@ impl Turn<'_> {
     /// Has a call run: by claude, if it will come to it, else by the hand.
     async fn execute(&mut self, call: EventId) -> Result<Fact, PlaneError> {
         let plane = self.plane;
-        let wanted = self.conversation.call(call).map(|it| it.provider_id.clone());
+        let wanted = self
+            .conversation
+            .call(call)
+            .map(|it| it.provider_id.clone());
         let began = Instant::now();
         let ran = match (wanted, self.live.as_mut()) {
             (Some(id), Some(live)) => {

@@ -149,18 +149,31 @@ impl Door {
             return problem(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", why);
         };
         let body = serde_json::from_slice::<Map<String, Value>>(&body.to_bytes());
-        let Some(body) = body.ok().filter(|body| body.get("stream") == Some(&Value::Bool(true))) else {
+        let Some(body) = body
+            .ok()
+            .filter(|body| body.get("stream") == Some(&Value::Bool(true)))
+        else {
             let why = "the body must be a JSON object with \"stream\": true";
             return problem(StatusCode::BAD_REQUEST, "invalid_request_error", why);
         };
         let betas = head.headers.get("anthropic-beta");
-        let betas = betas.and_then(|betas| betas.to_str().ok()).map(str::to_owned);
+        let betas = betas
+            .and_then(|betas| betas.to_str().ok())
+            .map(str::to_owned);
         let (answer, answered) = oneshot::channel();
-        let words = Words { body, betas };
+        let words = Words {
+            body,
+            betas,
+            effort: None,
+        };
         let asked = Asked { words, answer };
         // The run takes one when it is the model's turn, and no sooner.
         if self.asks.send(asked).await.is_err() {
-            return problem(StatusCode::SERVICE_UNAVAILABLE, "api_error", "nobody is there");
+            return problem(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "api_error",
+                "nobody is there",
+            );
         }
         streamed(answered)
     }
@@ -192,7 +205,9 @@ fn streamed(answered: oneshot::Receiver<String>) -> Answer {
     });
     let mut response = Response::new(StreamBody::new(Box::pin(frames)).boxed_unsync());
     let kind = http::HeaderValue::from_static("text/event-stream");
-    response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, kind);
     response
 }
 
@@ -205,6 +220,8 @@ fn plain(status: StatusCode, body: &Value) -> Answer {
     let mut response = Response::new(Full::new(Bytes::from(body.to_string())).boxed_unsync());
     *response.status_mut() = status;
     let kind = http::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, kind);
     response
 }

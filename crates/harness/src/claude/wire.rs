@@ -83,7 +83,8 @@ fn request(line: &Value) -> Heard {
         },
         "mcp_message" if text(body, "server_name") == CUSTOM => {
             let message = body.get("message").unwrap_or(&Value::Null);
-            let rpc = message.get("id").cloned().unwrap_or(Value::Null);
+            // A word that wants no answer gets one all the same, of the number 0: the request around it wants it.
+            let rpc = message.get("id").cloned().unwrap_or_else(|| json!(0));
             let meta = message.pointer("/params/_meta").unwrap_or(&Value::Null);
             match text(message, "method") {
                 "tools/call" => Heard::Custom {

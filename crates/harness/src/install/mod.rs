@@ -100,11 +100,18 @@ pub async fn claude(
         other => return Err(InstallError::Machine(other)),
     };
     let home = programs.join("claude");
-    let io = |source| InstallError::Io {
+    let io = |source: io::Error| InstallError::Io {
         path: home.clone(),
         source,
     };
     directory(&home).map_err(io)?;
+    // One at a time: who comes second finds it there.
+    let lock = fs::File::create(programs.join(".lock")).map_err(io)?;
+    let locked = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock));
+    let _lock = locked
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+        .map_err(io)?;
     if let Some(there) = recorded(&home, version) {
         choose(&home, version).map_err(io)?;
         return Ok(there);

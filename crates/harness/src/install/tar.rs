@@ -45,7 +45,9 @@ fn read(mut from: impl Read, place: &Path) -> Result<u64, InstallError> {
         let mut body = (&mut from).take(padded);
         // A regular file; links, devices and directories are of no use.
         let is_file = matches!(head[156], b'0' | 0);
-        let wanted = WANTED.iter().find(|(path, ..)| is_file && named(&head, path));
+        let wanted = WANTED
+            .iter()
+            .find(|(path, ..)| is_file && named(&head, path));
         if let Some((_, name, mode)) = wanted {
             let written = write(&mut body, size, &place.join(name), *mode)?;
             if written != size {
@@ -61,12 +63,7 @@ fn read(mut from: impl Read, place: &Path) -> Result<u64, InstallError> {
     Err(odd("it has too many entries"))
 }
 
-fn write(
-    from: &mut impl Read,
-    size: u64,
-    to: &Path,
-    mode: u32,
-) -> Result<u64, InstallError> {
+fn write(from: &mut impl Read, size: u64, to: &Path, mode: u32) -> Result<u64, InstallError> {
     let io = |source| InstallError::Io {
         path: to.to_owned(),
         source,
@@ -74,7 +71,8 @@ fn write(
     // Twice the same name is one too many.
     let mut file = File::create_new(to).map_err(io)?;
     let written = io::copy(&mut from.take(size), &mut file).map_err(io)?;
-    file.set_permissions(Permissions::from_mode(mode)).map_err(io)?;
+    file.set_permissions(Permissions::from_mode(mode))
+        .map_err(io)?;
     file.sync_all().map_err(io)?;
     Ok(written)
 }

@@ -1,19 +1,21 @@
 //! `claude`: the real program in a real sandbox, against the scripted model. No network but the model path.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use contract::client_event::Confirmation;
 use contract::content::Block;
 use contract::ids::EventId;
 use harness::claude::Claude;
-use harness::{EntryBody, Harness as _, Preview, Step};
+use harness::install;
+use harness::{EntryBody, Harness as _, Plane as _, Preview, Step};
 use model::ToolSpec;
 use scripted::Running;
 use serde_json::{Value, json};
 use session::UserEvent;
 use session::policy::{ToolRule, ToolRules};
 
-use crate::plane::{MemoryPlane, programs};
+use crate::plane::MemoryPlane;
 
 /// A session with a claude behind it.
 struct World {
@@ -21,6 +23,20 @@ struct World {
     scripted: Running,
     claude: Claude,
     _home: tempfile::TempDir,
+}
+
+/// The program, installed from the registry that npm is set to and kept from run to run: without it there is nothing
+/// to test, and that is a failure.
+async fn programs() -> PathBuf {
+    let programs = Path::new(env!("CARGO_TARGET_TMPDIR")).join("harness");
+    let registry = std::env::var_os("npm_config_registry");
+    let registry = registry.map(|url| url.to_string_lossy().into_owned());
+    let registry = registry.unwrap_or_else(|| install::DEFAULT_REGISTRY.to_owned());
+    let client = dial::client(&dial::Mode::Exempt, &dial::Options::default()).unwrap();
+    let version = install::CLAUDE_TESTED;
+    let installed = install::claude(&client, &registry, version, &programs).await;
+    installed.unwrap_or_else(|error| panic!("claude cannot be installed: {error}"));
+    programs
 }
 
 fn script(steps: &Value) -> String {
@@ -37,11 +53,13 @@ impl World {
             .iter()
             .map(|(name, rule)| ((*name).to_owned(), rule.clone()));
         let rules = ToolRules(rules.collect());
-        let (plane, first) = MemoryPlane::with(
+        let programs = programs().await;
+        let (plane, first) = MemoryPlane::having(
             &script(steps),
             &scripted.base_url(),
             home.path(),
             rules,
+            Some(programs.clone()),
             |brief| {
                 brief.custom.push(ToolSpec {
                     name: "weather".to_owned(),
@@ -52,7 +70,7 @@ impl World {
         )
         .await;
         let client = model::Client::new(model::ClientConfig::default()).unwrap();
-        let claude = Claude::new(client, programs());
+        let claude = Claude::new(client, programs);
         let world = Self {
             plane,
             scripted,
@@ -99,6 +117,22 @@ impl World {
         state.primary.calls().iter().map(|call| call.id).collect()
     }
 
+    /// The processes of claude in the sandbox.
+    async fn processes(&self) -> Vec<i32> {
+        let sandbox = self.plane.sandbox().await.unwrap();
+        let running = sandbox.processes().await.unwrap().into_iter();
+        let running = running.filter(|one| one.command.contains("longhand/claude"));
+        running.map(|one| one.pid).collect()
+    }
+
+    /// A command of the test's own in the sandbox.
+    async fn bash(&self, command: &str) {
+        let sandbox = self.plane.sandbox().await.unwrap();
+        let command = sandbox::Command::new(["/bin/bash", "-c", command]);
+        let process = sandbox.spawn(command).await.unwrap();
+        process.wait().await.unwrap();
+    }
+
     /// What the model was asked last.
     fn last_request(&self) -> Value {
         self.scripted.requests().pop().unwrap().body
@@ -132,13 +166,29 @@ async fn a_plain_turn_of_claude_is_what_one_of_native_is() {
         _ => None,
     });
     assert_eq!(said.collect::<String>(), "hello there");
+    let before = world.processes().await;
+    assert_eq!(before.len(), 1);
     // The same process goes on.
     let from = world.plane.kinds().len();
     world.turn(&json!([{"text": "again"}])).await;
     assert_eq!(world.since(from).last(), Some(&"session.status_idle"));
-    let asked = world.last_request().to_string();
-    assert!(asked.contains("hello there"), "{asked}");
+    let said = |asked: &Value| -> Vec<String> {
+        let messages = asked["messages"].as_array().unwrap().iter();
+        let messages = messages.filter(|message| message["role"] == "assistant");
+        let said =
+            messages.map(|message| message["content"][0]["text"].as_str().unwrap().to_owned());
+        said.collect()
+    };
+    assert_eq!(said(&world.last_request()), ["hello there"]);
     assert_eq!(world.scripted.requests().len(), 2);
+    assert_eq!(world.processes().await, before);
+    // One that died is replaced by one that knows as much.
+    let victim = before.first().copied().unwrap();
+    world.bash(&format!("kill -9 {victim}")).await;
+    world.turn(&json!([{"text": "once more"}])).await;
+    assert_ne!(world.processes().await, before);
+    assert_eq!(said(&world.last_request()), ["hello there", "again"]);
+    assert_eq!(world.plane.kinds().last(), Some(&"session.status_idle"));
 }
 
 #[tokio::test]
@@ -174,7 +224,10 @@ async fn calls_of_claude_are_decided_before_they_run() {
     let [.., first, second, third] = results.as_slice() else {
         panic!("{results:?}")
     };
-    assert!(!first.1 && second.0.contains("one") && third.0.contains("one"), "{results:?}");
+    assert!(
+        !first.1 && second.0.contains("one") && third.0.contains("one"),
+        "{results:?}"
+    );
 
     // Asks of one reply are one pause; one is let, one is not.
     let write = |name: &str| json!({"name": "Write", "input": {"file_path": format!("/workspace/{name}"), "content": "x"}});
@@ -197,7 +250,11 @@ async fn calls_of_claude_are_decided_before_they_run() {
     let requests = world.scripted.requests().len();
     world.run(step).await;
     let results = world.results();
-    assert_eq!(results.iter().filter(|(_, failed)| *failed).count(), 2, "{results:?}");
+    assert_eq!(
+        results.iter().filter(|(_, failed)| *failed).count(),
+        2,
+        "{results:?}"
+    );
     assert_eq!(world.scripted.requests().len(), requests + 1);
     let told = world.last_request().to_string();
     assert!(told.contains("not that one"), "{told}");

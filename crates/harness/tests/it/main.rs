@@ -4,6 +4,8 @@
 mod claude;
 mod dialects;
 mod foreign;
+mod hostile;
+mod install;
 mod native;
 mod plane;
 mod prompt;

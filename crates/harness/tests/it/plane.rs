@@ -1,5 +1,6 @@
 //! A session plane in memory: the real core, a real sandbox, no store. Enough to run a turn.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use harness::{
 use model::{BaseUrl, Catalog, Dialect, Endpoint, KeySource, Origin, Secret, Usage};
 use sandbox::{Local, Provider as _, Sandbox, SandboxId, Spec};
 use serde_json::value::RawValue;
+use session::input::Called;
 use session::policy::{ToolRule, ToolRules};
 use session::{
     Around, Command, Cost, Decision, Input, Opening, Pace, Step, UserEvent, decide, open,
@@ -35,6 +37,8 @@ struct Inner {
     entries: Vec<Entry>,
     kinds: Vec<&'static str>,
     previews: Vec<Preview>,
+    /// The calls of the log.
+    called: BTreeMap<EventId, Called>,
     ids: u128,
     now: i64,
 }
@@ -55,10 +59,22 @@ impl MemoryPlane {
         rules: ToolRules,
         change: impl FnOnce(&mut Brief),
     ) -> (Self, Step) {
+        Self::having(text, base_url, home, rules, None, change).await
+    }
+
+    /// The same, whose sandbox sees these programs.
+    pub async fn having(
+        text: &str,
+        base_url: &str,
+        home: &std::path::Path,
+        rules: ToolRules,
+        programs: Option<std::path::PathBuf>,
+        change: impl FnOnce(&mut Brief),
+    ) -> (Self, Step) {
         let provider = {
             let dir = home.join("sandboxes");
             let mut config = sandbox::Config::beside(&dir);
-            config.programs = Some(programs()).filter(|dir| dir.exists());
+            config.programs = programs;
             Local::new(dir, config).unwrap()
         };
         let id = SandboxId::new("sesn_test").unwrap();
@@ -86,6 +102,7 @@ impl MemoryPlane {
             entries: Vec::new(),
             kinds: Vec::new(),
             previews: Vec::new(),
+            called: BTreeMap::new(),
             ids: 1 << 100,
             now: 1,
         };
@@ -152,6 +169,7 @@ impl MemoryPlane {
         let around = Around {
             now: Micros(inner.now),
             entropy: inner.ids,
+            calls: inner.called.clone(),
             ..Around::default()
         };
         let decision = decide(&inner.state, input, around)?;
@@ -167,6 +185,20 @@ impl MemoryPlane {
         let condensed = events.any(|e| matches!(e.event.body, Body::ThreadContextCompacted {}));
         for placed in &decision.events {
             inner.kinds.push(placed.event.body.kind());
+            let permission = match &placed.event.body {
+                Body::AgentToolUse {
+                    evaluated_permission,
+                    ..
+                } => Some(Some(*evaluated_permission)),
+                Body::AgentCustomToolUse { .. } => Some(None),
+                _ => None,
+            };
+            if let Some(permission) = permission {
+                let thread = ThreadId::from_bits(2);
+                inner
+                    .called
+                    .insert(placed.event.id, Called { thread, permission });
+            }
             let body = match &placed.event.body {
                 Body::UserMessage { content } => EntryBody::User {
                     content: content.clone(),
@@ -203,6 +235,16 @@ impl MemoryPlane {
                     content: content.clone(),
                     is_error: *is_error,
                 },
+                Body::UserCustomToolResult {
+                    custom_tool_use_id,
+                    content,
+                    is_error,
+                    ..
+                } => EntryBody::Result {
+                    call: *custom_tool_use_id,
+                    content: content.clone(),
+                    is_error: is_error.unwrap_or(false),
+                },
                 Body::SpanModelRequestEnd { .. } if !condensed => match record.take() {
                     Some(record) => EntryBody::Reply { record },
                     None => continue,
@@ -217,11 +259,6 @@ impl MemoryPlane {
         inner.entries.extend(entries.clone());
         entries
     }
-}
-
-/// Where programs are installed for tests; they stay there from run to run.
-pub fn programs() -> std::path::PathBuf {
-    std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("harness")
 }
 
 fn brief(rules: &ToolRules) -> Brief {
@@ -253,7 +290,7 @@ fn endpoint(base_url: &str) -> Endpoint {
         key: Secret::new("key".to_owned()),
         key_source: KeySource("the test".to_owned()),
         headers: Vec::new(),
-        model_map: std::collections::BTreeMap::new(),
+        model_map: BTreeMap::new(),
         origin: Origin::Operator,
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, missing_docs)]
 
+mod claude;
 mod crash;
 mod drain;
 mod edge;

@@ -95,6 +95,10 @@ pub struct Egress {
     pub enabled: bool,
     /// Networks lifted out of the always-denied set, as `10.0.0.0/8`.
     pub allow_private: Vec<String>,
+    /// Roots as PEM, beside the system's, by which servers are trusted where requests inside TLS are judged.
+    pub ca_file: Option<PathBuf>,
+    /// Lists of revoked certificates (CRLs) as PEM, for the same.
+    pub crl_file: Option<PathBuf>,
     /// `observe` lets through what rules and environments deny, and records it; the always-denied set stays.
     pub mode: egress::policy::Mode,
     /// Rules for every sandbox, before those of its environment; the first that matches decides.
@@ -202,6 +206,8 @@ impl Config {
                 "egress.allow_private",
                 format!("{:?}", self.egress.allow_private),
             ),
+            ("egress.ca_file", path(&self.egress.ca_file)),
+            ("egress.crl_file", path(&self.egress.crl_file)),
             ("model.catalog", path(&self.model.catalog)),
             ("model.api", quoted(&self.model.api)),
             ("model.ca_file", path(&self.model.ca_file)),

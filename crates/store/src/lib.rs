@@ -20,8 +20,10 @@ pub mod kept;
 pub mod keys;
 mod known;
 pub mod limits;
+pub mod master;
 pub mod meta;
 pub mod page;
+pub mod refreshes;
 pub mod runs;
 pub mod sessions;
 #[cfg(feature = "simulation")]

@@ -292,6 +292,25 @@ impl Store {
         }
     }
 
+    /// The active credential that occupies `slot` in the first of these vaults that has one: found by its
+    /// index, however many the vaults hold. Vaults that are gone have none.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn credential_at(
+        &self,
+        workspace: WorkspaceId,
+        vaults: Vec<VaultId>,
+        slot: Slot,
+    ) -> Result<Option<CredentialRow>, Error> {
+        match self.back() {
+            Back::Sqlite(db) => {
+                db.read(move |c| sqlite::vaults::credential_at(c, workspace, &vaults, &slot))
+                    .await
+            }
+        }
+    }
+
     /// Stores a new credential.
     ///
     /// # Errors
@@ -304,10 +323,13 @@ impl Store {
         new: NewCredential,
         now: Micros,
     ) -> Result<CredentialRow, Error> {
+        let most = self.caps().vault_credentials;
         match self.back() {
             Back::Sqlite(db) => {
-                db.write(move |cx| sqlite::credentials::create(cx, workspace, vault, new, now))
-                    .await
+                db.write(move |cx| {
+                    sqlite::credentials::create(cx, workspace, vault, new, (now, most))
+                })
+                .await
             }
         }
     }

@@ -23,6 +23,7 @@ mod running;
 mod supervisor;
 mod template;
 mod trash;
+mod trust;
 mod usage;
 
 use std::collections::HashMap;

@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/V4__outcomes.sql"),
     include_str!("../../migrations/sqlite/V5__tallies.sql"),
     include_str!("../../migrations/sqlite/V6__threads.sql"),
+    include_str!("../../migrations/sqlite/V7__refreshes.sql"),
 ];
 
 pub(super) fn migrate(conn: &mut Connection, path: &Path) -> Result<(), OpenError> {

@@ -42,8 +42,15 @@ pub struct Config {
     pub claude: Option<Installed>,
 }
 
-/// Looks whether a program is there.
-pub type Installed = Arc<dyn Fn() -> bool + Send + Sync>;
+/// Looks whether a program is there, each time it is asked.
+#[derive(Clone)]
+pub struct Installed(pub Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl std::fmt::Debug for Installed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Installed").field(&(self.0)()).finish()
+    }
+}
 
 impl Default for Config {
     fn default() -> Self {

@@ -33,7 +33,7 @@ mod sse;
 mod table;
 
 pub use disk::Floor;
-pub use gateway::{Config, Gateway, Parts};
+pub use gateway::{Config, Gateway, Installed, Parts};
 pub use limits::{Limits, Rate};
 pub use metrics::Metrics;
 pub use openapi::{llms_txt, openapi, routes_markdown};

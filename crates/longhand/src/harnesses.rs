@@ -10,14 +10,13 @@ use serde_json::json;
 
 use crate::cli::{Harness, HarnessName};
 use crate::data_dir::DataDir;
-use crate::serve;
 
 /// Does it.
 ///
 /// # Errors
 /// Whatever kept it from being done; the text says what to do.
 pub async fn run(command: Harness, data_dir: &DataDir) -> anyhow::Result<()> {
-    let programs = serve::programs(data_dir)?;
+    let programs = data_dir.programs()?;
     match command {
         Harness::Install {
             name: HarnessName::Claude,

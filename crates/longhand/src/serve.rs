@@ -124,7 +124,7 @@ impl Server {
                 store: core.store.clone(),
                 vault: core.vault.clone(),
                 harness: Arc::new(Native::new(client.clone())),
-                others: vec![Arc::new(Claude::new(client, programs(&data_dir)?))],
+                others: vec![Arc::new(Claude::new(client, data_dir.programs()?))],
                 provider: provider.clone(),
                 catalog: core.catalog.clone(),
                 endpoint: model,
@@ -431,20 +431,9 @@ pub fn local_provider(
     config.disk_reserve = settings.disk_reserve_mib.saturating_mul(1 << 20);
     config.orphan = Duration::from_secs(settings.orphan_seconds);
     config.network = network;
-    config.programs = Some(programs(data_dir)?);
+    config.programs = Some(data_dir.programs()?);
     config.warm = settings.warm;
     sandbox::Local::new(dir, config).context("the sandbox provider cannot start")
-}
-
-/// Where programs of others are that run agents; sandboxes see them there.
-///
-/// # Errors
-/// The directory cannot be made.
-pub fn programs(data_dir: &DataDir) -> anyhow::Result<PathBuf> {
-    let programs = data_dir.join("harness");
-    harness::install::directory(&programs)
-        .with_context(|| format!("cannot make {}", programs.display()))?;
-    Ok(programs)
 }
 
 fn policy(lifted: &[String]) -> anyhow::Result<dial::Policy> {

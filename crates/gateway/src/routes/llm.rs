@@ -63,7 +63,7 @@ fn built(
     }
     match claude {
         None => unbuilt("longhand.harness", "the harness `claude`"),
-        Some(is_installed) if !is_installed() => Err(ApiError::invalid(format!(
+        Some(is_installed) if !(is_installed.0)() => Err(ApiError::invalid(format!(
             "LLM vault {vault}: the harness `claude` is not installed on this server; its operator runs \
              `longhand harness install claude`"
         ))),

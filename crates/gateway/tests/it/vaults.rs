@@ -388,7 +388,9 @@ async fn claude_is_refused_until_it_is_installed_and_where_it_does_not_fit() {
     let installed = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&installed);
     let server = Server::with(gateway::Config {
-        claude: Some(Arc::new(move || seen.load(Ordering::Relaxed))),
+        claude: Some(gateway::Installed(Arc::new(move || {
+            seen.load(Ordering::Relaxed)
+        }))),
         ..gateway::Config::default()
     })
     .await;

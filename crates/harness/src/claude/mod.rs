@@ -27,7 +27,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use contract::event::SessionErrorKind;
 use contract::ids::{EventId, SessionId};
-use model::{Block, Client, Stop, Words};
+use model::{Block, Client, Failure, Relayed, Stop, Words};
 use serde_json::value::to_raw_value;
 use session::{Fact, Remedy, Step, Used};
 
@@ -180,22 +180,8 @@ impl Turn<'_> {
         let mut previewer = Previewer::new(plane);
         let mut bill = Bill::default();
         let began = Instant::now();
-        let mut words = Words {
-            effort: plane.brief().effort,
-            ..asked.words
-        };
-        if let Some(most) = words.body.get_mut("max_tokens") {
-            let asked = most.as_u64().unwrap_or(u64::MAX);
-            *most = asked.min(plane.brief().max_tokens.into()).into();
-        }
-        let relayed = {
-            let mut sink = |delta| previewer.see(delta);
-            let client = &self.claude.client;
-            let (endpoint, model) = (plane.endpoint(), &plane.brief().model);
-            client
-                .relay(endpoint, model, words, &cancel, &mut sink)
-                .await
-        };
+        let mut sink = |delta| previewer.see(delta);
+        let relayed = self.relay(asked.words, &mut sink).await;
         plane.spent(Spent::Model, began.elapsed());
         let relayed = match relayed {
             Ok(relayed) => relayed,
@@ -246,6 +232,23 @@ impl Turn<'_> {
             None => self.live = None,
         }
         Ok(taken)
+    }
+
+    /// Asks the session's model in claude's words.
+    async fn relay(&self, words: Words, sink: model::Sink<'_>) -> Result<Relayed, Failure> {
+        let brief = self.plane.brief();
+        let mut words = Words {
+            effort: brief.effort,
+            ..words
+        };
+        if let Some(most) = words.body.get_mut("max_tokens") {
+            let asked = most.as_u64().unwrap_or(u64::MAX);
+            *most = asked.min(brief.max_tokens.into()).into();
+        }
+        let (client, cancel) = (&self.claude.client, self.plane.cancelled());
+        client
+            .relay(self.plane.endpoint(), &brief.model, words, &cancel, sink)
+            .await
     }
 
     /// The next model request of a claude that knows what the session knows.

@@ -209,7 +209,15 @@ async fn calls_of_claude_are_decided_before_they_run() {
     assert!(said.contains("42") && failed, "{said}");
     assert_eq!(world.plane.kinds().last(), Some(&"session.status_idle"));
 
-    // Two calls of one reply, one after another.
+    beside_one_another(&world).await;
+    asked_for(&world).await;
+    a_tool_of_the_clients(&world).await;
+    let breaks = world.scripted.stats().prefix_breaks;
+    assert!(breaks.is_empty(), "{breaks:?}");
+}
+
+/// Calls of one reply, one after another.
+async fn beside_one_another(world: &World) {
     world
         .turn(&json!([
             {"tools": [
@@ -228,8 +236,10 @@ async fn calls_of_claude_are_decided_before_they_run() {
         !first.1 && second.0.contains("one") && third.0.contains("one"),
         "{results:?}"
     );
+}
 
-    // Asks of one reply are one pause; one is let, one is not.
+/// Asks of one reply are one pause; one is let, one is not.
+async fn asked_for(world: &World) {
     let write = |name: &str| json!({"name": "Write", "input": {"file_path": format!("/workspace/{name}"), "content": "x"}});
     world
         .turn(&json!([{"tools": [write("yes"), write("no")]}, {"text": "written"}]))
@@ -258,8 +268,9 @@ async fn calls_of_claude_are_decided_before_they_run() {
     assert_eq!(world.scripted.requests().len(), requests + 1);
     let told = world.last_request().to_string();
     assert!(told.contains("not that one"), "{told}");
+}
 
-    // A tool of the client's.
+async fn a_tool_of_the_clients(world: &World) {
     world
         .turn(&json!([{"tool": "weather", "input": {"city": "Oslo"}}, {"text": "sunny it is"}]))
         .await;
@@ -274,6 +285,4 @@ async fn calls_of_claude_are_decided_before_they_run() {
     world.run(step).await;
     assert!(world.last_request().to_string().contains("it is sunny"));
     assert_eq!(world.plane.kinds().last(), Some(&"session.status_idle"));
-    let breaks = world.scripted.stats().prefix_breaks;
-    assert!(breaks.is_empty(), "{breaks:?}");
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use contract::client_event::Rubric;
 use contract::content::Block;
-use contract::event::Body;
+use contract::event::{Body, Permission};
 use contract::ids::{EventId, SessionId, ThreadId};
 use contract::time::Micros;
 use harness::{
@@ -185,20 +185,7 @@ impl MemoryPlane {
         let condensed = events.any(|e| matches!(e.event.body, Body::ThreadContextCompacted {}));
         for placed in &decision.events {
             inner.kinds.push(placed.event.body.kind());
-            let permission = match &placed.event.body {
-                Body::AgentToolUse {
-                    evaluated_permission,
-                    ..
-                } => Some(Some(*evaluated_permission)),
-                Body::AgentCustomToolUse { .. } => Some(None),
-                _ => None,
-            };
-            if let Some(permission) = permission {
-                let thread = ThreadId::from_bits(2);
-                inner
-                    .called
-                    .insert(placed.event.id, Called { thread, permission });
-            }
+            inner.note(placed.event.id, &placed.event.body);
             let body = match &placed.event.body {
                 Body::UserMessage { content } => EntryBody::User {
                     content: content.clone(),
@@ -258,6 +245,28 @@ impl MemoryPlane {
         }
         inner.entries.extend(entries.clone());
         entries
+    }
+}
+
+impl Inner {
+    /// Remembers a call.
+    fn note(&mut self, id: EventId, body: &Body) {
+        let thread = ThreadId::from_bits(2);
+        if let Some(permission) = permission(body) {
+            self.called.insert(id, Called { thread, permission });
+        }
+    }
+}
+
+/// What was evaluated for a call: none beside a client's tool.
+fn permission(body: &Body) -> Option<Option<Permission>> {
+    match body {
+        Body::AgentToolUse {
+            evaluated_permission,
+            ..
+        } => Some(Some(*evaluated_permission)),
+        Body::AgentCustomToolUse { .. } => Some(None),
+        _ => None,
     }
 }
 

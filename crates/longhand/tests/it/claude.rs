@@ -106,6 +106,22 @@ fn rests(log: &[Value]) -> &str {
     last["stop_reason"]["type"].as_str().unwrap()
 }
 
+/// The calls that the log waits for.
+fn asked(log: &[Value]) -> Vec<String> {
+    let last = log.last().unwrap()["stop_reason"]["event_ids"].as_array();
+    let ids = last.unwrap().iter();
+    ids.map(|id| id.as_str().unwrap().to_owned()).collect()
+}
+
+fn answer(call: &str, result: &str) -> Value {
+    let mut answer =
+        json!({"type": "user.tool_confirmation", "tool_use_id": call, "result": result});
+    if result == "deny" {
+        answer["deny_message"] = json!("rather not");
+    }
+    answer
+}
+
 async fn reached(path: &Path) {
     wait::until("the call runs", || async { path.exists().then_some(()) }).await;
 }
@@ -147,10 +163,18 @@ async fn turns_of_claude_are_those_of_native() {
     let first = claudes.processes(&session).await;
     assert_eq!(first.len(), 1, "{first:?}");
 
-    // Thinking, and tools of one reply.
+    tools(&claudes, &session).await;
+    // All of it was one process.
+    assert_eq!(claudes.processes(&session).await, first);
+    interrupts(&claudes, &session).await;
+}
+
+/// Thinking, tools of one reply, a tool of the client's.
+async fn tools(claudes: &Claudes, session: &str) {
+    let api = claudes.api();
     let log = claudes
         .turn(
-            &session,
+            session,
             &json!([
                 {"thinking": "let me see", "tools": [
                     {"name": "Bash", "input": {"command": "echo one > f; echo done"}},
@@ -184,7 +208,7 @@ async fn turns_of_claude_are_those_of_native() {
     // A tool of the client's.
     let log = claudes
         .turn(
-            &session,
+            session,
             &json!([{"tool": "weather", "input": {"city": "Oslo"}}, {"text": "sunny"}]),
         )
         .await;
@@ -192,14 +216,10 @@ async fn turns_of_claude_are_those_of_native() {
     let call = id(of(&log, "agent.custom_tool_use")[0]);
     let answer = json!({"type": "user.custom_tool_result", "custom_tool_use_id": call,
         "content": [{"type": "text", "text": "it is sunny in Oslo"}]});
-    api.send(&session, &[answer]).await.unwrap();
-    assert_eq!(rests(&api.idle(&session).await), "end_turn");
+    api.send(session, &[answer]).await.unwrap();
+    assert_eq!(rests(&api.idle(session).await), "end_turn");
     let asked = claudes.stage.model.last(1).pop().unwrap();
     assert!(asked.to_string().contains("it is sunny in Oslo"), "{asked}");
-    // All of it was one process.
-    assert_eq!(claudes.processes(&session).await, first);
-
-    interrupts(&claudes, &session).await;
 }
 
 /// An interrupt while the model speaks, while a tool runs, and a message in the middle of a turn.
@@ -257,25 +277,9 @@ async fn asks_of_one_reply_are_one_pause_and_outlive_everything() {
     // The same process goes on.
     let log = claudes.turn(&session, &both).await;
     assert_eq!(rests(&log), "requires_action");
-    let asked = |log: &[Value]| -> Vec<String> {
-        let last = log.last().unwrap()["stop_reason"]["event_ids"]
-            .as_array()
-            .unwrap();
-        last.iter()
-            .map(|id| id.as_str().unwrap().to_owned())
-            .collect()
-    };
     let calls = asked(&log);
     assert_eq!(calls.len(), 2);
     let before = claudes.processes(&session).await;
-    let answer = |call: &str, result: &str| {
-        let mut answer =
-            json!({"type": "user.tool_confirmation", "tool_use_id": call, "result": result});
-        if result == "deny" {
-            answer["deny_message"] = json!("rather not");
-        }
-        answer
-    };
     let answers = [answer(&calls[0], "allow"), answer(&calls[1], "deny")];
     claudes.api().send(&session, &answers).await.unwrap();
     let log = claudes.api().idle(&session).await;
@@ -288,45 +292,44 @@ async fn asks_of_one_reply_are_one_pause_and_outlive_everything() {
     assert_eq!(claudes.processes(&session).await, before);
     let told = claudes.stage.model.last(1).pop().unwrap().to_string();
     assert!(told.contains("rather not"), "{told}");
-
-    // The process is killed, then its server, while the calls wait.
     for victim in ["process", "server", "sandbox"] {
-        let runs = claudes.workspace(&session).join("runs");
-        std::fs::remove_file(&runs).unwrap();
-        let log = claudes.turn(&session, &both).await;
-        let calls = asked(&log);
-        match victim {
-            "process" => {
-                let dir = claudes.stage.launch.data_dir();
-                let pid = claudes.processes(&session).await[0].to_string();
-                piped(
-                    dir,
-                    &["sandbox", "exec", &session, "--", "kill", "-9", &pid],
-                )
-                .await;
-            }
-            "server" => {
-                claudes.stage.kill().await;
-                claudes.stage.restart().await;
-            }
-            _ => {
-                let dir = claudes.stage.launch.data_dir();
-                let stopped = piped(dir, &["sandbox", "stop", &session]).await;
-                assert!(stopped.status.success(), "{stopped:?}");
-            }
-        }
-        let answers = [answer(&calls[0], "allow"), answer(&calls[1], "allow")];
-        claudes.api().send(&session, &answers).await.unwrap();
-        let log = claudes.api().idle(&session).await;
-        assert_eq!(rests(&log), "end_turn", "{victim}");
-        assert_eq!(
-            std::fs::read_to_string(&runs).unwrap(),
-            "a\nb\n",
-            "{victim}: each once"
-        );
-        let said = of(&log, "agent.message").pop().unwrap();
-        assert_eq!(texts(said), "after", "{victim}");
+        kill_while_it_waits(&mut claudes, &session, &both, victim).await;
     }
+}
+
+/// The calls wait; something is killed; the client lets them run: each runs once.
+async fn kill_while_it_waits(claudes: &mut Claudes, session: &str, both: &Value, victim: &str) {
+    let runs = claudes.workspace(session).join("runs");
+    std::fs::remove_file(&runs).unwrap();
+    let log = claudes.turn(session, both).await;
+    let calls = asked(&log);
+    let dir = claudes.stage.launch.data_dir().to_owned();
+    match victim {
+        "process" => {
+            let pid = claudes.processes(session).await[0].to_string();
+            piped(
+                &dir,
+                &["sandbox", "exec", session, "--", "kill", "-9", &pid],
+            )
+            .await;
+        }
+        "server" => {
+            claudes.stage.kill().await;
+            claudes.stage.restart().await;
+        }
+        _ => {
+            let stopped = piped(&dir, &["sandbox", "stop", session]).await;
+            assert!(stopped.status.success(), "{stopped:?}");
+        }
+    }
+    let answers = [answer(&calls[0], "allow"), answer(&calls[1], "allow")];
+    claudes.api().send(session, &answers).await.unwrap();
+    let log = claudes.api().idle(session).await;
+    assert_eq!(rests(&log), "end_turn", "{victim}");
+    let ran = std::fs::read_to_string(&runs).unwrap();
+    assert_eq!(ran, "a\nb\n", "{victim}: each once");
+    let said = of(&log, "agent.message").pop().unwrap();
+    assert_eq!(texts(said), "after", "{victim}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

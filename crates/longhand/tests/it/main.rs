@@ -2,7 +2,6 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, missing_docs)]
 
-
 mod canary;
 mod claude;
 mod crash;

@@ -12,11 +12,19 @@ pub(crate) fn all() -> anyhow::Result<()> {
         "run", "--quiet", "-p", "longhand", "--", "openapi", "--routes",
     ])?;
     between("docs/compatibility.md", "routes", routes.trim())?;
-    let cases = printed(&[
+    for (package, mark) in [("sandbox", "cases"), ("egress", "network cases")] {
+        between("docs/security.md", mark, &corpus(package, mark)?)?;
+    }
+    Ok(())
+}
+
+/// The table of a crate's attacks.
+fn corpus(package: &str, mark: &str) -> anyhow::Result<String> {
+    let said = printed(&[
         "test",
         "--quiet",
         "-p",
-        "sandbox",
+        package,
         "--test",
         "it",
         "--",
@@ -26,11 +34,11 @@ pub(crate) fn all() -> anyhow::Result<()> {
         "--nocapture",
     ])?;
     // The test runner has words of its own before and after.
-    let cases = cases
-        .split_once("<!-- cases -->\n")
-        .and_then(|(_, rest)| rest.split_once("<!-- /cases -->"));
-    let (cases, _) = cases.context("the corpus prints no table")?;
-    between("docs/security.md", "cases", cases.trim())
+    let cases = said
+        .split_once(&format!("<!-- {mark} -->\n"))
+        .and_then(|(_, rest)| rest.split_once(&format!("<!-- /{mark} -->")));
+    let (cases, _) = cases.with_context(|| format!("the corpus of {package} prints no table"))?;
+    Ok(cases.trim().to_owned())
 }
 
 fn printed(words: &[&str]) -> anyhow::Result<String> {

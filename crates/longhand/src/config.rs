@@ -26,6 +26,9 @@ const SPECIAL: [&str; 4] = [
 /// Settings that are lists.
 const LISTS: [&str; 3] = ["allow_private", "cors_origins", "trusted_proxies"];
 
+/// Tables within sections: `LONGHAND_EGRESS_AUDIT_DAYS` is `days` of `[egress.audit]`.
+const TABLES: [&str; 1] = ["audit"];
+
 /// Every setting, with its default.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -95,10 +98,34 @@ pub struct Egress {
     pub enabled: bool,
     /// Networks lifted out of the always-denied set, as `10.0.0.0/8`.
     pub allow_private: Vec<String>,
+    /// What a denied name is answered: `virtual`, an address whose connections are told why they are refused, or
+    /// `refuse`.
+    pub dns_deny: egress::dns::OnDenied,
+    /// How long the audit is kept.
+    pub audit: EgressAudit,
     /// `observe` lets through what rules and environments deny, and records it; the always-denied set stays.
     pub mode: egress::policy::Mode,
     /// Rules for every sandbox, before those of its environment; the first that matches decides.
     pub rules: Vec<egress::policy::Rule>,
+}
+
+/// `[egress.audit]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EgressAudit {
+    /// Days; 0: forever.
+    pub days: u32,
+    /// Mebibytes of records; 0: as many as there are.
+    pub max_mib: u64,
+}
+
+impl Default for EgressAudit {
+    fn default() -> Self {
+        Self {
+            days: 90,
+            max_mib: 1_024,
+        }
+    }
 }
 
 /// `[model]`
@@ -197,6 +224,15 @@ impl Config {
                 "egress.mode",
                 format!("{:?}", self.egress.mode).to_lowercase(),
             ),
+            (
+                "egress.dns_deny",
+                format!("{:?}", self.egress.dns_deny).to_lowercase(),
+            ),
+            ("egress.audit.days", self.egress.audit.days.to_string()),
+            (
+                "egress.audit.max_mib",
+                self.egress.audit.max_mib.to_string(),
+            ),
             ("egress.rules", format!("{} (set)", self.egress.rules.len())),
             (
                 "egress.allow_private",
@@ -293,6 +329,12 @@ fn set(table: &mut Table, section: &str, key: &str, text: &str) {
         .entry(section)
         .or_insert_with(|| Value::Table(Table::new()));
     if let Value::Table(section) = section {
+        if let Some((inner, key)) = key
+            .split_once('_')
+            .filter(|(inner, _)| TABLES.contains(inner))
+        {
+            return set(section, inner, key, text);
+        }
         section.insert(key.to_owned(), value(key, text));
     }
 }

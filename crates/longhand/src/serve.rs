@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::egress::audit::Audit;
 use anyhow::{Context, bail};
 use axum::Router;
 use contract::ids::WorkspaceId;
@@ -110,10 +111,11 @@ impl Server {
         let networks = egress::networks(
             &config.egress,
             &data_dir,
-            &core.store,
+            (&core.store, &core.audit),
             &tasks,
             closed.clone(),
-        )?;
+        )
+        .await?;
         let network = networks.clone().map(|it| it as Arc<dyn sandbox::Network>);
         let provider = Arc::new(local_provider(&data_dir, &config.sandbox, network)?);
         isolation::require(&provider, config.sandbox.level()?).await?;
@@ -170,11 +172,13 @@ impl Server {
         let metrics = Arc::new(Metrics::new());
         edge::count_turns(&metrics, &self.orchestrator);
         let sandboxes = self.orchestrator.keeper().clone();
+        let carrier = self.networks.as_ref().map(|it| it.carrier().clone());
         let gateway = core.gateway(
             config,
             self.leaving.clone(),
             Arc::clone(&metrics),
             sandboxes,
+            carrier.map(gateway::Egress::Process),
         )?;
         let (router, operators) = (
             gateway::router(gateway.clone()),
@@ -272,6 +276,8 @@ struct Core {
     store: Store,
     vault: Arc<Vault>,
     catalog: Arc<Catalog>,
+    /// Actions on keys, policies and credentials.
+    audit: Arc<Audit>,
     data_dir: PathBuf,
     backups: PathBuf,
 }
@@ -296,6 +302,7 @@ impl Core {
             store,
             vault,
             catalog: Arc::new(catalog),
+            audit: Arc::new(egress::control_audit(data_dir)?),
             data_dir: data_dir.path().to_owned(),
             backups: data_dir.directory("backups")?,
         })
@@ -307,6 +314,7 @@ impl Core {
         leaving: CancellationToken,
         metrics: Arc<Metrics>,
         sandboxes: Keeper,
+        egress: Option<gateway::Egress>,
     ) -> anyhow::Result<Arc<Gateway>> {
         Ok(Gateway::new(gateway::Parts {
             store: self.store.clone(),
@@ -320,6 +328,8 @@ impl Core {
             },
             metrics,
             sandboxes: Some(sandboxes),
+            egress,
+            control_audit: Some(Arc::clone(&self.audit)),
         }))
     }
 }
@@ -355,7 +365,8 @@ pub async fn offline(config: &Config, data_dir: &DataDir) -> anyhow::Result<Offl
     let now = || store::clock::now().0;
     let sandboxes = Keeper::new(Arc::new(provider.clone()), config.sandbox.keeping(), now);
     let leaving = CancellationToken::new();
-    let gateway = core.gateway(config, leaving, Arc::default(), sandboxes.clone())?;
+    let left = egress::left(data_dir);
+    let gateway = core.gateway(config, leaving, Arc::default(), sandboxes.clone(), left)?;
     Ok(Offline {
         router: gateway::control_router(gateway),
         store: core.store,

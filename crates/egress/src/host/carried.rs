@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use contract::ids::SessionId;
 use rustix::event::epoll;
 use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -17,6 +16,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::reset;
+use super::wire::Owner;
 use super::{Host, dns, flow};
 use crate::dns::Pool;
 use crate::limits;
@@ -31,7 +31,7 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 pub(super) struct Carried {
     pub(super) host: Arc<Host>,
     pub(super) name: String,
-    pub(super) session: Option<SessionId>,
+    pub(super) owner: Option<Owner>,
     /// Which socket its listener is: another one is another sandbox of that name.
     pub(super) listener: u64,
     policy: RwLock<Arc<Policy>>,
@@ -118,7 +118,7 @@ impl Carried {
     pub(super) fn start(
         host: Arc<Host>,
         name: String,
-        session: Option<SessionId>,
+        owner: Option<Owner>,
         ends: Ends,
         policy: Policy,
     ) -> io::Result<Arc<Self>> {
@@ -132,7 +132,7 @@ impl Carried {
         let pid_one = End::of(ends.pid_one)?;
         let carried = Arc::new(Self {
             name,
-            session,
+            owner,
             listener,
             policy: RwLock::new(Arc::new(policy)),
             pool: Mutex::default(),

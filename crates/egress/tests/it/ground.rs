@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// How long a test waits for what must happen; it only ends a test that has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where servers are; every one of them is reached if it is dialled.
 pub const SERVER: &str = "198.51.100.10";
@@ -221,15 +221,8 @@ impl Ground {
         with: impl Fn(TcpStream, &Mutex<Vec<u8>>) + Send + Sync + 'static,
     ) -> Server {
         let server = Server::default();
-        let (listener, address) = (
-            self.servers.try_clone().unwrap(),
-            SocketAddr::new(ip.parse().unwrap(), port),
-        );
-        let listener = std::thread::spawn(move || {
-            enter(&listener);
-            TcpListener::bind(address).unwrap()
-        });
-        let listener = listener.join().unwrap();
+        let address = SocketAddr::new(ip.parse().unwrap(), port);
+        let listener = self.among_servers(move || TcpListener::bind(address).unwrap());
         let (with, of) = (Arc::new(with), server.clone());
         // Ends with the process: it waits for connections as long as the test runs.
         std::thread::spawn(move || {
@@ -240,6 +233,16 @@ impl Ground {
             }
         });
         server
+    }
+
+    /// What `make` makes in the namespace of the servers.
+    pub fn among_servers<T: Send + 'static>(&self, make: impl FnOnce() -> T + Send + 'static) -> T {
+        let servers = self.servers.try_clone().unwrap();
+        let making = std::thread::spawn(move || {
+            enter(&servers);
+            make()
+        });
+        making.join().unwrap()
     }
 
     /// The records of the audit that `is` true of, once there is one.
@@ -359,7 +362,7 @@ struct Carried {
 #[async_trait::async_trait]
 impl Network for Carried {
     async fn attach(&self, id: &SandboxId, ends: Ends) -> Result<(), sandbox::Error> {
-        let ends = [ends.pid_one, ends.tcp, ends.dns];
+        let ends = [ends.pid_one, ends.tcp, ends.dns, ends.line];
         let attached = self
             .carrier
             .attach(id.as_str(), None, ends, &self.policy)
@@ -387,7 +390,7 @@ pub async fn run(sandbox: &Arc<dyn Sandbox>, command: &str) -> String {
 }
 
 /// What Python programs begin with. `tcp(host, port, send)` says what came back, or the name of the errno.
-const PRELUDE: &str = "import errno, os, select, socket, ssl, struct, sys, time\n\
+pub const PRELUDE: &str = "import errno, os, select, socket, ssl, struct, sys, time\n\
     def tried(action):\n    \
         try: return action()\n    \
         except socket.gaierror as e: return 'EAI %d' % e.errno\n    \
@@ -441,8 +444,13 @@ fn namespaces() -> (OwnedFd, OwnedFd) {
             ip(&format!("addr add {address} dev in0"));
         }
         for address in [SERVER, OTHER, SERVER_V6].into_iter().chain(PRIVATE) {
-            let length = if address.contains(':') { 128 } else { 32 };
-            ip(&format!("addr add {address}/{length} dev lo"));
+            // An address of IPv6 that is looked for first is not there yet.
+            let length = if address.contains(':') {
+                "128 dev lo nodad"
+            } else {
+                "32 dev lo"
+            };
+            ip(&format!("addr add {address}/{length}"));
         }
     });
     let outer = std::thread::spawn(move || {

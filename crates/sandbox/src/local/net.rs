@@ -22,6 +22,8 @@ pub struct Ends {
     pub tcp: OwnedFd,
     /// An IPv6 socket to which every datagram to port 53 comes, IPv4 ones as mapped.
     pub dns: OwnedFd,
+    /// Over which who carries says so (`jail::control::Carries`): while nobody has, connections are reset.
+    pub line: OwnedFd,
 }
 
 /// Carries what sandboxes send.
@@ -44,10 +46,22 @@ pub(super) async fn attach(
     id: &SandboxId,
     body: &mut Body,
 ) -> Result<(), Error> {
-    let (Some(network), Some([tcp, dns])) = (&shared.network, body.ways_out.take()) else {
+    if shared.network.is_some() && !body.live.network {
+        tracing::warn!(
+            sandbox = %id,
+            "a sandbox has no network: this host can make none; `longhand doctor` says why"
+        );
+    }
+    let (Some(network), Some([tcp, dns, line])) = (&shared.network, body.ways_out.take()) else {
         return Ok(());
     };
     let pid_one = body.pid_one.try_clone();
     let pid_one = pid_one.doing(|| format!("hand over the network of sandbox {id}"))?;
-    network.attach(id, Ends { pid_one, tcp, dns }).await
+    let ends = Ends {
+        pid_one,
+        tcp,
+        dns,
+        line,
+    };
+    network.attach(id, ends).await
 }

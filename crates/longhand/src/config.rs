@@ -90,11 +90,11 @@ impl Default for Server {
 }
 
 /// `[egress]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Egress {
-    /// Whether sandboxes have a network, carried by the egress process. Without it they have only their own
-    /// loopback.
+    /// Whether sandboxes have a network, carried by the egress process, where this host can make one. Without it
+    /// they have only their own loopback.
     pub enabled: bool,
     /// Networks lifted out of the always-denied set, as `10.0.0.0/8`.
     pub allow_private: Vec<String>,
@@ -107,6 +107,19 @@ pub struct Egress {
     pub mode: egress::policy::Mode,
     /// Rules for every sandbox, before those of its environment; the first that matches decides.
     pub rules: Vec<egress::policy::Rule>,
+}
+
+impl Default for Egress {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            allow_private: Vec::new(),
+            dns_deny: egress::dns::OnDenied::default(),
+            audit: EgressAudit::default(),
+            mode: egress::policy::Mode::default(),
+            rules: Vec::new(),
+        }
+    }
 }
 
 /// `[egress.audit]`

@@ -119,6 +119,7 @@ impl Server {
         let network = networks.clone().map(|it| it as Arc<dyn sandbox::Network>);
         let provider = Arc::new(local_provider(&data_dir, &config.sandbox, network)?);
         isolation::require(&provider, config.sandbox.level()?).await?;
+        let has_network = networks.is_some() && can_have_network(&provider).await;
         let orchestrator = Orchestrator::new(
             orchestrator::Parts {
                 store: core.store.clone(),
@@ -130,7 +131,7 @@ impl Server {
             },
             orchestrator::Config {
                 operator_prompt: config.prompt.extra.clone(),
-                network: networks.is_some(),
+                network: has_network,
                 sandboxes: sandbox::Settings {
                     most_of_workspace: config.limits.sandboxes(),
                     ..config.sandbox.keeping()
@@ -394,6 +395,18 @@ fn database(url: Option<&str>, data_dir: &DataDir) -> anyhow::Result<(PathBuf, O
         other => bail!("`server.database_url`: unknown option {other:?}"),
     }
     Ok((Path::new(path).to_owned(), options))
+}
+
+/// Whether sandboxes of this host can have a network. Where they cannot, they have none, and agents are told so.
+async fn can_have_network(provider: &sandbox::Local) -> bool {
+    let Err(error) = provider.try_network().await else {
+        return true;
+    };
+    tracing::warn!(
+        error = &error as &dyn std::error::Error,
+        "sandboxes have no network on this host; `egress.enabled = false` says that it is meant so"
+    );
+    false
 }
 
 /// Tries the sandboxes once, beside everything else: a host that cannot run them is told of before the

@@ -29,7 +29,7 @@ async fn told(stage: &mut Stage, token: &str) -> String {
 }
 
 /// The egress process of that server.
-fn process(stage: &Stage) -> Option<i32> {
+pub fn process(stage: &Stage) -> Option<i32> {
     let dir = stage.launch.data_dir().join("egress");
     let dir = dir.to_str().unwrap();
     std::fs::read_dir("/proc")
@@ -43,12 +43,12 @@ fn process(stage: &Stage) -> Option<i32> {
         })
 }
 
-fn kill(pid: i32) {
+pub fn kill(pid: i32) {
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
 }
 
 /// Ends what would otherwise wait a minute for a server.
-async fn end(mut stage: Stage) {
+pub async fn end(mut stage: Stage) {
     let server = stage.server.take().expect("it runs");
     server.terminate();
     assert_eq!(server.ended().await.code(), Some(0));

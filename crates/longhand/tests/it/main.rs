@@ -6,6 +6,7 @@ mod crash;
 mod drain;
 mod edge;
 mod egress;
+mod egress_kills;
 mod isolation;
 mod outlive;
 mod people;

@@ -103,6 +103,10 @@ pub struct Egress {
     pub dns_deny: egress::dns::OnDenied,
     /// How long the audit is kept.
     pub audit: EgressAudit,
+    /// Roots as PEM, beside the system's, by which servers are trusted where requests inside TLS are judged.
+    pub ca_file: Option<PathBuf>,
+    /// Lists of revoked certificates (CRLs) as PEM, for the same.
+    pub crl_file: Option<PathBuf>,
     /// `observe` lets through what rules and environments deny, and records it; the always-denied set stays.
     pub mode: egress::policy::Mode,
     /// Rules for every sandbox, before those of its environment; the first that matches decides.
@@ -116,6 +120,8 @@ impl Default for Egress {
             allow_private: Vec::new(),
             dns_deny: egress::dns::OnDenied::default(),
             audit: EgressAudit::default(),
+            ca_file: None,
+            crl_file: None,
             mode: egress::policy::Mode::default(),
             rules: Vec::new(),
         }
@@ -251,6 +257,8 @@ impl Config {
                 "egress.allow_private",
                 format!("{:?}", self.egress.allow_private),
             ),
+            ("egress.ca_file", path(&self.egress.ca_file)),
+            ("egress.crl_file", path(&self.egress.crl_file)),
             ("model.catalog", path(&self.model.catalog)),
             ("model.api", quoted(&self.model.api)),
             ("model.ca_file", path(&self.model.ca_file)),

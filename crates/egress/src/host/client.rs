@@ -105,6 +105,8 @@ struct Held {
     owner: Option<Owner>,
     ends: [OwnedFd; 4],
     policy: OwnedFd,
+    /// Where the egress process keeps what the next one must know. Never read here.
+    memory: OwnedFd,
 }
 
 impl Carrier {
@@ -131,6 +133,9 @@ impl Carrier {
     /// Has it carry for that sandbox: `ends` are the pidfd of its PID 1, its listener, its socket for DNS, and
     /// the line over which it is told who carries.
     ///
+    /// Returns the certificate, as PEM, that its programs must trust: requests inside TLS are judged with it. It
+    /// is the same for the sandbox after an end of the egress process or of the server, but not of both.
+    ///
     /// # Errors
     /// [`CarrierError`]. It is carried for as soon as there is a process that does.
     pub async fn attach(
@@ -139,11 +144,12 @@ impl Carrier {
         owner: Option<Owner>,
         ends: [OwnedFd; 4],
         policy: &PolicyFile,
-    ) -> Result<(), CarrierError> {
+    ) -> Result<String, CarrierError> {
         let held = Box::new(Held {
             owner,
             ends,
             policy: wire::policy_out(policy).map_err(CarrierError::Policy)?,
+            memory: wire::memory().map_err(CarrierError::Policy)?,
         });
         let sandbox = sandbox.to_owned();
         let asked = self.ask(|reply| Order::Attach {
@@ -151,7 +157,10 @@ impl Carrier {
             held,
             reply,
         });
-        asked.await.map(|_| ())
+        match asked.await? {
+            Answer::Attached { certificate } => Ok(certificate),
+            _ => Err(CarrierError::Silent),
+        }
     }
 
     /// Puts another policy in force for that sandbox, and closes what it does not allow.
@@ -351,7 +360,7 @@ impl Keeper {
         }
         for (sandbox, held) in &self.sandboxes {
             match attach(connection, sandbox, held).await {
-                Ok(Answer::Done) => {}
+                Ok(Answer::Attached { .. }) => {}
                 Ok(answer) => tracing::warn!(sandbox, ?answer, "a sandbox has no network"),
                 Err(_) => return Over::Lost,
             }
@@ -444,7 +453,8 @@ async fn attach(connection: &UnixStream, sandbox: &str, held: &Held) -> io::Resu
         owner: held.owner,
     };
     let [pid_one, tcp, dns, line] = &held.ends;
-    let descriptors = [pid_one, tcp, dns, line, &held.policy].map(|fd| fd.as_fd());
+    let all = [pid_one, tcp, dns, line, &held.policy, &held.memory];
+    let descriptors = all.map(|fd| fd.as_fd());
     ask(connection, &request, &descriptors).await
 }
 

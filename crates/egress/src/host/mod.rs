@@ -14,8 +14,12 @@ mod dns;
 mod explain;
 mod flow;
 mod http;
+mod limits;
+mod line;
+mod refusing;
 mod renounce;
 mod speech;
+mod tls;
 mod upstream;
 pub mod wire;
 
@@ -42,7 +46,8 @@ pub use self::renounce::renounce;
 use self::wire::{Answer, Request, VERSION};
 pub use self::wire::{Explained, Owner};
 use crate::audit::{Action, Audit, AuditError, Kind, Options, Record};
-use crate::limits;
+use crate::intercept::{Ca, Trust};
+use crate::limits as bounds;
 use crate::policy::Policy;
 
 /// The name of the audit's database in the directory of the egress process.
@@ -58,6 +63,8 @@ pub struct Settings {
     pub clock: fn() -> Micros,
     /// Where names are looked up: exempt, since every address is judged by the sandbox's policy.
     pub resolver: dial::Resolver,
+    /// What servers are held against where requests inside TLS are judged.
+    pub trust: Trust,
     /// Ends it.
     pub stop: CancellationToken,
 }
@@ -91,6 +98,7 @@ struct Host {
     /// How long the audit is kept, as the last server has said.
     keep: watch::Sender<Option<Keep>>,
     resolver: dial::Resolver,
+    trust: Trust,
     stop: CancellationToken,
     tasks: TaskTracker,
     room: Arc<Semaphore>,
@@ -115,9 +123,10 @@ pub async fn serve(settings: Settings) -> Result<(), HostError> {
     let host = Arc::new(Host {
         dir: settings.dir,
         audit,
-        searches: Semaphore::new(limits::AUDIT_SEARCHES),
+        searches: Semaphore::new(bounds::AUDIT_SEARCHES),
         keep: watch::Sender::new(None),
         resolver: settings.resolver,
+        trust: settings.trust,
         stop: settings.stop,
         tasks: TaskTracker::new(),
         room: Arc::new(Semaphore::new(renounce::connections())),
@@ -137,11 +146,11 @@ pub async fn serve(settings: Settings) -> Result<(), HostError> {
                     servers.spawn(hear(Arc::clone(&host), server));
                 }
             }
-            () = sleep(limits::IDLE / 10) => {}
+            () = sleep(bounds::IDLE / 10) => {}
         }
         if !servers.is_empty() || !host.sandboxes().is_empty() {
             used = Instant::now();
-        } else if used.elapsed() >= limits::IDLE {
+        } else if used.elapsed() >= bounds::IDLE {
             break;
         }
     }
@@ -172,7 +181,7 @@ async fn lock(settings: &Settings) -> Result<OwnedFd, HostError> {
         .write(true)
         .open(settings.dir.join("lock"));
     let file = OwnedFd::from(file.map_err(doing)?);
-    let deadline = Instant::now() + limits::START;
+    let deadline = Instant::now() + bounds::START;
     loop {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(file),
@@ -225,7 +234,12 @@ impl Host {
                 return Answer::Welcome { version };
             }
             Request::Hello { .. } => return Answer::Welcome { version: VERSION },
-            Request::Attach { sandbox, owner } => self.attach(sandbox, owner, descriptors),
+            Request::Attach { sandbox, owner } => {
+                return match self.attach(sandbox, owner, descriptors) {
+                    Ok(certificate) => Answer::Attached { certificate },
+                    Err(problem) => Answer::Refused { problem },
+                };
+            }
             Request::Policy { sandbox } => self.set_policy(&sandbox, descriptors),
             Request::Keep { keep } => {
                 self.keep.send_replace(Some(keep));
@@ -249,29 +263,51 @@ impl Host {
         name: String,
         owner: Option<Owner>,
         descriptors: Vec<OwnedFd>,
-    ) -> Result<(), String> {
-        let Ok([pid_one, tcp, dns, line, policy]) = <[OwnedFd; 5]>::try_from(descriptors) else {
-            return Err("a sandbox is attached with five descriptors".to_owned());
+    ) -> Result<String, String> {
+        let Ok([pid_one, tcp, dns, line, policy, memory]) =
+            <[OwnedFd; 6]>::try_from(descriptors)
+        else {
+            return Err("a sandbox is attached with six descriptors".to_owned());
         };
         let (policy, problem) = compiled(policy);
         let is_known = carried::identity(&tcp).map_err(|error| error.to_string())?;
         let known = self.sandboxes().get(&name).cloned();
-        match known {
-            Some(known) if known.listener == is_known => known.set_policy(policy),
+        let certificate = match known {
+            Some(known) if known.listener == is_known => {
+                wire::save(&memory, &known.ca).map_err(|error| error.to_string())?;
+                known.set_policy(policy);
+                known.ca.pem().to_owned()
+            }
             other => {
                 if let Some(former) = other {
                     former.over.cancel();
                 }
+                let ca = self.authority(&name, &memory)?;
+                let certificate = ca.pem().to_owned();
                 let ends = Ends { pid_one, tcp, dns };
-                let started = Carried::start(Arc::clone(self), name.clone(), owner, ends, policy);
+                let started =
+                    Carried::start(Arc::clone(self), name.clone(), owner, ends, policy, ca);
                 let started = started.map_err(|error| error.to_string())?;
                 self.sandboxes().insert(name, started);
                 // From here on connections are ours.
                 let carries = carries(&line).map_err(|error| error.to_string())?;
                 self.carries().insert(is_known, carries);
+                certificate
             }
+        };
+        problem.map_or(Ok(certificate), Err)
+    }
+
+    /// The authority of a sandbox: the one that an earlier egress process left in that memory, or a new one.
+    fn authority(&self, name: &str, memory: &OwnedFd) -> Result<Ca, String> {
+        let saved = wire::saved(memory).map_err(|error| error.to_string())?;
+        let restored = saved.map(|saved| Ca::restored(name, &saved, self.now()));
+        if let Some(Ok(ca)) = restored {
+            return Ok(ca);
         }
-        problem.map_or(Ok(()), Err)
+        let ca = Ca::new(name, self.now()).map_err(|error| error.to_string())?;
+        wire::save(memory, &ca).map_err(|error| error.to_string())?;
+        Ok(ca)
     }
 
     fn set_policy(&self, name: &str, descriptors: Vec<OwnedFd>) -> Result<(), String> {

@@ -137,6 +137,12 @@ pub enum Command {
     EgressHost {
         /// Its directory.
         dir: PathBuf,
+        /// Roots as PEM, beside the system's.
+        #[arg(long)]
+        ca_file: Option<PathBuf>,
+        /// Lists of revoked certificates as PEM.
+        #[arg(long)]
+        crl_file: Option<PathBuf>,
     },
 }
 

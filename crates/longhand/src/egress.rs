@@ -160,6 +160,18 @@ pub fn left(data_dir: &DataDir) -> Option<gateway::Egress> {
     path.exists().then_some(gateway::Egress::Left(path))
 }
 
+/// Whether sandboxes of this host can have a network. Where they cannot, they have none, and agents are told so.
+pub async fn can_be_had(provider: &sandbox::Local) -> bool {
+    let Err(error) = provider.try_network().await else {
+        return true;
+    };
+    tracing::warn!(
+        error = &error as &dyn std::error::Error,
+        "sandboxes have no network on this host; `egress.enabled = false` says that it is meant so"
+    );
+    false
+}
+
 /// What the operator says of every sandbox, checked: rules that do not compile would deny everything later.
 fn operator(settings: &config::Egress) -> anyhow::Result<PolicyFile> {
     let allow_private = crate::serve::nets(&settings.allow_private)?;

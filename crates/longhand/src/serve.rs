@@ -99,14 +99,7 @@ impl Server {
         let lock = data_dir.lock()?;
         guard_memory()?;
         let core = Core::open(config, &data_dir).await?;
-        let policy = policy(&config.egress.allow_private)?;
-        let client = model::Client::new(model::ClientConfig {
-            policy,
-            extra_roots_pem: provider::roots(&config.model)?,
-            catalog: core.catalog.clone(),
-            ..Default::default()
-        })
-        .context("the TLS roots of this system, or those of `model.ca_file`, cannot be loaded")?;
+        let client = provider::client(config, core.catalog.clone())?;
         let (tasks, closed) = (TaskTracker::new(), CancellationToken::new());
         let networks = egress::networks(
             &config.egress,
@@ -119,7 +112,6 @@ impl Server {
         let network = networks.clone().map(|it| it as Arc<dyn sandbox::Network>);
         let provider = Arc::new(local_provider(&data_dir, &config.sandbox, network)?);
         isolation::require(&provider, config.sandbox.level()?).await?;
-        let has_network = networks.is_some() && can_have_network(&provider).await;
         let orchestrator = Orchestrator::new(
             orchestrator::Parts {
                 store: core.store.clone(),
@@ -131,7 +123,7 @@ impl Server {
             },
             orchestrator::Config {
                 operator_prompt: config.prompt.extra.clone(),
-                network: has_network,
+                network: networks.is_some() && egress::can_be_had(&provider).await,
                 sandboxes: sandbox::Settings {
                     most_of_workspace: config.limits.sandboxes(),
                     ..config.sandbox.keeping()
@@ -397,18 +389,6 @@ fn database(url: Option<&str>, data_dir: &DataDir) -> anyhow::Result<(PathBuf, O
     Ok((Path::new(path).to_owned(), options))
 }
 
-/// Whether sandboxes of this host can have a network. Where they cannot, they have none, and agents are told so.
-async fn can_have_network(provider: &sandbox::Local) -> bool {
-    let Err(error) = provider.try_network().await else {
-        return true;
-    };
-    tracing::warn!(
-        error = &error as &dyn std::error::Error,
-        "sandboxes have no network on this host; `egress.enabled = false` says that it is meant so"
-    );
-    false
-}
-
 /// Tries the sandboxes once, beside everything else: a host that cannot run them is told of before the
 /// first tool call, and that call need not wait for the template.
 async fn try_sandboxes(provider: Arc<sandbox::Local>) {
@@ -446,11 +426,6 @@ pub fn local_provider(
     config.network = network;
     config.warm = settings.warm;
     sandbox::Local::new(dir, config).context("the sandbox provider cannot start")
-}
-
-fn policy(lifted: &[String]) -> anyhow::Result<dial::Policy> {
-    let allow_private = nets(lifted)?;
-    Ok(dial::Policy { allow_private })
 }
 
 /// Ranges of `egress.allow_private`.

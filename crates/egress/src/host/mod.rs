@@ -264,8 +264,7 @@ impl Host {
         owner: Option<Owner>,
         descriptors: Vec<OwnedFd>,
     ) -> Result<String, String> {
-        let Ok([pid_one, tcp, dns, line, policy, memory]) =
-            <[OwnedFd; 6]>::try_from(descriptors)
+        let Ok([pid_one, tcp, dns, line, policy, memory]) = <[OwnedFd; 6]>::try_from(descriptors)
         else {
             return Err("a sandbox is attached with six descriptors".to_owned());
         };

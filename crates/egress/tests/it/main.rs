@@ -23,6 +23,7 @@ mod identity;
 mod looked_into;
 mod names;
 mod offline;
+mod outer;
 mod paths;
 mod policies;
 mod policy_input;

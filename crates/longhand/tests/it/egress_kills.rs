@@ -78,7 +78,8 @@ async fn kills() {
     let steps = json!([script::bash(LOAD), {"text": "done"}]);
     stage.play(0, "load", &steps).await;
     stage.api().idle(&stage.subjects[0].session).await;
-    let log = Log(find(&stage.launch.data_dir().join("sandboxes"), "load.log").unwrap());
+    let below = stage.launch.data_dir().join("sandboxes");
+    let log = Log(wait::until("the first words", || async { find(&below, "load.log") }).await);
     log.more("200", 20).await;
     log.more("403", 20).await;
 

@@ -12,6 +12,7 @@ use sandbox::Keeper;
 use store::Store;
 use tokio_util::sync::CancellationToken;
 use vault::Vault;
+use vault::refresh::Refresher;
 
 use crate::cast::Casts;
 use crate::disk::{Disk, Floor};
@@ -71,6 +72,8 @@ pub struct Parts {
     pub store: Store,
     /// Seals secrets and hashes keys.
     pub vault: Arc<Vault>,
+    /// Tries OAuth credentials.
+    pub refresher: Refresher,
     /// The models that `/v1/models` lists.
     pub catalog: Arc<Catalog>,
     /// The clock.
@@ -93,6 +96,7 @@ pub struct Parts {
 pub struct Gateway {
     pub(crate) store: Store,
     pub(crate) vault: Arc<Vault>,
+    pub(crate) refresher: Refresher,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) clock: fn() -> Micros,
     pub(crate) shutdown: CancellationToken,
@@ -114,6 +118,7 @@ impl Gateway {
         let Parts {
             store,
             vault,
+            refresher,
             catalog,
             clock,
             shutdown,
@@ -137,6 +142,7 @@ impl Gateway {
             control_audit,
             store,
             vault,
+            refresher,
             catalog,
             clock,
             shutdown,

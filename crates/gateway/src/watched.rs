@@ -14,8 +14,9 @@ use crate::once;
 use crate::table::{Handler, Route};
 
 /// Below these paths every change is recorded; an environment's networking is the policy of its sandboxes.
-const WATCHED: [&str; 4] = [
+const WATCHED: [&str; 5] = [
     "/v1/x/keys",
+    "/v1/x/master_key",
     "/v1/x/workspaces",
     "/v1/environments",
     "/v1/vaults",

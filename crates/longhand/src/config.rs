@@ -3,6 +3,7 @@
 
 mod limits;
 mod sandbox;
+mod vault;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,17 +15,26 @@ use toml::{Table, Value};
 
 pub use limits::Limits;
 pub use sandbox::Sandbox;
+pub use vault::Vault;
 
 /// Environment variables that are not settings of a section.
-const SPECIAL: [&str; 4] = [
+const SPECIAL: [&str; 6] = [
     "LONGHAND_API_KEY",
+    "LONGHAND_MASTER_KEY",
+    "LONGHAND_MASTER_KEY_NEXT",
     "LONGHAND_DATA_DIR",
     "LONGHAND_CONFIG",
     "LONGHAND_HAND_BIN",
 ];
 
 /// Settings that are lists.
-const LISTS: [&str; 3] = ["allow_private", "cors_origins", "trusted_proxies"];
+const LISTS: [&str; 5] = [
+    "allow_private",
+    "cors_origins",
+    "key_command",
+    "next_key_command",
+    "trusted_proxies",
+];
 
 /// Tables within sections: `LONGHAND_EGRESS_AUDIT_DAYS` is `days` of `[egress.audit]`.
 const TABLES: [&str; 1] = ["audit"];
@@ -41,6 +51,8 @@ pub struct Config {
     pub sandbox: Sandbox,
     /// What sandboxes and tenants may reach.
     pub egress: Egress,
+    /// Where the master key comes from.
+    pub vault: Vault,
     /// Model providers.
     pub model: Model,
     /// What every agent is told.
@@ -277,6 +289,7 @@ impl Config {
         ];
         shown.extend(self.limits.shown());
         shown.extend(self.sandbox.shown());
+        shown.extend(self.vault.shown());
         shown
     }
 }

@@ -13,6 +13,7 @@ mod egress;
 mod host;
 mod isolation;
 mod log;
+mod master;
 mod provider;
 mod sandboxes;
 mod serve;

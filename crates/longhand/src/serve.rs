@@ -27,14 +27,15 @@ use store::{Options, Store, Synchronous};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use vault::{KeySource, Vault};
+use vault::Vault;
+use vault::refresh::Refresher;
 
 use crate::config::Config;
 use crate::data_dir::{DataDir, Lock};
 use crate::edge;
 use crate::egress;
 use crate::signals::{Hangups, Signals};
-use crate::{isolation, provider};
+use crate::{isolation, master, provider};
 
 /// Runs the server until it is told to end.
 ///
@@ -195,6 +196,10 @@ impl Server {
         ));
         self.tasks
             .spawn(gateway::serve_unix(control, operators, closed, limits));
+        let (refresher, stop) = (core.refresher.clone(), self.closed.clone());
+        self.tasks.spawn(async move { refresher.run(stop).await });
+        self.tasks
+            .spawn(master::end_rotation(core.vault.clone(), core.store.clone()));
         let orchestrator = self.orchestrator.clone();
         self.tasks.spawn(async move {
             if let Err(error) = orchestrator.run().await {
@@ -268,6 +273,7 @@ impl Server {
 struct Core {
     store: Store,
     vault: Arc<Vault>,
+    refresher: Refresher,
     catalog: Arc<Catalog>,
     /// Actions on keys, policies and credentials.
     audit: Arc<Audit>,
@@ -280,7 +286,7 @@ impl Core {
         let (path, mut options) = database(config.server.database_url.as_deref(), data_dir)?;
         options.caps = config.limits.caps();
         let store = tokio::task::spawn_blocking(move || Store::open(&path, options)).await??;
-        let key = KeySource::File(data_dir.join("master.key"));
+        let key = master::source(&config.vault, data_dir).await?;
         let vault = Arc::new(Vault::unlock(&store, key).await?);
         let catalog = match &config.model.catalog {
             None => Catalog::embedded(),
@@ -291,9 +297,11 @@ impl Core {
                     .with_context(|| format!("`model.catalog` {}", path.display()))?
             }
         };
+        let refresher = master::refresher(config, &store, &vault)?;
         Ok(Self {
             store,
             vault,
+            refresher,
             catalog: Arc::new(catalog),
             audit: Arc::new(egress::control_audit(data_dir)?),
             data_dir: data_dir.path().to_owned(),
@@ -312,6 +320,7 @@ impl Core {
         Ok(Gateway::new(gateway::Parts {
             store: self.store.clone(),
             vault: self.vault.clone(),
+            refresher: self.refresher.clone(),
             catalog: self.catalog.clone(),
             clock: store::clock::now,
             shutdown: leaving,

@@ -7,6 +7,7 @@ pub(crate) mod egress;
 pub(crate) mod environments;
 pub(crate) mod events;
 mod llm;
+pub(crate) mod master_key;
 pub(crate) mod models;
 pub(crate) mod operate;
 pub(crate) mod place;

@@ -2,12 +2,14 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, missing_docs)]
 
+mod canary;
 mod crash;
 mod drain;
 mod edge;
 mod egress;
 mod egress_kills;
 mod isolation;
+mod keys_master;
 mod outlive;
 mod people;
 mod plane;

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::outer::{enter, interfaces, namespaces};
 use egress::audit::{Action, Record};
 use egress::host::{Carrier, Program, Settings, serve};
 use egress::policy::{NetworkingFile, PolicyFile};
@@ -22,7 +23,6 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::outer::{enter, interfaces, namespaces};
 use crate::upstreams::{ROOT, revoked};
 
 /// How long a test waits for what must happen; it only ends a test that has failed.

@@ -6,6 +6,7 @@ use contract::time::Micros;
 use serde_json::value::RawValue;
 
 use crate::error::Error;
+use crate::feed::Changed;
 use crate::page::{List, Slice};
 use crate::sqlite;
 use crate::store::{Back, Store};
@@ -93,14 +94,16 @@ impl Store {
         body: Box<RawValue>,
         now: Micros,
     ) -> Result<EnvironmentRow, Error> {
-        match self.back() {
+        let updated = match self.back() {
             Back::Sqlite(db) => {
                 db.write(move |cx| {
                     sqlite::environments::update(cx, workspace, id, base, name, body, now)
                 })
                 .await
             }
-        }
+        }?;
+        self.feed().changed(Changed::Environment(id));
+        Ok(updated)
     }
 
     /// Archives an environment: its sessions go on, new ones are refused. Again changes nothing.

@@ -15,6 +15,7 @@ use crate::agents::AgentRow;
 use crate::environments::EnvironmentRow;
 use crate::error::{Error, SubmitError};
 use crate::events::Stored;
+use crate::feed::Changed;
 use crate::page::{List, Slice};
 use crate::runs::Holder;
 use crate::sqlite::{self, submit};
@@ -266,7 +267,8 @@ impl Store {
         beside: Beside,
     ) -> Result<Committed, SubmitError> {
         let scope = scope.into();
-        match self.back() {
+        let changes = matches!(input, Input::Command(session::Command::Update(_)));
+        let submitted = match self.back() {
             Back::Sqlite(db) => {
                 let done = db
                     .write_again(move |cx| {
@@ -284,7 +286,11 @@ impl Store {
                     ..committed
                 })
             }
+        };
+        if changes && submitted.is_ok() {
+            self.feed().changed(Changed::Session(session));
         }
+        submitted
     }
 
     /// Takes the open turn of a session for `holder`: the generation goes up, what a lost runner had in

@@ -50,7 +50,7 @@ impl Claudes {
         let agent = json!({"name": "Tester", "model": "claude-sonnet-5-5", "tools": [
             {"type": "agent_toolset_20260401", "configs": policy}, weather]});
         let agent = id(&api.post("/v1/agents", &agent).await.unwrap());
-        let environment = json!({"name": "tests", "config": {"type": "cloud"}});
+        let environment = json!({"name": "claudes", "config": {"type": "cloud"}});
         let environment = id(&api.post("/v1/environments", &environment).await.unwrap());
         let session = json!({"agent": agent, "environment_id": environment, "vault_ids": [vault]});
         Self { stage, session }

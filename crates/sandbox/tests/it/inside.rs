@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use sandbox::Provider as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 

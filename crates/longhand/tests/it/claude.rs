@@ -266,8 +266,8 @@ async fn interrupts(claudes: &Claudes, session: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn asks_of_one_reply_are_one_pause_and_outlive_everything() {
-    let mut claudes = Claudes::new("always_ask").await;
+async fn asks_of_one_reply_are_one_pause_of_one_process() {
+    let claudes = Claudes::new("always_ask").await;
     let session = claudes.session().await;
     let both = json!([{"tools": [
         {"name": "Bash", "input": {"command": "echo a >> runs; cat runs"}},
@@ -291,44 +291,6 @@ async fn asks_of_one_reply_are_one_pause_and_outlive_everything() {
     assert_eq!(claudes.processes(&session).await, before);
     let told = claudes.stage.model.last(1).pop().unwrap().to_string();
     assert!(told.contains("rather not"), "{told}");
-    for victim in ["process", "server", "sandbox"] {
-        kill_while_it_waits(&mut claudes, &session, &both, victim).await;
-    }
-}
-
-/// The calls wait; something is killed; the client lets them run: each runs once.
-async fn kill_while_it_waits(claudes: &mut Claudes, session: &str, both: &Value, victim: &str) {
-    let runs = claudes.workspace(session).join("runs");
-    std::fs::remove_file(&runs).unwrap();
-    let log = claudes.turn(session, both).await;
-    let calls = asked(&log);
-    let dir = claudes.stage.launch.data_dir().to_owned();
-    match victim {
-        "process" => {
-            let pid = claudes.processes(session).await[0].to_string();
-            piped(
-                &dir,
-                &["sandbox", "exec", session, "--", "kill", "-9", &pid],
-            )
-            .await;
-        }
-        "server" => {
-            claudes.stage.kill().await;
-            claudes.stage.restart().await;
-        }
-        _ => {
-            let stopped = piped(&dir, &["sandbox", "stop", session]).await;
-            assert!(stopped.status.success(), "{stopped:?}");
-        }
-    }
-    let answers = [answer(&calls[0], "allow"), answer(&calls[1], "allow")];
-    claudes.api().send(session, &answers).await.unwrap();
-    let log = claudes.api().idle(session).await;
-    assert_eq!(rests(&log), "end_turn", "{victim}");
-    let ran = std::fs::read_to_string(&runs).unwrap();
-    assert_eq!(ran, "a\nb\n", "{victim}: each once");
-    let said = of(&log, "agent.message").pop().unwrap();
-    assert_eq!(texts(said), "after", "{victim}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

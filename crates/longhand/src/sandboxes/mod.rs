@@ -15,6 +15,13 @@ const ALL: &str = "/v1/x/sandboxes";
 /// Where a sandbox keeps what its background prints.
 const PRINTED: &str = "/var/lib/longhand/background.log";
 
+async fn logs(client: &Client, id: &str, json: bool) -> anyhow::Result<()> {
+    let columns = ["at", "what", "seconds", "why"];
+    let told = client.get(&path(id, "/logs")?).await?;
+    let told = told["data"].as_array().cloned().unwrap_or_default();
+    Ok(view::objects(&told, &columns, json)?)
+}
+
 /// `longhand sandbox …`
 ///
 /// # Errors
@@ -56,12 +63,7 @@ pub async fn run(command: Sandbox, client: &Client) -> anyhow::Result<()> {
         Sandbox::Logs {
             id, printed: true, ..
         } => copy::print(client, &id, PRINTED).await,
-        Sandbox::Logs { id, output, .. } => {
-            let columns = ["at", "what", "seconds", "why"];
-            let told = client.get(&path(&id, "/logs")?).await?;
-            let told = told["data"].as_array().cloned().unwrap_or_default();
-            Ok(view::objects(&told, &columns, output.json)?)
-        }
+        Sandbox::Logs { id, output, .. } => logs(client, &id, output.json).await,
         Sandbox::Create { id, output } => {
             let made = create(client, id.as_deref()).await?;
             Ok(view::objects(&[made], &columns, output.json)?)

@@ -21,7 +21,7 @@ async fn a_socket_inside_is_reached_from_that_sandbox_and_from_nowhere_else() {
         stream.write_all(b"hello from outside\n").await.unwrap();
     };
     let ask = format!(
-        "cat < /dev/tcp/127.0.0.1/{0} 2> /dev/null || echo nobody",
+        "(cat < /dev/tcp/127.0.0.1/{0}) 2> /dev/null || echo nobody",
         at.port()
     );
     let (said, ()) = tokio::join!(ok(&one, &ask), serve);

@@ -89,6 +89,9 @@ pub(crate) enum Waits {
 /// By the model's id of the call.
 pub(crate) type Asks = HashMap<String, Waits>;
 
+/// Room for what one read of the stream may bring.
+const READ_BYTES: usize = 16 * 1024;
+
 /// Lines of a stream, each of a bounded length.
 struct Lines {
     from: Box<dyn AsyncRead + Send + Sync + Unpin>,
@@ -111,10 +114,10 @@ impl Lines {
             if self.held.len() > FOREIGN_LINE_BYTES {
                 return Err(Broken::Garbage);
             }
-            let mut chunk = [0_u8; 16 * 1024];
-            match self.from.read(&mut chunk).await {
+            self.held.reserve(READ_BYTES);
+            match self.from.read_buf(&mut self.held).await {
                 Ok(0) => return Err(Broken::Ended),
-                Ok(read) => self.held.extend_from_slice(&chunk[..read]),
+                Ok(_) => {}
                 Err(error) => return Err(Broken::Deaf(error)),
             }
         }

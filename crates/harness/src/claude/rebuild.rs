@@ -18,7 +18,7 @@ pub(crate) struct Start {
 pub(crate) fn start(messages: &[Message], id: &str, version: &str) -> Start {
     let mut turns = model::anthropic_messages(messages);
     let is_users = turns.last().is_some_and(|turn| turn["role"] == "user");
-    let answers = turns.last().is_some_and(|turn| has_results(turn));
+    let answers = turns.last().is_some_and(has_results);
     let say = if is_users && !answers {
         turns.pop().map(|mut turn| turn["content"].take())
     } else {

@@ -229,7 +229,11 @@ async fn interrupts(claudes: &Claudes, session: &str) {
     claudes
         .play(session, &json!([{"text": "never", "wait": gate}]))
         .await;
-    claudes.stage.model.reached(&[gate.clone()]).await;
+    claudes
+        .stage
+        .model
+        .reached(std::slice::from_ref(&gate))
+        .await;
     let interrupt = [json!({"type": "user.interrupt"})];
     api.send(session, &interrupt).await.unwrap();
     assert_eq!(rests(&api.idle(session).await), "end_turn");
@@ -314,7 +318,11 @@ async fn a_server_that_is_killed_in_the_middle_of_a_turn_of_claude_goes_on_with_
     claudes
         .play(&session, &json!([{"text": "after all", "wait": gate}]))
         .await;
-    claudes.stage.model.reached(&[gate.clone()]).await;
+    claudes
+        .stage
+        .model
+        .reached(std::slice::from_ref(&gate))
+        .await;
     claudes.stage.kill().await;
     claudes.stage.restart().await;
     claudes.stage.model.release(&gate);

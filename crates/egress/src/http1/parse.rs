@@ -123,7 +123,7 @@ pub(crate) fn header(line: &[u8]) -> Result<Header<'_>, HeadError> {
     {
         return Err(HeadError::HeaderName);
     }
-    let value = value.get(1..).unwrap_or_default().trim_ascii();
+    let value = trimmed(value.get(1..).unwrap_or_default());
     if value
         .iter()
         .any(|b| (*b < b' ' && *b != b'\t') || *b == 0x7f)
@@ -131,6 +131,17 @@ pub(crate) fn header(line: &[u8]) -> Result<Header<'_>, HeadError> {
         return Err(HeadError::HeaderValue);
     }
     Ok(Header { name, value })
+}
+
+/// Without the spaces and tabs around it (RFC 9110 §5.5), and nothing else: what other readers would keep is refused.
+fn trimmed(value: &[u8]) -> &[u8] {
+    let is_kept = |byte: &u8| !matches!(byte, b' ' | b'\t');
+    let start = value.iter().position(is_kept).unwrap_or(value.len());
+    let end = value
+        .iter()
+        .rposition(is_kept)
+        .map_or(start, |last| last + 1);
+    value.get(start..end).unwrap_or_default()
 }
 
 fn is_token(byte: u8) -> bool {

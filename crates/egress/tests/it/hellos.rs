@@ -25,8 +25,22 @@ fn hello(name: &str) -> Vec<u8> {
     bytes
 }
 
+/// Hellos of all kinds, for whoever changes them.
+pub fn seeds() -> Vec<Vec<u8>> {
+    let name = |name: &[u8]| [vec![0], vector16(name)].concat();
+    let two = vector16(&[name(b"a.test"), name(b"b.test")].concat());
+    vec![
+        hello("a.test"),
+        hello("xn--bcher-kva.test"),
+        made(&[]),
+        made(&[(0, vector16(&name(b"A.test.")))]),
+        made(&[(0, two)]),
+        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+    ]
+}
+
 /// What a real server reads: the name, or nothing if it refuses or wants more.
-fn theirs(mut bytes: &[u8]) -> Option<Option<String>> {
+pub fn theirs(mut bytes: &[u8]) -> Option<Option<String>> {
     let mut acceptor = Acceptor::default();
     acceptor.read_tls(&mut bytes).ok()?;
     let accepted = acceptor.accept().ok()??;

@@ -28,6 +28,16 @@ fn what_is_ambiguous_is_refused() {
             HeadError::HeaderValue,
         ),
         (
+            "TE with a form feed behind it",
+            "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\x0c\r\n\r\n",
+            HeadError::HeaderValue,
+        ),
+        (
+            "a length with a form feed before it",
+            "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: \x0c4\r\n\r\n",
+            HeadError::HeaderValue,
+        ),
+        (
             "TE that is almost chunked",
             "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: xchunked\r\n\r\n",
             HeadError::Coding,

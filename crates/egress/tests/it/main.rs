@@ -16,6 +16,7 @@ mod clients;
 mod corpus;
 mod dns;
 mod explained;
+mod fuzz;
 mod ground;
 mod hellos;
 mod http1;

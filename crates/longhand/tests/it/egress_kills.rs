@@ -1,5 +1,6 @@
-//! The egress process, the server, and both are killed while a sandbox asks without end, in a network namespace of
-//! this test alone: no byte goes where none may, nobody waits, and the network comes back.
+//! Sandboxes that reach servers, in a network namespace of each test alone: the egress process, the server, and both
+//! are killed while one asks without end, and no byte goes where none may, nobody waits, and the network comes back;
+//! changed environments are in force at once.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -10,6 +11,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use serde_json::json;
+use testkit::api::texts;
+use testkit::model::Model;
+use testkit::process::Launch;
 use testkit::{script, wait};
 
 use crate::egress::{kill, process};
@@ -40,8 +44,18 @@ for i in 1 2 3 4; do python3 load.py > /dev/null 2>&1 & done; echo started";
 
 #[test]
 fn kills_under_load_let_nothing_out_and_the_network_comes_back() {
+    alone(kills);
+}
+
+#[test]
+fn a_changed_environment_and_a_sandbox_that_waited_have_the_policy_of_their_session() {
+    alone(changes);
+}
+
+/// Runs a test with two servers and no route that leads anywhere.
+fn alone<F: Future<Output = ()> + 'static>(test: fn(Launch, Model, [Arc<AtomicUsize>; 2]) -> F) {
     // Whatever is started from this thread is in its namespace; nothing but a loopback is.
-    let alone = std::thread::spawn(|| {
+    let alone = std::thread::spawn(move || {
         sys::new_network().unwrap();
         sys::loopback_up().unwrap();
         for address in [ALLOWED, FORBIDDEN] {
@@ -59,21 +73,71 @@ fn kills_under_load_let_nothing_out_and_the_network_comes_back() {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build();
-        runtime.unwrap().block_on(kills());
+        runtime.unwrap().block_on(async {
+            let (launch, model) = stage::launch().await;
+            let launch = launch
+                .environment("LONGHAND_EGRESS_ENABLED", "true")
+                .environment(
+                    "LONGHAND_EGRESS_ALLOW_PRIVATE",
+                    "127.0.0.0/8,198.51.100.0/24",
+                )
+                .environment("LONGHAND_SANDBOX_ORPHAN_SECONDS", "300");
+            test(launch, model, [serve(ALLOWED), serve(FORBIDDEN)]).await;
+        });
     });
     alone.join().unwrap();
 }
 
-async fn kills() {
-    let (allowed, forbidden) = (serve(ALLOWED), serve(FORBIDDEN));
-    let (launch, model) = stage::launch().await;
-    let launch = launch
-        .environment("LONGHAND_EGRESS_ENABLED", "true")
-        .environment(
-            "LONGHAND_EGRESS_ALLOW_PRIVATE",
-            "127.0.0.0/8,198.51.100.0/24",
-        )
-        .environment("LONGHAND_SANDBOX_ORPHAN_SECONDS", "300");
+/// Every word of what the store says, and none of a look: the policy changes while the sandbox runs.
+async fn changes(launch: Launch, model: Model, [allowed, forbidden]: [Arc<AtomicUsize>; 2]) {
+    let launch = launch.environment("LONGHAND_SANDBOX_WARM", "1");
+    let mut stage = Stage::on(launch, model, 1).await;
+    let environments = stage.api().get("/v1/environments").await.unwrap();
+    let path = format!(
+        "/v1/environments/{}",
+        environments["data"][0]["id"].as_str().unwrap()
+    );
+    let networking = |networking: &serde_json::Value| json!({"config": {"type": "cloud", "networking": networking}});
+    let limited = networking(&json!({"type": "limited", "allowed_hosts": ["elsewhere.test"]}));
+    let unrestricted = networking(&json!({"type": "unrestricted"}));
+    stage.api().post(&path, &limited).await.unwrap();
+    let ask = format!(
+        "curl -sS -o /dev/null -o /dev/null -w '%{{http_code}}' http://{ALLOWED}/ http://{FORBIDDEN}/"
+    );
+    for (round, (change, wanted)) in [
+        (limited.clone(), "403403"),
+        (unrestricted, "200403"),
+        (limited, "403403"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        stage.api().post(&path, &change).await.unwrap();
+        // In force a moment after the answer: asked again until it is.
+        let begun = Instant::now();
+        for again in 0.. {
+            let steps = json!([script::bash(&ask), {"text": "done"}]);
+            stage
+                .play(0, &format!("round {round} {again}"), &steps)
+                .await;
+            let log = stage.api().idle(&stage.subjects[0].session).await;
+            let mut results = log
+                .iter()
+                .filter(|event| event["type"] == "agent.tool_result");
+            let said = texts(results.next_back().expect("the call has a result"));
+            if said.contains(wanted) {
+                break;
+            }
+            assert!(begun.elapsed() < wait::deadline(), "round {round}: {said}");
+        }
+        println!("round {round}: in force after {:?}", begun.elapsed());
+    }
+    assert!(allowed.load(Ordering::SeqCst) >= 1);
+    assert_eq!(forbidden.load(Ordering::SeqCst), 0);
+    crate::egress::end(stage).await;
+}
+
+async fn kills(launch: Launch, model: Model, [allowed, forbidden]: [Arc<AtomicUsize>; 2]) {
     let mut stage = Stage::on(launch, model, 1).await;
     let steps = json!([script::bash(LOAD), {"text": "done"}]);
     stage.play(0, "load", &steps).await;

@@ -1,8 +1,10 @@
 //! `kill -9` in each step of a delegation: while the coordinator's model is asked, while a thread works, while it waits for
-//! a confirmation, while its answer is heard, while an advisor is asked, and at any moment of it all. After each kill the
+//! a confirmation, while its answer is heard, while an advisor is asked, and at any moment of it all; and in each step of
+//! the grading of what a team has made: while a thread works towards the outcome, while a grader is asked, while the
+//! coordinator revises. After each kill the
 //! server starts again on the same directory; every task is answered once, and every session comes to rest.
 //!
-//! `TESTKIT_KILLS` sets the number of kills: a quarter of it in each of the six windows.
+//! `TESTKIT_KILLS` sets the number of kills: a quarter of it in each of the nine windows.
 
 use std::time::Duration;
 
@@ -31,8 +33,21 @@ enum Window {
     Heard,
     /// An advisor is asked.
     Advised,
+    /// A thread works, and its coordinator rests with an outcome open.
+    Awaited,
+    /// A grader is asked about what the team has made.
+    Graded,
+    /// The coordinator revises it.
+    Revised,
     /// Anywhere.
     Anywhere,
+}
+
+impl Window {
+    /// Whether the team works towards an outcome.
+    const fn has_outcome(self) -> bool {
+        matches!(self, Self::Awaited | Self::Graded | Self::Revised)
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,6 +73,21 @@ async fn an_answer_that_was_heard_before_a_kill_is_heard_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_advisor_that_a_kill_cut_is_asked_again() {
     survives(Window::Advised).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outcome_that_a_thread_works_towards_outlives_a_kill() {
+    survives(Window::Awaited).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grading_of_a_team_s_work_that_a_kill_cut_is_taken_over() {
+    survives(Window::Graded).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revision_that_a_kill_cut_goes_on_to_its_verdict() {
+    survives(Window::Revised).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,7 +147,7 @@ async fn begin(api: &Api, window: Window, ground: &Value, gate: String) -> Subje
     let session = session["id"].as_str().expect("an id").to_owned();
     let at = |own: Window| (window == own).then(|| gate.clone());
     let mut work = json!([{"text": "forty-two"}]);
-    if let Some(gate) = at(Window::Working) {
+    if let Some(gate) = at(Window::Working).or(at(Window::Awaited)) {
         work[0]["wait"] = gate.into();
     }
     if window == Window::Asked {
@@ -142,9 +172,30 @@ async fn begin(api: &Api, window: Window, ground: &Value, gate: String) -> Subje
         let ask = json!({"name": "ask_advisor", "input": {"question": question}});
         steps.insert(0, json!({"tools": [ask]}));
     }
-    let message = script::message(&gate, &json!(steps));
+    if window == Window::Graded {
+        steps.push(json!({"on": "grade", "wait": gate, "text": "too late"}));
+    }
+    if window == Window::Revised {
+        let verdict = json!({"verdict": "needs_revision", "explanation": "too short"});
+        steps.push(json!({"text": "longer", "wait": gate}));
+        steps.push(json!({"on": "grade", "text": verdict.to_string()}));
+    }
+    let message = if window.has_outcome() {
+        outcome(&gate, &json!(steps))
+    } else {
+        script::message(&gate, &json!(steps))
+    };
     api.send(&session, &[message]).await.expect("a send");
     Subject { session, gate }
+}
+
+/// An outcome whose work and whose grader are scripted.
+fn outcome(token: &str, steps: &Value) -> Value {
+    json!({
+        "type": "user.define_outcome",
+        "description": format!("{token}\n\nSCRIPT: {steps}"),
+        "rubric": {"type": "text", "content": "It is done."},
+    })
 }
 
 /// Brings all sessions to the window.
@@ -202,6 +253,18 @@ async fn finish(api: &Api, window: Window, subject: &Subject) {
     );
     let last = log.last().expect("a log");
     assert_eq!(last["stop_reason"]["type"], "end_turn", "{}", shown());
+    let ends = of("span.outcome_evaluation_end");
+    let results = ends
+        .iter()
+        .map(|e| e["result"].as_str().unwrap_or_default());
+    let expected: &[&str] = match window {
+        Window::Revised => &["needs_revision", "satisfied"],
+        Window::Awaited | Window::Graded => &["satisfied"],
+        _ => &[],
+    };
+    assert_eq!(results.collect::<Vec<_>>(), expected, "{}", shown());
+    let starts = of("span.outcome_evaluation_start").len();
+    assert_eq!(starts, expected.len(), "a grading begins once: {}", shown());
     // A kill may put the answer before the request that would have been made without it.
     let after = log.iter().skip_while(|e| texts(e) != "forty-two");
     let mut after = after.filter(|e| e["type"] == "agent.message");

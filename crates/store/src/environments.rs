@@ -7,8 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::error::Error;
 use crate::page::{List, Slice};
-use crate::sqlite;
-use crate::store::{Back, Store};
+use crate::store::{Store, on_back};
 
 /// An environment.
 #[derive(Debug, Clone)]
@@ -54,12 +53,7 @@ impl Store {
             updated_at: now,
             archived_at: None,
         };
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| sqlite::environments::create(cx, row))
-                    .await
-            }
-        }
+        on_back!(self, write, |cx| environments::create(cx, row))
     }
 
     /// One environment.
@@ -71,12 +65,7 @@ impl Store {
         workspace: WorkspaceId,
         id: EnvironmentId,
     ) -> Result<EnvironmentRow, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.read(move |c| sqlite::environments::get(c, workspace, id))
-                    .await
-            }
-        }
+        on_back!(self, read, |c| environments::get(c, workspace, id))
     }
 
     /// Replaces name and definition, which were made from revision `base`.
@@ -93,14 +82,9 @@ impl Store {
         body: Box<RawValue>,
         now: Micros,
     ) -> Result<EnvironmentRow, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| {
-                    sqlite::environments::update(cx, workspace, id, base, name, body, now)
-                })
-                .await
-            }
-        }
+        on_back!(self, write, |cx| environments::update(
+            cx, workspace, id, base, name, body, now
+        ))
     }
 
     /// Archives an environment: its sessions go on, new ones are refused. Again changes nothing.
@@ -113,12 +97,9 @@ impl Store {
         id: EnvironmentId,
         now: Micros,
     ) -> Result<EnvironmentRow, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| sqlite::environments::archive(cx, workspace, id, now))
-                    .await
-            }
-        }
+        on_back!(self, write, |cx| environments::archive(
+            cx, workspace, id, now
+        ))
     }
 
     /// Deletes an environment that no session refers to.
@@ -130,12 +111,7 @@ impl Store {
         workspace: WorkspaceId,
         id: EnvironmentId,
     ) -> Result<(), Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| sqlite::environments::delete(cx, workspace, id))
-                    .await
-            }
-        }
+        on_back!(self, write, |cx| environments::delete(cx, workspace, id))
     }
 
     /// Environments by (created_at, id).
@@ -147,11 +123,6 @@ impl Store {
         workspace: WorkspaceId,
         list: List<EnvironmentId>,
     ) -> Result<Slice<EnvironmentRow>, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.read(move |c| sqlite::environments::list(c, workspace, &list))
-                    .await
-            }
-        }
+        on_back!(self, read, |c| environments::list(c, workspace, &list))
     }
 }

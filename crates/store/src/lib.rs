@@ -22,6 +22,7 @@ mod known;
 pub mod limits;
 pub mod meta;
 pub mod page;
+mod postgres;
 pub mod runs;
 pub mod sessions;
 #[cfg(feature = "simulation")]

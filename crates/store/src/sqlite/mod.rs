@@ -17,13 +17,13 @@ pub(crate) mod kept;
 pub(crate) mod keys;
 pub(crate) mod meta;
 mod migrate;
-mod outcomes;
+pub(crate) mod outcomes;
 mod paging;
 #[cfg(test)]
 mod plans;
 mod reader;
 mod remove;
-mod row;
+pub(crate) mod row;
 pub(crate) mod runs;
 pub(crate) mod sessions;
 pub(crate) mod submit;

@@ -10,6 +10,7 @@ use super::credentials;
 use super::paging::{Source, page};
 use super::row::{json, map_text, micros, micros_opt, text};
 use super::{Cx, Note, Told, tallies};
+use crate::caps::Caps;
 use crate::error::{Conflict, Error, Plenty, Thing};
 use crate::page::{List, Slice};
 use crate::vaults::{VaultRow, VaultView};
@@ -34,7 +35,8 @@ fn vault_row(row: &Row<'_>) -> rusqlite::Result<VaultRow> {
     })
 }
 
-pub(crate) fn create(cx: &mut Cx<'_>, row: VaultRow) -> Told<VaultRow> {
+pub(crate) fn create(cx: &mut Cx<'_>, row: VaultRow, caps: Caps) -> Told<VaultRow> {
+    tallies::take(cx, row.workspace, Plenty::Vaults, caps)?;
     let sql = "INSERT INTO vaults
                  (id, workspace, revision, display_name, metadata, created_at, updated_at)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";

@@ -14,12 +14,17 @@ const PROFILE: [&str; 4] = [
 ];
 
 /// `--orchestrator` runs the orchestrator's, for `--seconds N` or `--seeds N --from K`; else that of the core:
-/// `--seeds N --from K` runs; `--record` runs on from the last recorded seed and appends the result to
+/// `--seeds N --from K` runs, with `--teams` in front only histories of teams; `--record` runs on from the last recorded seed and appends the result to
 /// docs/benchmarks.md; `--faults` proves that planted faults are seen; `--table` writes the state table.
 pub(crate) fn main(words: &[&str]) -> anyhow::Result<()> {
     match words {
         ["--table"] => run(example(&["--table".to_owned()])),
         ["--faults"] => faults(),
+        ["--teams", rest @ ..] => {
+            let rest = rest.iter().map(|word| (*word).to_owned());
+            let args = std::iter::once("--teams".to_owned()).chain(rest);
+            run(example(&args.collect::<Vec<_>>()))
+        }
         ["--orchestrator", rest @ ..] => orchestrator(rest),
         _ => seeds(words),
     }

@@ -16,6 +16,12 @@ impl Secret {
         Self(Zeroizing::new(text))
     }
 
+    /// The same secret once more. Not `Clone`: a copy is made on purpose.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self(self.0.clone())
+    }
+
     /// The text itself: only for encrypting it or sending it to where it belongs.
     #[must_use]
     pub fn expose(&self) -> &str {

@@ -118,7 +118,8 @@ pub(crate) fn store_error(error: store::Error, meta: Meta) -> ApiError {
             }
         }
         store::Error::TooManyCredentials { limit } => ApiError::invalid(format!(
-            "a vault holds at most {limit} active credentials; archive or delete one first"
+            "a vault holds at most {limit} active credentials; archive or delete one first, or ask the operator to \
+             raise `limits.vault_credentials`"
         )),
         store::Error::Full { what, limit } => full(what, limit),
         store::Error::Unavailable(cause) => unavailable(meta, &cause),

@@ -20,8 +20,16 @@ mod reports;
 mod sim;
 #[path = "../tests/it/table.rs"]
 mod table;
+#[path = "../tests/it/team_client.rs"]
+mod team_client;
+#[path = "../tests/it/team_coverage.rs"]
+mod team_coverage;
 #[path = "../tests/it/team_fold.rs"]
 mod team_fold;
+#[path = "../tests/it/team_scenes.rs"]
+mod team_scenes;
+#[path = "../tests/it/team_table.rs"]
+mod team_table;
 #[path = "../tests/it/team_world.rs"]
 mod team_world;
 #[path = "../tests/it/teams.rs"]
@@ -33,6 +41,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use coverage::Coverage;
+use team_coverage::TeamCoverage;
 
 /// Hits of each cell that a run of [`CI`] seeds must reach.
 const WANTED: u64 = 1_000;
@@ -43,6 +52,8 @@ fn main() {
     if args.iter().any(|a| a == "--table") {
         let text = std::fs::read_to_string(table::page()).unwrap();
         std::fs::write(table::page(), table::put_into(&text)).unwrap();
+        let text = std::fs::read_to_string(team_table::page()).unwrap();
+        std::fs::write(team_table::page(), team_table::put_into(&text)).unwrap();
         return;
     }
     let number = |name: &str| {
@@ -103,31 +114,59 @@ fn of_teams(from: u64, seeds: u64) {
     let began = Instant::now();
     let next = AtomicU64::new(from);
     let work = || {
-        let mut created = 0;
+        let (mut created, mut coverage) = (0, TeamCoverage::default());
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= from + seeds {
-                return created;
+                return (created, coverage);
             }
             let run = std::panic::AssertUnwindSafe(|| teams::history(seed));
-            let Ok((more, _)) = std::panic::catch_unwind(run) else {
+            let Ok(played) = std::panic::catch_unwind(run) else {
                 println!("seed {seed} failed: cargo xtask sim --teams --seeds 1 --from {seed}");
                 std::process::exit(1);
             };
-            created += more;
+            created += played.created;
+            coverage.add(&played.coverage);
         }
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let created: u64 = std::thread::scope(|scope| {
+    let parts = std::thread::scope(|scope| {
         let workers = (0..threads).map(|_| scope.spawn(work)).collect::<Vec<_>>();
-        workers.into_iter().map(|w| w.join().unwrap()).sum()
+        let parts = workers.into_iter().map(|w| w.join().unwrap());
+        parts.collect::<Vec<_>>()
     });
+    let (mut created, mut coverage) = (0, TeamCoverage::default());
+    for (more, part) in &parts {
+        created += more;
+        coverage.add(part);
+    }
     let seconds = began.elapsed().as_secs_f64();
+    println!("{}", coverage.sum());
     println!(
         "teams: seeds {from}..{}, {created} threads begun, {seconds:.1} s",
         from + seeds
     );
+    let wanted = TEAMS_WANTED * seeds / TEAMS_CI * 2 / 3;
+    let wrong = if seeds < 200 {
+        Vec::new()
+    } else {
+        coverage.wrong(if seeds >= TEAMS_CI {
+            TEAMS_WANTED
+        } else {
+            wanted
+        })
+    };
+    for cell in &wrong {
+        println!("cell {cell}");
+    }
+    if !wrong.is_empty() {
+        std::process::exit(1);
+    }
 }
+
+/// Hits of each cell of a team that a run of [`TEAMS_CI`] histories of them must reach.
+const TEAMS_WANTED: u64 = 30;
+const TEAMS_CI: u64 = CI / 10;
 
 /// Hits of each cell that `seeds` must reach: fewer seeds scatter more, and get a third off.
 const fn wanted(seeds: u64) -> u64 {

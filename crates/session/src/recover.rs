@@ -49,11 +49,24 @@ pub(crate) fn claim(mut s: Scribe, inbox: &[Waiting]) -> Result<Decision, Refuse
             _ if given_up.contains(&thread) => give_up(s, inbox),
             // Also if an interrupt waits: the call may run on, and only its runner can end it.
             Lost::Call(call) => step(s, Step::Recover { call }),
-            Lost::Question(call) if !s.thread().interrupting => step(s, Step::Execute { call }),
+            Lost::Question(call) if !s.thread().interrupting => ask_again(s, call, inbox),
             Lost::Nothing | Lost::Request | Lost::Question(_) => resume(s, inbox),
         });
     }
     Ok(s.done())
+}
+
+/// A question that was lost begins again, unless nobody pays an advisor any more.
+fn ask_again(s: &mut Scribe, call: EventId, inbox: &[Waiting]) {
+    if s.out.state.advising.is_none() || !s.out.state.is_spent(s.now) {
+        step(s, Step::Execute { call });
+        return;
+    }
+    let mut calls = s.thread().calls_mut().iter_mut();
+    if let Some(asked) = calls.find(|asked| asked.id == call) {
+        asked.stage = Stage::Ready;
+    }
+    resume(s, inbox);
 }
 
 /// What went with the former runner.

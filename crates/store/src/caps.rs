@@ -10,6 +10,8 @@ pub struct Caps {
     pub sessions: u64,
     /// Vaults that are not deleted.
     pub vaults: u64,
+    /// Active credentials of one vault.
+    pub vault_credentials: u32,
     /// Turns that run at once; none: all that there is room for.
     pub turns: Option<u32>,
     /// Bytes of answers kept under its `Idempotency-Key`s, each counted with [`crate::limits::KEPT_BESIDE`].
@@ -21,6 +23,7 @@ impl Default for Caps {
         Self {
             sessions: crate::limits::WORKSPACE_SESSIONS,
             vaults: crate::limits::WORKSPACE_VAULTS,
+            vault_credentials: crate::limits::VAULT_CREDENTIALS,
             turns: None,
             kept: crate::limits::WORKSPACE_KEPT,
         }

@@ -20,9 +20,11 @@ pub mod kept;
 pub mod keys;
 mod known;
 pub mod limits;
+pub mod master;
 pub mod meta;
 pub mod page;
 mod postgres;
+pub mod refreshes;
 pub mod runs;
 pub mod sessions;
 #[cfg(feature = "simulation")]

@@ -48,7 +48,7 @@ pub const STATEMENTS: usize = 192;
 /// Items a subscriber may lag behind before it is cut. More than one send can produce at once.
 pub const SUBSCRIBER_LAG: usize = 4_096;
 
-/// Active credentials in one vault (contract, behaviours.md §12).
+/// Active credentials in one vault (contract, behaviours.md §12), unless the operator says otherwise.
 pub const VAULT_CREDENTIALS: u32 = 20;
 
 /// Events of a deleted session removed in one commit; the rest follows in further ones.

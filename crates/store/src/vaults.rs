@@ -259,6 +259,22 @@ impl Store {
         on_back!(self, read, |c| vaults::views(c, workspace, &ids))
     }
 
+    /// The active credential that occupies `slot` in the first of these vaults that has one: found by its
+    /// index, however many the vaults hold. Vaults that are gone have none.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn credential_at(
+        &self,
+        workspace: WorkspaceId,
+        vaults: Vec<VaultId>,
+        slot: Slot,
+    ) -> Result<Option<CredentialRow>, Error> {
+        on_back!(self, read, |c| vaults::credential_at(
+            c, workspace, &vaults, &slot
+        ))
+    }
+
     /// Stores a new credential.
     ///
     /// # Errors
@@ -271,8 +287,13 @@ impl Store {
         new: NewCredential,
         now: Micros,
     ) -> Result<CredentialRow, Error> {
+        let most = self.caps().vault_credentials;
         on_back!(self, write, |cx| credentials::create(
-            cx, workspace, vault, new, now
+            cx,
+            workspace,
+            vault,
+            new,
+            (now, most)
         ))
     }
 

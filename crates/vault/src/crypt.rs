@@ -1,12 +1,18 @@
 //! Sealing: AES-256-GCM under a fresh data key, which is wrapped by a key derived from the master. Both
-//! layers are bound to the row they belong to, so that a moved row does not open.
+//! layers are bound to the row they belong to, so that a moved row does not open. A rotation of the master
+//! key wraps the data key anew and never touches the secret.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use contract::ids::WorkspaceId;
 use store::vaults::Sealed;
 use zeroize::Zeroizing;
 
-use crate::master::{LEN, VERSION};
+use crate::master::LEN;
+use crate::ring::{Ring, Wrap};
+
+/// What stands for the key's version in the data layer, of which the master key is no part: it is bound to the
+/// wrap by the data key. Blobs of before there was rotation have the same.
+const DATA_VERSION: u32 = 1;
 
 /// The layout of a blob: format, wrap nonce, wrapped data key with its tag, data nonce, ciphertext with
 /// its tag.
@@ -48,7 +54,7 @@ pub enum OpenError {
     KeyVersion {
         /// The version in the row.
         found: u32,
-        /// The version we have.
+        /// The newest version we have.
         have: u32,
     },
     /// It is damaged, was moved from another row, or was sealed under another master key.
@@ -66,58 +72,95 @@ fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
-pub(crate) fn seal(wrap: &[u8; LEN], place: &Place<'_>, secret: &[u8]) -> Sealed {
+pub(crate) fn seal(wrap: &Wrap, place: &Place<'_>, secret: &[u8]) -> Sealed {
     let data_key = Zeroizing::new(random::<LEN>());
-    let (wrap_nonce, data_nonce) = (random::<NONCE_LEN>(), random::<NONCE_LEN>());
-    let mut wrapped = Zeroizing::new(*data_key);
-    let aad = Aad::from(place.aad("key", VERSION));
-    let nonce = Nonce::assume_unique_for_key(wrap_nonce);
-    let wrap_tag = cipher(wrap)
-        .seal_in_place_separate_tag(nonce, aad, &mut *wrapped)
-        .expect("32 bytes are within what GCM takes");
+    let data_nonce = random::<NONCE_LEN>();
     // Room for the tag at once: growing would leave a copy of the secret behind.
     let mut body = Zeroizing::new(Vec::with_capacity(secret.len() + TAG));
     body.extend_from_slice(secret);
-    let aad = Aad::from(place.aad("data", VERSION));
+    let aad = Aad::from(place.aad("data", DATA_VERSION));
     let nonce = Nonce::assume_unique_for_key(data_nonce);
     let tag = cipher(&data_key)
         .seal_in_place_separate_tag(nonce, aad, &mut body)
         .expect("a secret is far below what GCM takes");
     let mut blob = Vec::with_capacity(HEAD + body.len() + TAG);
     blob.push(FORMAT);
-    blob.extend_from_slice(&wrap_nonce);
-    blob.extend_from_slice(&*wrapped);
-    blob.extend_from_slice(wrap_tag.as_ref());
+    blob.extend_from_slice(&wrapped(wrap, place, &data_key));
     blob.extend_from_slice(&data_nonce);
     blob.extend_from_slice(&body);
     blob.extend_from_slice(tag.as_ref());
     Sealed {
         blob,
-        key_version: VERSION,
+        key_version: wrap.version,
     }
 }
 
 pub(crate) fn open(
-    wrap: &[u8; LEN],
+    ring: &Ring,
     place: &Place<'_>,
     sealed: &Sealed,
 ) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-    if sealed.key_version != VERSION {
-        return Err(OpenError::KeyVersion {
-            found: sealed.key_version,
-            have: VERSION,
-        });
-    }
+    let (data_key, rest) = data_key(ring, place, sealed)?;
+    let (data_nonce, body) = split(rest, NONCE_LEN)?;
+    unseal(&data_key, data_nonce, place.aad("data", DATA_VERSION), body)
+}
+
+/// The same secret with its data key wrapped under `to`. It is opened neither before nor after.
+pub(crate) fn rewrap(
+    ring: &Ring,
+    to: &Wrap,
+    place: &Place<'_>,
+    sealed: &Sealed,
+) -> Result<Sealed, OpenError> {
+    let (data_key, rest) = data_key(ring, place, sealed)?;
+    let mut blob = Vec::with_capacity(sealed.blob.len());
+    blob.push(FORMAT);
+    blob.extend_from_slice(&wrapped(to, place, &data_key));
+    blob.extend_from_slice(rest);
+    Ok(Sealed {
+        blob,
+        key_version: to.version,
+    })
+}
+
+/// Nonce, wrapped data key and tag.
+fn wrapped(wrap: &Wrap, place: &Place<'_>, data_key: &[u8; LEN]) -> Vec<u8> {
+    let nonce = random::<NONCE_LEN>();
+    let mut key = Zeroizing::new(*data_key);
+    let aad = Aad::from(place.aad("key", wrap.version));
+    let tag = cipher(&wrap.key)
+        .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), aad, &mut *key)
+        .expect("32 bytes are within what GCM takes");
+    let mut out = Vec::with_capacity(NONCE_LEN + WRAPPED);
+    out.extend_from_slice(&nonce);
+    out.extend_from_slice(&*key);
+    out.extend_from_slice(tag.as_ref());
+    out
+}
+
+/// The data key of a blob, and what follows it there.
+fn data_key<'b>(
+    ring: &Ring,
+    place: &Place<'_>,
+    sealed: &'b Sealed,
+) -> Result<(Zeroizing<[u8; LEN]>, &'b [u8]), OpenError> {
+    let wrap = ring.of(sealed.key_version).ok_or(OpenError::KeyVersion {
+        found: sealed.key_version,
+        have: ring.newest().version,
+    })?;
     let (format, rest) = sealed.blob.split_first().ok_or(OpenError::Damaged)?;
     if *format != FORMAT {
         return Err(OpenError::Damaged);
     }
-    let (wrap_nonce, rest) = split(rest, NONCE_LEN)?;
+    let (nonce, rest) = split(rest, NONCE_LEN)?;
     let (wrapped, rest) = split(rest, WRAPPED)?;
-    let (data_nonce, body) = split(rest, NONCE_LEN)?;
-    let data_key = unseal(wrap, wrap_nonce, place.aad("key", VERSION), wrapped)?;
-    let data_key = <&[u8; LEN]>::try_from(data_key.as_slice()).map_err(|_| OpenError::Damaged)?;
-    unseal(data_key, data_nonce, place.aad("data", VERSION), body)
+    let opened = unseal(&wrap.key, nonce, place.aad("key", wrap.version), wrapped)?;
+    let mut key = Zeroizing::new([0; LEN]);
+    if opened.len() != LEN {
+        return Err(OpenError::Damaged);
+    }
+    key.copy_from_slice(&opened);
+    Ok((key, rest))
 }
 
 fn split(from: &[u8], at: usize) -> Result<(&[u8], &[u8]), OpenError> {

@@ -8,7 +8,7 @@ use contract::time::Micros;
 use store::keys::{ApiKeyRow, KeyHash, KeyRole};
 use store::{Store, clock};
 
-use crate::unlock::Vault;
+use crate::handle::Vault;
 
 /// What a minted key starts with.
 pub const PREFIX: &str = "lh_";

@@ -8,7 +8,7 @@ use contract::secret::Secret;
 use store::vaults::{CredentialKind, Sealed, VaultView};
 
 use crate::crypt::OpenError;
-use crate::unlock::Vault;
+use crate::handle::Vault;
 
 /// Which harness runs the loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,13 +7,11 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
+use aws_lc_rs::hmac;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// Bytes of a master key.
 pub const LEN: usize = 32;
-
-/// The version every key has until there is rotation.
-pub(crate) const VERSION: u32 = 1;
 
 /// Why there is no master key.
 #[derive(Debug, thiserror::Error)]
@@ -181,6 +179,17 @@ impl MasterKey {
         Ok(Self(*key))
     }
 
+    /// The same key once more.
+    pub(crate) fn copy(&self) -> Self {
+        Self(self.0)
+    }
+
+    /// What recognises this key in a database. It says nothing of the key.
+    pub(crate) fn check(&self) -> Vec<u8> {
+        let check = hmac::Key::new(hmac::HMAC_SHA256, &*self.derive("key check v1"));
+        hmac::sign(&check, b"longhand").as_ref().to_vec()
+    }
+
     /// A key for one purpose. The purposes are the labels in this crate; no two share one.
     pub(crate) fn derive(&self, purpose: &'static str) -> Zeroizing<[u8; LEN]> {
         let prk = Salt::new(HKDF_SHA256, b"longhand").extract(&self.0);
@@ -194,7 +203,9 @@ impl MasterKey {
 
 /// Written whole under another name, then linked: a crash leaves no half key under the real one.
 fn write(path: &Path, key: &[u8]) -> std::io::Result<()> {
-    let draft = path.with_extension("key.draft");
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(".draft");
+    let draft = PathBuf::from(draft);
     match std::fs::remove_file(&draft) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
         _ => {}
@@ -209,6 +220,11 @@ fn write(path: &Path, key: &[u8]) -> std::io::Result<()> {
     let linked = std::fs::hard_link(&draft, path);
     std::fs::remove_file(&draft)?;
     linked?;
+    sync_folder(path)
+}
+
+/// Makes a change of the directory that `path` is in durable.
+pub(crate) fn sync_folder(path: &Path) -> std::io::Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }

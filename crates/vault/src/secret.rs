@@ -7,7 +7,7 @@ use store::vaults::Sealed;
 use zeroize::Zeroizing;
 
 use crate::crypt::{OpenError, Place};
-use crate::unlock::Vault;
+use crate::handle::Vault;
 
 /// The secrets of one credential.
 #[derive(Debug)]
@@ -77,8 +77,14 @@ impl CredentialSecret {
     }
 }
 
-/// The column that holds it.
-const COLUMN: &str = "credentials.sealed";
+/// Where the secrets of the credential `record` belong.
+pub(crate) fn place(workspace: WorkspaceId, record: &str) -> Place<'_> {
+    Place {
+        workspace,
+        record,
+        column: "credentials.sealed",
+    }
+}
 
 impl Vault {
     /// Seals the secrets of a credential into its row.
@@ -90,12 +96,7 @@ impl Vault {
         secret: &CredentialSecret,
     ) -> Sealed {
         let record = id.to_string();
-        let place = Place {
-            workspace,
-            record: &record,
-            column: COLUMN,
-        };
-        self.seal(&place, &secret.encode())
+        self.seal(&place(workspace, &record), &secret.encode())
     }
 
     /// Opens the secrets of a credential.
@@ -109,12 +110,7 @@ impl Vault {
         sealed: &Sealed,
     ) -> Result<CredentialSecret, OpenError> {
         let record = id.to_string();
-        let place = Place {
-            workspace,
-            record: &record,
-            column: COLUMN,
-        };
-        let opened = self.open(&place, sealed)?;
+        let opened = self.open(&place(workspace, &record), sealed)?;
         CredentialSecret::decode(&opened).ok_or(OpenError::Damaged)
     }
 }

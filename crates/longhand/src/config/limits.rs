@@ -32,6 +32,8 @@ pub struct Limits {
     pub workspace_sessions: u64,
     /// Vaults of one workspace.
     pub workspace_vaults: u64,
+    /// Active credentials of one vault.
+    pub vault_credentials: u32,
     /// Bytes of answers kept under `Idempotency-Key`s of one workspace.
     pub workspace_kept_bytes: u64,
     /// Turns of one workspace that run at once; 0: all that there are.
@@ -57,6 +59,7 @@ impl Default for Limits {
             request_burst: 0,
             workspace_sessions: caps.sessions,
             workspace_vaults: caps.vaults,
+            vault_credentials: caps.vault_credentials,
             workspace_kept_bytes: caps.kept,
             workspace_turns: 0,
             workspace_sandboxes: 0,
@@ -94,6 +97,7 @@ impl Limits {
         Caps {
             sessions: self.workspace_sessions,
             vaults: self.workspace_vaults,
+            vault_credentials: self.vault_credentials,
             kept: self.workspace_kept_bytes,
             turns: (self.workspace_turns > 0).then_some(self.workspace_turns),
         }
@@ -132,6 +136,10 @@ impl Limits {
                 self.workspace_sessions.to_string(),
             ),
             ("limits.workspace_vaults", self.workspace_vaults.to_string()),
+            (
+                "limits.vault_credentials",
+                self.vault_credentials.to_string(),
+            ),
             (
                 "limits.workspace_kept_bytes",
                 self.workspace_kept_bytes.to_string(),

@@ -319,13 +319,18 @@ pub const END: &str = "\n<!-- end of the state table -->";
 
 /// `text` with the table as it is now between the marks.
 pub fn put_into(text: &str) -> String {
+    between_marks(text, &table())
+}
+
+/// `text` with `table` between the marks.
+pub fn between_marks(text: &str, table: &str) -> String {
     let (before, rest) = text
         .split_once(BEGIN)
         .expect("the page marks where the table begins");
     let (_, after) = rest
         .split_once(END)
         .expect("the page marks where the table ends");
-    format!("{before}{BEGIN}\n{}\n{END}{after}", table())
+    format!("{before}{BEGIN}\n{table}\n{END}{after}")
 }
 
 pub fn page() -> std::path::PathBuf {

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use contract::event::{Body, Permission, StopReason};
 use contract::ids::{EventId, ThreadId};
+use contract::time::Micros;
 use session::{Decision, Input, Placed, RecordKind, State, Status, Step, ThreadOf, Totals};
+
+use crate::graded::used_of;
 
 /// One thread, as its events tell.
 #[derive(Debug, Clone)]
@@ -50,13 +53,17 @@ pub struct TeamFold {
     pub status: Status,
     last_seq: u64,
     ids: BTreeSet<EventId>,
-    started: BTreeSet<u64>,
+    pub started: BTreeSet<u64>,
     /// Steps that were given out under the current generation and not reported.
     pub steps: BTreeMap<ThreadId, Step>,
     sums: (u64, u64),
     ended: Vec<Totals>,
     outcomes: (u64, u64),
     pub created: u64,
+    /// The thread of each call.
+    pub calls: BTreeMap<EventId, ThreadId>,
+    /// The session is being archived.
+    over: bool,
 }
 
 impl TeamFold {
@@ -73,16 +80,19 @@ impl TeamFold {
             ended: Vec::new(),
             outcomes: (0, 0),
             created: 0,
+            calls: BTreeMap::new(),
+            over: false,
         }
     }
 
-    pub fn observe(&mut self, input: &Input, used: u64, decision: &Decision) {
-        self.count(used);
+    pub fn observe(&mut self, input: &Input, now: Micros, decision: &Decision) {
+        self.count(used_of(input).usage.input_tokens);
         for begun in &decision.begun {
             let advisor = matches!(begun.agent, ThreadOf::Advisor);
             let old = self.lines.insert(begun.id, Line::new(advisor));
             assert!(old.is_none(), "a thread began twice");
         }
+        self.over = decision.state.archived;
         for placed in &decision.events {
             self.place(placed);
         }
@@ -93,7 +103,30 @@ impl TeamFold {
         }
         self.ended.extend(decision.ended.iter().map(|t| t.totals));
         self.keep_steps(input, decision);
+        self.paid(input, now, decision);
         self.same(&decision.state);
+    }
+
+    /// Nothing that costs is begun beyond the budget: what was in flight when it was reached is all that it is overshot
+    /// by, a request a thread at most. A grader that says that it is still at work begins nothing.
+    fn paid(&self, input: &Input, now: Micros, decision: &Decision) {
+        if let Input::Fact { fact, .. } = input
+            && matches!(**fact, session::Fact::Grading { used: None, .. })
+        {
+            return;
+        }
+        let state = &decision.state;
+        let begun = std::iter::once(&decision.step).chain(decision.others.iter().map(|(_, s)| s));
+        let asked = state.advising.map(|asked| asked.call);
+        let costs = begun.filter(|step| match step {
+            Step::Request { .. } | Step::Compact { .. } | Step::Grade { .. } => true,
+            Step::Execute { call } => asked == Some(*call),
+            Step::Recover { .. } | Step::Rest => false,
+        });
+        assert!(
+            costs.count() == 0 || !state.is_spent(now),
+            "a request is begun beyond the budget"
+        );
     }
 
     /// Whoever holds the session has exactly one thing to do in each thread that is in flight.
@@ -215,8 +248,12 @@ impl TeamFold {
                     _ => Owed::Nothing,
                 };
                 line.open.push((id, owed));
+                self.calls.insert(id, thread);
             }
-            Body::AgentCustomToolUse { .. } => line.open.push((id, Owed::Result)),
+            Body::AgentCustomToolUse { .. } => {
+                line.open.push((id, Owed::Result));
+                self.calls.insert(id, thread);
+            }
             Body::UserToolConfirmation { tool_use_id, .. } => {
                 let call = line.open.iter_mut().find(|(id, _)| id == tool_use_id);
                 let (_, owed) = call.expect("an answer to another thread's call");
@@ -250,6 +287,8 @@ impl TeamFold {
                     line.owed = line.owed.checked_sub(1).expect("heard what nobody said");
                 }
             }
+            // What waits behind unanswered calls keeps its place when its session is archived.
+            Body::UserMessage { .. } if self.over => {}
             Body::UserMessage { .. } => {
                 assert!(line.span.is_none() && line.open.is_empty());
             }

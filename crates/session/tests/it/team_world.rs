@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 
 use contract::ids::{EventId, SessionId, ThreadId};
 use contract::time::Micros;
-use session::input::{Called, ReplyEnd};
+use session::input::{Called, Profile, ReplyEnd};
 use session::policy::{ToolRule, ToolRules};
 use session::{
     Around, Command, Decision, Fact, Generation, Input, Newcomer, Opening, Pace, ProposedCall,
     Refused, State, Step, UserEvent, Waiting, decide, open,
 };
 
-use crate::graded::used_of;
+use crate::team_coverage::TeamCoverage;
 use crate::team_fold::TeamFold;
-use crate::world::{Rng, message, raw, rules, used};
+use crate::world::{Rng, Run, kept_run, message, raw, rules, used};
 
 /// What a coordinator has: its own tools, those for its threads, and an advisor.
 pub fn leads() -> ToolRules {
@@ -33,6 +33,7 @@ pub fn newcomer(name: &str) -> Box<Newcomer> {
     })
 }
 
+#[derive(Clone)]
 pub struct Team {
     pub state: State,
     pub log: Vec<session::Placed>,
@@ -40,11 +41,16 @@ pub struct Team {
     pub called: BTreeMap<EventId, Called>,
     pub fold: TeamFold,
     pub ended: Vec<ThreadId>,
+    pub profile: Profile,
+    pub run: Option<Run>,
+    pub deleted: bool,
     pub now: i64,
     pub rng: Rng,
+    pub coverage: TeamCoverage,
     /// How many in a hundred: crashes, failures.
     pub crash: u64,
     pub fail: u64,
+    pub crowd: u64,
     /// How many in a hundred tasks go to a thread of their own.
     pub begin: u64,
     pub stale: Vec<(Generation, ThreadId, Fact)>,
@@ -70,6 +76,11 @@ impl Team {
             ..Around::default()
         };
         let first = open(opening, &around);
+        Self::opened(rng, now, first)
+    }
+
+    /// A team that begins with this decision.
+    pub fn opened(mut rng: Rng, now: i64, first: Decision) -> Self {
         let mut team = Self {
             state: first.state.clone(),
             log: Vec::new(),
@@ -77,9 +88,14 @@ impl Team {
             called: BTreeMap::new(),
             fold: TeamFold::new(first.state.primary.id),
             ended: Vec::new(),
+            profile: Profile::default(),
+            run: None,
+            deleted: false,
             now,
+            coverage: TeamCoverage::default(),
             crash: rng.below(6),
             fail: rng.below(30),
+            crowd: rng.below(20),
             begin: if rng.chance(10) { 100 } else { 50 },
             rng,
             stale: Vec::new(),
@@ -91,8 +107,19 @@ impl Team {
     }
 
     fn take(&mut self, input: &Input, decision: Decision) {
-        let used = used_of(input).usage.input_tokens;
-        self.fold.observe(input, used, &decision);
+        self.fold.observe(input, Micros(self.now), &decision);
+        self.run = kept_run(self.run, self.now, input, &decision);
+        assert_eq!(
+            self.run.is_some(),
+            decision.state.is_open(),
+            "an open turn and its run go together"
+        );
+        let held = self.run.is_some_and(|run| run.held.is_some());
+        assert_eq!(
+            held,
+            decision.state.is_in_flight(),
+            "the run is held while something is in flight"
+        );
         self.inbox.retain(|w| !decision.drained.contains(&w.id));
         self.inbox.extend(decision.queued);
         for placed in &decision.events {
@@ -110,6 +137,10 @@ impl Team {
         }
         self.log.extend(decision.events);
         self.ended.extend(decision.ended.iter().map(|t| t.id));
+        if let Some(profile) = decision.profile {
+            self.profile = profile;
+        }
+        self.deleted |= decision.deleted;
         self.state = decision.state;
         self.most = self.most.max(self.state.children.len());
         let waits = u32::try_from(self.inbox.len()).unwrap();
@@ -133,11 +164,25 @@ impl Team {
             },
             calls: needs.calls.iter().filter_map(called).collect(),
             ended: needs.thread.is_some_and(|id| self.ended.contains(&id)),
-            ..Around::default()
+            profile: self.profile.clone(),
         };
+        self.coverage.count(&input, &self.state, &self.fold);
         let decision = decide(&self.state, input.clone(), around)?;
         self.take(&input, decision.clone());
         Ok(decision)
+    }
+
+    /// Takes in what somebody else decided on the same state.
+    #[allow(
+        dead_code,
+        reason = "the simulation of the orchestrator shares this file"
+    )]
+    pub fn witness(&mut self, input: &Input, now: Micros, decided: Result<&Decision, &Refused>) {
+        self.now = now.0;
+        self.coverage.count(input, &self.state, &self.fold);
+        if let Ok(decision) = decided {
+            self.take(input, decision.clone());
+        }
     }
 
     pub fn send(&mut self, events: Vec<UserEvent>) -> Result<Decision, Refused> {

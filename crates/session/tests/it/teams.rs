@@ -6,13 +6,11 @@ use contract::ids::{EventId, ThreadId};
 use contract::patch::Patch;
 use contract::time::Micros;
 use session::input::Grade;
-use session::{
-    Command, Decision, Fact, Input, Order, Pace, Phase, Refused, Remedy, Step, Update, UserEvent,
-};
+use session::{Command, Fact, Input, Order, Pace, Phase, Step};
 
-use crate::team_fold::Owed;
-use crate::team_world::{Team, newcomer};
-use crate::world::{INTERRUPT, Rng, allow, answer, deny, message, raw, used};
+use crate::team_coverage::TeamCoverage;
+use crate::team_world::Team;
+use crate::world::{Rng, raw, used};
 
 #[cfg(feature = "faults")]
 pub const FAULTS: [session::faults::Fault; 3] = [
@@ -34,12 +32,7 @@ impl Team {
         match step {
             Step::Request { span } | Step::Compact { span } if fails => self.failure(span),
             Step::Grade { start, .. } if fails => self.failure(start),
-            Step::Request { .. } => {
-                let leads = thread == self.state.primary.id;
-                let wants = self.wants(leads, calm);
-                let text = (wants.is_empty() && self.rng.chance(80)).then_some("done");
-                self.reply(thread, text, &wants)
-            }
+            Step::Request { .. } => self.word(thread, calm),
             Step::Compact { span } => Fact::Compacted {
                 span,
                 record: raw("\"summary\""),
@@ -80,20 +73,16 @@ impl Team {
         }
     }
 
-    fn failure(&mut self, span: EventId) -> Fact {
-        let remedy = *self.rng.pick(&[
-            Remedy::None,
-            Remedy::Wait { at_least: None },
-            Remedy::Wait { at_least: None },
-            Remedy::Compact,
-        ]);
-        Fact::RequestFailed {
-            span,
-            kind: contract::event::SessionErrorKind::ModelOverloadedError,
-            message: "overloaded".to_owned(),
-            used: used(1),
-            remedy,
+    /// A reply of the model of `thread`.
+    fn word(&mut self, thread: ThreadId, calm: bool) -> Fact {
+        let leads = thread == self.state.primary.id;
+        let wants = self.wants(leads, calm);
+        let text = (wants.is_empty() && self.rng.chance(80)).then_some("done");
+        let mut reply = self.reply(thread, text, &wants);
+        if let Fact::Replied { crowded, .. } = &mut reply {
+            *crowded = !calm && self.rng.chance(self.crowd);
         }
+        reply
     }
 
     fn wants(&mut self, leads: bool, calm: bool) -> Vec<&'static str> {
@@ -119,144 +108,17 @@ impl Team {
         (0..many).map(|_| *self.rng.pick(from)).collect()
     }
 
-    fn order(&mut self) -> Order {
-        let content = vec![Block::text("do this")];
-        let there = self.state.children.iter().map(|t| t.id).collect::<Vec<_>>();
-        if there.is_empty() || self.rng.chance(self.begin) {
-            let agent = newcomer("coder");
-            return Order::Begin { agent, content };
-        }
-        let thread = match self.rng.below(10) {
-            0 => ThreadId::from_bits(self.rng.wide()),
-            1 => self.state.primary.id,
-            _ => *self.rng.pick(&there),
-        };
-        Order::Tell { thread, content }
-    }
-
     /// One thing happens, somewhere.
     pub fn act(&mut self) {
         self.now += i64::try_from(self.rng.below(2_000_000)).unwrap();
         match self.rng.below(100) {
             0..25 => self.client(),
-            25..35 => self.server(),
-            35..38 => self.stranger(),
+            25..33 => self.server(),
+            33..38 => self.stranger(),
             38 => self.now += 40_000_000,
+            39..42 => self.branch(),
             _ => self.runner(false),
         }
-    }
-
-    /// Somebody reports under a generation that is gone, or what does not fit.
-    fn stranger(&mut self) {
-        let held = self.state.generation;
-        if let Some((generation, thread, fact)) = self.stale.pop()
-            && generation < held
-        {
-            let input = Input::Fact {
-                generation,
-                thread,
-                fact: Box::new(fact),
-                pace: Pace::Go,
-            };
-            assert!(matches!(self.submit(input), Err(Refused::Stale { .. })));
-        }
-        let thread = ThreadId::from_bits(self.rng.wide());
-        let fact = Fact::TakeUp;
-        assert!(self.fact(thread, fact, Pace::Go).is_err(), "of no thread");
-    }
-
-    fn client(&mut self) {
-        let asked = self.fold.asked();
-        match self.rng.below(20) {
-            0..9 if !asked.is_empty() => {
-                let call = *self.rng.pick(&asked);
-                let reply = self.answer(call);
-                self.send(vec![reply]).ok();
-            }
-            9 => {
-                self.send(vec![INTERRUPT]).unwrap();
-            }
-            10 => {
-                self.send(vec![INTERRUPT, message("rather this")]).ok();
-            }
-            11 | 12 => {
-                let threads = self.state.threads().map(|t| t.id).collect::<Vec<_>>();
-                let thread = Some(*self.rng.pick(&threads));
-                self.send(vec![UserEvent::Interrupt { thread }]).unwrap();
-            }
-            13 => self.archive_thread(),
-            14 => {
-                let aim = crate::graded::outcome(self.rng.wide(), Some(2));
-                self.send(vec![aim]).ok();
-            }
-            15 => {
-                let budget = Patch::Value(1 + self.rng.below(40));
-                self.update(budget).ok();
-            }
-            _ => {
-                self.send(vec![message("hello")]).ok();
-            }
-        }
-    }
-
-    fn update(&mut self, budget: Patch<u64>) -> Result<Decision, Refused> {
-        let update = Update {
-            budget,
-            ..Update::default()
-        };
-        self.submit(Input::Command(Command::Update(Box::new(update))))
-    }
-
-    fn archive_thread(&mut self) {
-        if self.begin == 100 {
-            return;
-        }
-        let threads = self.state.threads().map(|t| t.id).collect::<Vec<_>>();
-        let thread = *self.rng.pick(&threads);
-        let open = self.state.thread(thread).unwrap().is_open();
-        let done = self.submit(Input::Command(Command::ArchiveThread(thread)));
-        if thread == self.state.primary.id {
-            assert_eq!(done.err(), Some(Refused::PrimaryThread));
-        } else if open {
-            assert_eq!(done.err(), Some(Refused::ThreadRunning));
-        } else {
-            done.unwrap();
-            assert!(self.state.thread(thread).is_none());
-        }
-    }
-
-    /// An answer to a call of whichever thread, now and then with its thread named, or another.
-    fn answer(&mut self, call: EventId) -> UserEvent {
-        let owner = self.called[&call].thread;
-        let owed = self.fold.lines[&owner].open.iter().find(|c| c.0 == call);
-        let mut reply = match owed.unwrap().1 {
-            Owed::Confirmation if self.rng.chance(50) => deny(call, Some("no")),
-            Owed::Confirmation => allow(call),
-            _ => answer(call),
-        };
-        let named = match self.rng.below(10) {
-            0..3 => Some(owner),
-            3 => Some(ThreadId::from_bits(self.rng.wide())),
-            _ => None,
-        };
-        if let UserEvent::ToolConfirmation { thread, .. }
-        | UserEvent::CustomToolResult { thread, .. } = &mut reply
-        {
-            *thread = named;
-        }
-        if named.is_some_and(|named| named != owner) {
-            let refused = self.send(vec![reply.clone()]).err();
-            assert!(
-                matches!(refused, Some(Refused::OtherThread { .. })),
-                "{refused:?}"
-            );
-            if let UserEvent::ToolConfirmation { thread, .. }
-            | UserEvent::CustomToolResult { thread, .. } = &mut reply
-            {
-                *thread = None;
-            }
-        }
-        reply
     }
 
     /// A server takes what is due; or one that holds the session is lost, and another takes over.
@@ -337,8 +199,16 @@ impl Team {
     }
 }
 
-/// The history of `seed`; how many threads there were.
-pub fn history(seed: u64) -> (u64, usize) {
+/// What a history was.
+pub struct Played {
+    /// How many threads were begun, and how many there were at once.
+    pub created: u64,
+    pub most: usize,
+    pub coverage: TeamCoverage,
+}
+
+/// The history of `seed`.
+pub fn history(seed: u64) -> Played {
     let mut rng = Rng(seed);
     let budget = Some(if rng.chance(30) { 20 } else { 1_000_000 });
     let mut team = Team::new(seed, budget);
@@ -347,25 +217,35 @@ pub fn history(seed: u64) -> (u64, usize) {
     }
     team.quiesce();
     if rng.chance(50) {
-        team.submit(Input::Command(Command::Archive)).unwrap();
-        assert!(team.state.children.is_empty());
+        team.over();
+    } else {
+        team.submit(Input::Command(Command::Delete)).unwrap();
     }
-    team.submit(Input::Command(Command::Delete)).unwrap();
-    (team.fold.created, team.most)
+    Played {
+        created: team.fold.created,
+        most: team.most,
+        coverage: team.coverage,
+    }
 }
 
+const SEEDS: u64 = 150;
+
 #[test]
-fn every_seed_keeps_every_invariant_of_threads_and_quiesces() {
+fn every_seed_keeps_every_invariant_of_threads_and_quiesces_and_no_cell_is_missed() {
     let (mut created, mut most) = (0, 0);
-    for seed in 0..150 {
+    let mut coverage = TeamCoverage::default();
+    for seed in 0..SEEDS {
         let run = std::panic::AssertUnwindSafe(|| history(seed));
-        let (more, at_once) = std::panic::catch_unwind(run)
+        let played = std::panic::catch_unwind(run)
             .unwrap_or_else(|_| panic!("seed {seed} of the histories of teams"));
-        created += more;
-        most = most.max(at_once);
+        created += played.created;
+        most = most.max(played.most);
+        coverage.add(&played.coverage);
     }
     assert!(created > 1_000, "few threads: {created}");
     assert_eq!(most, session::limits::THREADS, "the limit is never met");
+    let wrong = coverage.wrong(0);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[cfg(feature = "faults")]

@@ -242,7 +242,7 @@ impl World {
     }
 
     fn apply(&mut self, input: &Input, decision: Decision) {
-        self.keep_run(input, &decision);
+        self.run = kept_run(self.run, self.now, input, &decision);
         self.inbox.retain(|w| !decision.drained.contains(&w.id));
         self.inbox.extend(decision.queued);
         for placed in &decision.events {
@@ -283,28 +283,6 @@ impl World {
         );
         self.checker
             .settled(&self.state, &self.inbox, Micros(self.now));
-    }
-
-    /// Keeps the run as the store does: only intents and what its runner is told move it.
-    fn keep_run(&mut self, input: &Input, decision: &Decision) {
-        let state = &decision.state;
-        let due = Run {
-            due_at: state.due_at(Micros(self.now)).0,
-            held: None,
-        };
-        let held = Run {
-            due_at: self.now,
-            held: Some(state.generation),
-        };
-        let anew = decision.intents.contains(&Intent::Run);
-        let flies = state.is_in_flight();
-        self.run = match input {
-            _ if !state.is_open() => None,
-            Input::Command(_) if anew && !flies => Some(due),
-            Input::Fact { .. } | Input::Claim if !flies => Some(due),
-            Input::Claim => Some(held),
-            Input::Command(_) | Input::Fact { .. } => self.run,
-        };
     }
 
     pub fn send(&mut self, events: Vec<UserEvent>) -> Result<Decision, Refused> {
@@ -393,6 +371,28 @@ impl World {
 
     pub fn blocked(&self) -> Vec<EventId> {
         self.state.blocked_on()
+    }
+}
+
+/// The run as the store keeps it: only intents and what its runner is told move it.
+pub fn kept_run(run: Option<Run>, now: i64, input: &Input, decision: &Decision) -> Option<Run> {
+    let state = &decision.state;
+    let due = Run {
+        due_at: state.due_at(Micros(now)).0,
+        held: None,
+    };
+    let held = Run {
+        due_at: now,
+        held: Some(state.generation),
+    };
+    let anew = decision.intents.contains(&Intent::Run);
+    let flies = state.is_in_flight();
+    match input {
+        _ if !state.is_open() => None,
+        Input::Command(_) if anew && !flies => Some(due),
+        Input::Fact { .. } | Input::Claim if !flies => Some(due),
+        Input::Claim => Some(held),
+        Input::Command(_) | Input::Fact { .. } => run,
     }
 }
 

@@ -105,11 +105,6 @@ impl Conn {
     pub(super) fn take_broken(&self) -> bool {
         self.broken.swap(false, Ordering::Relaxed)
     }
-
-    /// The driver's client, for what is no statement of an operation.
-    pub(super) fn client(&self) -> &tokio_postgres::Client {
-        self.object()
-    }
 }
 
 impl Drop for Conn {

@@ -8,9 +8,8 @@ use super::fault::{Read, is_taken};
 use super::paging::{Source, page};
 use super::row::{each, get as column, json, micros, micros_opt, raw, small, text, unreadable};
 use super::value::values;
-use super::{Conn, Cx, Fault, Told, vaults};
+use super::{Conn, Cx, Fault, Told, master, refreshes, vaults};
 use crate::error::{Conflict, Error, Thing};
-use crate::limits::VAULT_CREDENTIALS;
 use crate::page::{List, Slice};
 use crate::sqlite::Note;
 use crate::sqlite::row::map_text;
@@ -63,11 +62,12 @@ pub(crate) async fn create(
     workspace: WorkspaceId,
     vault: VaultId,
     new: NewCredential,
-    now: Micros,
+    (now, most): (Micros, u32),
 ) -> Told<CredentialRow> {
     // Counted below: nobody else adds one meanwhile.
     vaults::lock(&cx.conn, vault).await?;
     vaults::active(&cx.conn, workspace, vault).await?;
+    master::guard(&cx.conn, &new.sealed).await?;
     cx.tell(Note::Grounds);
     let (slot_kind, slot, taken) = match &new.slot {
         Some(Slot::McpServerUrl(url)) => (Some(MCP_SERVER_URL), Some(url), Conflict::McpServerUrl),
@@ -97,9 +97,12 @@ pub(crate) async fn create(
     let sql = "SELECT count(*) FROM credentials WHERE vault = $1 AND archived_at IS NULL";
     let row = cx.conn.row(sql, values![vault.to_string()]).await?;
     let row = row.ok_or_else(|| Fault::Bad("a count without a row".into()))?;
-    if small(&row, 0)? > VAULT_CREDENTIALS {
-        let limit = VAULT_CREDENTIALS;
+    if small(&row, 0)? > most {
+        let limit = most;
         return Err(Error::TooManyCredentials { limit }.into());
+    }
+    if new.kind == CredentialKind::McpOauth {
+        refreshes::begin(cx, new.id).await?;
     }
     get(&cx.conn, workspace, vault, new.id).await
 }
@@ -135,6 +138,12 @@ pub(crate) async fn update(
     if current.revision != change.base {
         let current = current.revision;
         return Err(Conflict::Revision { current }.into());
+    }
+    if let Some(sealed) = &change.sealed {
+        master::guard(&cx.conn, sealed).await?;
+    }
+    if current.kind == CredentialKind::McpOauth {
+        refreshes::begin(cx, id).await?;
     }
     cx.tell(Note::Grounds);
     let sql = "UPDATE credentials SET revision = $2, auth = $3, display_name = $4, metadata = $5,
@@ -173,6 +182,7 @@ pub(crate) async fn archive(
     cx.conn
         .execute(&sql, values![id.to_string(), now.0])
         .await?;
+    refreshes::end(cx, id).await?;
     get(&cx.conn, workspace, vault, id).await
 }
 
@@ -181,7 +191,7 @@ pub(super) async fn archive_all(cx: &mut Cx, vault: VaultId, now: Micros) -> Tol
     cx.conn
         .execute(&sql, values![vault.to_string(), now.0])
         .await?;
-    Ok(())
+    refreshes::end_all(cx, vault).await
 }
 
 pub(crate) async fn delete(
@@ -207,6 +217,21 @@ pub(crate) async fn list(
     let scope = || vec![vault.to_string().into()];
     let key = |row: &CredentialRow| (row.created_at, row.id.to_string());
     Ok(page(conn, &SOURCE, &scope, list, credential_row, key).await?)
+}
+
+/// The active credential that occupies `slot` in the vault, found by its index.
+pub(crate) async fn at(conn: &Conn, vault: VaultId, slot: &Slot) -> Told<Option<CredentialRow>> {
+    let (kind, slot) = match slot {
+        Slot::McpServerUrl(url) => (MCP_SERVER_URL, url),
+        Slot::SecretName(name) => (SECRET_NAME, name),
+    };
+    let sql = format!(
+        "{} WHERE t.vault = $1 AND t.slot_kind = $2 AND t.slot = $3 AND t.archived_at IS NULL",
+        SOURCE.select
+    );
+    let key = values![vault.to_string(), kind, slot];
+    let row = conn.row(&sql, key).await?;
+    Ok(row.as_ref().map(credential_row).transpose()?)
 }
 
 pub(super) async fn active(conn: &Conn, vault: VaultId) -> Told<Vec<CredentialRow>> {

@@ -16,6 +16,12 @@ pub(crate) async fn init(cx: &mut Cx, key: &str, value: &[u8]) -> Told<Vec<u8>> 
     Ok(get(&cx.conn, key).await?.unwrap_or_default())
 }
 
+pub(super) async fn remove(cx: &mut Cx, key: &str) -> Told<()> {
+    let sql = "DELETE FROM meta WHERE key = $1";
+    cx.conn.execute(sql, values![key]).await?;
+    Ok(())
+}
+
 pub(crate) async fn set(cx: &mut Cx, key: &str, value: &[u8]) -> Told<()> {
     let sql = "INSERT INTO meta (key, value) VALUES ($1, $2)
                ON CONFLICT (key) DO UPDATE SET value = excluded.value";

@@ -16,7 +16,7 @@ use crate::error::{Conflict, Error, Plenty, Thing};
 use crate::page::{List, Slice};
 use crate::sqlite::Note;
 use crate::sqlite::row::map_text;
-use crate::vaults::{VaultRow, VaultView};
+use crate::vaults::{CredentialRow, Slot, VaultRow, VaultView};
 
 const SOURCE: Source = Source {
     select: "SELECT t.id, t.workspace, t.revision, t.display_name, t.metadata, t.created_at,
@@ -57,12 +57,15 @@ pub(crate) async fn create(cx: &mut Cx, row: VaultRow, caps: Caps) -> Told<Vault
 }
 
 pub(crate) async fn get(conn: &Conn, workspace: WorkspaceId, id: VaultId) -> Told<VaultRow> {
+    let found = found(conn, workspace, id).await?;
+    found.ok_or_else(|| Thing::Vault(id).into())
+}
+
+async fn found(conn: &Conn, workspace: WorkspaceId, id: VaultId) -> Told<Option<VaultRow>> {
     let sql = format!("{} WHERE t.id = $1 AND t.workspace = $2", SOURCE.select);
     let key = values![id.to_string(), workspace.to_string()];
-    match conn.row(&sql, key).await? {
-        Some(row) => Ok(vault_row(&row)?),
-        None => Err(Thing::Vault(id).into()),
-    }
+    let row = conn.row(&sql, key).await?;
+    Ok(row.as_ref().map(vault_row).transpose()?)
 }
 
 /// The vault, if it is not archived.
@@ -170,4 +173,22 @@ pub(crate) async fn views(
         });
     }
     Ok(views)
+}
+
+pub(crate) async fn credential_at(
+    conn: &Conn,
+    workspace: WorkspaceId,
+    ids: &[VaultId],
+    slot: &Slot,
+) -> Told<Option<CredentialRow>> {
+    for id in ids {
+        let Some(row) = credentials::at(conn, *id, slot).await? else {
+            continue;
+        };
+        // Another workspace's vault is as good as none.
+        if found(conn, workspace, *id).await?.is_some() {
+            return Ok(Some(row));
+        }
+    }
+    Ok(None)
 }

@@ -339,6 +339,8 @@ impl Writer {
                 Note::Trash => self.trash = true,
                 Note::Keys => keys.forget(),
                 Note::Grounds => grounds.forget(),
+                // What a purge leaves in the files of a server is the server's to vacuum.
+                Note::Wiped => {}
             }
         }
         if wake {

@@ -1,10 +1,11 @@
 //! The checkpointer: copies the write-ahead log into the database on a thread and a connection of its
-//! own, so that no write waits for it. It never lets the log start over: only the writer can.
+//! own, so that no write waits for it. It empties the log only when a secret in it was purged.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
@@ -14,11 +15,19 @@ use crate::store::Shared;
 /// nothing is left to the writer.
 const PASSES: usize = 2;
 
+/// How often the log is emptied at most, and how long after an attempt that found it in use the next one comes.
+const EMPTY_EVERY: Duration = Duration::from_secs(1);
+
+/// How long emptying waits for readers: writers wait meanwhile.
+const PATIENCE: Duration = Duration::from_millis(50);
+
 /// The handle that the writer holds.
 pub(super) struct Checkpointer {
     /// One request may wait; further ones would ask for the same.
     asked: SyncSender<()>,
     done: Arc<AtomicBool>,
+    /// Whether the log must be emptied.
+    empty: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
@@ -28,12 +37,15 @@ impl Checkpointer {
         let (asked, requests) = sync_channel(1);
         let done = Arc::<AtomicBool>::default();
         let tell = Arc::clone(&done);
+        let empty = Arc::<AtomicBool>::default();
+        let wanted = Arc::clone(&empty);
         let thread = std::thread::Builder::new()
             .name("store-checkpoint".to_owned())
-            .spawn(move || run(&conn, &requests, &tell, &shared))?;
+            .spawn(move || run(&conn, &requests, (&tell, &wanted), &shared))?;
         Ok(Self {
             asked,
             done,
+            empty,
             thread,
         })
     }
@@ -42,6 +54,12 @@ impl Checkpointer {
     pub(super) fn ask(&self) {
         // Full: one is under way and the next is asked for already.
         let _ = self.asked.try_send(());
+    }
+
+    /// Has the log emptied soon, and does not wait for it.
+    pub(super) fn empty(&self) {
+        self.empty.store(true, Ordering::Release);
+        self.ask();
     }
 
     /// True once after each checkpoint: the log is copied but for what was written meanwhile.
@@ -58,12 +76,37 @@ impl Checkpointer {
     }
 }
 
-fn run(conn: &Connection, requests: &Receiver<()>, done: &AtomicBool, shared: &Shared) {
-    while requests.recv().is_ok() {
-        for _ in 0..PASSES {
-            checkpoint(conn, Mode::Passive, shared);
+fn run(
+    conn: &Connection,
+    requests: &Receiver<()>,
+    (done, empty): (&AtomicBool, &AtomicBool),
+    shared: &Shared,
+) {
+    if let Err(error) = conn.busy_timeout(PATIENCE) {
+        tracing::warn!(%error, "the checkpointer waits for readers as long as everybody else");
+    }
+    let (mut emptying, mut last) = (false, None::<Instant>);
+    loop {
+        let asked = if emptying {
+            requests.recv_timeout(EMPTY_EVERY)
+        } else {
+            requests.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        };
+        match asked {
+            Ok(()) => {
+                for _ in 0..PASSES {
+                    checkpoint(conn, Mode::Passive, shared);
+                }
+                done.store(true, Ordering::Release);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
         }
-        done.store(true, Ordering::Release);
+        emptying |= empty.swap(false, Ordering::Acquire);
+        if emptying && last.is_none_or(|last| last.elapsed() >= EMPTY_EVERY) {
+            emptying = !checkpoint(conn, Mode::Truncate, shared);
+            last = Some(Instant::now());
+        }
     }
 }
 
@@ -76,18 +119,21 @@ pub(super) enum Mode {
     Truncate,
 }
 
-pub(super) fn checkpoint(conn: &Connection, mode: Mode, shared: &Shared) {
+/// Returns whether it came as far as it was meant to.
+pub(super) fn checkpoint(conn: &Connection, mode: Mode, shared: &Shared) -> bool {
     let sql = match mode {
         Mode::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
         Mode::Truncate => "PRAGMA wal_checkpoint(TRUNCATE)",
     };
-    match conn.query_row(sql, [], |_| Ok(())) {
-        Ok(()) => {
+    match conn.query_row(sql, [], |row| row.get::<_, bool>(0)) {
+        Ok(busy) => {
             let checkpoints = &shared.counters.checkpoints;
             checkpoints.fetch_add(1, Ordering::Relaxed);
+            !busy
         }
         Err(error) => {
             tracing::warn!(%error, "a checkpoint failed; the log grows until one succeeds");
+            false
         }
     }
 }

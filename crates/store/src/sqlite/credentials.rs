@@ -7,9 +7,9 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::fault::is_taken;
 use super::paging::{Source, page};
 use super::row::{json, map_text, micros, micros_opt, raw, text};
-use super::{Cx, Note, Told, vaults};
+use super::wipe::wiping;
+use super::{Cx, Note, Told, master, refreshes, vaults};
 use crate::error::{Conflict, Error, Thing};
-use crate::limits::VAULT_CREDENTIALS;
 use crate::page::{List, Slice};
 use crate::vaults::{CredentialChange, CredentialKind, CredentialRow, NewCredential, Sealed, Slot};
 
@@ -62,9 +62,10 @@ pub(crate) fn create(
     workspace: WorkspaceId,
     vault: VaultId,
     new: NewCredential,
-    now: Micros,
+    (now, most): (Micros, u32),
 ) -> Told<CredentialRow> {
     vaults::active(cx.conn, workspace, vault)?;
+    master::guard(cx.conn, &new.sealed)?;
     cx.tell(Note::Grounds);
     let (slot_kind, slot, taken) = match &new.slot {
         Some(Slot::McpServerUrl(url)) => (Some(MCP_SERVER_URL), Some(url), Conflict::McpServerUrl),
@@ -96,9 +97,12 @@ pub(crate) fn create(
         .conn
         .prepare_cached(sql)?
         .query_row([vault.to_string()], |r| r.get(0))?;
-    if count > VAULT_CREDENTIALS {
-        let limit = VAULT_CREDENTIALS;
+    if count > most {
+        let limit = most;
         return Err(Error::TooManyCredentials { limit }.into());
+    }
+    if new.kind == CredentialKind::McpOauth {
+        refreshes::begin(cx, new.id)?;
     }
     get(cx.conn, workspace, vault, new.id)
 }
@@ -133,7 +137,18 @@ pub(crate) fn update(
         let current = current.revision;
         return Err(Conflict::Revision { current }.into());
     }
+    if let Some(sealed) = &change.sealed {
+        master::guard(cx.conn, sealed)?;
+    }
+    if current.kind == CredentialKind::McpOauth {
+        refreshes::begin(cx, id)?;
+    }
     cx.tell(Note::Grounds);
+    wiping(cx, |cx| write(cx, id, &change, now))?;
+    get(cx.conn, workspace, vault, id)
+}
+
+fn write(cx: &mut Cx<'_>, id: CredentialId, change: &CredentialChange, now: Micros) -> Told<()> {
     let sql = "UPDATE credentials SET revision = ?2, auth = ?3, display_name = ?4, metadata = ?5,
                  sealed = coalesce(?6, sealed), key_version = coalesce(?7, key_version),
                  updated_at = max(updated_at, ?8)
@@ -148,7 +163,7 @@ pub(crate) fn update(
         change.sealed.as_ref().map(|s| s.key_version),
         now.0,
     ))?;
-    get(cx.conn, workspace, vault, id)
+    Ok(())
 }
 
 const PURGE: &str = "UPDATE credentials SET archived_at = ?2, updated_at = max(updated_at, ?2),
@@ -164,18 +179,23 @@ pub(crate) fn archive(
     get(cx.conn, workspace, vault, id)?;
     cx.tell(Note::Grounds);
     let sql = format!("{PURGE} AND id = ?1");
-    cx.conn
-        .prepare_cached(&sql)?
-        .execute((id.to_string(), now.0))?;
+    wiping(cx, |cx| {
+        cx.conn
+            .prepare_cached(&sql)?
+            .execute((id.to_string(), now.0))?;
+        refreshes::end(cx, id)
+    })?;
     get(cx.conn, workspace, vault, id)
 }
 
 pub(super) fn archive_all(cx: &mut Cx<'_>, vault: VaultId, now: Micros) -> Told<()> {
     let sql = format!("{PURGE} AND vault = ?1");
-    cx.conn
-        .prepare_cached(&sql)?
-        .execute((vault.to_string(), now.0))?;
-    Ok(())
+    wiping(cx, |cx| {
+        cx.conn
+            .prepare_cached(&sql)?
+            .execute((vault.to_string(), now.0))?;
+        refreshes::end_all(cx, vault)
+    })
 }
 
 pub(crate) fn delete(
@@ -187,8 +207,10 @@ pub(crate) fn delete(
     get(cx.conn, workspace, vault, id)?;
     cx.tell(Note::Grounds);
     let sql = "DELETE FROM credentials WHERE id = ?1";
-    cx.conn.prepare_cached(sql)?.execute([id.to_string()])?;
-    Ok(())
+    wiping(cx, |cx| {
+        cx.conn.prepare_cached(sql)?.execute([id.to_string()])?;
+        Ok(())
+    })
 }
 
 pub(crate) fn list(
@@ -208,6 +230,21 @@ pub(crate) fn list(
         credential_row,
         key,
     )?)
+}
+
+/// The active credential that occupies `slot` in the vault, found by its index.
+pub(crate) fn at(conn: &Connection, vault: VaultId, slot: &Slot) -> Told<Option<CredentialRow>> {
+    let (kind, slot) = match slot {
+        Slot::McpServerUrl(url) => (MCP_SERVER_URL, url),
+        Slot::SecretName(name) => (SECRET_NAME, name),
+    };
+    let sql = format!(
+        "{} WHERE t.vault = ?1 AND t.slot_kind = ?2 AND t.slot = ?3 AND t.archived_at IS NULL",
+        SOURCE.select
+    );
+    let mut statement = conn.prepare_cached(&sql)?;
+    let key = (vault.to_string(), kind, slot);
+    Ok(statement.query_row(key, credential_row).optional()?)
 }
 
 pub(super) fn active(conn: &Connection, vault: VaultId) -> Told<Vec<CredentialRow>> {

@@ -18,6 +18,12 @@ pub(crate) fn init(cx: &mut Cx<'_>, key: &str, value: &[u8]) -> Told<Vec<u8>> {
     Ok(get(cx.conn, key)?.unwrap_or_default())
 }
 
+pub(super) fn remove(cx: &mut Cx<'_>, key: &str) -> Told<()> {
+    let sql = "DELETE FROM meta WHERE key = ?1";
+    cx.conn.prepare_cached(sql)?.execute([key])?;
+    Ok(())
+}
+
 pub(crate) fn set(cx: &mut Cx<'_>, key: &str, value: &[u8]) -> Told<()> {
     let sql = "INSERT INTO meta (key, value) VALUES (?1, ?2)
                ON CONFLICT (key) DO UPDATE SET value = excluded.value";

@@ -15,6 +15,7 @@ mod fault;
 mod held;
 pub(crate) mod kept;
 pub(crate) mod keys;
+pub(crate) mod master;
 pub(crate) mod meta;
 mod migrate;
 pub(crate) mod outcomes;
@@ -22,6 +23,7 @@ mod paging;
 #[cfg(test)]
 mod plans;
 mod reader;
+pub(crate) mod refreshes;
 mod remove;
 pub(crate) mod row;
 pub(crate) mod runs;
@@ -33,6 +35,7 @@ pub(crate) mod timeline;
 pub(crate) mod usage;
 pub(crate) mod vaults;
 mod way;
+mod wipe;
 mod writer;
 
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -289,6 +292,7 @@ fn connect(path: &Path, options: Options) -> rusqlite::Result<Connection> {
     conn.pragma_update(None, "temp_store", "MEMORY")?;
     conn.pragma_update(None, "cache_size", -limits::CACHE_KIB)?;
     conn.pragma_update(None, "mmap_size", limits::MMAP_BYTES)?;
+    wipe::usual(&conn)?;
     // The checkpointer does it, when the writer asks.
     conn.pragma_update(None, "wal_autocheckpoint", 0)?;
     // Plans depend on the statement alone: no statement is prepared again for the values it is given.

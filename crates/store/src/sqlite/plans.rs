@@ -1,6 +1,7 @@
 //! Runs every operation on a small database, collects each statement it prepared, and refuses a plan
 //! that scans or sorts a table that grows.
 
+mod secrets;
 mod turn;
 
 use std::cell::RefCell;
@@ -34,7 +35,8 @@ use crate::sessions::{NewSession, Scope, SessionFilter};
 use crate::timeline::Beside;
 use crate::vaults::{CredentialChange, CredentialKind, NewCredential, Sealed, Slot, VaultRow};
 
-const GROWING: [&str; 15] = [
+const GROWING: [&str; 16] = [
+    "refreshes",
     "threads",
     "outcomes",
     "bindings",
@@ -165,7 +167,7 @@ fn define(cx: &mut Cx<'_>) -> (AgentId, EnvironmentId, VaultId) {
         metadata: [].into(),
         sealed,
     };
-    ok(credentials::create(cx, WS, vault, new, NOW));
+    ok(credentials::create(cx, WS, vault, new, (NOW, 20)));
     let change = CredentialChange {
         base: 1,
         auth: json(),
@@ -191,6 +193,7 @@ fn define(cx: &mut Cx<'_>) -> (AgentId, EnvironmentId, VaultId) {
 }
 
 fn undefine(cx: &mut Cx<'_>, agent: AgentId, environment: EnvironmentId, vault: VaultId) {
+    secrets::run(cx, vault);
     ok(agents::archive(cx, WS, agent, NOW));
     ok(environments::archive(cx, WS, environment, NOW));
     let id = CredentialId::from_bits(1);

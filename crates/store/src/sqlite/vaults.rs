@@ -9,11 +9,12 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::credentials;
 use super::paging::{Source, page};
 use super::row::{json, map_text, micros, micros_opt, text};
+use super::wipe::wiping;
 use super::{Cx, Note, Told, tallies};
 use crate::caps::Caps;
 use crate::error::{Conflict, Error, Plenty, Thing};
 use crate::page::{List, Slice};
-use crate::vaults::{VaultRow, VaultView};
+use crate::vaults::{CredentialRow, Slot, VaultRow, VaultView};
 
 const SOURCE: Source = Source {
     select: "SELECT t.id, t.workspace, t.revision, t.display_name, t.metadata, t.created_at,
@@ -53,11 +54,14 @@ pub(crate) fn create(cx: &mut Cx<'_>, row: VaultRow, caps: Caps) -> Told<VaultRo
 }
 
 pub(crate) fn get(conn: &Connection, workspace: WorkspaceId, id: VaultId) -> Told<VaultRow> {
+    found(conn, workspace, id)?.ok_or_else(|| Thing::Vault(id).into())
+}
+
+fn found(conn: &Connection, workspace: WorkspaceId, id: VaultId) -> Told<Option<VaultRow>> {
     let sql = format!("{} WHERE t.id = ?1 AND t.workspace = ?2", SOURCE.select);
     let mut statement = conn.prepare_cached(&sql)?;
     let key = (id.to_string(), workspace.to_string());
-    let row = statement.query_row(key, vault_row).optional()?;
-    row.ok_or_else(|| Thing::Vault(id).into())
+    Ok(statement.query_row(key, vault_row).optional()?)
 }
 
 /// The vault, if it is not archived.
@@ -127,7 +131,8 @@ pub(crate) fn delete(cx: &mut Cx<'_>, workspace: WorkspaceId, id: VaultId) -> To
     let sql = "DELETE FROM vaults WHERE id = ?1 AND workspace = ?2";
     let key = (id.to_string(), workspace.to_string());
     cx.tell(Note::Grounds);
-    if cx.conn.prepare_cached(sql)?.execute(key)? == 0 {
+    // Its credentials go with it.
+    if wiping(cx, |cx| Ok(cx.conn.prepare_cached(sql)?.execute(key)?))? == 0 {
         return Err(Thing::Vault(id).into());
     }
     tallies::give(cx.conn, &workspace.to_string(), Plenty::Vaults)?;
@@ -163,4 +168,22 @@ pub(crate) fn views(
         })
     };
     ids.iter().map(view).collect()
+}
+
+pub(crate) fn credential_at(
+    conn: &Connection,
+    workspace: WorkspaceId,
+    ids: &[VaultId],
+    slot: &Slot,
+) -> Told<Option<CredentialRow>> {
+    for id in ids {
+        let Some(row) = credentials::at(conn, *id, slot)? else {
+            continue;
+        };
+        // Another workspace's vault is as good as none.
+        if found(conn, workspace, *id)?.is_some() {
+            return Ok(Some(row));
+        }
+    }
+    Ok(None)
 }

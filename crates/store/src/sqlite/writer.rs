@@ -34,6 +34,8 @@ pub(crate) enum Note {
     Keys,
     /// Something that sessions are made from changed: none of it is remembered.
     Grounds,
+    /// A secret was replaced or removed: the log that still has it is emptied soon.
+    Wiped,
 }
 
 /// What a write sees: the connection, inside its savepoint, and what it wants told.
@@ -322,7 +324,7 @@ impl Writer {
             keys,
             grounds,
         } = &*self.shared;
-        let mut wake = false;
+        let (mut wake, mut wiped) = (false, false);
         for note in notes {
             match note {
                 Note::Items(session, items) => feed.publish(session, &items, counters),
@@ -335,7 +337,11 @@ impl Writer {
                 Note::Trash => self.trash = true,
                 Note::Keys => keys.forget(),
                 Note::Grounds => grounds.forget(),
+                Note::Wiped => wiped = true,
             }
+        }
+        if wiped {
+            self.checkpointer.empty();
         }
         if wake {
             signals.wake.notify_one();

@@ -1,6 +1,12 @@
-//! The vault's suite: what opens, what does not, who is recognised, and which model a vault chooses.
+//! The vault's suite: what opens, what does not, who is recognised, which model a vault chooses, how tokens stay
+//! fresh, and what replaces a placeholder.
 
+mod authority;
 mod keys;
 mod llm;
 mod master;
+mod placeholder;
+mod probe;
+mod refresh;
+mod rotation;
 mod sealing;

@@ -146,7 +146,10 @@ async fn another_key_does_not_unlock() {
     Vault::unlock(&store, KeySource::File(home.key()))
         .await
         .expect("first");
-    let other = KeySource::Given(MasterKey::from_bytes([7; 32]));
+    let other = KeySource::Given {
+        key: MasterKey::from_bytes([7; 32]),
+        next: None,
+    };
     let locked = Vault::unlock(&store, other).await;
     assert!(matches!(locked, Err(UnlockError::Wrong)));
 }

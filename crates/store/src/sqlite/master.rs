@@ -1,0 +1,144 @@
+//! SQL of the master key: rows of `meta`, and the wrapping of `credentials`.
+
+use contract::ids::CredentialId;
+use rusqlite::Connection;
+
+use super::row::text;
+use super::wipe::wiping;
+use super::{Cx, Fault, Note, Told, Trouble, meta};
+use crate::error::Error;
+use crate::master::{FIRST_VERSION, MasterState, ToWrap, Wrapped};
+use crate::vaults::Sealed;
+
+/// Recognises the current key. Databases have it since their first start.
+pub(crate) const CHECK: &str = "master_key_check";
+/// Four bytes, big-endian; absent until the first rotation.
+pub(crate) const VERSION: &str = "master_key_version";
+/// Recognises the next key, during a rotation.
+pub(crate) const NEXT_CHECK: &str = "master_key_next_check";
+/// Four bytes of key version, then the sealed pepper.
+pub(crate) const PEPPER: &str = "api_key_pepper";
+
+pub(crate) fn state(conn: &Connection) -> Told<MasterState> {
+    let pepper = match meta::get(conn, PEPPER)? {
+        None => None,
+        Some(value) => Some(sealed(&value)?),
+    };
+    Ok(MasterState {
+        version: version(conn)?,
+        check: meta::get(conn, CHECK)?,
+        next_check: meta::get(conn, NEXT_CHECK)?,
+        pepper,
+    })
+}
+
+fn version(conn: &Connection) -> Told<u32> {
+    match meta::get(conn, VERSION)? {
+        None => Ok(FIRST_VERSION),
+        Some(value) => number(&value).map(|(version, _)| version),
+    }
+}
+
+pub(crate) fn number(value: &[u8]) -> Told<(u32, &[u8])> {
+    let parts = value.split_first_chunk::<4>();
+    let (version, rest) = parts.ok_or_else(|| Fault::Bad("a key version is cut off".into()))?;
+    Ok((u32::from_be_bytes(*version), rest))
+}
+
+pub(crate) fn sealed(value: &[u8]) -> Told<Sealed> {
+    let (key_version, blob) = number(value)?;
+    let blob = blob.to_vec();
+    Ok(Sealed { blob, key_version })
+}
+
+pub(crate) fn bytes(sealed: &Sealed) -> Vec<u8> {
+    [&sealed.key_version.to_be_bytes()[..], &sealed.blob].concat()
+}
+
+pub(crate) fn init(cx: &mut Cx<'_>, check: &[u8], pepper: &Sealed) -> Told<MasterState> {
+    meta::init(cx, CHECK, check)?;
+    meta::init(cx, PEPPER, &bytes(pepper))?;
+    state(cx.conn)
+}
+
+pub(crate) fn begin(cx: &mut Cx<'_>, next_check: &[u8]) -> Told<MasterState> {
+    meta::init(cx, NEXT_CHECK, next_check)?;
+    state(cx.conn)
+}
+
+/// Refuses a secret that was sealed under a key that is no longer kept: it was read, or sealed, before a
+/// rotation ended.
+pub(super) fn guard(conn: &Connection, sealed: &Sealed) -> Told<()> {
+    if sealed.key_version < version(conn)? {
+        let why =
+            "the master key was rotated while this was written; the same request does it again";
+        return Err(Error::from(Trouble::Unavailable(why.into())).into());
+    }
+    Ok(())
+}
+
+pub(crate) fn wrapped_under(
+    conn: &Connection,
+    version: u32,
+    after: Option<CredentialId>,
+    limit: u32,
+) -> Told<Vec<ToWrap>> {
+    let sql =
+        "SELECT v.workspace, c.id, c.sealed FROM credentials c JOIN vaults v ON v.id = c.vault
+               WHERE c.key_version = ?1 AND c.id > ?2 ORDER BY c.id LIMIT ?3";
+    let after = after.map_or_else(String::new, |id| id.to_string());
+    let mut statement = conn.prepare_cached(sql)?;
+    let rows = statement.query_map((version, after, limit), |row| {
+        let sealed = Sealed {
+            blob: row.get(2)?,
+            key_version: version,
+        };
+        Ok(ToWrap {
+            workspace: text(row, 0)?,
+            credential: text(row, 1)?,
+            sealed,
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+pub(crate) fn rewrap(cx: &mut Cx<'_>, wrapped: &[Wrapped]) -> Told<u64> {
+    cx.tell(Note::Grounds);
+    wiping(cx, |cx| {
+        let sql = "UPDATE credentials SET sealed = ?3, key_version = ?4
+                   WHERE id = ?1 AND sealed = ?2";
+        let mut statement = cx.conn.prepare_cached(sql)?;
+        let mut done = 0;
+        for Wrapped {
+            credential,
+            before,
+            after,
+        } in wrapped
+        {
+            let key = credential.to_string();
+            done += statement.execute((key, before, &after.blob, after.key_version))? as u64;
+        }
+        Ok(done)
+    })
+}
+
+pub(crate) fn finish(cx: &mut Cx<'_>, pepper: &Sealed) -> Told<bool> {
+    let none = || Fault::Bad("there is no rotation to end".into());
+    let next = meta::get(cx.conn, NEXT_CHECK)?.ok_or_else(none)?;
+    let version = version(cx.conn)? + 1;
+    let sql = "SELECT EXISTS (SELECT 1 FROM credentials WHERE key_version < ?1)";
+    let left: bool = cx
+        .conn
+        .prepare_cached(sql)?
+        .query_row([version], |row| row.get(0))?;
+    if left {
+        return Ok(false);
+    }
+    wiping(cx, |cx| {
+        meta::set(cx, CHECK, &next)?;
+        meta::set(cx, VERSION, &version.to_be_bytes())?;
+        meta::set(cx, PEPPER, &bytes(pepper))?;
+        meta::remove(cx, NEXT_CHECK)
+    })?;
+    Ok(true)
+}

@@ -1,0 +1,298 @@
+//! What stands in a sandbox where a secret would, and its replacement on the way out. Pure: it is told which
+//! placeholders a host is covered by, and never decides that.
+//!
+//! A placeholder has a fixed length and only letters and digits, so that no encoding of URLs, forms or JSON
+//! changes it, and so that a scanner of a stream holds back less than one of them.
+
+use std::collections::HashMap;
+
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use contract::ids::{CredentialId, SessionId};
+use contract::secret::Secret;
+use memchr::memmem::Finder;
+use zeroize::Zeroizing;
+
+use crate::handle::Vault;
+
+/// What every placeholder begins with.
+pub const PREFIX: &[u8] = b"lhph";
+
+/// Characters behind the prefix: 40 of 62 are 238 bits.
+const MARK: usize = 40;
+
+/// Bytes of a placeholder.
+pub const LEN: usize = PREFIX.len() + MARK;
+
+const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// What stands in a sandbox where a secret would. It is no secret: nobody but the egress of its session takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Placeholder([u8; LEN]);
+
+impl Placeholder {
+    /// As it stands in the sandbox's environment.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> &[u8; LEN] {
+        &self.0
+    }
+}
+
+impl Vault {
+    /// The placeholder of a credential in a session: another in each, the same after every start and every
+    /// rotation of the master key, and not to be guessed without this database's pepper.
+    #[must_use]
+    pub fn placeholder(&self, session: SessionId, credential: CredentialId) -> Placeholder {
+        let (session, credential) = (session.to_string(), credential.to_string());
+        let parts = [b"placeholder", session.as_bytes(), credential.as_bytes()];
+        let mut number = self.mark(&parts);
+        let mut text = [0; LEN];
+        text[..PREFIX.len()].copy_from_slice(PREFIX);
+        // The lowest digits of the hash in base 62: it is so much longer that none is likelier than another.
+        for place in &mut text[PREFIX.len()..] {
+            let mut rest = 0u32;
+            for byte in &mut number {
+                let here = rest * 256 + u32::from(*byte);
+                (*byte, rest) = (u8::try_from(here / 62).unwrap_or(u8::MAX), here % 62);
+            }
+            *place = BASE62[usize::try_from(rest).unwrap_or(0)];
+        }
+        Placeholder(text)
+    }
+}
+
+/// Where a secret goes, which decides how it is written there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The value of a header: as it is; one with control characters cannot stand there.
+    Header,
+    /// The query of a URL: percent-encoded.
+    Query,
+    /// A form (`application/x-www-form-urlencoded`): as a query.
+    Form,
+    /// Within a string of JSON: escaped.
+    Json,
+    /// Anywhere else: as it is.
+    Raw,
+}
+
+/// A secret that cannot stand where it would go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the secret has line breaks or control characters, which a header cannot carry")]
+pub struct Unfit;
+
+/// Placeholders and what replaces them in one kind of place.
+pub struct Covered {
+    by: HashMap<[u8; LEN], Zeroizing<Vec<u8>>>,
+    finder: Finder<'static>,
+}
+
+impl std::fmt::Debug for Covered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Covered({})", self.by.len())
+    }
+}
+
+impl Covered {
+    /// Nothing is covered.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self {
+            by: HashMap::new(),
+            finder: Finder::new(PREFIX),
+        }
+    }
+
+    /// Covers one more placeholder.
+    ///
+    /// # Errors
+    /// [`Unfit`]; it is not covered then.
+    pub fn cover(
+        &mut self,
+        placeholder: Placeholder,
+        secret: &Secret,
+        place: Place,
+    ) -> Result<(), Unfit> {
+        let text = written(secret, place)?;
+        self.by.insert(placeholder.0, text);
+        Ok(())
+    }
+
+    /// Whether nothing is covered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by.is_empty()
+    }
+
+    /// The value of a header with its placeholders replaced, also those inside the user and password of
+    /// `Basic`; none if there are none. `raw` covers the same for [`Place::Raw`]: what `Basic` encodes may
+    /// have any character.
+    #[must_use]
+    pub fn header(&self, value: &[u8], raw: &Covered) -> Option<Zeroizing<Vec<u8>>> {
+        if let Some(value) = raw.basic(value) {
+            return Some(value);
+        }
+        self.whole(value)
+    }
+
+    /// `text` with its placeholders replaced; none if there are none.
+    #[must_use]
+    pub fn whole(&self, text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let mut scanner = Scanner::new(self);
+        let mut out = Zeroizing::new(Vec::with_capacity(text.len() + self.longest()));
+        scanner.push(text, &mut out);
+        (scanner.finish(&mut out) > 0).then_some(out)
+    }
+
+    fn basic(&self, value: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        const SCHEME: &[u8] = b"basic ";
+        let (scheme, encoded) = value.split_at_checked(SCHEME.len())?;
+        if !scheme.eq_ignore_ascii_case(SCHEME) {
+            return None;
+        }
+        let lenient = GeneralPurposeConfig::new()
+            .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+            .with_decode_allow_trailing_bits(true);
+        let engine = GeneralPurpose::new(&STANDARD, lenient);
+        let pair = Zeroizing::new(engine.decode(encoded.trim_ascii()).ok()?);
+        let pair = self.whole(&pair)?;
+        let room = SCHEME.len() + pair.len().div_ceil(3) * 4;
+        let mut out = Zeroizing::new(Vec::with_capacity(room));
+        out.extend_from_slice(scheme);
+        out.resize(room, 0);
+        let (_, encoded) = out.split_at_mut(SCHEME.len());
+        let written = engine.encode_slice(&**pair, encoded);
+        written.is_ok().then_some(out)
+    }
+
+    fn longest(&self) -> usize {
+        self.by.values().map(|text| text.len()).max().unwrap_or(0)
+    }
+}
+
+fn written(secret: &Secret, place: Place) -> Result<Zeroizing<Vec<u8>>, Unfit> {
+    let bytes = secret.expose().as_bytes();
+    // No form needs more than six bytes for one.
+    let mut out = Zeroizing::new(Vec::with_capacity(6 * bytes.len()));
+    match place {
+        Place::Header if bytes.iter().any(u8::is_ascii_control) => return Err(Unfit),
+        Place::Header | Place::Raw => out.extend_from_slice(bytes),
+        Place::Query | Place::Form => percent(bytes, &mut out),
+        Place::Json => json(secret.expose(), &mut out),
+    }
+    Ok(out)
+}
+
+const HEX: &[u8; 16] = b"0123456789ABCDEF";
+
+fn percent(bytes: &[u8], out: &mut Vec<u8>) {
+    for byte in bytes {
+        match byte {
+            b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => out.push(*byte),
+            _ => out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]),
+        }
+    }
+}
+
+fn digit(nibble: u8) -> u8 {
+    HEX[usize::from(nibble & 15)]
+}
+
+fn json(text: &str, out: &mut Vec<u8>) {
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            0..=0x1F => {
+                out.extend_from_slice(b"\\u00");
+                out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+            }
+            _ => out.push(byte),
+        }
+    }
+}
+
+/// Replaces placeholders in a stream, wherever its chunks are cut. It holds back less than [`LEN`] bytes.
+pub struct Scanner<'c> {
+    covered: &'c Covered,
+    /// What may be the beginning of a placeholder.
+    held: Vec<u8>,
+    replaced: u64,
+}
+
+impl<'c> Scanner<'c> {
+    /// A scanner at the beginning of a stream.
+    #[must_use]
+    pub fn new(covered: &'c Covered) -> Self {
+        Self {
+            covered,
+            held: Vec::new(),
+            replaced: 0,
+        }
+    }
+
+    /// Takes the next chunk and appends to `out` what is decided by now.
+    pub fn push(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
+        if self.held.is_empty() {
+            let rest = self.scan(chunk, out);
+            self.held.extend_from_slice(rest);
+            return;
+        }
+        // Only the border is copied; whatever begins before it ends within it.
+        let (head, tail) = chunk.split_at(chunk.len().min(LEN));
+        let mut border = std::mem::take(&mut self.held);
+        border.extend_from_slice(head);
+        let rest = self.scan(&border, out);
+        if tail.is_empty() {
+            self.held = rest.to_vec();
+        } else {
+            // Shorter than `head`, so it stands in the chunk, and what follows it too.
+            let undecided = head.len() - rest.len();
+            let rest = self.scan(&chunk[undecided..], out);
+            self.held.extend_from_slice(rest);
+        }
+    }
+
+    /// The end of the stream: what was held back is no placeholder. Returns how many were replaced.
+    pub fn finish(self, out: &mut Vec<u8>) -> u64 {
+        out.extend_from_slice(&self.held);
+        self.replaced
+    }
+
+    /// Appends what is decided in `text` to `out` and returns the rest, which is shorter than a placeholder.
+    fn scan<'t>(&mut self, text: &'t [u8], out: &mut Vec<u8>) -> &'t [u8] {
+        let mut rest = text;
+        while let Some(at) = self.covered.finder.find(rest) {
+            let (before, from) = rest.split_at(at);
+            out.extend_from_slice(before);
+            let Some((candidate, behind)) = from.split_first_chunk::<LEN>() else {
+                return from;
+            };
+            if let Some(secret) = self.covered.by.get(candidate) {
+                out.extend_from_slice(secret);
+                self.replaced += 1;
+                rest = behind;
+            } else {
+                // One that is covered may begin inside.
+                let (first, others) = from.split_at(1);
+                out.extend_from_slice(first);
+                rest = others;
+            }
+        }
+        let begun = (1..PREFIX.len())
+            .rev()
+            .find(|n| rest.ends_with(&PREFIX[..*n]));
+        let (done, held) = rest.split_at(rest.len() - begun.unwrap_or(0));
+        out.extend_from_slice(done);
+        held
+    }
+}

@@ -1,0 +1,184 @@
+//! Rotation of the master key while the server runs: a new key, every data key wrapped under it, the old key
+//! gone. It may be cut short anywhere; the next call, or the next start, goes on. Secrets are not opened.
+
+use contract::ids::CredentialId;
+use store::Store;
+use store::master::{MasterState, ToWrap, Wrapped};
+
+use crate::crypt;
+use crate::handle::{Source, Vault};
+use crate::limits::ROTATE_PAGE;
+use crate::master::{MasterKey, MasterKeyError};
+use crate::ring::{Ring, Wrap};
+use crate::secret::place;
+use crate::unlock::{PEPPER, if_there, next_path, promote};
+
+/// A rotation that ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rotation {
+    /// The version of the key in force.
+    pub version: u32,
+    /// Secrets that this call wrapped; an earlier one that was cut short may have wrapped others.
+    pub wrapped: u64,
+}
+
+/// Why a rotation did not end. What was wrapped stays; both keys stay.
+#[derive(Debug, thiserror::Error)]
+pub enum RotateError {
+    /// Another call is at it.
+    #[error("the master key is being rotated already")]
+    Busy,
+    /// The keys are given from outside, and there is no next one.
+    #[error(
+        "there is no key to go to: restart the server with LONGHAND_MASTER_KEY_NEXT or `vault.next_key_command`, then rotate again"
+    )]
+    NoNext,
+    /// The next key is the current one.
+    #[error("the next master key is the same as the current one; make another one")]
+    Same,
+    /// Some secrets do not open: they were damaged or moved before.
+    #[error(
+        "{} secrets cannot be read under the old key, the first of credential {}: archive or delete these credentials, then rotate again",
+        credentials.len(),
+        credentials.first().map_or_else(String::new, ToString::to_string)
+    )]
+    Damaged {
+        /// Whose secrets.
+        credentials: Vec<CredentialId>,
+    },
+    /// The key's file cannot be made or moved.
+    #[error(transparent)]
+    Key(#[from] MasterKeyError),
+    /// The database does not do its part.
+    #[error("rotate the master key in the store")]
+    Store(#[from] store::Error),
+}
+
+impl Vault {
+    /// Rotates the master key, or ends the rotation that was begun. Serving goes on meanwhile.
+    ///
+    /// Cancel safe: yes. It stops where it is, and the next call goes on.
+    ///
+    /// # Errors
+    /// [`RotateError`].
+    pub async fn rotate(&self, store: &Store) -> Result<Rotation, RotateError> {
+        let _one = self.rotating.try_lock().map_err(|_| RotateError::Busy)?;
+        if !self.is_rotating() {
+            self.begin(store).await?;
+        }
+        let mut wrapped = 0;
+        loop {
+            wrapped += self.wrap_all(store).await?;
+            let pepper =
+                self.reading(|ring| crypt::seal(ring.newest(), &PEPPER, &*self.pepper_key));
+            // A credential may have been sealed under the old key a moment before the new one was there.
+            if store.finish_rotation(pepper).await? {
+                break;
+            }
+        }
+        self.changing(Ring::finish);
+        if let Source::File(path) = &self.source {
+            promote(path)?;
+        }
+        let version = self.key_version();
+        tracing::info!(version, wrapped, "the master key was rotated");
+        Ok(Rotation { version, wrapped })
+    }
+
+    /// Has the next key recognised by the database before anything is sealed under it.
+    async fn begin(&self, store: &Store) -> Result<(), RotateError> {
+        let state = store.master_state().await?;
+        let next = match &state.next_check {
+            // An earlier call was dropped between the database and here.
+            Some(check) => self.source.begun(check)?,
+            None => self.source.fresh(&state)?,
+        };
+        if state.check.as_ref() == Some(&next.check()) {
+            return Err(RotateError::Same);
+        }
+        let state = store.begin_rotation(next.check()).await?;
+        if state.next_check.as_ref() != Some(&next.check()) {
+            return Err(RotateError::Busy);
+        }
+        let wrap = Wrap::of(&next, state.version + 1);
+        self.changing(|ring| ring.begin(wrap));
+        Ok(())
+    }
+
+    async fn wrap_all(&self, store: &Store) -> Result<u64, RotateError> {
+        let Some(leaving) = self.reading(|ring| ring.leaving()) else {
+            return Ok(0);
+        };
+        let (mut after, mut done, mut damaged) = (None, 0, Vec::new());
+        loop {
+            let page = store.wrapped_under(leaving, after, ROTATE_PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.credential);
+            let mut wrapped = Vec::with_capacity(page.len());
+            for row in page {
+                match self.wrap(&row) {
+                    Some(row) => wrapped.push(row),
+                    None => damaged.push(row.credential),
+                }
+            }
+            done += store.rewrap(wrapped).await?;
+        }
+        if damaged.is_empty() {
+            return Ok(done);
+        }
+        let credentials = damaged;
+        Err(RotateError::Damaged { credentials })
+    }
+
+    fn wrap(&self, row: &ToWrap) -> Option<Wrapped> {
+        let record = row.credential.to_string();
+        let place = place(row.workspace, &record);
+        let after = self.reading(|ring| crypt::rewrap(ring, ring.newest(), &place, &row.sealed));
+        Some(Wrapped {
+            credential: row.credential,
+            before: row.sealed.blob.clone(),
+            after: after.ok()?,
+        })
+    }
+}
+
+impl Source {
+    /// The next key of a rotation that is known to the database.
+    fn begun(&self, check: &[u8]) -> Result<MasterKey, RotateError> {
+        let key = match self {
+            Self::None => None,
+            Self::Given { next } => next.as_ref().map(MasterKey::copy),
+            Self::File(path) => if_there(&next_path(path))?,
+        };
+        key.filter(|key| key.check() == check)
+            .ok_or(RotateError::NoNext)
+    }
+
+    /// A next key of which the database knows nothing yet.
+    fn fresh(&self, state: &MasterState) -> Result<MasterKey, RotateError> {
+        let path = match self {
+            Self::None => return Err(RotateError::NoNext),
+            Self::Given { next } => {
+                return next
+                    .as_ref()
+                    .map(MasterKey::copy)
+                    .ok_or(RotateError::NoNext);
+            }
+            Self::File(path) => path,
+        };
+        let next = next_path(path);
+        if let Some(left) = if_there(&next)? {
+            if state.check.as_ref() == Some(&left.check()) {
+                // The key in force, which could not be given its name when the last rotation ended.
+                promote(path)?;
+            } else {
+                // Made by an attempt that the database never heard of: nothing is sealed under it.
+                std::fs::remove_file(&next).map_err(|source| MasterKeyError::Io {
+                    path: next.clone(),
+                    source,
+                })?;
+            }
+        }
+        Ok(MasterKey::create(&next)?)
+    }
+}

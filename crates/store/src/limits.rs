@@ -18,6 +18,13 @@ pub const READERS: usize = 3;
 /// How long a new connection to a PostgreSQL server may take.
 pub const CONNECT: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// Connections to a PostgreSQL server that read, beside the one that writes: they wait for the server most
+/// of the time, so more than there are reader threads of a file.
+pub const CONNECTIONS: usize = 8;
+
+/// How long a start waits for the connection of a server that was killed just before to end.
+pub const TAKE_OVER: std::time::Duration = std::time::Duration::from_secs(15);
+
 /// How long a read waits for a free connection.
 pub const CONNECTION_WAIT: std::time::Duration = std::time::Duration::from_secs(10);
 

@@ -32,10 +32,12 @@ pub enum Synchronous {
 pub struct Options {
     /// When a commit counts as durable.
     pub synchronous: Synchronous,
-    /// Reader threads, at least 1.
+    /// Reader threads, or connections that read; at least 1.
     pub readers: usize,
     /// What one workspace may have.
     pub caps: Caps,
+    /// Refuse to open, and later to write, a PostgreSQL database that another process has opened so.
+    pub alone: bool,
 }
 
 impl Default for Options {
@@ -44,6 +46,7 @@ impl Default for Options {
             synchronous: Synchronous::Full,
             readers: limits::READERS,
             caps: Caps::default(),
+            alone: false,
         }
     }
 }
@@ -166,6 +169,14 @@ impl Store {
         let back = Base::Postgres(Postgres::open(url, options, Arc::clone(&shared)).await?);
         let caps = options.caps;
         Ok(Self(Arc::new(Inner { back, shared, caps }), None))
+    }
+
+    /// Whether the PostgreSQL server that `url` names will do, and what it is. Changes nothing there.
+    ///
+    /// # Errors
+    /// [`OpenError`], as [`Store::connect`].
+    pub async fn probe(url: &str, options: Options) -> Result<String, OpenError> {
+        Postgres::probe(url, options).await
     }
 
     /// Opens the database at `path` for one simulated process behind `line`: statements run on the thread

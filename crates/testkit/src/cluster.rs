@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+/// Databases that this process made.
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
 /// A database of its own, removed with this.
 #[derive(Debug)]
 pub struct Database {
@@ -28,19 +31,71 @@ impl Database {
     /// If there is no PostgreSQL 15 or later on this machine.
     #[must_use]
     pub fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let home = shared();
+        let (home, _lock) = shared();
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("t{}_{n}", std::process::id());
         sql(&home, &format!("CREATE DATABASE {name}"));
         Self { home, name }
     }
 
+    /// A copy of a database that `prepare`, given its URL, has made ready once for all tests of this run.
+    /// No statement reads a whole table there as long as an index serves, however few rows there are.
+    ///
+    /// # Panics
+    /// If there is no PostgreSQL 15 or later on this machine.
+    #[must_use]
+    pub fn prepared(prepare: impl FnOnce(&str)) -> Self {
+        let (home, lock) = shared();
+        if !home.join("template").exists() {
+            sql(&home, "CREATE DATABASE prepared");
+            prepare(&url(&home, "prepared"));
+            File::create(home.join("template")).expect("a mark");
+        }
+        drop(lock);
+        let n = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("t{}_{n}", std::process::id());
+        sql(&home, &format!("CREATE DATABASE {name} TEMPLATE prepared"));
+        sql(
+            &home,
+            &format!("ALTER DATABASE {name} SET enable_seqscan = off"),
+        );
+        Self { home, name }
+    }
+
+    /// Ends all connections. Those of `tables` that were read from end to end since it was made.
+    #[must_use]
+    pub fn scanned(&self, tables: &[&str]) -> String {
+        let end = format!(
+            "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity
+             WHERE datname = '{}'",
+            self.name
+        );
+        sql(&self.home, &end);
+        let tables = tables.join("', '");
+        self.sql(&format!(
+            "SELECT relname, seq_scan FROM pg_stat_user_tables
+             WHERE seq_scan > 0 AND relname IN ('{tables}')"
+        ))
+    }
+
     /// How it is reached.
     #[must_use]
     pub fn url(&self) -> String {
-        let host = self.home.display().to_string().replace('/', "%2F");
-        format!("postgres://longhand@{host}/{}", self.name)
+        url(&self.home, &self.name)
+    }
+
+    /// Runs statements beside it, about it.
+    ///
+    /// # Panics
+    /// If one fails.
+    pub fn administer(&self, text: &str) {
+        sql(&self.home, text);
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Runs statements on it, as an administrator would. Returns what `psql` prints.
@@ -88,8 +143,7 @@ impl Cluster {
     /// The URL of its first database.
     #[must_use]
     pub fn url(&self) -> String {
-        let host = self.home.display().to_string().replace('/', "%2F");
-        format!("postgres://longhand@{host}/postgres")
+        url(&self.home, "postgres")
     }
 
     /// Starts it and waits until it answers.
@@ -122,8 +176,13 @@ impl Drop for Cluster {
     }
 }
 
-/// The home of the server that all tests of this run share.
-fn shared() -> PathBuf {
+fn url(home: &Path, database: &str) -> String {
+    let host = home.display().to_string().replace('/', "%2F");
+    format!("postgres://longhand@{host}/{database}")
+}
+
+/// The home of the server that all tests of this run share, and the lock under which it is made ready.
+fn shared() -> (PathBuf, File) {
     let parent = std::os::unix::process::parent_id();
     let home = std::env::temp_dir().join(format!("longhand-pg-{parent}"));
     let lock = File::create(home.with_extension("lock")).expect("a lock file");
@@ -136,7 +195,7 @@ fn shared() -> PathBuf {
         watch(&home, parent);
         File::create(home.join("ready")).expect("a mark");
     }
-    home
+    (home, lock)
 }
 
 /// Ends the server once `parent` is gone.

@@ -10,6 +10,7 @@ mod isolation;
 mod outlive;
 mod people;
 mod plane;
+mod postgres;
 mod power;
 mod releases;
 mod sandbox_life;

@@ -15,7 +15,7 @@ use crate::sqlite::Trouble;
 /// A connection in use.
 pub(crate) struct Conn {
     object: Option<Object>,
-    /// Rows that were written.
+    /// Statements that may have written: counted before they are sent.
     changes: AtomicU64,
     /// A statement failed: what follows in this transaction fails too, until it is undone.
     broken: AtomicBool,
@@ -59,15 +59,20 @@ impl Conn {
         })
     }
 
+    /// Has the statement ready.
+    pub(super) async fn prepare(&self, sql: &str) -> Read<()> {
+        let done = self.object().prepare_cached(sql).await;
+        self.noted(done).map(|_| ())
+    }
+
     /// Runs a statement; the number of rows that it wrote.
     pub(super) async fn execute(&self, sql: &str, values: &[Value<'_>]) -> Read<u64> {
         let object = self.object();
         let statement = self.noted(object.prepare_cached(sql).await)?;
         let values = values.iter().map(|v| v as &(dyn ToSql + Sync));
         let values = values.collect::<Vec<_>>();
-        let rows = self.noted(object.execute(&statement, &values).await)?;
-        self.changes.fetch_add(rows, Ordering::Relaxed);
-        Ok(rows)
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        self.noted(object.execute(&statement, &values).await)
     }
 
     /// All rows of a statement.
@@ -81,9 +86,8 @@ impl Conn {
 
     /// As [`Self::rows`] of a statement that writes what it returns.
     pub(super) async fn written(&self, sql: &str, values: &[Value<'_>]) -> Read<Vec<Row>> {
-        let rows = self.rows(sql, values).await?;
-        self.changes.fetch_add(rows.len() as u64, Ordering::Relaxed);
-        Ok(rows)
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        self.rows(sql, values).await
     }
 
     /// The first row of a statement, if it has any.
@@ -96,7 +100,7 @@ impl Conn {
         self.noted(self.object().batch_execute(sql).await)
     }
 
-    /// Rows written so far, on whatever became of them later.
+    /// Statements so far that may have written, whatever became of them.
     pub(super) fn changes(&self) -> u64 {
         self.changes.load(Ordering::Relaxed)
     }

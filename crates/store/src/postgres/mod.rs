@@ -70,7 +70,8 @@ impl Postgres {
         let server = open::Server::parse(url, options)?;
         let trash = server.prepare().await?;
         let (writes, queue) = mpsc::channel(limits::WRITE_QUEUE);
-        let (reads, writer) = (server.pool(options.readers.max(1))?, server.pool(1)?);
+        let (reads, writer) = (server.pool(options.readers.max(1))?, server.writer()?);
+        server.take(&writer).await?;
         let tasks = TaskTracker::new();
         tasks.spawn(writer::Writer::new(writer.clone(), queue, shared, trash).run());
         tasks.close();
@@ -80,6 +81,11 @@ impl Postgres {
             writer,
             tasks,
         })
+    }
+
+    /// What the server is, if it will do.
+    pub(crate) async fn probe(url: &str, options: Options) -> Result<String, OpenError> {
+        open::Server::parse(url, options)?.probe().await
     }
 
     async fn write<T, E, F>(&self, work: F, keep: Option<Arc<Keep>>) -> Result<(T, u64), E>

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{
+    Hook, HookError, Manager, ManagerConfig, Pool, PoolBuilder, RecyclingMethod, Runtime,
+};
 use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Client, Config};
@@ -21,6 +23,12 @@ use crate::store::{Options, Synchronous};
 /// The oldest server that is known to work.
 const OLDEST: u32 = 15;
 
+/// What the one process that may write has locked: "alone" in ASCII.
+const ALONE: i64 = 0x61_6c6f_6e65;
+
+const TAKEN: &str =
+    "another server works on this database, and this version lets only one: stop that one";
+
 /// A server and how it is reached.
 pub(super) struct Server {
     config: Config,
@@ -29,6 +37,8 @@ pub(super) struct Server {
     name: PathBuf,
     /// Connections that this process will have at most.
     needs: usize,
+    /// Whether no other process may write.
+    alone: bool,
 }
 
 impl Server {
@@ -88,44 +98,76 @@ impl Server {
             name: name(&config),
             config,
             needs: options.readers.max(1) + 2,
+            alone: options.alone,
         })
+    }
+
+    /// The pool of the writer: one connection. If no other process may write, it holds the lock that says so
+    /// for as long as it lives, and there is none without it.
+    pub(super) fn writer(&self) -> Result<Pool, OpenError> {
+        let mut pool = self.builder(1);
+        if self.alone {
+            pool = pool.post_create(Hook::async_fn(|client, _| {
+                Box::pin(async move {
+                    let row = client
+                        .query_one("SELECT pg_try_advisory_lock($1)", &[&ALONE])
+                        .await
+                        .map_err(HookError::Backend)?;
+                    if row.get(0) {
+                        return Ok(());
+                    }
+                    Err(HookError::message(TAKEN))
+                })
+            }));
+        }
+        pool.build().map_err(|error| self.failed(error.into()))
+    }
+
+    /// Takes the writer's connection once, so that whatever keeps it from writing is known at the start.
+    pub(super) async fn take(&self, writer: &Pool) -> Result<(), OpenError> {
+        let deadline = tokio::time::Instant::now() + limits::TAKE_OVER;
+        loop {
+            match Conn::take(writer).await {
+                Ok(conn) => {
+                    conn.give();
+                    return Ok(());
+                }
+                // That of a server that was killed is soon gone.
+                Err(_) if self.alone && tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                Err(trouble) => return Err(self.failed(super::fault::why(trouble))),
+            }
+        }
     }
 
     /// A pool of at most `size` connections. Makes none yet.
     pub(super) fn pool(&self, size: usize) -> Result<Pool, OpenError> {
+        let pool = self.builder(size).build();
+        pool.map_err(|error| self.failed(error.into()))
+    }
+
+    fn builder(&self, size: usize) -> PoolBuilder {
         let how = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
         let manager = Manager::from_config(self.config.clone(), self.tls.clone(), how);
-        let pool = Pool::builder(manager)
+        Pool::builder(manager)
             .max_size(size)
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(limits::CONNECTION_WAIT))
             .create_timeout(Some(limits::CONNECT))
             .recycle_timeout(Some(limits::CONNECT))
-            .build();
-        pool.map_err(|error| self.failed(error.into()))
     }
 
     /// Looks whether the server will do, and brings the database to this build's schema. True if deleted
     /// sessions left events behind.
     pub(super) async fn prepare(&self) -> Result<bool, OpenError> {
-        let connected =
-            tokio::time::timeout(limits::CONNECT, self.config.connect(self.tls.clone()));
-        let connected = connected.await.map_err(|_| {
-            let text = format!("no answer within {} seconds", limits::CONNECT.as_secs());
-            self.failed(text.into())
-        })?;
-        let (mut client, connection) = connected.map_err(|error| self.failed(told(error)))?;
-        // Both end here, so that the connection is nobody's task: it is driven while its client is used.
-        let used = async {
-            let done = self.fit(&mut client).await;
-            drop(client);
-            done
+        let ready = async |mut client: Client| {
+            self.fit(&client).await?;
+            migrate::migrate(&mut client, &self.name).await
         };
-        let (ended, done) = tokio::join!(connection, used);
-        done?;
-        ended.map_err(|error| self.failed(told(error)))?;
+        self.using(ready).await?;
         let pool = self.pool(1)?;
         let conn = Conn::take(&pool).await;
         let conn = conn.map_err(|_| self.failed("the connection was lost".into()))?;
@@ -138,7 +180,37 @@ impl Server {
         trash.map_err(|failed| self.failed(super::writer::cause(failed)))
     }
 
-    async fn fit(&self, client: &mut Client) -> Result<(), OpenError> {
+    /// What the server is, if it will do.
+    pub(super) async fn probe(&self) -> Result<String, OpenError> {
+        let version = self.using(async |client: Client| self.fit(&client).await);
+        Ok(format!(
+            "{}: PostgreSQL {}",
+            self.name.display(),
+            version.await?
+        ))
+    }
+
+    /// Runs `work` on a connection of its own.
+    async fn using<T>(
+        &self,
+        work: impl AsyncFnOnce(Client) -> Result<T, OpenError>,
+    ) -> Result<T, OpenError> {
+        let connected =
+            tokio::time::timeout(limits::CONNECT, self.config.connect(self.tls.clone()));
+        let connected = connected.await.map_err(|_| {
+            let text = format!("no answer within {} seconds", limits::CONNECT.as_secs());
+            self.failed(text.into())
+        })?;
+        let (client, connection) = connected.map_err(|error| self.failed(told(error)))?;
+        // Both end here, so that the connection is nobody's task: it is driven while its client is used.
+        let (ended, done) = tokio::join!(connection, work(client));
+        let done = done?;
+        ended.map_err(|error| self.failed(told(error)))?;
+        Ok(done)
+    }
+
+    /// Whether the server will do; its version.
+    async fn fit(&self, client: &Client) -> Result<u32, OpenError> {
         let sql = "SELECT current_setting('server_version_num')::bigint, pg_is_in_recovery(),
             current_setting('default_transaction_read_only') = 'on',
             current_setting('max_connections')::bigint
@@ -173,11 +245,11 @@ impl Server {
         let free = row.get::<_, i64>(3) + 1;
         if free < i64::try_from(self.needs).unwrap_or(i64::MAX) {
             return refused(format!(
-                "it has {free} connections left and this replica needs {}: raise max_connections, or lower [store] connections",
+                "it has {free} connections left and this replica needs {}: raise its max_connections",
                 self.needs
             ));
         }
-        migrate::migrate(client, &self.name).await
+        Ok(version)
     }
 
     fn failed(&self, source: Cause) -> OpenError {

@@ -18,7 +18,7 @@ use crate::sqlite::runs::{FARTHEST, until};
 use crate::timeline::{Mark, Spent};
 
 /// The run is due for anyone.
-pub(super) async fn put_due(cx: &mut Cx, num: i64, state: &State, now: Micros) -> Read<()> {
+pub(super) async fn put_due(conn: &Conn, num: i64, state: &State, now: Micros) -> Read<()> {
     let sql = "INSERT INTO runs (session, id, held, generation, due_at)
                VALUES ($1, $2, false, $3, $4)
                ON CONFLICT (session) DO UPDATE SET held = false, generation = excluded.generation,
@@ -26,9 +26,7 @@ pub(super) async fn put_due(cx: &mut Cx, num: i64, state: &State, now: Micros) -
     let generation = int(state.generation.0);
     let due_at = state.due_at(now).0;
     let row = values![num, state.session.to_string(), generation, due_at];
-    cx.conn.execute(sql, row).await?;
-    cx.tell(Note::Wake);
-    Ok(())
+    conn.execute(sql, row).await.map(|_| ())
 }
 
 /// How long the run has waited for somebody to take it; nothing if somebody had it.
@@ -48,7 +46,7 @@ pub(super) async fn queued(conn: &Conn, num: i64, now: Micros) -> Read<Option<Ma
 
 /// The run is held.
 pub(super) async fn put_held(
-    cx: &mut Cx,
+    conn: &Conn,
     num: i64,
     state: &State,
     holder: &Holder,
@@ -57,12 +55,12 @@ pub(super) async fn put_held(
     let sql = "UPDATE runs SET held = true, generation = $2, holder = $3, lease_expires_at = $4
                WHERE session = $1";
     let row = values![num, int(state.generation.0), &holder.0, lease_expires_at];
-    cx.conn.execute(sql, row).await.map(|_| ())
+    conn.execute(sql, row).await.map(|_| ())
 }
 
-pub(super) async fn remove(cx: &mut Cx, num: i64) -> Read<()> {
+pub(super) async fn remove(conn: &Conn, num: i64) -> Read<()> {
     let sql = "DELETE FROM runs WHERE session = $1";
-    cx.conn.execute(sql, values![num]).await.map(|_| ())
+    conn.execute(sql, values![num]).await.map(|_| ())
 }
 
 /// Who holds the run at `now`, if its lease stands.
@@ -123,7 +121,7 @@ pub(crate) async fn due_fairly(
 ) -> Told<Vec<DueRun>> {
     const FAIR: &str = "WITH open AS (
           SELECT r.id, r.generation, r.due_at, t.workspace AS w,
-                 r.held AND (r.lease_expires_at IS NULL OR r.lease_expires_at BETWEEN $1 + 1 AND $2)
+                 r.held AND (r.lease_expires_at IS NULL OR r.lease_expires_at BETWEEN $1::bigint + 1 AND $2)
                    AS busy,
                  r.held OR r.due_at <= $1 OR r.due_at > $2 AS due
           FROM runs r JOIN sessions t ON t.num = r.session),

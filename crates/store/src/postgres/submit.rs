@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::event::Event;
-use contract::ids::SessionId;
+use contract::ids::{SessionId, ThreadId};
 use contract::time::Micros;
+use futures_util::future::try_join_all;
 use session::input::{Around, Waiting};
 use session::{Decision, Input, Intent, Record, State, UserEvent};
 
@@ -62,7 +63,7 @@ pub(crate) async fn submit(
         Input::Claim => return Err(Fault::Bad("a claim needs a holder".into())),
     };
     let before = load(&cx.conn, scope, session).await?;
-    decide(cx, &before, given, &by).await
+    Box::pin(decide(cx, &before, given, &by)).await
 }
 
 pub(crate) async fn claim(
@@ -90,7 +91,7 @@ pub(crate) async fn claim(
         entropy,
         beside,
     };
-    decide(cx, &before, given, &by).await
+    Box::pin(decide(cx, &before, given, &by)).await
 }
 
 /// The session, whose state nobody else changes from now on.
@@ -134,19 +135,43 @@ async fn decide(
     if decision.deleted {
         return remove::delete(cx, before.num, decision).await;
     }
-    put_state(&cx.conn, before, &decision, now).await?;
-    outcomes::put(&cx.conn, before.num, &decision.evaluations).await?;
-    threads::put(&cx.conn, before.num, &before.state, &decision, now).await?;
-    if let Some(thread) = needs.thread {
-        threads::put_away(&cx.conn, before.num, thread, now).await?;
-    }
-    let was_open = before.state.is_open();
-    move_run(cx, before.num, was_open, &decision, by, now).await?;
+    let (num, was_open) = (before.num, before.state.is_open());
+    let added = Added::of(&decision)?;
     let owner = (before.workspace.as_str(), before.agent.as_str());
     let totals = (&before.state.totals, &decision.state.totals);
-    usage::add(&cx.conn, owner, totals.0, totals.1, now).await?;
-    timeline::put(&cx.conn, before.num, &decision.state, now, &beside).await?;
-    append(cx, before.num, decision).await
+    let conn = &cx.conn;
+    // None waits for the answer to another: they are sent together and run in this order.
+    let ((), (), (), note, (), (), ()) = tokio::try_join!(
+        biased;
+        put_state(conn, before, &decision, now),
+        told(outcomes::put(conn, num, &decision.evaluations)),
+        put_threads(conn, before, &decision, needs.thread, now),
+        told(move_run(conn, num, was_open, &decision, by, now)),
+        told(usage::add(conn, owner, totals.0, totals.1, now)),
+        told(timeline::put(conn, num, &decision.state, now, &beside)),
+        told(append(conn, num, &decision, &added)),
+    )?;
+    note.into_iter().for_each(|note| cx.tell(note));
+    Ok(added.tell(cx, decision))
+}
+
+async fn told<T>(work: impl Future<Output = Read<T>>) -> Told<T, SubmitError> {
+    Ok(work.await?)
+}
+
+/// Writes what a decision says of threads, and puts one away.
+async fn put_threads(
+    conn: &Conn,
+    before: &Before,
+    decision: &Decision,
+    away: Option<ThreadId>,
+    now: Micros,
+) -> Told<(), SubmitError> {
+    threads::put(conn, before.num, &before.state, decision, now).await?;
+    if let Some(thread) = away {
+        threads::put_away(conn, before.num, thread, now).await?;
+    }
+    Ok(())
 }
 
 async fn put_state(
@@ -183,90 +208,159 @@ async fn put_state(
     Ok(())
 }
 
-/// Keeps the run in step with the state.
+/// Keeps the run in step with the state. Returns what is to be told.
 async fn move_run(
-    cx: &mut Cx,
+    conn: &Conn,
     num: i64,
     was_open: bool,
     decision: &Decision,
     by: &By<'_>,
     now: Micros,
-) -> Read<()> {
+) -> Read<Option<Note>> {
     let state = &decision.state;
     if !state.is_open() {
-        return if was_open {
-            runs::remove(cx, num).await
-        } else {
-            Ok(())
-        };
+        if was_open {
+            runs::remove(conn, num).await?;
+        }
+        return Ok(None);
     }
     // What is in flight somebody holds; a turn that was opened or put down, and nothing else goes on, belongs to
     // nobody.
     let held = state.is_in_flight();
     let anew = !was_open || decision.intents.contains(&Intent::Run);
     match by {
-        By::Client if anew && held => {
-            // Whoever holds the session takes it up.
-            cx.tell(Note::Stop(state.session));
-            Ok(())
-        }
-        By::Client if anew => runs::put_due(cx, num, state, now).await,
-        By::Client => Ok(()),
-        By::Runner if held => Ok(()),
+        // Whoever holds the session takes it up.
+        By::Client if anew && held => return Ok(Some(Note::Stop(state.session))),
+        By::Client if !anew => return Ok(None),
+        By::Runner if held => return Ok(None),
         By::Claim {
             holder,
             lease_expires_at,
-        } if held => runs::put_held(cx, num, state, holder, *lease_expires_at).await,
-        By::Runner | By::Claim { .. } => runs::put_due(cx, num, state, now).await,
+        } if held => {
+            runs::put_held(conn, num, state, holder, *lease_expires_at).await?;
+            return Ok(None);
+        }
+        By::Client | By::Runner | By::Claim { .. } => {}
+    }
+    runs::put_due(conn, num, state, now).await?;
+    Ok(Some(Note::Wake))
+}
+
+/// What a decision adds to the log and to what waits, in the form in which it is stored.
+struct Added {
+    events: Vec<Arc<Stored>>,
+    waiting: Vec<Queued>,
+}
+
+struct Queued {
+    /// The core's form.
+    form: String,
+    stored: Stored,
+    /// What one thread says to another is nobody's but theirs before it has its place.
+    private: bool,
+}
+
+impl Added {
+    fn of(decision: &Decision) -> Result<Self, serde_json::Error> {
+        let events = decision.events.iter();
+        let events = events.map(|placed| stored(placed).map(Arc::new));
+        Ok(Self {
+            events: events.collect::<Result<_, _>>()?,
+            waiting: decision
+                .queued
+                .iter()
+                .map(queued)
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Has it told and counted.
+    fn tell(self, cx: &mut Cx, decision: Decision) -> Committed {
+        let mut items = Vec::with_capacity(self.events.len() + self.waiting.len());
+        for event in &self.events {
+            cx.bytes += event.json.len();
+            cx.events += 1;
+            items.push(Item::Event(Arc::clone(event)));
+        }
+        for Queued {
+            stored, private, ..
+        } in self.waiting
+        {
+            cx.bytes += 2 * stored.json.len();
+            if !private {
+                items.push(Item::Announced(Arc::new(stored)));
+            }
+        }
+        let records = decision.records.iter().map(|r| r.body.get().len());
+        cx.bytes += records.sum::<usize>();
+        let session = decision.state.session;
+        if !items.is_empty() {
+            cx.tell(Note::Items(session, items));
+        }
+        if decision.intents.contains(&Intent::Stop) {
+            cx.tell(Note::Stop(session));
+        }
+        Committed {
+            session,
+            state: decision.state,
+            events: self.events,
+            echo: decision.echo,
+            step: decision.step,
+            others: decision.others,
+            commit: 0,
+        }
     }
 }
 
-/// Writes what the decision adds and has it told.
-async fn append<E>(cx: &mut Cx, num: i64, decision: Decision) -> Told<Committed, E> {
-    for id in &decision.drained {
-        let sql = "DELETE FROM inbox WHERE session = $1 AND id = $2";
-        cx.conn
-            .execute(sql, values![num, id.bits().to_be_bytes()])
-            .await?;
-    }
-    let mut items = Vec::with_capacity(decision.events.len() + decision.queued.len());
-    let mut events = Vec::with_capacity(decision.events.len());
-    for placed in &decision.events {
-        let stored = Arc::new(stored(placed)?);
-        insert(cx, num, &stored).await?;
-        items.push(Item::Event(Arc::clone(&stored)));
-        events.push(stored);
-    }
-    for waiting in decision.queued {
-        // What one thread says to another is nobody's but theirs before it has its place.
-        let private = matches!(waiting.event, UserEvent::Thread { .. });
-        let stored = queue(cx, num, waiting).await?;
-        if !private {
-            items.push(Item::Announced(Arc::new(stored)));
-        }
-    }
-    for record in &decision.records {
-        insert_record(cx, num, record).await?;
-    }
-    let session = decision.state.session;
-    if !items.is_empty() {
-        cx.tell(Note::Items(session, items));
-    }
-    if decision.intents.contains(&Intent::Stop) {
-        cx.tell(Note::Stop(session));
-    }
-    Ok(Committed {
-        session,
-        state: decision.state,
-        events,
-        echo: decision.echo,
-        step: decision.step,
-        others: decision.others,
-        commit: 0,
+fn queued(waiting: &Waiting) -> Result<Queued, serde_json::Error> {
+    let body = waiting.event.clone().body();
+    let kind = body.kind();
+    let event = Event {
+        id: waiting.id,
+        processed_at: None,
+        body,
+    };
+    Ok(Queued {
+        form: serde_json::to_string(&waiting.event)?,
+        private: matches!(waiting.event, UserEvent::Thread { .. }),
+        stored: Stored {
+            seq: None,
+            thread: waiting.thread,
+            on_primary: true,
+            id: waiting.id,
+            kind: Cow::Borrowed(kind),
+            processed_at: None,
+            json: Arc::from(serde_json::to_string(&event)?),
+        },
     })
 }
 
-async fn insert(cx: &mut Cx, num: i64, event: &Stored) -> Read<()> {
+/// Writes what the decision adds. Those that waited go before others come: a place may be taken again.
+async fn append(conn: &Conn, num: i64, decision: &Decision, added: &Added) -> Read<()> {
+    let drained = decision.drained.iter().map(|id| async {
+        let sql = "DELETE FROM inbox WHERE session = $1 AND id = $2";
+        conn.execute(sql, values![num, id.bits().to_be_bytes()])
+            .await
+    });
+    if !added.waiting.is_empty() {
+        // Their numbers follow the order in which they are sent: none may wait for its statement.
+        conn.prepare(QUEUE).await?;
+    }
+    let events = added.events.iter().map(|event| insert(conn, num, event));
+    let waiting = added.waiting.iter().map(|one| queue(conn, num, one));
+    let records = decision.records.iter();
+    let records = records.map(|record| insert_record(conn, num, record));
+    tokio::try_join!(
+        biased;
+        try_join_all(drained),
+        try_join_all(events),
+        try_join_all(waiting),
+        try_join_all(records),
+    )?;
+    Ok(())
+}
+
+async fn insert(conn: &Conn, num: i64, event: &Stored) -> Read<u64> {
     let sql = "INSERT INTO events (session, seq, id, thread, on_primary, kind, processed_at, body)
                VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
     let row = values![
@@ -279,46 +373,29 @@ async fn insert(cx: &mut Cx, num: i64, event: &Stored) -> Read<()> {
         event.processed_at.map(|t| t.0),
         &*event.json,
     ];
-    cx.conn.execute(sql, row).await?;
-    cx.bytes += event.json.len();
-    cx.events += 1;
-    Ok(())
+    conn.execute(sql, row).await
 }
 
-async fn insert_record(cx: &mut Cx, num: i64, record: &Record) -> Read<()> {
+async fn insert_record(conn: &Conn, num: i64, record: &Record) -> Read<u64> {
     let sql = "INSERT INTO records (session, seq, kind, body) VALUES ($1, $2, $3, $4)";
     let row = values![num, int(record.seq), record.kind.name(), record.body.get()];
-    cx.conn.execute(sql, row).await?;
-    cx.bytes += record.body.get().len();
-    Ok(())
+    conn.execute(sql, row).await
 }
 
-async fn queue<E>(cx: &mut Cx, num: i64, waiting: Waiting) -> Told<Stored, E> {
-    let form = serde_json::to_string(&waiting.event)?;
-    let body = waiting.event.body();
-    let kind = body.kind();
-    let event = Event {
-        id: waiting.id,
-        processed_at: None,
-        body,
-    };
-    let json: Arc<str> = Arc::from(serde_json::to_string(&event)?);
-    let thread = waiting.thread;
-    let sql = "INSERT INTO inbox (session, id, thread, kind, event, body)
-               VALUES ($1, $2, $3, $4, $5, $6)";
-    let (id, of) = (waiting.id.bits().to_be_bytes(), thread.bits().to_be_bytes());
-    let row = values![num, id, of, kind, form, &*json];
-    cx.conn.execute(sql, row).await?;
-    cx.bytes += 2 * json.len();
-    Ok(Stored {
-        seq: None,
-        thread,
-        on_primary: true,
-        id: waiting.id,
-        kind: Cow::Borrowed(kind),
-        processed_at: None,
-        json,
-    })
+const QUEUE: &str = "INSERT INTO inbox (session, id, thread, kind, event, body)
+    VALUES ($1, $2, $3, $4, $5, $6)";
+
+async fn queue(conn: &Conn, num: i64, queued: &Queued) -> Read<u64> {
+    let Queued { form, stored, .. } = queued;
+    let row = values![
+        num,
+        stored.id.bits().to_be_bytes(),
+        stored.thread.bits().to_be_bytes(),
+        &*stored.kind,
+        form,
+        &*stored.json,
+    ];
+    conn.execute(QUEUE, row).await
 }
 
 pub(crate) async fn create(
@@ -357,9 +434,16 @@ pub(crate) async fn create(
         outcomes: crate::sqlite::outcomes::first(&decision.evaluations),
     };
     let num = insert_session(&cx.conn, &row).await?;
-    outcomes::put(&cx.conn, num, &decision.evaluations).await?;
-    move_run(cx, num, false, &decision, &By::Client, now).await?;
-    append::<crate::error::Error>(cx, num, decision).await?;
+    let added = Added::of(&decision)?;
+    let conn = &cx.conn;
+    let ((), note, ()) = tokio::try_join!(
+        biased;
+        outcomes::put(conn, num, &decision.evaluations),
+        move_run(conn, num, false, &decision, &By::Client, now),
+        append(conn, num, &decision, &added),
+    )?;
+    note.into_iter().for_each(|note| cx.tell(note));
+    added.tell(cx, decision);
     Ok(row)
 }
 

@@ -40,17 +40,16 @@ async fn what_is_wrong_with_a_url_is_said_without_its_password() {
 async fn a_server_that_will_not_do_is_refused_with_what_to_do() {
     let database = Database::new();
     let url = database.url();
-    let name = url.rsplit('/').next().expect("a database").to_owned();
-    let missing = refused(&url.replace(&name, "nowhere_at_all")).await;
+    let name = database.name();
+    let missing = refused(&url.replace(name, "nowhere_at_all")).await;
     assert!(missing.contains("does not exist"), "{missing}");
-    let _ = database.sql(&format!(
+    database.administer(&format!(
         "ALTER DATABASE {name} SET default_transaction_read_only = on"
     ));
     let said = refused(&url).await;
     assert!(said.contains("read-only"), "{said}");
-    let _ = database.sql(&format!(
-        "SET default_transaction_read_only = off;
-         ALTER DATABASE {name} RESET default_transaction_read_only"
+    database.administer(&format!(
+        "ALTER DATABASE {name} RESET default_transaction_read_only"
     ));
     let many = Options {
         readers: 500,
@@ -70,6 +69,32 @@ async fn a_server_that_will_not_do_is_refused_with_what_to_do() {
         altered,
         Err(OpenError::Altered { version: 2, .. })
     ));
+}
+
+#[tokio::test]
+async fn of_two_that_want_a_database_alone_one_gets_it_until_it_ends() {
+    let database = Database::new();
+    let alone = Options {
+        alone: true,
+        ..options()
+    };
+    let first = Store::connect(&database.url(), alone).await.expect("free");
+    let second = Store::connect(&database.url(), alone).await;
+    let said = text(&second.err().expect("taken"));
+    assert!(
+        said.contains("another server works on this database"),
+        "{said}"
+    );
+    first.close().await;
+    let third = Store::connect(&database.url(), alone).await;
+    third.expect("free again").close().await;
+}
+
+#[test]
+fn a_table_that_is_read_from_end_to_end_is_found() {
+    let database = prepared();
+    let _ = database.sql("SELECT 1 FROM events WHERE body = 'x'");
+    assert!(database.scanned(&["events"]).contains("events"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -125,7 +150,8 @@ async fn a_server_that_was_away_is_used_again_without_a_restart() {
     let home = tempfile::Builder::new().prefix("lhpg").tempdir();
     let home = home.expect("a directory");
     let cluster = Cluster::new(&home.path().join("c"));
-    let store = Store::connect(&cluster.url(), options()).await;
+    // What is acknowledged outlives a power cut.
+    let store = Store::connect(&cluster.url(), Options::default()).await;
     let store = store.expect("opened");
     let row = idle(&store).await;
     send(&store, row.id, vec![message("before")], at(2))

@@ -1,6 +1,9 @@
 """Vaults and credentials over the SDK: api.md §12. A secret goes in and never comes out."""
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs
 
 import anthropic
 import pytest
@@ -104,3 +107,129 @@ def test_archive_and_delete(client):
     assert gone.id == home.id and gone.type == "vault_deleted"
     with pytest.raises(anthropic.NotFoundError):
         client.beta.vaults.retrieve(home.id)
+
+
+class Authority:
+    """An authorization server and the MCP server it opens: one access token in force, each refresh token once."""
+
+    def __init__(self):
+        self.generation = 0
+        authority = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers.get("content-length", 0))).decode()
+                status, answer = authority.token(body) if self.path == "/token" else authority.mcp(self.headers)
+                data = json.dumps(answer).encode()
+                self.send_response(status)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_):
+                pass
+
+        self.listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.listener.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.listener.server_port}"
+        threading.Thread(target=self.listener.serve_forever, daemon=True).start()
+
+    def token(self, form):
+        if parse_qs(form).get("refresh_token") != [f"refresh-{self.generation}"]:
+            return 400, {"error": "invalid_grant", "error_description": f"not good: {form}"}
+        self.generation += 1
+        now = {"access_token": f"access-{self.generation}", "refresh_token": f"refresh-{self.generation}"}
+        return 200, now | {"token_type": "bearer", "expires_in": 3600}
+
+    def mcp(self, headers):
+        sent = headers.get("authorization")
+        if sent != f"Bearer access-{self.generation}":
+            return 401, {"error": f"you sent {sent}"}
+        return 200, {"jsonrpc": "2.0", "id": 1, "result": {}}
+
+    def close(self):
+        self.listener.shutdown()
+        self.listener.server_close()
+
+
+@pytest.fixture
+def authority():
+    authority = Authority()
+    yield authority
+    authority.close()
+
+
+def oauth(client, vault_id, authority, **more):
+    refresh = {
+        "client_id": "me",
+        "refresh_token": "refresh-0",
+        "token_endpoint": f"{authority.url}/token",
+        "token_endpoint_auth": {"type": "none"},
+    }
+    auth = {"type": "mcp_oauth", "access_token": "access-0", "mcp_server_url": f"{authority.url}/mcp"}
+    return client.beta.vaults.credentials.create(vault_id, auth=auth | {"refresh": refresh} | more)
+
+
+def test_an_oauth_credential_is_tried_and_refreshed(client, authority):
+    home = vault(client)
+    made = oauth(client, home.id, authority)
+    validate = client.beta.vaults.credentials.mcp_oauth_validate
+    found = validate(made.id, vault_id=home.id)
+    assert (found.type, found.status, found.has_refresh_token) == ("vault_credential_validation", "valid", True)
+    assert found.mcp_probe is None and found.refresh is None
+    authority.token("refresh_token=refresh-0")  # somebody else took the refresh token
+    found = validate(made.id, vault_id=home.id)
+    assert found.status == "invalid"
+    assert found.mcp_probe.method == "initialize" and found.mcp_probe.http_response.status_code == 401
+    assert "[redacted]" in found.mcp_probe.http_response.body
+    assert found.refresh.status == "failed" and found.refresh.http_response.status_code == 400
+    assert "access-0" not in found.to_json() and "refresh-0" not in found.to_json()
+    auth = {"type": "mcp_oauth", "access_token": "old", "refresh": {"refresh_token": "refresh-1"}}
+    client.beta.vaults.credentials.update(made.id, vault_id=home.id, auth=auth)
+    found = validate(made.id, vault_id=home.id)
+    assert (found.status, found.refresh.status, authority.generation) == ("valid", "succeeded", 2)
+    assert client.beta.vaults.credentials.retrieve(made.id, vault_id=home.id).auth.expires_at is not None
+
+
+def test_only_an_oauth_credential_is_tried(client):
+    home = vault(client)
+    made = bearer(client, home.id)
+    with pytest.raises(anthropic.BadRequestError, match="static_bearer"):
+        client.beta.vaults.credentials.mcp_oauth_validate(made.id, vault_id=home.id)
+
+
+def test_updates_keep_what_is_left_out_and_fixed_fields_stay(client):
+    home = vault(client)
+    credentials = client.beta.vaults.credentials
+    auth = {
+        "type": "environment_variable",
+        "secret_name": "TOKEN",
+        "secret_value": SECRET,
+        "networking": {"type": "limited", "allowed_hosts": ["api.example.com"]},
+        "injection_location": {"header": True},
+    }
+    made = credentials.create(home.id, auth=auth, display_name="n", metadata={"a": "1", "b": "2"})
+    assert made.auth.injection_location.body is False
+
+    def changed(auth, **more):
+        return credentials.update(made.id, vault_id=home.id, auth={"type": "environment_variable"} | auth, **more)
+
+    kept = changed({"secret_value": SECRET + "2"}, metadata={"a": None})
+    assert kept.auth == made.auth and kept.display_name == "n" and kept.metadata == {"b": "2"}
+    wider = changed({"networking": {"type": "unrestricted"}, "injection_location": {"body": True}}, display_name=None)
+    assert wider.auth.networking.type == "unrestricted" and wider.display_name is None
+    assert wider.auth.injection_location.header is True and wider.auth.injection_location.body is True
+    for wrong in [
+        {"injection_location": {"header": False, "body": False}},
+        {"injection_location": None},
+        {"secret_name": "OTHER"},
+        {"networking": {"type": "limited", "allowed_hosts": ["https://api.example.com"]}},
+        {"networking": {"type": "limited", "allowed_hosts": ["a.example.com"] * 17}},
+    ]:
+        with pytest.raises(anthropic.BadRequestError, match=next(iter(wrong))):
+            changed(wrong)
+    with pytest.raises(anthropic.BadRequestError, match="type"):
+        credentials.update(made.id, vault_id=home.id, auth={"type": "static_bearer", "token": "x"})

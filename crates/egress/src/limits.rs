@@ -81,6 +81,11 @@ pub const IDLE: Duration = Duration::from_secs(60);
 /// Descriptors that are no connection's: the database, sockets of sandboxes, the runtime's own.
 pub const OTHER_FILES: u64 = 256;
 
+/// Names for which the certificates of one sandbox are kept; some 10 KB each.
+pub const LEAVES: usize = 256;
+/// Sessions of TLS that are kept to be resumed: of one name towards clients, of one sandbox towards servers.
+pub const TLS_SESSIONS: usize = 32;
+
 /// Records that wait to be written: some 4 MB, and a fraction of a second of heavy traffic.
 pub const AUDIT_QUEUE: usize = 4_096;
 /// Records of one transaction.

@@ -6,6 +6,9 @@ use contract::parse::Invalid;
 use session::Refused;
 use store::error::{Cause, Conflict, Plenty, SubmitError, Thing};
 
+use vault::refresh::TokenError;
+use vault::rotate::RotateError;
+
 use crate::reply::Meta;
 
 /// What a caller is told of a failure that is ours.
@@ -29,6 +32,12 @@ pub(crate) enum Failure {
     /// A stored secret does not open.
     #[error(transparent)]
     Sealed(#[from] vault::OpenError),
+    /// An OAuth credential cannot be tried.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The master key was not rotated.
+    #[error(transparent)]
+    Rotate(#[from] RotateError),
     /// What is stored cannot be read.
     #[error("read what is stored as {0}")]
     Stored(&'static str, #[source] serde_json::Error),
@@ -71,10 +80,38 @@ impl Failure {
             Self::Store(error) => store_error(error, meta),
             Self::Submit(error) => submit_error(error, meta),
             Self::Sandbox(error) => sandbox_error(error, meta),
+            Self::Token(error) => token_error(error, meta),
+            Self::Rotate(error) => rotate_error(error, meta),
             error @ (Self::Sealed(_) | Self::Stored(..) | Self::Body(_) | Self::Encode(_)) => {
                 internal(meta, &error)
             }
         }
+    }
+}
+
+/// Why the OAuth credential that a path names gives no token. What servers said is an answer, not a failure.
+fn token_error(error: TokenError, meta: Meta) -> ApiError {
+    match error {
+        TokenError::Store(error) => store_error(error, meta),
+        TokenError::Kind { .. } => ApiError::invalid(error.to_string()),
+        other @ (TokenError::NoRefreshToken
+        | TokenError::Revoked { .. }
+        | TokenError::Failed { .. }
+        | TokenError::RefusedAfresh
+        | TokenError::Sealed(_)
+        | TokenError::Stored(_)) => internal(meta, &other),
+    }
+}
+
+/// Only an operator asks for it, so the text is theirs.
+fn rotate_error(error: RotateError, meta: Meta) -> ApiError {
+    match error {
+        RotateError::Store(error) => store_error(error, meta),
+        error @ (RotateError::Busy
+        | RotateError::NoNext
+        | RotateError::Same
+        | RotateError::Damaged { .. }) => ApiError::conflict(error.to_string()),
+        RotateError::Key(error) => internal(meta, &error),
     }
 }
 

@@ -10,6 +10,7 @@ use sandbox::Keeper;
 use store::Store;
 use tokio_util::sync::CancellationToken;
 use vault::Vault;
+use vault::refresh::Refresher;
 
 use crate::cast::Casts;
 use crate::disk::{Disk, Floor};
@@ -60,6 +61,8 @@ pub struct Parts {
     pub store: Store,
     /// Seals secrets and hashes keys.
     pub vault: Arc<Vault>,
+    /// Tries OAuth credentials.
+    pub refresher: Refresher,
     /// The models that `/v1/models` lists.
     pub catalog: Arc<Catalog>,
     /// The clock.
@@ -78,6 +81,7 @@ pub struct Parts {
 pub struct Gateway {
     pub(crate) store: Store,
     pub(crate) vault: Arc<Vault>,
+    pub(crate) refresher: Refresher,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) clock: fn() -> Micros,
     pub(crate) shutdown: CancellationToken,
@@ -97,6 +101,7 @@ impl Gateway {
         let Parts {
             store,
             vault,
+            refresher,
             catalog,
             clock,
             shutdown,
@@ -116,6 +121,7 @@ impl Gateway {
             sandboxes,
             store,
             vault,
+            refresher,
             catalog,
             clock,
             shutdown,

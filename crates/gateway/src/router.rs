@@ -267,9 +267,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = store::Store::open(&dir.path().join("db"), store::Options::default()).unwrap();
         let key = vault::master::MasterKey::from_bytes([7; 32]);
+        let vault = Arc::new(vault::Vault::with(&key));
+        let settings = vault::refresh::Settings::default();
+        let refresher =
+            vault::refresh::Refresher::new(store.clone(), vault.clone(), settings).unwrap();
         let gateway = Gateway::new(crate::Parts {
             store,
-            vault: Arc::new(vault::Vault::with(&key)),
+            vault,
+            refresher,
             catalog: Arc::new(model::Catalog::embedded()),
             clock: store::clock::now,
             shutdown: tokio_util::sync::CancellationToken::new(),

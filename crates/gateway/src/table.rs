@@ -11,8 +11,8 @@ use crate::call::Call;
 use crate::error::Failure;
 use crate::gateway::Gateway;
 use crate::routes::{
-    agents, credentials, environments, events, models, operate, place, sandbox_exec, sandbox_files,
-    sandbox_logs, sandboxes, sessions, threads, vaults, why,
+    agents, credentials, environments, events, master_key, models, operate, place, sandbox_exec,
+    sandbox_files, sandbox_logs, sandboxes, sessions, threads, vaults, why,
 };
 
 /// The `anthropic-beta` values of which a route needs one (api.md §1.4).
@@ -139,7 +139,7 @@ routes! { PUBLIC:
     GET "/v1/vaults/{vault_id}/credentials" Managed => credentials::list;
     DELETE "/v1/vaults/{vault_id}/credentials/{credential_id}" Managed => credentials::delete;
     POST "/v1/vaults/{vault_id}/credentials/{credential_id}/archive" Managed => credentials::archive;
-    POST "/v1/vaults/{vault_id}/credentials/{credential_id}/mcp_oauth_validate" Managed => unbuilt;
+    POST "/v1/vaults/{vault_id}/credentials/{credential_id}/mcp_oauth_validate" Managed => credentials::validate;
 
     GET "/v1/files" Free => unbuilt;
     DELETE "/v1/files/{file_id}" Free => unbuilt;
@@ -233,6 +233,8 @@ routes! { PUBLIC:
 routes! { OPERATE:
     GET "/v1/x/status" Operator => operate::status;
     POST "/v1/x/backup" Operator => place::backup;
+    GET "/v1/x/master_key" Operator => master_key::get;
+    POST "/v1/x/master_key/rotate" Operator => master_key::rotate;
     GET "/v1/x/usage" Own => place::usage;
     GET "/v1/x/sessions/{session_id}/binding" Own => place::binding;
     GET "/v1/x/sessions/{session_id}/timeline" Own => place::timeline;

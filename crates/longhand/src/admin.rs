@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use serde_json::{Map, Value, json};
 
-use crate::cli::{Backup, By, Keys, Usage, Workspaces};
+use crate::cli::{Backup, By, Keys, Master, Usage, Workspaces};
 use crate::client::Client;
 use crate::view;
 
@@ -49,6 +49,7 @@ pub async fn keys(command: Keys, client: &Client, workspace: Option<&str>) -> an
             let listed = client.get("/v1/x/keys").await?;
             view::objects(data(&listed), &KEY_COLUMNS, output.json)?;
         }
+        Keys::Master(command) => master(&command, client).await?,
         Keys::Revoke { id, output } => {
             let revoked = client
                 .post(&format!("/v1/x/keys/{id}/revoke"), None)
@@ -56,6 +57,22 @@ pub async fn keys(command: Keys, client: &Client, workspace: Option<&str>) -> an
             view::objects(&[revoked], &KEY_COLUMNS, output.json)?;
         }
     }
+    Ok(())
+}
+
+/// `longhand keys master …`
+async fn master(command: &Master, client: &Client) -> anyhow::Result<()> {
+    let (key, output) = match command {
+        Master::Show { output } => (client.get("/v1/x/master_key").await?, output),
+        Master::Rotate { output } => {
+            let done = client.post("/v1/x/master_key/rotate", None).await?;
+            if view::is_terminal() && !output.json {
+                eprintln!("Backups made before now need the old key; keep it as long as those.");
+            }
+            (done, output)
+        }
+    };
+    view::objects(&[key], &["version", "rotating", "wrapped"], output.json)?;
     Ok(())
 }
 

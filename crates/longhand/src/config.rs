@@ -3,6 +3,7 @@
 
 mod limits;
 mod sandbox;
+mod vault;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,17 +15,26 @@ use toml::{Table, Value};
 
 pub use limits::Limits;
 pub use sandbox::Sandbox;
+pub use vault::Vault;
 
 /// Environment variables that are not settings of a section.
-const SPECIAL: [&str; 4] = [
+const SPECIAL: [&str; 6] = [
     "LONGHAND_API_KEY",
+    "LONGHAND_MASTER_KEY",
+    "LONGHAND_MASTER_KEY_NEXT",
     "LONGHAND_DATA_DIR",
     "LONGHAND_CONFIG",
     "LONGHAND_HAND_BIN",
 ];
 
 /// Settings that are lists.
-const LISTS: [&str; 3] = ["allow_private", "cors_origins", "trusted_proxies"];
+const LISTS: [&str; 5] = [
+    "allow_private",
+    "cors_origins",
+    "key_command",
+    "next_key_command",
+    "trusted_proxies",
+];
 
 /// Every setting, with its default.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -38,6 +48,8 @@ pub struct Config {
     pub sandbox: Sandbox,
     /// What sandboxes and tenants may reach.
     pub egress: Egress,
+    /// Where the master key comes from.
+    pub vault: Vault,
     /// Model providers.
     pub model: Model,
     /// What every agent is told.
@@ -95,6 +107,10 @@ pub struct Egress {
     pub enabled: bool,
     /// Networks lifted out of the always-denied set, as `10.0.0.0/8`.
     pub allow_private: Vec<String>,
+    /// Roots as PEM, beside the system's, by which servers are trusted where requests inside TLS are judged.
+    pub ca_file: Option<PathBuf>,
+    /// Lists of revoked certificates (CRLs) as PEM, for the same.
+    pub crl_file: Option<PathBuf>,
     /// `observe` lets through what rules and environments deny, and records it; the always-denied set stays.
     pub mode: egress::policy::Mode,
     /// Rules for every sandbox, before those of its environment; the first that matches decides.
@@ -205,6 +221,8 @@ impl Config {
                 "egress.allow_private",
                 format!("{:?}", self.egress.allow_private),
             ),
+            ("egress.ca_file", path(&self.egress.ca_file)),
+            ("egress.crl_file", path(&self.egress.crl_file)),
             ("model.catalog", path(&self.model.catalog)),
             ("model.api", quoted(&self.model.api)),
             ("model.ca_file", path(&self.model.ca_file)),
@@ -223,6 +241,7 @@ impl Config {
         ];
         shown.extend(self.limits.shown());
         shown.extend(self.sandbox.shown());
+        shown.extend(self.vault.shown());
         shown
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use egress::host::{Carrier, Program, Settings};
+use egress::intercept::Trust;
 use egress::policy::{Policy, PolicyFile};
 use orchestrator::network::Networks;
 use store::Store;
@@ -31,9 +32,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 ///
 /// # Errors
 /// It cannot run: sandboxes have no network then.
-pub fn host(dir: PathBuf) -> anyhow::Result<()> {
+pub fn host(dir: PathBuf, ca_file: Option<&Path>, crl_file: Option<&Path>) -> anyhow::Result<()> {
     crate::serve::guard_memory()?;
     egress::host::renounce().context("the egress process cannot give up its privileges")?;
+    let trust = trust(ca_file, crl_file)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -44,6 +46,7 @@ pub fn host(dir: PathBuf) -> anyhow::Result<()> {
             dir,
             clock: store::clock::now,
             resolver: dial::Resolver::new(dial::Mode::Exempt),
+            trust,
             stop: stop.clone(),
         };
         let serving = egress::host::serve(settings);
@@ -54,6 +57,18 @@ pub fn host(dir: PathBuf) -> anyhow::Result<()> {
         }
         Ok(serving.await?)
     })
+}
+
+/// What servers are trusted by: the system's roots, and what the operator's files say.
+fn trust(ca_file: Option<&Path>, crl_file: Option<&Path>) -> anyhow::Result<Trust> {
+    let read = |path: Option<&Path>| {
+        let read = path.map(|path| {
+            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+        });
+        read.transpose()
+    };
+    let (roots, revoked) = (read(ca_file)?, read(crl_file)?);
+    Ok(Trust::system(roots.as_deref(), revoked.as_deref())?)
 }
 
 /// The networks of a server's sandboxes, if the configuration wants any: the egress process is started, or the
@@ -72,10 +87,22 @@ pub fn networks(
     if !settings.enabled {
         return Ok(None);
     }
+    // A file that is wrong is told here, where somebody reads it.
+    trust(settings.ca_file.as_deref(), settings.crl_file.as_deref())
+        .context("`egress.ca_file` and `egress.crl_file`")?;
     let dir = data_dir.directory(DIRECTORY)?;
     let path = std::env::current_exe().context("where this program is")?;
+    let mut arguments = vec!["egress-host".into(), dir.clone().into()];
+    for (option, file) in [
+        ("--ca-file", &settings.ca_file),
+        ("--crl-file", &settings.crl_file),
+    ] {
+        if let Some(file) = file {
+            arguments.extend([option.into(), file.clone().into()]);
+        }
+    }
     let program = Program {
-        arguments: vec!["egress-host".into(), dir.clone().into()],
+        arguments,
         dir,
         path,
     };

@@ -13,6 +13,7 @@ mod egress;
 mod host;
 mod isolation;
 mod log;
+mod master;
 mod provider;
 mod sandboxes;
 mod serve;
@@ -79,10 +80,15 @@ fn hint(error: &anyhow::Error) -> Option<&str> {
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
-    if let Command::EgressHost { dir } = cli.command {
+    if let Command::EgressHost {
+        dir,
+        ca_file,
+        crl_file,
+    } = cli.command
+    {
         // Before anything else: it must have one thread, and reads no settings.
         log::start(&config::Log::default())?;
-        return egress::host(dir);
+        return egress::host(dir, ca_file.as_deref(), crl_file.as_deref());
     }
     dial::install_crypto_provider();
     let loaded = settings(&cli)?;

@@ -26,14 +26,15 @@ use store::{Options, Store, Synchronous};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use vault::{KeySource, Vault};
+use vault::Vault;
+use vault::refresh::Refresher;
 
 use crate::config::Config;
 use crate::data_dir::{DataDir, Lock};
 use crate::edge;
 use crate::egress;
 use crate::signals::{Hangups, Signals};
-use crate::{isolation, provider};
+use crate::{isolation, master, provider};
 
 /// Runs the server until it is told to end.
 ///
@@ -198,6 +199,10 @@ impl Server {
         ));
         self.tasks
             .spawn(gateway::serve_unix(control, operators, closed, limits));
+        let (refresher, stop) = (core.refresher.clone(), self.closed.clone());
+        self.tasks.spawn(async move { refresher.run(stop).await });
+        self.tasks
+            .spawn(master::end_rotation(core.vault.clone(), core.store.clone()));
         let orchestrator = self.orchestrator.clone();
         self.tasks.spawn(async move {
             if let Err(error) = orchestrator.run().await {
@@ -271,6 +276,7 @@ impl Server {
 struct Core {
     store: Store,
     vault: Arc<Vault>,
+    refresher: Refresher,
     catalog: Arc<Catalog>,
     data_dir: PathBuf,
     /// Where copies of the database are made; none if that is somebody else's task.
@@ -292,7 +298,7 @@ impl Core {
             }
             Place::Server(url) => Store::connect(&url, options).await?,
         };
-        let key = KeySource::File(data_dir.join("master.key"));
+        let key = master::source(&config.vault, data_dir).await?;
         let vault = Arc::new(Vault::unlock(&store, key).await?);
         let catalog = match &config.model.catalog {
             None => Catalog::embedded(),
@@ -303,9 +309,11 @@ impl Core {
                     .with_context(|| format!("`model.catalog` {}", path.display()))?
             }
         };
+        let refresher = master::refresher(config, &store, &vault)?;
         Ok(Self {
             store,
             vault,
+            refresher,
             catalog: Arc::new(catalog),
             data_dir: data_dir.path().to_owned(),
             backups,
@@ -322,6 +330,7 @@ impl Core {
         Ok(Gateway::new(gateway::Parts {
             store: self.store.clone(),
             vault: self.vault.clone(),
+            refresher: self.refresher.clone(),
             catalog: self.catalog.clone(),
             clock: store::clock::now,
             shutdown: leaving,

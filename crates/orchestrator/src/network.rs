@@ -188,7 +188,7 @@ fn networking(config: Config) -> NetworkingFile {
 
 #[async_trait]
 impl sandbox::Network for Networks {
-    async fn attach(&self, id: &SandboxId, ends: Ends) -> Result<(), sandbox::Error> {
+    async fn attach(&self, id: &SandboxId, ends: Ends) -> Result<Option<String>, sandbox::Error> {
         let failed = |source| sandbox::Error::Io {
             doing: format!("find out what sandbox {id} may reach"),
             source,
@@ -205,12 +205,12 @@ impl sandbox::Network for Networks {
             .attach(id.as_str(), session, ends, &policy)
             .await
         {
-            Ok(()) => Ok(()),
+            Ok(certificate) => Ok(Some(certificate)),
             Err(CarrierError::Policy(error)) => Err(failed(error)),
             // It runs without a network, which is never more than it may have.
             Err(error @ (CarrierError::Silent | CarrierError::Refused(_))) => {
                 tracing::error!(sandbox = %id, %error, "a sandbox has no network");
-                Ok(())
+                Ok(None)
             }
         }
     }

@@ -26,6 +26,8 @@ mod team_client;
 mod team_coverage;
 #[path = "../tests/it/team_fold.rs"]
 mod team_fold;
+#[path = "../tests/it/team_probe.rs"]
+mod team_probe;
 #[path = "../tests/it/team_scenes.rs"]
 mod team_scenes;
 #[path = "../tests/it/team_table.rs"]

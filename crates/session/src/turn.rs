@@ -73,7 +73,12 @@ pub(crate) fn resume_paused(s: &mut Scribe, inbox: &[Waiting]) {
         Phase::Idle => s.thread().waiting > 0,
         _ => false,
     };
-    if owed && !s.thread().interrupting {
+    if owed && s.thread().interrupting {
+        // The interrupt ends the turn, and what waits behind it comes then.
+        if s.thread().phase == Phase::Paused {
+            start(s);
+        }
+    } else if owed {
         start(s);
         // What waits while a grader is at work waits for its verdict.
         if !s.is_primary() || !outcome::is_next(s) {
@@ -192,13 +197,19 @@ fn stop_others(s: &mut Scribe, inbox: &[Waiting]) {
     let threads = s.out.state.threads();
     let told = threads.filter(|t| t.id != at && t.interrupting && !t.is_in_flight());
     let told = told.map(|thread| thread.id).collect::<Vec<_>>();
-    for thread in told {
-        s.on(thread, |s| {
+    for thread in &told {
+        s.on(*thread, |s| {
             s.thread().interrupting = false;
             stop_unattended(s, inbox);
         });
     }
     give_up_outcome(s);
+    // What was kept from an agent that rests, by the interrupt or by a budget that was raised meanwhile.
+    for thread in told {
+        if s.out.state.thread(thread).is_some() {
+            s.on(thread, |s| resume_paused(s, inbox));
+        }
+    }
 }
 
 /// Ends the outcome of an agent that rests while its threads work.

@@ -4,6 +4,7 @@
 #![allow(clippy::panic, reason = "a fixture fails the test that uses it")]
 
 pub mod api;
+pub mod canary;
 pub mod cluster;
 pub mod database;
 pub mod disk;

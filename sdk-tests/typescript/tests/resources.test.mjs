@@ -1,5 +1,6 @@
 // Agents, environments, vaults, models and sessions over the SDK: every route, and iterators over pages.
 import assert from 'node:assert/strict';
+import { createServer } from 'node:http';
 import { after, before, test } from 'node:test';
 import Anthropic from '@anthropic-ai/sdk';
 import * as kit from '../kit.mjs';
@@ -78,6 +79,32 @@ test('vaults and credentials: every route, and the secret never comes back', asy
   assert.deepEqual(ids(await kit.all(client.beta.vaults.list({ limit: 1 }))).slice(0, 2), [other.id, vault.id]);
   assert.ok((await client.beta.vaults.archive(vault.id)).archived_at);
   assert.equal((await client.beta.vaults.delete(vault.id)).type, 'vault_deleted');
+});
+
+test('an OAuth credential is tried at its server, and its secrets are not shown', async () => {
+  let good = 'Bearer access-0';
+  const server = createServer((request, response) => {
+    const sent = request.headers.authorization;
+    response.writeHead(sent === good ? 200 : 403, { 'content-type': 'application/json' });
+    response.end(JSON.stringify({ sent }));
+  });
+  await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
+  try {
+    const url = `http://127.0.0.1:${server.address().port}/mcp`;
+    const vault = await client.beta.vaults.create({ display_name: 'OAuth' });
+    const auth = { type: 'mcp_oauth', access_token: 'access-0', mcp_server_url: url };
+    const made = await client.beta.vaults.credentials.create(vault.id, { auth });
+    const tried = () => client.beta.vaults.credentials.mcpOAuthValidate(made.id, { vault_id: vault.id });
+    const found = await tried();
+    assert.deepEqual([found.type, found.status, found.mcp_probe], ['vault_credential_validation', 'valid', null]);
+    good = 'another';
+    const refused = await tried();
+    assert.deepEqual([refused.status, refused.mcp_probe.http_response.status_code], ['invalid', 403]);
+    assert.ok(!JSON.stringify(refused).includes('access-0'));
+  } finally {
+    server.close();
+    server.closeAllConnections();
+  }
 });
 
 test('models: list over pages, get', async () => {

@@ -3,8 +3,11 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName};
+use http::{HeaderValue, Response, StatusCode};
 use rustix::net::sockopt::set_socket_linger;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -29,11 +32,19 @@ const DECODE_ERROR: u8 = 50;
 const INTERNAL_ERROR: u8 = 80;
 const UNRECOGNIZED_NAME: u8 = 112;
 
+/// Fields that only we set: a server's are dropped, so that what they say is ours.
+pub(super) const FIELDS: [HeaderName; 2] = [
+    HeaderName::from_static("x-longhand-egress"),
+    HeaderName::from_static("x-longhand-egress-rule"),
+];
+
 /// Tells it to a client that spoke so, and closes.
-pub(super) async fn refuse(client: TcpStream, speech: &Speech, refusal: &Refusal) {
+pub(super) async fn refuse(mut client: TcpStream, speech: &Speech, refusal: &Refusal) {
     match speech {
-        Speech::Http => say(client, http(refusal).as_bytes()).await,
-        Speech::Tls(_) | Speech::BadTls(_) => say(client, &alert(speech, refusal.status)).await,
+        Speech::Http => say(&mut client, http(refusal, false).as_bytes()).await,
+        Speech::Tls(_) | Speech::BadTls(_) => {
+            say(&mut client, &alert(speech, refusal.status)).await
+        }
         Speech::Opaque | Speech::More => reset(client),
     }
 }
@@ -45,30 +56,53 @@ pub(super) fn reset(stream: TcpStream) {
     drop(stream);
 }
 
-/// The whole answer of HTTP/1.
-fn http(refusal: &Refusal) -> String {
+/// The whole answer of HTTP/1, after which the connection is closed. To a HEAD it has no body.
+pub(super) fn http(refusal: &Refusal, is_head: bool) -> String {
     let reason = match refusal.status {
-        400 => "Bad Request",
-        403 => "Forbidden",
         421 => "Misdirected Request",
         431 => "Request Header Fields Too Large",
-        502 => "Bad Gateway",
-        504 => "Gateway Timeout",
-        _ => "Refused",
+        status => StatusCode::from_u16(status)
+            .ok()
+            .and_then(|status| status.canonical_reason())
+            .unwrap_or("Refused"),
     };
-    let what = if refusal.status == 403 || refusal.status == 421 {
-        "denied"
-    } else {
-        "failed"
-    };
-    let body = format!("longhand egress: {}\n", refusal.reason);
+    let body = body(refusal);
     format!(
         "HTTP/1.1 {} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
-         Connection: close\r\nx-longhand-egress: {what}\r\nx-longhand-egress-rule: {}\r\n\r\n{body}",
+         Connection: close\r\nx-longhand-egress: {}\r\nx-longhand-egress-rule: {}\r\n\r\n{}",
         refusal.status,
         body.len(),
+        what(refusal),
         plain(&refusal.rule),
+        if is_head { "" } else { &body },
     )
+}
+
+/// The same as an answer of HTTP/2.
+pub(super) fn response(refusal: &Refusal) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(body(refusal)));
+    let status = StatusCode::from_u16(refusal.status);
+    *response.status_mut() = status.unwrap_or(StatusCode::FORBIDDEN);
+    let [denied, rule] = FIELDS;
+    let headers = response.headers_mut();
+    let text = HeaderValue::from_static("text/plain; charset=utf-8");
+    headers.insert(CONTENT_TYPE, text);
+    headers.insert(denied, HeaderValue::from_static(what(refusal)));
+    if let Ok(name) = HeaderValue::from_str(&plain(&refusal.rule)) {
+        headers.insert(rule, name);
+    }
+    response
+}
+
+fn body(refusal: &Refusal) -> String {
+    format!("longhand egress: {}\n", refusal.reason)
+}
+
+fn what(refusal: &Refusal) -> &'static str {
+    match refusal.status {
+        403 | 421 => "denied",
+        _ => "failed",
+    }
 }
 
 /// Rules are named in printable ASCII; what else there were would end the field.
@@ -91,10 +125,22 @@ fn alert(speech: &Speech, status: u16) -> [u8; 7] {
     [ALERT, 3, 3, 0, 2, FATAL, what]
 }
 
-/// Writes, and takes what still comes for a moment: a reset because of unread bytes would overtake the answer.
-async fn say(mut client: TcpStream, answer: &[u8]) {
+/// Writes, and closes as [`close`] does.
+pub(super) async fn say(client: &mut (impl AsyncRead + AsyncWrite + Unpin), answer: &[u8]) {
     let said = async {
         client.write_all(answer).await?;
+        client.flush().await
+    };
+    // A client that does not listen has had its chance.
+    if matches!(timeout(limits::DRAIN, said).await, Ok(Ok(()))) {
+        close(client).await;
+    }
+}
+
+/// Says that nothing follows, and takes what still comes for a moment: a reset because of unread bytes would
+/// overtake what was said.
+pub(super) async fn close(client: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    let closed = async {
         client.shutdown().await?;
         let mut buffer = [0; 4096];
         let mut taken = 0;
@@ -106,6 +152,5 @@ async fn say(mut client: TcpStream, answer: &[u8]) {
         }
         Ok::<_, std::io::Error>(())
     };
-    // A client that does not listen has had its chance.
-    let _ = timeout(limits::DRAIN, said).await;
+    let _ = timeout(limits::DRAIN, closed).await;
 }

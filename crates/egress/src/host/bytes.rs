@@ -22,6 +22,17 @@ pub(super) async fn both_ways(
 ) -> std::io::Result<()> {
     let (client_read, client_write) = client.split();
     let (server_read, server_write) = server.split();
+    between(client_read, client_write, server_read, server_write, counts).await
+}
+
+/// The same of two connections whose directions stand apart.
+pub(super) async fn between(
+    client_read: impl AsyncRead + Unpin,
+    client_write: impl AsyncWrite + Unpin,
+    server_read: impl AsyncRead + Unpin,
+    server_write: impl AsyncWrite + Unpin,
+    counts: &Counts,
+) -> std::io::Result<()> {
     let out = pass(client_read, server_write, &counts.out);
     let back = pass(server_read, client_write, &counts.back);
     tokio::try_join!(out, back)?;
@@ -42,6 +53,7 @@ pub(super) async fn pass(
         }
         to.write_all(buffer.get(..length).unwrap_or_default())
             .await?;
+        to.flush().await?;
         count.fetch_add(length as u64, Ordering::Relaxed);
     }
 }

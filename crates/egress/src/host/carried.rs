@@ -11,18 +11,21 @@ use std::time::Duration;
 
 use contract::ids::SessionId;
 use rustix::event::epoll;
+use rustls::ClientConfig;
 use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::reset;
+use super::http::Call;
 use super::{Host, dns, flow};
 use crate::dns::Pool;
+use crate::intercept::Ca;
 use crate::limits;
 use crate::name::Target;
 use crate::path::Path;
-use crate::policy::{Attempt, Decision, Mcp, Policy, Request, Seen, Verdict};
+use crate::policy::{Attempt, Decision, Policy, Request, Seen, Verdict};
 
 /// How long to wait when no connection can be accepted, as for want of descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
@@ -39,6 +42,9 @@ pub(super) struct Carried {
     flows: Mutex<HashMap<u64, Open>>,
     numbers: AtomicU64,
     room: Arc<Semaphore>,
+    /// What its programs trust where requests inside TLS are judged.
+    pub(super) ca: Ca,
+    trust: [Arc<ClientConfig>; 2],
     /// Nothing of it is carried any more.
     pub(super) over: CancellationToken,
 }
@@ -61,6 +67,8 @@ pub(super) struct Open {
 pub(super) struct Asked {
     pub(super) method: String,
     pub(super) path: Path,
+    /// What it asks of an MCP server.
+    pub(super) calls: Vec<Call>,
 }
 
 /// What has been seen of a connection that goes on.
@@ -121,6 +129,7 @@ impl Carried {
         session: Option<SessionId>,
         ends: Ends,
         policy: Policy,
+        ca: Ca,
     ) -> io::Result<Arc<Self>> {
         let listener = identity(&ends.tcp)?;
         let tcp = std::net::TcpListener::from(ends.tcp);
@@ -139,6 +148,8 @@ impl Carried {
             flows: Mutex::default(),
             numbers: AtomicU64::new(0),
             room: Arc::new(Semaphore::new(limits::FLOWS)),
+            ca,
+            trust: [host.trust.both(), host.trust.only_one()],
             over: host.stop.child_token(),
             host,
         });
@@ -248,6 +259,13 @@ impl Carried {
         Some(Target::Address(ip))
     }
 
+    /// How servers are spoken to over TLS: in HTTP/1 only, or in what they choose. Sessions are resumed within
+    /// one sandbox.
+    pub(super) fn trust(&self, only_one: bool) -> Arc<ClientConfig> {
+        let [both, one] = &self.trust;
+        Arc::clone(if only_one { one } else { both })
+    }
+
     /// The names of the sandbox.
     pub(super) fn pool(&self) -> MutexGuard<'_, Pool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
@@ -293,13 +311,22 @@ fn still_allowed(policy: &Policy, open: &Open) -> bool {
         seen = open.spoken.seen();
         decision = policy.decide(&attempt(seen));
     }
-    if let Some(asked) = &open.request {
-        seen = Seen::Request(Request {
+    let calls = open.request.iter().flat_map(|asked| {
+        asked.calls.iter().map(|call| Request {
             method: &asked.method,
             path: &asked.path,
-            mcp: Mcp::No,
-        });
+            mcp: call.as_mcp(),
+        })
+    });
+    for request in calls {
+        seen = match open.spoken {
+            Spoken::Tls => Seen::RequestInTls(request),
+            Spoken::Http | Spoken::Opaque => Seen::Request(request),
+        };
         decision = policy.decide(&attempt(seen));
+        if decision.verdict != Verdict::Allow {
+            return false;
+        }
     }
     match decision.verdict {
         Verdict::Allow => {

@@ -92,6 +92,8 @@ struct Held {
     session: Option<SessionId>,
     ends: [OwnedFd; 3],
     policy: OwnedFd,
+    /// Where the egress process keeps what the next one must know. Never read here.
+    memory: OwnedFd,
 }
 
 impl Carrier {
@@ -112,6 +114,9 @@ impl Carrier {
 
     /// Has it carry for that sandbox: `ends` are the pidfd of its PID 1, its listener and its socket for DNS.
     ///
+    /// Returns the certificate, as PEM, that its programs must trust: requests inside TLS are judged with it. It
+    /// is the same for the sandbox after an end of the egress process or of the server, but not of both.
+    ///
     /// # Errors
     /// [`CarrierError`]. It is carried for as soon as there is a process that does.
     pub async fn attach(
@@ -120,11 +125,12 @@ impl Carrier {
         session: Option<SessionId>,
         ends: [OwnedFd; 3],
         policy: &PolicyFile,
-    ) -> Result<(), CarrierError> {
+    ) -> Result<String, CarrierError> {
         let held = Box::new(Held {
             session,
             ends,
             policy: wire::policy_out(policy).map_err(CarrierError::Policy)?,
+            memory: wire::memory().map_err(CarrierError::Policy)?,
         });
         let sandbox = sandbox.to_owned();
         let asked = self.ask(|reply| Order::Attach {
@@ -132,7 +138,10 @@ impl Carrier {
             held,
             reply,
         });
-        asked.await.map(|_| ())
+        match asked.await? {
+            Answer::Attached { certificate } => Ok(certificate),
+            _ => Err(CarrierError::Silent),
+        }
     }
 
     /// Puts another policy in force for that sandbox, and closes what it does not allow.
@@ -306,7 +315,7 @@ impl Keeper {
     async fn converse(&mut self, connection: &UnixStream) -> Over {
         for (sandbox, held) in &self.sandboxes {
             match attach(connection, sandbox, held).await {
-                Ok(Answer::Done) => {}
+                Ok(Answer::Attached { .. }) => {}
                 Ok(answer) => tracing::warn!(sandbox, ?answer, "a sandbox has no network"),
                 Err(_) => return Over::Lost,
             }
@@ -393,7 +402,7 @@ async fn attach(connection: &UnixStream, sandbox: &str, held: &Held) -> io::Resu
         session: held.session,
     };
     let [pid_one, tcp, dns] = &held.ends;
-    let descriptors = [pid_one, tcp, dns, &held.policy].map(|fd| fd.as_fd());
+    let descriptors = [pid_one, tcp, dns, &held.policy, &held.memory].map(|fd| fd.as_fd());
     ask(connection, &request, &descriptors).await
 }
 

@@ -11,14 +11,15 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{Refusal, refuse, reset};
+use super::answer::reset;
 use super::bytes::{Counts, both_ways};
 use super::carried::{Asked, Carried, Open, Registered, Spoken, end};
+use super::http::{Channel, Scope};
 use super::speech::Speech;
-use super::upstream::{Failure, Upstream, dial};
-use super::{dns, http};
+use super::upstream::{Upstream, dial};
+use super::{dns, http, tls};
 use crate::audit::{Action, Kind, Record};
-use crate::identity::{Misdirected, check_server_name};
+use crate::identity::check_server_name;
 use crate::limits;
 use crate::name::Target;
 use crate::policy::{Attempt, Decision, Policy, Seen, Verdict};
@@ -131,6 +132,7 @@ impl Flow {
                 let seen = spoken.seen();
                 let decision = policy.decide(&self.attempt(seen));
                 match (decision.verdict, spoken) {
+                    (Verdict::Inspect, Spoken::Tls) => self.look_into(client, bytes, speech).await,
                     (Verdict::Allow, _) | (Verdict::Inspect, Spoken::Http) => {
                         let judged = Judged {
                             policy,
@@ -185,7 +187,7 @@ impl Flow {
             return self.misdirected(client, &speech, misdirected).await;
         }
         if spoken == Spoken::Http {
-            return http::carry(self, client, upstream, bytes, judged).await;
+            return self.requests(client, upstream, &bytes).await;
         }
         let attempt = self.attempt(judged.seen);
         let upstream = match upstream {
@@ -206,6 +208,28 @@ impl Flow {
                     .await;
             }
         }
+    }
+
+    /// Goes on with requests in clear text, each to be judged.
+    async fn requests(self, client: TcpStream, upstream: Option<Upstream>, first: &[u8]) {
+        let scope = Scope::new(&self.carried.host.tasks);
+        let _ends_with_this = scope.guard();
+        let channel = Arc::new(Channel::new(self, Spoken::Http, scope));
+        if let Some(upstream) = upstream {
+            channel.keep(upstream).await;
+        }
+        http::serve_one(channel, client, first).await;
+    }
+
+    /// Goes on with TLS in which requests are to be judged.
+    async fn look_into(self, client: TcpStream, first: Vec<u8>, speech: Speech) {
+        let Speech::Tls(hello) = &speech else {
+            return self.unclear(client, &speech).await;
+        };
+        if let Err(misdirected) = check_server_name(&self.target, hello.server_name.as_ref()) {
+            return self.misdirected(client, &speech, misdirected).await;
+        }
+        tls::intercept(self, client, first).await;
     }
 
     /// Passes bytes on both ways, as they are.
@@ -271,119 +295,6 @@ impl Flow {
             address,
             revoked: CancellationToken::new(),
         })
-    }
-
-    /// Denied by the policy.
-    pub(super) async fn deny(
-        &self,
-        client: TcpStream,
-        policy: &Policy,
-        speech: &Speech,
-        seen: Seen<'_>,
-        decision: &Decision,
-    ) {
-        let mut why = policy.explanation(&self.attempt(seen), decision);
-        if decision.verdict == Verdict::Inspect {
-            why.reason
-                .push_str(": what is asked inside TLS cannot be looked into here");
-        }
-        let refusal = Refusal {
-            status: 403,
-            rule: why.rule,
-            reason: why.reason,
-        };
-        self.refuse(client, speech, refusal, None).await;
-    }
-
-    /// Two names that differ.
-    async fn misdirected(&self, client: TcpStream, speech: &Speech, why: Misdirected) {
-        let refusal = Refusal {
-            status: 421,
-            rule: "names".to_owned(),
-            reason: format!("{}:{} denied: {why}", self.target, self.port),
-        };
-        self.refuse(client, speech, refusal, None).await;
-    }
-
-    /// Nothing that could be judged was said in time, or what was said is malformed.
-    async fn unclear(&self, client: TcpStream, speech: &Speech) {
-        let reason = match speech {
-            Speech::BadTls(error) => format!("{}:{} denied: {error}", self.target, self.port),
-            _ => format!(
-                "{}:{} denied: nothing was said within {} s that could be judged",
-                self.target,
-                self.port,
-                limits::FIRST_BYTES.as_secs()
-            ),
-        };
-        let refusal = Refusal {
-            status: 400,
-            rule: "protocol".to_owned(),
-            reason,
-        };
-        self.refuse(client, speech, refusal, None).await;
-    }
-
-    /// It was let through and cannot be carried, or its addresses are denied.
-    pub(super) async fn fail(
-        &self,
-        client: TcpStream,
-        policy: &Policy,
-        speech: &Speech,
-        seen: Seen<'_>,
-        failure: Failure,
-    ) {
-        let (refusal, address) = match failure {
-            Failure::Denied(decision, address) => {
-                let why = policy.explanation(&self.attempt(seen), &decision);
-                let refusal = Refusal {
-                    status: 403,
-                    rule: why.rule,
-                    reason: why.reason,
-                };
-                (refusal, Some(address))
-            }
-            Failure::Unreachable(problem) => {
-                let refusal = Refusal {
-                    status: 502,
-                    rule: "upstream".to_owned(),
-                    reason: format!("{}:{} cannot be reached: {problem}", self.target, self.port),
-                };
-                (refusal, None)
-            }
-        };
-        self.refuse(client, speech, refusal, address).await;
-    }
-
-    /// Records a refusal and tells the client. Nothing was carried.
-    pub(super) async fn refuse(
-        &self,
-        client: TcpStream,
-        speech: &Speech,
-        refusal: Refusal,
-        address: Option<IpAddr>,
-    ) {
-        let protocol = match speech {
-            Speech::Tls(_) | Speech::BadTls(_) => "tls",
-            Speech::Http => "http",
-            Speech::Opaque | Speech::More => "tcp",
-        };
-        let record = self.record(
-            Kind::Flow,
-            protocol,
-            Action::Denied,
-            &refusal.rule,
-            refusal.reason.clone(),
-        );
-        let address = address.or(record.address);
-        // Recorded or not, it is refused.
-        let _ = self
-            .carried
-            .host
-            .audit
-            .record(Record { address, ..record })
-            .await;
-        refuse(client, speech, &refusal).await;
     }
 
     /// A record of it, with nothing carried.

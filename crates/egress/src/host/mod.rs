@@ -12,8 +12,12 @@ mod client;
 mod dns;
 mod flow;
 mod http;
+mod limits;
+mod line;
+mod refusing;
 mod renounce;
 mod speech;
+mod tls;
 mod upstream;
 pub mod wire;
 
@@ -38,7 +42,8 @@ pub use self::client::{Carrier, CarrierError, Program};
 pub use self::renounce::renounce;
 use self::wire::{Answer, Explained, Request, VERSION};
 use crate::audit::{Action, Audit, AuditError, Kind, Options, Record};
-use crate::limits;
+use crate::intercept::{Ca, Trust};
+use crate::limits as bounds;
 use crate::policy::{Policy, Verdict};
 
 /// The name of the audit's database in the directory of the egress process.
@@ -54,6 +59,8 @@ pub struct Settings {
     pub clock: fn() -> Micros,
     /// Where names are looked up: exempt, since every address is judged by the sandbox's policy.
     pub resolver: dial::Resolver,
+    /// What servers are held against where requests inside TLS are judged.
+    pub trust: Trust,
     /// Ends it.
     pub stop: CancellationToken,
 }
@@ -82,6 +89,7 @@ pub enum HostError {
 struct Host {
     audit: Audit,
     resolver: dial::Resolver,
+    trust: Trust,
     stop: CancellationToken,
     tasks: TaskTracker,
     room: Arc<Semaphore>,
@@ -104,6 +112,7 @@ pub async fn serve(settings: Settings) -> Result<(), HostError> {
     let host = Arc::new(Host {
         audit,
         resolver: settings.resolver,
+        trust: settings.trust,
         stop: settings.stop,
         tasks: TaskTracker::new(),
         room: Arc::new(Semaphore::new(renounce::connections())),
@@ -121,11 +130,11 @@ pub async fn serve(settings: Settings) -> Result<(), HostError> {
                     servers.spawn(hear(Arc::clone(&host), server));
                 }
             }
-            () = sleep(limits::IDLE / 10) => {}
+            () = sleep(bounds::IDLE / 10) => {}
         }
         if !servers.is_empty() || !host.sandboxes().is_empty() {
             used = Instant::now();
-        } else if used.elapsed() >= limits::IDLE {
+        } else if used.elapsed() >= bounds::IDLE {
             break;
         }
     }
@@ -156,7 +165,7 @@ async fn lock(settings: &Settings) -> Result<OwnedFd, HostError> {
         .write(true)
         .open(settings.dir.join("lock"));
     let file = OwnedFd::from(file.map_err(doing)?);
-    let deadline = Instant::now() + limits::START;
+    let deadline = Instant::now() + bounds::START;
     loop {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(file),
@@ -197,7 +206,12 @@ impl Host {
                 return Answer::Welcome { version };
             }
             Request::Hello { .. } => return Answer::Welcome { version: VERSION },
-            Request::Attach { sandbox, session } => self.attach(sandbox, session, descriptors),
+            Request::Attach { sandbox, session } => {
+                return match self.attach(sandbox, session, descriptors) {
+                    Ok(certificate) => Answer::Attached { certificate },
+                    Err(problem) => Answer::Refused { problem },
+                };
+            }
             Request::Policy { sandbox } => self.set_policy(&sandbox, descriptors),
             Request::Explain {
                 sandbox,
@@ -223,26 +237,46 @@ impl Host {
         name: String,
         session: Option<contract::ids::SessionId>,
         descriptors: Vec<OwnedFd>,
-    ) -> Result<(), String> {
-        let Ok([pid_one, tcp, dns, policy]) = <[OwnedFd; 4]>::try_from(descriptors) else {
-            return Err("a sandbox is attached with four descriptors".to_owned());
+    ) -> Result<String, String> {
+        let Ok([pid_one, tcp, dns, policy, memory]) = <[OwnedFd; 5]>::try_from(descriptors) else {
+            return Err("a sandbox is attached with five descriptors".to_owned());
         };
         let (policy, problem) = compiled(policy);
         let is_known = carried::identity(&tcp).map_err(|error| error.to_string())?;
         let known = self.sandboxes().get(&name).cloned();
-        match known {
-            Some(known) if known.listener == is_known => known.set_policy(policy),
+        let certificate = match known {
+            Some(known) if known.listener == is_known => {
+                wire::save(&memory, &known.ca).map_err(|error| error.to_string())?;
+                known.set_policy(policy);
+                known.ca.pem().to_owned()
+            }
             other => {
                 if let Some(former) = other {
                     former.over.cancel();
                 }
+                let ca = self.authority(&name, &memory)?;
+                let certificate = ca.pem().to_owned();
                 let ends = Ends { pid_one, tcp, dns };
-                let started = Carried::start(Arc::clone(self), name.clone(), session, ends, policy);
+                let started =
+                    Carried::start(Arc::clone(self), name.clone(), session, ends, policy, ca);
                 let started = started.map_err(|error| error.to_string())?;
                 self.sandboxes().insert(name, started);
+                certificate
             }
+        };
+        problem.map_or(Ok(certificate), Err)
+    }
+
+    /// The authority of a sandbox: the one that an earlier egress process left in that memory, or a new one.
+    fn authority(&self, name: &str, memory: &OwnedFd) -> Result<Ca, String> {
+        let saved = wire::saved(memory).map_err(|error| error.to_string())?;
+        let restored = saved.map(|saved| Ca::restored(name, &saved, self.now()));
+        if let Some(Ok(ca)) = restored {
+            return Ok(ca);
         }
-        problem.map_or(Ok(()), Err)
+        let ca = Ca::new(name, self.now()).map_err(|error| error.to_string())?;
+        wire::save(memory, &ca).map_err(|error| error.to_string())?;
+        Ok(ca)
     }
 
     fn set_policy(&self, name: &str, descriptors: Vec<OwnedFd>) -> Result<(), String> {

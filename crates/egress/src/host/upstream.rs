@@ -2,10 +2,17 @@
 //! must never dial what was not judged.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
+use super::limits::HANDSHAKE;
+use crate::intercept::problem;
 use crate::limits;
 use crate::name::Target;
 use crate::policy::{Attempt, Decision, Policy, Verdict};
@@ -73,4 +80,29 @@ pub(super) async fn dial(
         }
     }
     Err(failure)
+}
+
+/// TLS over a connection to that target, whose certificate is held against `trust`.
+///
+/// Cancel safe: yes.
+pub(super) async fn encrypt(
+    stream: TcpStream,
+    target: &Target,
+    trust: Arc<ClientConfig>,
+) -> Result<TlsStream<TcpStream>, Failure> {
+    let name = match target {
+        Target::Name(name) => ServerName::try_from(name.as_str().to_owned())
+            .map_err(|_| Failure::Unreachable("no certificate can be for its name".to_owned()))?,
+        Target::Address(ip) => ServerName::IpAddress((*ip).into()),
+    };
+    let connecting = TlsConnector::from(trust).connect(name, stream);
+    match timeout(HANDSHAKE, connecting).await {
+        Ok(Ok(tls)) => Ok(tls),
+        Ok(Err(error)) => Err(Failure::Unreachable(problem(&error))),
+        Err(_) => {
+            let seconds = HANDSHAKE.as_secs();
+            let text = format!("no handshake of TLS within {seconds} s");
+            Err(Failure::Unreachable(text))
+        }
+    }
 }

@@ -10,11 +10,12 @@ use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::intercept::Ca;
 use crate::policy::PolicyFile;
 
 /// The version of this file's types. A server that finds an egress process of another one has it end
 /// ([`Request::End`] never changes) and starts its own.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Bytes of the longest packet.
 const PACKET: usize = 64 << 10;
@@ -31,7 +32,8 @@ pub enum Request {
         version: u32,
     },
     /// To carry for that sandbox from now on. Beside it: the pidfd of its PID 1, its listener, its socket for
-    /// DNS, its policy. One that is carried already gets the policy.
+    /// DNS, its policy, and memory in which its certificate authority outlives the egress process. One that is
+    /// carried already gets the policy. Answered by [`Answer::Attached`].
     Attach {
         /// Its name.
         sandbox: String,
@@ -64,6 +66,11 @@ pub enum Answer {
     Welcome {
         /// [`VERSION`] of the egress process.
         version: u32,
+    },
+    /// To [`Request::Attach`].
+    Attached {
+        /// The certificate of the sandbox's own authority, as PEM: its programs are to trust it.
+        certificate: String,
     },
     /// It is done.
     Done,
@@ -129,6 +136,38 @@ pub(super) fn policy_in(from: OwnedFd) -> io::Result<PolicyFile> {
     let mut text = Vec::new();
     file.take(POLICY).read_to_end(&mut text)?;
     Ok(serde_json::from_slice(&text)?)
+}
+
+/// Memory for what must outlive the egress process and never come to a disk.
+///
+/// # Errors
+/// The errno of memfd_create.
+pub(super) fn memory() -> io::Result<OwnedFd> {
+    Ok(memfd_create("authority", MemfdFlags::CLOEXEC)?)
+}
+
+/// What an earlier egress process saved there, if any did.
+///
+/// # Errors
+/// The errno of read.
+pub(super) fn saved(memory: &OwnedFd) -> io::Result<Option<Vec<u8>>> {
+    let mut file = File::from(memory.try_clone()?);
+    file.rewind()?;
+    let mut bytes = Vec::new();
+    file.take(PACKET as u64).read_to_end(&mut bytes)?;
+    Ok((!bytes.is_empty()).then_some(bytes))
+}
+
+/// Saves an authority there, in one write: one that is half there is none.
+///
+/// # Errors
+/// The errno of write.
+pub(super) fn save(memory: &OwnedFd, ca: &Ca) -> io::Result<()> {
+    let saved = ca.saved();
+    match rustix::io::pwrite(memory, &saved, 0)? {
+        written if written == saved.len() => Ok(()),
+        _ => Err(io::ErrorKind::WriteZero.into()),
+    }
 }
 
 /// Listens in `directory`, in place of whatever an earlier process left there: the caller holds its lock.

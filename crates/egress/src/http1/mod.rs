@@ -9,4 +9,5 @@ mod write;
 
 pub use error::HeadError;
 pub use head::{Body, Head, Header, TargetForm, Upgrade, Version};
+pub(crate) use parse::header;
 pub use parse::{Parsed, parse};

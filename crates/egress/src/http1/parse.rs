@@ -101,7 +101,7 @@ fn request_line(line: &[u8]) -> Result<(&str, &str, Version), HeadError> {
     Ok((method, target, version))
 }
 
-fn header(line: &[u8]) -> Result<Header<'_>, HeadError> {
+pub(crate) fn header(line: &[u8]) -> Result<Header<'_>, HeadError> {
     if matches!(line.first(), Some(b' ' | b'\t')) {
         return Err(HeadError::Folded);
     }

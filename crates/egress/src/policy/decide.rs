@@ -161,6 +161,25 @@ impl Policy {
         self.refused(ip).unwrap_or(*by)
     }
 
+    /// Whether a rule that may speak of this request names tools of MCP: what it calls must be known to judge it.
+    pub(crate) fn names_tools(&self, attempt: &Attempt<'_>) -> bool {
+        let (Seen::Request(request) | Seen::RequestInTls(request)) = attempt.seen else {
+            return false;
+        };
+        let names = |entry: &Entry| {
+            let rule = self.rule(*entry);
+            let tools = rule.conditions.as_ref().filter(|it| !it.tools.is_empty());
+            rule.has_port(attempt.port) && tools.is_some_and(|it| it.may_hold(&request))
+        };
+        match attempt.target {
+            Target::Name(name) => self.table.of_name(name).flatten().any(names),
+            Target::Address(ip) => {
+                let all = self.of_address(*ip).chain([self.table.of_everything()]);
+                all.flatten().any(names)
+            }
+        }
+    }
+
     /// Ports that stand for all others when `name` is asked about without one: each border of a rule that
     /// speaks of it, and one that no such rule names. `None` if there are more than
     /// [`limits::PORTS_OF_A_NAME`].
@@ -369,6 +388,13 @@ impl Compiled {
 }
 
 impl Conditions {
+    /// Whether they hold, whatever tool is called.
+    fn may_hold(&self, request: &Request<'_>) -> bool {
+        let path = |p: &Path| request.path.is_below(p, Reading::Any);
+        (self.methods.is_empty() || self.methods.iter().any(|m| m == request.method))
+            && (self.paths.is_empty() || self.paths.iter().any(path))
+    }
+
     fn hold(&self, request: &Request<'_>, action: Action) -> bool {
         let reading = match action {
             Action::Allow => Reading::Every,

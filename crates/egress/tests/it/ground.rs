@@ -24,6 +24,8 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::upstreams::{ROOT, revoked};
+
 /// How long a test waits for what must happen; it only ends a test that has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -218,7 +220,7 @@ impl Ground {
         &self,
         ip: &str,
         port: u16,
-        with: impl Fn(TcpStream, &Mutex<Vec<u8>>) + Send + Sync + 'static,
+        with: impl Fn(TcpStream, &Arc<Mutex<Vec<u8>>>) + Send + Sync + 'static,
     ) -> Server {
         let server = Server::default();
         let (listener, address) = (
@@ -280,11 +282,21 @@ impl Ground {
 fn begin(tasks: &TaskTracker, dir: PathBuf, resolver: dial::Resolver, stop: CancellationToken) {
     let settings = Settings {
         dir,
-        clock: || contract::time::Micros(1_700_000_000_000_000),
+        clock: now,
         resolver,
+        trust: egress::intercept::Trust::only(ROOT.pem().as_bytes(), Some(revoked().as_bytes()))
+            .unwrap(),
         stop,
     };
     tasks.spawn(async move { serve(settings).await.unwrap() });
+}
+
+/// The time: programs in a sandbox hold the certificates that they are shown against theirs.
+fn now() -> contract::time::Micros {
+    #[allow(clippy::disallowed_methods)]
+    let now = std::time::SystemTime::now();
+    let since = now.duration_since(std::time::UNIX_EPOCH).unwrap();
+    contract::time::Micros(since.as_micros().try_into().unwrap())
 }
 
 /// What a server has seen.
@@ -317,7 +329,7 @@ pub async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnM
 }
 
 /// A server that speaks TLS with a certificate of nobody's and says `hello` once.
-pub fn tls_hello(mut stream: TcpStream, seen: &Mutex<Vec<u8>>) {
+pub fn tls_hello(mut stream: TcpStream, seen: &Arc<Mutex<Vec<u8>>>) {
     let made = rcgen::generate_simple_self_signed(vec!["allowed.test".to_owned()]).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -358,14 +370,13 @@ struct Carried {
 
 #[async_trait::async_trait]
 impl Network for Carried {
-    async fn attach(&self, id: &SandboxId, ends: Ends) -> Result<(), sandbox::Error> {
+    async fn attach(&self, id: &SandboxId, ends: Ends) -> Result<Option<String>, sandbox::Error> {
         let ends = [ends.pid_one, ends.tcp, ends.dns];
         let attached = self
             .carrier
             .attach(id.as_str(), None, ends, &self.policy)
             .await;
-        attached.unwrap();
-        Ok(())
+        Ok(Some(attached.unwrap()))
     }
 
     fn gone(&self, id: &SandboxId) {

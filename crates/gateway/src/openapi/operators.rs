@@ -6,6 +6,7 @@ use contract::page::Page;
 
 use super::queries::Query;
 use super::shapes::{Line, takes, typed};
+use crate::routes::master_key::MasterKey;
 use crate::routes::operate::{CreateKey, CreateWorkspace, Key, Status, Workspace};
 use crate::routes::place::{Bound, Copied, Spent, Used};
 use crate::routes::why::Why;
@@ -16,6 +17,14 @@ pub(super) fn of(method: &Method, path: &str) -> Option<Line> {
     Some(match (method.as_str(), path) {
         ("GET", "status") => ("The server's state", Query::None, None, typed::<Status>()),
         ("POST", "backup") => ("Copy the database", Query::None, None, typed::<Copied>()),
+        ("GET", "master_key") => {
+            let key = typed::<MasterKey>();
+            ("Which master key is in force", Query::None, None, key)
+        }
+        ("POST", "master_key/rotate") => {
+            let key = typed::<MasterKey>();
+            ("Rotate the master key", Query::None, None, key)
+        }
         ("GET", "usage") => {
             let page = typed::<Page<Used>>();
             ("What was used by day", Query::None, None, page)

@@ -4,7 +4,7 @@
 use axum::http::Method;
 use contract::agent::{Agent, CreateAgent, UpdateAgent};
 use contract::client_event::SendEvents;
-use contract::credential::{CreateCredential, Credential, UpdateCredential};
+use contract::credential::{CreateCredential, Credential, UpdateCredential, Validation};
 use contract::environment::{CreateEnvironment, Environment, UpdateEnvironment};
 use contract::event::{Event, SentEvents};
 use contract::ids::{CredentialId, EnvironmentId, SessionId, VaultId};
@@ -242,6 +242,10 @@ fn credentials(method: &Method, path: &str) -> Option<Line> {
             ("Delete a credential", Query::None, None, reply)
         }
         ("POST", "/{credential_id}/archive") => ("Archive a credential", Query::None, None, one),
+        ("POST", "/{credential_id}/mcp_oauth_validate") => {
+            let found = typed::<Validation>();
+            ("Try an OAuth credential", Query::None, None, found)
+        }
         _ => return None,
     })
 }

@@ -16,6 +16,7 @@ use store::vaults::{
     CredentialChange, CredentialKind, CredentialRow, NewCredential, Slot, VaultRow,
 };
 
+use vault::refresh::Named;
 use vault::secret::CredentialSecret;
 
 use super::{stored, vaults};
@@ -200,6 +201,19 @@ pub(crate) async fn delete(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
         .delete_credential(call.workspace(), vault, id)
         .await?;
     reply::json(&Deleted { id })
+}
+
+/// `POST /v1/vaults/{vault_id}/credentials/{credential_id}/mcp_oauth_validate`
+pub(crate) async fn validate(gateway: Arc<Gateway>, mut call: Call) -> Result<Response, Failure> {
+    query::none(call.query())?;
+    call.nothing().await?;
+    let (vault, credential) = ids(&call)?;
+    let it = Named {
+        workspace: call.workspace(),
+        vault,
+        credential,
+    };
+    reply::json(&gateway.refresher.validate(it).await?)
 }
 
 fn ids(call: &Call) -> Result<(VaultId, CredentialId), Failure> {

@@ -6,6 +6,7 @@ pub(crate) mod credentials;
 pub(crate) mod environments;
 pub(crate) mod events;
 mod llm;
+pub(crate) mod master_key;
 pub(crate) mod models;
 pub(crate) mod operate;
 pub(crate) mod place;

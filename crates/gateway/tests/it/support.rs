@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use vault::Vault;
 use vault::master::MasterKey;
+use vault::refresh::Refresher;
 
 pub const BETA: &str = "anthropic-beta";
 
@@ -110,9 +111,12 @@ impl Server {
         };
         let store = Store::open(&dir.path().join("longhand.db"), options).unwrap();
         let shutdown = CancellationToken::new();
+        let vault = Arc::new(Vault::with(&MasterKey::from_bytes([7; 32])));
+        let settings = vault::refresh::Settings::default();
         let gateway = Gateway::new(Parts {
             store: store.clone(),
-            vault: Arc::new(Vault::with(&MasterKey::from_bytes([7; 32]))),
+            refresher: Refresher::new(store.clone(), vault.clone(), settings).unwrap(),
+            vault,
             catalog: Arc::new(model::Catalog::with_operator_file(MODELS).unwrap()),
             clock: clock::now,
             shutdown: shutdown.clone(),

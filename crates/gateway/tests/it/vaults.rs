@@ -142,8 +142,27 @@ async fn a_credential_is_found_in_its_own_vault_only() {
             .status,
         404
     );
-    let validate = format!("/v1/vaults/{a}/credentials/{id}/mcp_oauth_validate");
-    assert_eq!(server.post(&validate, json!({})).await.status, 501);
+    let stranger = server
+        .new_key(json!({"name": "s", "workspace_id": other(&server).await}))
+        .await;
+    let path = format!("/v1/vaults/{a}/credentials/{id}");
+    for (method, path) in [
+        (Method::GET, path.clone()),
+        (Method::POST, path.clone()),
+        (Method::DELETE, path.clone()),
+        (Method::POST, format!("{path}/archive")),
+        (Method::POST, format!("{path}/mcp_oauth_validate")),
+        (Method::GET, format!("/v1/vaults/{a}/credentials")),
+        (Method::POST, format!("/v1/vaults/{a}/archive")),
+        (Method::DELETE, format!("/v1/vaults/{a}")),
+    ] {
+        let answer = server
+            .ask(method.clone(), &path)
+            .key(&stranger)
+            .send()
+            .await;
+        assert_eq!(answer.status, 404, "{method} {path}: {}", answer.body);
+    }
     let deleted = server.delete(&format!("/v1/vaults/{a}")).await;
     assert_eq!(deleted.body, json!({"id": a, "type": "vault_deleted"}));
     assert_eq!(
@@ -152,6 +171,80 @@ async fn a_credential_is_found_in_its_own_vault_only() {
             .await
             .status,
         404
+    );
+}
+
+async fn other(server: &Server) -> String {
+    let ask = server.operate(Method::POST, "/v1/x/workspaces");
+    let made = ask.body(json!({"name": "other"}).to_string()).send().await;
+    made.body["id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn an_oauth_credential_is_tried_and_no_other() {
+    let server = Server::start().await;
+    let path = format!("/v1/vaults/{}/credentials", vault(&server, json!({})).await);
+    let fixed = server.create(&path, bearer("https://a.example/")).await;
+    let refused = server
+        .post(&format!("{path}/{fixed}/mcp_oauth_validate"), json!({}))
+        .await;
+    assert_eq!(refused.status, 400, "{}", refused.body);
+    assert!(
+        refused.message().contains("static_bearer"),
+        "{}",
+        refused.message()
+    );
+    let oauth = json!({"auth": {"type": "mcp_oauth", "access_token": SECRET,
+        "mcp_server_url": "http://127.0.0.1:9/mcp", "refresh": {"client_id": "c",
+        "refresh_token": SECRET, "token_endpoint": "http://127.0.0.1:9/token",
+        "token_endpoint_auth": {"type": "none"}}}});
+    let id = server.create(&path, oauth).await;
+    let validate = format!("{path}/{id}/mcp_oauth_validate");
+    // Nobody lifted the loopback out of what tenants may not reach.
+    let found = server.post(&validate, json!({})).await;
+    assert_eq!(found.status, 200, "{}", found.body);
+    assert_eq!(found.body["type"], "vault_credential_validation");
+    assert_eq!(found.body["status"], "unknown");
+    assert_eq!(found.body["has_refresh_token"], true);
+    assert_eq!(
+        found.body["mcp_probe"],
+        json!({"method": "initialize", "http_response": null})
+    );
+    assert_eq!(found.body["refresh"], Value::Null);
+    assert!(!found.body.to_string().contains(SECRET));
+    server
+        .post(&format!("{path}/{id}/archive"), json!({}))
+        .await;
+    let late = server.post(&validate, json!({})).await;
+    assert_eq!(
+        (late.status, late.message()),
+        (400, "Cannot modify archived credential")
+    );
+}
+
+#[tokio::test]
+async fn only_an_operator_sees_and_rotates_the_master_key() {
+    let server = Server::start().await;
+    for (method, path) in [
+        (Method::GET, "/v1/x/master_key"),
+        (Method::POST, "/v1/x/master_key/rotate"),
+    ] {
+        let answer = server.ask(method, path).send().await;
+        assert_eq!(answer.status, 403, "{path}: {}", answer.body);
+    }
+    let key = server.operate(Method::GET, "/v1/x/master_key").send().await;
+    assert_eq!(
+        key.body,
+        json!({"type": "master_key", "version": 1, "rotating": false})
+    );
+    // The key of these tests is given, and no next one is.
+    let ask = server.operate(Method::POST, "/v1/x/master_key/rotate");
+    let none = ask.send().await;
+    assert_eq!(none.status, 409, "{}", none.body);
+    assert!(
+        none.message().contains("LONGHAND_MASTER_KEY_NEXT"),
+        "{}",
+        none.message()
     );
 }
 

@@ -137,6 +137,12 @@ pub enum Command {
     EgressHost {
         /// Its directory.
         dir: PathBuf,
+        /// Roots as PEM, beside the system's.
+        #[arg(long)]
+        ca_file: Option<PathBuf>,
+        /// Lists of revoked certificates as PEM.
+        #[arg(long)]
+        crl_file: Option<PathBuf>,
     },
 }
 
@@ -243,10 +249,34 @@ pub enum Keys {
         #[command(flatten)]
         output: Output,
     },
+    /// The key that all secrets are sealed under.
+    #[command(subcommand)]
+    Master(Master),
     /// Make a key useless from now on.
     Revoke {
         /// Its id, apikey_…
         id: String,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// `keys master`
+#[derive(Debug, Subcommand)]
+pub enum Master {
+    /// Say which version is in force, and whether a rotation is under way.
+    Show {
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Take another master key, while the server runs. Cut short, it goes on with the next call or start.
+    ///
+    /// A key in a file is replaced by one that is made; a key that is given (LONGHAND_MASTER_KEY,
+    /// vault.key_command) by the next one that is given. Keep a copy of the new file; backups made before need the
+    /// old key.
+    Rotate {
         /// How to print.
         #[command(flatten)]
         output: Output,

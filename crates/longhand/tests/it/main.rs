@@ -2,11 +2,13 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, missing_docs)]
 
+mod canary;
 mod crash;
 mod drain;
 mod edge;
 mod egress;
 mod isolation;
+mod keys_master;
 mod outlive;
 mod people;
 mod plane;

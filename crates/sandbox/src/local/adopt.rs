@@ -16,7 +16,7 @@ use super::freezer::Freezer;
 use super::memory::Memory;
 use super::running::Running;
 use super::supervisor::{Body, Supervisor};
-use super::{Shared, net};
+use super::{Shared, net, trust};
 use crate::error::{Doing, Error};
 use crate::limits::{ADOPTION, OWNED_RETRY, STOP};
 use crate::provider::{How, SandboxId};
@@ -108,7 +108,11 @@ async fn try_adopt(
         && let Ok(client) = connect(shared, line).await
         && client.ask(&Ask::Resume).await.is_ok()
     {
-        net::attach(shared, id, &mut body).await?;
+        if let Some(certificate) = net::attach(shared, id, &mut body).await?
+            && let Err(error) = trust::renew(&client, &shared.templates.host()?, &certificate).await
+        {
+            tracing::warn!(sandbox = %id, %error, "its programs may not trust what its network shows them");
+        }
         let range = shared.ranges.share(body.live.id_base);
         let memory = Memory::of(&body.live);
         let running = Running::new(client, supervisor, body, range, memory, shared, id.clone());

@@ -21,7 +21,7 @@ use super::memory::Memory;
 use super::ranges::Range;
 use super::running::Running;
 use super::supervisor::{Body, Supervisor};
-use super::{Shared, net, probe};
+use super::{Shared, net, probe, trust};
 use crate::diary::Steps;
 use crate::error::{Doing, Error};
 use crate::limits::{SEAL_TRIES, START, STOP};
@@ -69,7 +69,9 @@ impl Started {
         id: SandboxId,
         how: How,
     ) -> Result<Running, Error> {
-        net::attach(shared, &id, &mut self.body).await?;
+        if let Some(certificate) = net::attach(shared, &id, &mut self.body).await? {
+            trust::place(&self.client, &shared.templates.host()?, &certificate).await?;
+        }
         let mut steps = self.steps;
         steps.done("network");
         let memory = Memory::of(&self.body.live);
@@ -127,7 +129,7 @@ pub(super) async fn begin(shared: &Arc<Shared>, spec: Spec) -> Result<Started, E
         usr: shared.templates.usr().to_owned(),
         id_base: if shared.own_ids { range.base() } else { SHARED },
         volumes: VOLUMES.iter().map(volume).collect(),
-        env: environment(spec.env),
+        env: environment(shared.network.is_some(), spec.env),
         limits: shared.limits(disk),
         groups: groups.each.clone(),
         // Steering it takes rights over the whole host.
@@ -183,10 +185,12 @@ fn volume((source, target, read_only): &(&str, &str, bool)) -> Volume {
     }
 }
 
-fn environment(added: Vec<(String, String)>) -> Vec<(String, String)> {
+fn environment(network: bool, added: Vec<(String, String)>) -> Vec<(String, String)> {
     let own = |name: &str| !added.iter().any(|(other, _)| other == name);
+    let of_network = if network { trust::ENVIRONMENT } else { &[] };
     let mut env: Vec<_> = ENVIRONMENT
         .iter()
+        .chain(of_network)
         .filter(|(name, _)| own(name))
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect();

@@ -22,6 +22,7 @@ mod running;
 mod supervisor;
 mod template;
 mod trash;
+mod trust;
 mod usage;
 
 use std::collections::HashMap;

@@ -30,9 +30,12 @@ pub trait Network: fmt::Debug + Send + Sync {
     /// Carries for this sandbox from now on, or takes over what an earlier process carried for it. When this
     /// returns, the sandbox has the network that it is to have, or none: a failure is never a wider one.
     ///
+    /// Returns the certificate, as PEM, that the network shows itself by where it looks into TLS: programs of the
+    /// sandbox are made to trust it. It need not be the same when the sandbox is taken over.
+    ///
     /// # Errors
     /// The sandbox cannot be carried for at all, as when nothing is known of what it may reach; it ends then.
-    async fn attach(&self, id: &SandboxId, ends: Ends) -> Result<(), Error>;
+    async fn attach(&self, id: &SandboxId, ends: Ends) -> Result<Option<String>, Error>;
 
     /// That sandbox has ended, or is left to the next process. Never waits.
     fn gone(&self, id: &SandboxId);
@@ -43,9 +46,9 @@ pub(super) async fn attach(
     shared: &Arc<Shared>,
     id: &SandboxId,
     body: &mut Body,
-) -> Result<(), Error> {
+) -> Result<Option<String>, Error> {
     let (Some(network), Some([tcp, dns])) = (&shared.network, body.ways_out.take()) else {
-        return Ok(());
+        return Ok(None);
     };
     let pid_one = body.pid_one.try_clone();
     let pid_one = pid_one.doing(|| format!("hand over the network of sandbox {id}"))?;

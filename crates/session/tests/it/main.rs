@@ -24,6 +24,7 @@ mod table;
 mod team_client;
 mod team_coverage;
 mod team_fold;
+mod team_probe;
 mod team_rules;
 mod team_scenes;
 mod team_table;

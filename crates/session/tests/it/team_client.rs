@@ -28,6 +28,13 @@ impl Team {
         self.turned_away(held, thread, fact);
         let nobody = ThreadId::from_bits(self.rng.wide());
         self.turned_away(held, nobody, Fact::TakeUp);
+        if !self.state.is_in_flight() {
+            self.turned_away(held, thread, Fact::TakeUp);
+        }
+        if !self.state.is_open() {
+            let refused = self.submit(Input::Claim).err();
+            assert_eq!(refused, Some(Refused::NothingToRun));
+        }
     }
 
     fn turned_away(&mut self, generation: Generation, thread: ThreadId, fact: Fact) {
@@ -46,7 +53,7 @@ impl Team {
     }
 
     /// A fact that fits nothing that is in flight.
-    fn nonsense(&mut self, thread: ThreadId) -> Fact {
+    pub fn nonsense(&mut self, thread: ThreadId) -> Fact {
         let id = EventId::from_bits(self.rng.wide());
         match self.rng.below(7) {
             0 => crate::world::finished(id, "of no call"),
@@ -132,7 +139,7 @@ impl Team {
     }
 
     /// A call of the log, mostly long answered.
-    fn past(&mut self) -> Option<EventId> {
+    pub fn past(&mut self) -> Option<EventId> {
         let calls = self.called.keys().copied().collect::<Vec<_>>();
         (!calls.is_empty()).then(|| *self.rng.pick(&calls))
     }

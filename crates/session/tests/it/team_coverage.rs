@@ -258,6 +258,10 @@ pub fn impossible(situation: &str, kind: &str) -> Option<&'static str> {
     }
     let Some((lead, child)) = situation.split_once(" / ") else {
         return match (situation, kind) {
+            (
+                "interrupting a thread" | "interrupting all",
+                "coordinator: verdict" | "coordinator: revision",
+            ) => Some("nobody grades while a thread has a turn"),
             ("interrupting a thread", "coordinator: stopped")
             | ("interrupting the coordinator", "thread: stopped") => Some("nobody stopped it"),
             _ => None,

@@ -2,15 +2,16 @@
 
 use contract::content::Block;
 use contract::event::Body;
-use session::{Fact, Step};
+use contract::patch::Patch;
+use session::{Fact, Phase, Status, Step};
 
-use crate::team_scenes::brought_to;
-use crate::world::used;
+use crate::team_scenes::{brought_to, cap_of};
+use crate::world::{INTERRUPT, interrupted, used};
 
 #[test]
 fn an_advisor_that_was_lost_is_not_asked_again_beyond_the_budget() {
     for spent in [false, true] {
-        let mut team = brought_to("works / works");
+        let mut team = brought_to("works / works", 3);
         let (lead, child) = (team.state.primary.id, team.child());
         team.says(lead, &["ask_advisor"]);
         let question = team.running(lead);
@@ -52,5 +53,25 @@ fn an_advisor_that_was_lost_is_not_asked_again_beyond_the_budget() {
                 Step::Request { .. }
             ));
         }
+    }
+}
+
+#[test]
+fn a_budget_that_is_raised_while_an_interrupt_waits_leaves_no_turn_paused() {
+    for budget in [Patch::Null, Patch::Value(1_000)] {
+        let mut team = brought_to("paused / works", 3);
+        let (lead, child) = (team.state.primary.id, team.child());
+        team.send(vec![INTERRUPT]).unwrap();
+        team.submit(cap_of(budget)).unwrap();
+        let stopped = team.report(child, interrupted());
+        assert_eq!(team.state.thread(lead).unwrap().phase, Phase::Idle);
+        assert_eq!(
+            (team.state.status(), stopped.step),
+            (Status::Idle, Step::Rest)
+        );
+        assert!(team.inbox.is_empty(), "{:?}", team.inbox);
+        team.send(vec![crate::world::message("on with it")])
+            .unwrap();
+        assert!(matches!(team.claim().step, Step::Request { .. }));
     }
 }

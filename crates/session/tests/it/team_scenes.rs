@@ -87,9 +87,9 @@ pub fn order(to: &str) -> Order {
     }
 }
 
-/// A coordinator and its thread in `situation`. A question of the coordinator was answered long ago.
-pub fn brought_to(situation: &str) -> Team {
-    let mut team = Team::new(3, Some(1_000));
+/// A coordinator and its thread in `situation`, under names of `seed`. A question of the coordinator was answered long ago.
+pub fn brought_to(situation: &str, seed: u64) -> Team {
+    let mut team = Team::new(seed, Some(1_000));
     let lead = team.state.primary.id;
     let (of_lead, of_child) = situation.split_once(" / ").unwrap_or(match situation {
         "archived" => ("rests", "rests"),

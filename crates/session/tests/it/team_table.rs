@@ -243,7 +243,7 @@ fn steps(team: &Team, input: &Input, decision: &Decision) -> String {
 
 /// What `kind` makes of `situation`: events, then where all stand; or the refusal. None if there is no such input.
 fn cell(situation: &str, kind: &str) -> Option<Result<(String, String), String>> {
-    let mut team = brought_to(situation);
+    let mut team = brought_to(situation, 3);
     prepare(kind, situation, &mut team);
     let child = team.child();
     let input = input_of(kind, &mut team);
@@ -324,7 +324,7 @@ pub fn put_into(text: &str) -> String {
 #[test]
 fn every_situation_of_a_team_is_reached_by_clients_and_runners_and_every_input_can_meet_it() {
     for situation in crate::team_coverage::situations() {
-        let team = brought_to(&situation);
+        let team = brought_to(&situation, 3);
         let child = team.child();
         assert_eq!(
             situation_of(&team.state, Some(child)),

@@ -22,7 +22,7 @@ fn vault(n: u128) -> VaultId {
 /// what a wiped one looks like.
 fn blob(n: u128) -> Vec<u8> {
     let word = [&b"SEALED"[..], &(n + NUMBERS).to_be_bytes()].concat();
-    let times = if n % 7 == 0 { 400 } else { 8 };
+    let times = if n.is_multiple_of(7) { 400 } else { 8 };
     word.repeat(times)
 }
 

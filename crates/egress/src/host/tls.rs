@@ -1,0 +1,121 @@
+//! TLS that is looked into: it ends here with a certificate of the sandbox's own authority, and what is inside is
+//! carried as requests. It must never be done where no rule has to see inside, nor for a name that the connection
+//! is not for.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf as _, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::answer::{Refusal, reset};
+use super::carried::Spoken;
+use super::flow::Flow;
+use super::http::{self, Channel, Scope};
+use super::limits::HANDSHAKE;
+use super::line::Socket;
+
+/// Carries a client's TLS that begins with `first`; its server name was held to the connection's.
+pub(super) async fn intercept(flow: Flow, client: TcpStream, first: Vec<u8>) {
+    let config = flow
+        .carried
+        .ca
+        .server(&flow.target, flow.carried.host.now());
+    let config = match config {
+        Ok(config) => config,
+        Err(error) => {
+            let reason = format!("no certificate can be made for {}: {error}", flow.target);
+            flow.record_refusal("tls", &failed(&flow, &reason), None)
+                .await;
+            return reset(client);
+        }
+    };
+    let client = Replayed {
+        first: first.into(),
+        stream: client,
+    };
+    let accepting = TlsAcceptor::from(config).accept(client);
+    let problem = match timeout(HANDSHAKE, accepting).await {
+        Ok(Ok(client)) => return requests(flow, client).await,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("nothing for {} s", HANDSHAKE.as_secs()),
+    };
+    let reason = format!(
+        "the client ended the handshake of TLS ({problem}): does it trust the certificates in {}?",
+        crate::intercept::BUNDLE
+    );
+    flow.record_refusal("tls", &failed(&flow, &reason), None)
+        .await;
+}
+
+async fn requests(flow: Flow, client: TlsStream<Replayed>) {
+    let scope = Scope::new(&flow.carried.host.tasks);
+    let _ends_with_this = scope.guard();
+    let is_two = client.get_ref().1.alpn_protocol() == Some(b"h2");
+    let channel = Arc::new(Channel::new(flow, Spoken::Tls, scope));
+    if is_two {
+        http::serve_two(channel, client).await;
+    } else {
+        http::serve_one(channel, client, &[]).await;
+    }
+}
+
+fn failed(flow: &Flow, reason: &str) -> Refusal {
+    Refusal {
+        status: 502,
+        rule: "tls".to_owned(),
+        reason: format!("{}:{} failed: {reason}", flow.target, flow.port),
+    }
+}
+
+/// A connection of which the first bytes were read already.
+struct Replayed {
+    first: Bytes,
+    stream: TcpStream,
+}
+
+impl Socket for TlsStream<Replayed> {
+    fn tcp(&self) -> &TcpStream {
+        &self.get_ref().0.stream
+    }
+}
+
+impl AsyncRead for Replayed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.first.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buffer);
+        }
+        let length = self.first.len().min(buffer.remaining());
+        buffer.put_slice(self.first.get(..length).unwrap_or_default());
+        self.first.advance(length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Replayed {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -57,7 +57,7 @@ async fn a_server_that_will_not_do_is_refused_with_what_to_do() {
     };
     let done = Store::connect(&url, many).await.err().expect("refused");
     let said = text(&done);
-    assert!(said.contains("raise max_connections"), "{said}");
+    assert!(said.contains("raise its max_connections"), "{said}");
     Store::connect(&url, options()).await.expect("opened");
     let _ = database.sql("INSERT INTO migrations VALUES (9999, '', 0)");
     let newer = Store::connect(&url, options()).await;

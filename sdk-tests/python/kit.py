@@ -130,6 +130,8 @@ class Server(Process):
             "ANTHROPIC_API_KEY": "sk-scripted-default",
             "ANTHROPIC_BASE_URL": model_url,
             "LONGHAND_EGRESS_ALLOW_PRIVATE": "127.0.0.0/8",
+            # No suite dials outside.
+            "LONGHAND_EGRESS_ENABLED": "false",
         } | environment
         settings = {name: value for name, value in settings.items() if value is not None}
         arguments = ["serve", "--listen", "127.0.0.1:0", "--data-dir", str(home / "data")]

@@ -98,6 +98,8 @@ export class Server extends Process {
       ANTHROPIC_API_KEY: 'sk-scripted-default',
       ANTHROPIC_BASE_URL: modelUrl,
       LONGHAND_EGRESS_ALLOW_PRIVATE: '127.0.0.0/8',
+      // No suite dials outside.
+      LONGHAND_EGRESS_ENABLED: 'false',
       ...environment,
     };
     const args = ['serve', '--listen', '127.0.0.1:0', '--data-dir', join(home, 'data')];

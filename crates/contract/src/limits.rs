@@ -150,6 +150,8 @@ pub const PAGE: (u32, u32) = (20, 100);
 pub const SESSIONS_PAGE: (u32, u32) = (20, 1_000);
 /// Default and largest page of events (behaviours §26).
 pub const EVENTS_PAGE: (u32, u32) = (1_000, 1_000);
+/// Default and largest page of the egress audit.
+pub const AUDIT_PAGE: (u32, u32) = (100, 1_000);
 /// Default and largest page of threads (api.md §10.1).
 pub const THREADS_PAGE: (u32, u32) = (1_000, 1_000);
 /// Default and largest page of models (api.md §22).

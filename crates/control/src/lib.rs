@@ -25,7 +25,7 @@ use serde::de::DeserializeOwned;
 pub const SOCKET: &str = "control.sock";
 
 /// Descriptors beside one packet, at most.
-pub const DESCRIPTORS: usize = 4;
+pub const DESCRIPTORS: usize = 6;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 8;

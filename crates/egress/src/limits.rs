@@ -95,6 +95,17 @@ pub const AUDIT_TEXT: usize = 2_048;
 /// Bytes of a record as JSON, where a byte of a text takes at most six.
 pub const AUDIT_RECORD: usize = 131_072;
 
+/// Records that one search looks at before it answers with what it has: some 50 ms.
+pub const AUDIT_SCAN: usize = 20_000;
+/// Bytes of records that one search answers with.
+pub const AUDIT_PAGE_BYTES: usize = 8 << 20;
+/// Searches at one time; the next one waits.
+pub const AUDIT_SEARCHES: usize = 4;
+/// Records that one transaction removes: whoever writes waits for some 20 ms.
+pub const AUDIT_TRIM: u64 = 5_000;
+/// How often it is looked whether records are too old or too many.
+pub const AUDIT_KEEP: Duration = Duration::from_secs(60);
+
 const _: () = assert!(7 * 6 * (AUDIT_TEXT + 3) + 4_096 < AUDIT_RECORD);
 const _: () = assert!(PATH < HEAD);
 const _: () = assert!(HELLO < HELLO_BYTES);

@@ -44,6 +44,9 @@ pub(crate) enum Failure {
     /// A sandbox did not do what was asked.
     #[error(transparent)]
     Sandbox(#[from] sandbox::Error),
+    /// The audit cannot be read.
+    #[error(transparent)]
+    Audit(egress::audit::AuditError),
     /// An answer of ours cannot be read back.
     #[error("read an answer")]
     Body(#[source] axum::Error),
@@ -82,9 +85,11 @@ impl Failure {
             Self::Sandbox(error) => sandbox_error(error, meta),
             Self::Token(error) => token_error(error, meta),
             Self::Rotate(error) => rotate_error(error, meta),
-            error @ (Self::Sealed(_) | Self::Stored(..) | Self::Body(_) | Self::Encode(_)) => {
-                internal(meta, &error)
-            }
+            error @ (Self::Sealed(_)
+            | Self::Stored(..)
+            | Self::Audit(_)
+            | Self::Body(_)
+            | Self::Encode(_)) => internal(meta, &error),
         }
     }
 }

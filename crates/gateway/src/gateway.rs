@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::time::Micros;
+use egress::audit::Audit;
+use egress::host::Carrier;
 use model::Catalog;
 use sandbox::Keeper;
 use store::Store;
@@ -55,6 +57,15 @@ impl Default for Config {
     }
 }
 
+/// Where what sandboxes reached is found.
+#[derive(Debug, Clone)]
+pub enum Egress {
+    /// The egress process of a server.
+    Process(Carrier),
+    /// What one has written at that path: no server runs.
+    Left(PathBuf),
+}
+
 /// What the edge stands on.
 pub struct Parts {
     /// Persistence; runners are woken through it.
@@ -75,6 +86,10 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// The sandboxes of this host; none: nobody can use one from outside.
     pub sandboxes: Option<Keeper>,
+    /// What sandboxes reach; none: they have no network.
+    pub egress: Option<Egress>,
+    /// Where actions on keys, policies and credentials are recorded; none: nowhere.
+    pub control_audit: Option<Arc<Audit>>,
 }
 
 /// The edge: hand it to [`crate::router`] and [`crate::control_router`].
@@ -92,6 +107,8 @@ pub struct Gateway {
     pub(crate) disk: Option<Arc<Disk>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) sandboxes: Option<Keeper>,
+    pub(crate) egress: Option<Egress>,
+    pub(crate) control_audit: Option<Arc<Audit>>,
 }
 
 impl Gateway {
@@ -108,6 +125,8 @@ impl Gateway {
             config,
             metrics,
             sandboxes,
+            egress,
+            control_audit,
         } = parts;
         let shares = Arc::<Shares>::default();
         let disk = config.disk.clone().map(|floor| Arc::new(Disk::new(floor)));
@@ -119,6 +138,8 @@ impl Gateway {
             disk,
             metrics,
             sandboxes,
+            egress,
+            control_audit,
             store,
             vault,
             refresher,

@@ -31,9 +31,10 @@ mod serve;
 mod shares;
 mod sse;
 mod table;
+mod watched;
 
 pub use disk::Floor;
-pub use gateway::{Config, Gateway, Parts};
+pub use gateway::{Config, Egress, Gateway, Parts};
 pub use limits::{Limits, Rate};
 pub use metrics::Metrics;
 pub use openapi::{llms_txt, openapi, routes_markdown};

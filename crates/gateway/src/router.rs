@@ -25,10 +25,10 @@ use crate::call::Call;
 use crate::client::{self, Peer};
 use crate::cors;
 use crate::gateway::Gateway;
-use crate::once;
 use crate::openapi;
 use crate::reply::{self, Meta};
 use crate::table::{OPERATE, PUBLIC, Route};
+use crate::watched;
 
 /// Which route of the table answered.
 #[derive(Clone, Copy)]
@@ -116,9 +116,7 @@ async fn answer(
     let limits = &gateway.config.limits;
     let hold = gateway.shares.hold(limits.bodies, &gateway.metrics);
     let call = Call::new(meta, who, parts, &params, body, limits.body_idle, hold);
-    once::answer(gateway, route, handler, call)
-        .await
-        .map_err(|failure| failure.answer(meta))
+    watched::answer(gateway, route, handler, call).await
 }
 
 /// Refuses what would write while the disk is almost full. Deleting makes room, and an operator's small
@@ -281,6 +279,8 @@ mod tests {
             config: crate::Config::default(),
             metrics: Arc::default(),
             sandboxes: None,
+            egress: None,
+            control_audit: None,
         });
         let router = Router::new()
             .route("/boom", get(async || -> Response { panic!("a defect") }))

@@ -11,8 +11,8 @@ use crate::call::Call;
 use crate::error::Failure;
 use crate::gateway::Gateway;
 use crate::routes::{
-    agents, credentials, environments, events, master_key, models, operate, place, sandbox_exec,
-    sandbox_files, sandbox_logs, sandboxes, sessions, threads, vaults, why,
+    agents, credentials, egress, environments, events, master_key, models, operate, place,
+    sandbox_exec, sandbox_files, sandbox_logs, sandboxes, sessions, threads, vaults, why,
 };
 
 /// The `anthropic-beta` values of which a route needs one (api.md §1.4).
@@ -239,6 +239,8 @@ routes! { OPERATE:
     GET "/v1/x/sessions/{session_id}/binding" Own => place::binding;
     GET "/v1/x/sessions/{session_id}/timeline" Own => place::timeline;
     GET "/v1/x/sessions/{session_id}/why" Own => why::why;
+    GET "/v1/x/egress_audit" Own => egress::list;
+    GET "/v1/x/egress_audit/stream" Own => egress::stream;
     GET "/v1/x/sandboxes" Own => sandboxes::list;
     POST "/v1/x/sandboxes" Operator => sandboxes::create;
     GET "/v1/x/sandboxes/{sandbox_id}" Own => sandboxes::get;
@@ -247,6 +249,7 @@ routes! { OPERATE:
     POST "/v1/x/sandboxes/{sandbox_id}/resume" Own => sandboxes::resume;
     POST "/v1/x/sandboxes/{sandbox_id}/stop" Own => sandboxes::stop;
     GET "/v1/x/sandboxes/{sandbox_id}/logs" Own => sandbox_logs::logs;
+    GET "/v1/x/sandboxes/{sandbox_id}/egress/explain" Own => egress::explain;
     GET "/v1/x/sandboxes/{sandbox_id}/processes" Own => sandboxes::processes;
     POST "/v1/x/sandboxes/{sandbox_id}/exec" Own => sandbox_exec::exec;
     POST "/v1/x/sandboxes/{sandbox_id}/forward" Own => sandbox_exec::forward;

@@ -9,12 +9,17 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 pub use control::{SOCKET, connect, directory, pair, remove};
 pub(crate) use control::{accept, listen};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// Bytes of the longest packet: a plan with the largest environment that a server takes. Less than what
 /// the kernel lets a socket hold unless somebody lowered that.
 pub const PACKET_BYTES: usize = 128 << 10;
+
+/// What who carries a sandbox's network says over the line that it got with it. Beside it: one end of a
+/// pair, of which the other closes when it carries no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carries;
 
 /// Sends one packet, whole or not at all. Never waits.
 ///

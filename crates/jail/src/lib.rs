@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod carrier;
 pub mod control;
 mod error;
 pub mod groups;
@@ -23,4 +24,4 @@ mod watch;
 
 pub use pid_one::PidOne;
 pub use record::Record;
-pub use supervisor::run;
+pub use supervisor::{run, try_network};

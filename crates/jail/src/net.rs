@@ -5,7 +5,7 @@
 //! `sk_lookup` brings it to [`Network::tcp`]; whoever holds that reads from the accepted connection's own
 //! address what was asked for. UDP to port 53 comes to [`Network::dns`], other UDP finds nobody. All of it
 //! stands before the first process of the sandbox, and as long as the supervisor: without anybody who accepts,
-//! nothing is carried.
+//! nothing is carried (`carrier`).
 
 use std::fs;
 use std::io;
@@ -43,6 +43,9 @@ pub(crate) struct Network {
     pub(crate) tcp: OwnedFd,
     /// Gets every datagram to port 53.
     pub(crate) dns: OwnedFd,
+    /// Where who carries says so, and the end that it does it with.
+    line: OwnedFd,
+    line_theirs: OwnedFd,
     /// Closed, nothing leads to the sockets any more.
     _steering: OwnedFd,
 }
@@ -69,16 +72,31 @@ impl Network {
         let namespace = rustix::fs::open("/proc/self/ns/net", flags, Mode::empty());
         let namespace = namespace.during(NETWORK)?;
         let steering = sys::steer(namespace.as_fd(), tcp.as_fd(), dns.as_fd()).during(STEER)?;
+        let (line, line_theirs) = crate::control::pair().during(NETWORK)?;
+        rustix::fs::fcntl_setfl(&line, OFlags::NONBLOCK).during(NETWORK)?;
         Ok(Self {
             tcp,
             dns,
+            line,
+            line_theirs,
             _steering: steering,
         })
     }
 
-    /// The sockets, in the order in which they are handed on.
-    pub(crate) fn sockets(&self) -> [BorrowedFd<'_>; 2] {
+    /// What is handed on, in this order: the listener, the socket for DNS, the line of who carries.
+    pub(crate) fn handed_on(&self) -> [BorrowedFd<'_>; 3] {
+        let [tcp, dns] = self.ends();
+        [tcp, dns, self.line_theirs.as_fd()]
+    }
+
+    /// The listener and the socket for DNS.
+    pub(crate) fn ends(&self) -> [BorrowedFd<'_>; 2] {
         [self.tcp.as_fd(), self.dns.as_fd()]
+    }
+
+    /// Where who carries says so.
+    pub(crate) fn line(&self) -> BorrowedFd<'_> {
+        self.line.as_fd()
     }
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// The version of this file's types and of the hand's protocol. The server that starts a supervisor is of
 /// the same build; one that adopts may be of another, and all that it may say then is [`Request::End`],
 /// which never changes.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// How many user and group ids a sandbox has: 0..65536 inside.
 pub const ID_COUNT: u32 = 65_536;
@@ -102,7 +102,8 @@ pub struct Live {
     pub oom_counter: Option<PathBuf>,
     /// What it may use.
     pub limits: Limits,
-    /// Whether the two ends of its network are handed over with it.
+    /// Whether what leads out of its network is handed over with it. Not, although the plan wanted that, where this
+    /// host can make none.
     pub network: bool,
 }
 
@@ -162,10 +163,10 @@ pub struct Volume {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Report {
     /// The hand was started; from now on its socket speaks. Beside it: the pidfd of PID 1, and with a network its
-    /// listener for TCP and its socket for DNS.
+    /// listener for TCP, its socket for DNS, and the line of who carries them ([`crate::control::Carries`]).
     Started(Live),
     /// Who asked looks after the sandbox now. Beside it: the pidfd of PID 1, a new line to the hand,
-    /// and with a network its listener for TCP and its socket for DNS.
+    /// and with a network the same.
     Adopted(Live),
     /// Nothing has changed.
     Refused {

@@ -16,6 +16,7 @@ use rustix::process::{
 };
 use sys::{Forked, Standard, clone_process, flags, take_standard};
 
+use crate::carrier::Carrier;
 use crate::control;
 use crate::error::{During, GROUPS, LISTEN, NAMESPACES, Result};
 use crate::groups::Groups;
@@ -88,11 +89,12 @@ fn supervise() -> io::Result<()> {
         listener,
         handover,
     } = sandbox;
-    let live = live(&plan, running.pid, &groups);
+    let live = live(&plan, running.pid, &groups, network.is_some());
     let mut watch = Watch {
         live: live.clone(),
         pid_one: running.pidfd.as_fd(),
         network: network.as_ref(),
+        carrier: network.as_ref().map(Carrier::new),
         directory,
         listener,
         handover,
@@ -132,8 +134,8 @@ fn set_up(
     groups: &Groups,
 ) -> std::result::Result<(Option<Network>, Sandbox), Failure> {
     own_rights(plan)?;
-    let network = network(plan)?;
-    let sandbox = start(plan, line, groups)?;
+    let network = network(plan);
+    let sandbox = start(plan, line, groups, network.is_some())?;
     if !plan.has_own_ids() {
         let closed = close_to_others().during("close the supervisor to others");
         closed.map_err(|error| error.to_failure())?;
@@ -141,22 +143,37 @@ fn set_up(
     Ok((network, sandbox))
 }
 
-fn live(plan: &Plan, pid: Pid, groups: &Groups) -> Live {
+fn live(plan: &Plan, pid: Pid, groups: &Groups, network: bool) -> Live {
     Live {
         pid: pid.as_raw_nonzero().get(),
         id_base: plan.id_base,
         groups: groups.dirs(),
         oom_counter: groups.oom_counter(),
         limits: plan.limits.clone(),
-        network: plan.network,
+        network,
     }
 }
 
 /// The network, if there is to be one: made before anything is started that could use it. From then on this
-/// process is inside it too.
-fn network(plan: &Plan) -> std::result::Result<Option<Network>, Failure> {
-    let made = plan.network.then(Network::make).transpose();
-    made.map_err(|error| error.to_failure())
+/// process is inside it too. Where none can be made the sandbox has
+/// none, which is never more than it may have: [`try_network`] says why.
+fn network(plan: &Plan) -> Option<Network> {
+    plan.network.then(Network::make)?.ok()
+}
+
+/// The role `network`: whether a network can be made on this host, with nothing but this process in it. Says on
+/// standard output what failed, as a [`Failure`].
+#[must_use]
+pub fn try_network() -> ExitCode {
+    match Network::make() {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            let failure = serde_json::to_vec(&error.to_failure()).unwrap_or_default();
+            // Whoever asked has the code as well.
+            let _ = io::stdout().write_all(&failure);
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Whoever may not give the sandbox ids of its own gets its rights from a user namespace around it.
@@ -210,8 +227,14 @@ struct Sandbox {
 }
 
 /// Starts the hand, with `line` to the server. On a failure nothing of it is left but the groups.
-fn start(plan: &Plan, line: OwnedFd, groups: &Groups) -> std::result::Result<Sandbox, Failure> {
-    let begun = begin(plan, line.as_fd(), groups).map_err(|error| error.to_failure())?;
+fn start(
+    plan: &Plan,
+    line: OwnedFd,
+    groups: &Groups,
+    in_network: bool,
+) -> std::result::Result<Sandbox, Failure> {
+    let begun =
+        begin(plan, line.as_fd(), groups, in_network).map_err(|error| error.to_failure())?;
     // Only the hand may hold its end: the server must see it close.
     drop(line);
     // While the child works: nobody waits for it.
@@ -247,7 +270,7 @@ struct Begun {
     errors: OwnedFd,
 }
 
-fn begin(plan: &Plan, line: BorrowedFd<'_>, groups: &Groups) -> Result<Begun> {
+fn begin(plan: &Plan, line: BorrowedFd<'_>, groups: &Groups, in_network: bool) -> Result<Begun> {
     // Absent keyrings are as good as an empty one.
     let _ = sys::leave_session_keyring();
     let program = rustix::fs::open(
@@ -260,7 +283,7 @@ fn begin(plan: &Plan, line: BorrowedFd<'_>, groups: &Groups) -> Result<Begun> {
     groups.make().during(GROUPS)?;
     let (errors, errors_tx) = pipe_with(PipeFlags::CLOEXEC).during(NAMESPACES)?;
     let (handover, handover_theirs) = control::pair().during(NAMESPACES)?;
-    let (forked, outside_version_2) = fork(plan, groups)?;
+    let (forked, outside_version_2) = fork(in_network, groups)?;
     match forked {
         Forked::Child => {
             drop((errors, handover));
@@ -304,11 +327,11 @@ fn failure(errors: OwnedFd) -> Option<Failure> {
 
 /// The child in its namespaces, and if it can be in its group of version 2 from its first instruction;
 /// whether it still has to enter that one.
-fn fork(plan: &Plan, groups: &Groups) -> Result<(Forked, bool)> {
+fn fork(in_network: bool, groups: &Groups) -> Result<(Forked, bool)> {
     // Not the cgroup namespace: its root is to be the group that the child enters.
     let namespaces = flags::NEWNS | flags::NEWPID | flags::NEWIPC | flags::NEWUTS;
     // One with ways out was made before, and the child is born in it.
-    let alone = if plan.network { 0 } else { flags::NEWNET };
+    let alone = if in_network { 0 } else { flags::NEWNET };
     let namespaces = namespaces | alone;
     let group = groups.of_version_2().during(GROUPS)?;
     match clone_process(namespaces, group.as_ref().map(AsFd::as_fd)) {

@@ -16,6 +16,7 @@ use rustix::net::{
     sendmsg, socketpair,
 };
 
+use crate::carrier::{Carrier, Heard};
 use crate::control::{self, SOCKET};
 use crate::net::Network;
 use crate::plan::{Live, Refusal, Report, Request, VERSION};
@@ -29,6 +30,8 @@ pub(crate) struct Watch<'a> {
     pub(crate) pid_one: BorrowedFd<'a>,
     /// What leads out of it, if anything does.
     pub(crate) network: Option<&'a Network>,
+    /// Who carries that.
+    pub(crate) carrier: Option<Carrier<'a>>,
     /// The sandbox's directory, and the socket that listens in it.
     pub(crate) directory: OwnedFd,
     pub(crate) listener: OwnedFd,
@@ -62,6 +65,7 @@ struct Ready {
     owner: bool,
     guest: bool,
     listener: bool,
+    carrier: Heard,
 }
 
 impl Watch<'_> {
@@ -78,6 +82,9 @@ impl Watch<'_> {
     pub(crate) fn until_the_end(&mut self) -> io::Result<()> {
         loop {
             let ready = self.ready()?;
+            if let Some(carrier) = &mut self.carrier {
+                carrier.hear(ready.carrier);
+            }
             if ready.pid_one
                 || ready.owner && self.hear_owner() == Then::End
                 || ready.guest && self.hear_guest() == Then::End
@@ -111,11 +118,17 @@ impl Watch<'_> {
                 (None, Timespec::try_from(left.min(LOOK_AGAIN)).ok())
             }
         };
+        let carrier = self.carrier.as_ref().map(Carrier::watched);
+        let [line, carries, tcp, dns] = carrier.unwrap_or_default();
         let fds = [
             Some(self.pid_one),
             owner.map(AsFd::as_fd),
             self.guest.as_ref().map(AsFd::as_fd),
             Some(self.listener.as_fd()),
+            line,
+            carries,
+            tcp,
+            dns,
         ];
         let polled = fds.iter().flatten();
         let mut polled: Vec<_> = polled
@@ -126,13 +139,19 @@ impl Watch<'_> {
             Err(error) => return Err(error.into()),
         }
         let mut said = polled.iter().map(|fd| !fd.revents().is_empty());
-        let [pid_one, owner, guest, listener] =
+        let [pid_one, owner, guest, listener, line, ended, tcp, dns] =
             fds.map(|fd| fd.is_some() && said.next().unwrap_or(false));
         Ok(Ready {
             pid_one,
             owner,
             guest,
             listener,
+            carrier: Heard {
+                line,
+                ended,
+                tcp,
+                dns,
+            },
         })
     }
 
@@ -212,7 +231,7 @@ impl Watch<'_> {
 
     /// What is handed over, with the ends of the network behind it.
     fn with_network<'b>(&'b self, others: &[BorrowedFd<'b>]) -> Vec<BorrowedFd<'b>> {
-        let network = self.network.map(Network::sockets);
+        let network = self.network.map(Network::handed_on);
         let network = network.into_iter().flatten();
         others.iter().copied().chain(network).collect()
     }

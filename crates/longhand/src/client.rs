@@ -256,13 +256,21 @@ impl Client {
     /// # Errors
     /// As [`Client::get`]; no server runs.
     pub async fn stream(&self, session: &str, after: Option<&str>) -> anyhow::Result<Stream> {
-        let How::Http { client, server, .. } = &self.how else {
-            bail!("no server runs, so nothing happens; start one with `longhand serve`");
-        };
         let path = format!(
             "/v1/sessions/{session}/events/stream?event_deltas%5B%5D=agent.message&event_deltas%5B%5D=agent.thinking"
         );
-        let mut request = self.request(client, Method::GET, &path);
+        self.stream_of(&path, after).await
+    }
+
+    /// Opens a stream of server-sent events, after the one with that id if it is given.
+    ///
+    /// # Errors
+    /// As [`Client::get`]; no server runs.
+    pub async fn stream_of(&self, path: &str, after: Option<&str>) -> anyhow::Result<Stream> {
+        let How::Http { client, server, .. } = &self.how else {
+            bail!("no server runs, so nothing happens; start one with `longhand serve`");
+        };
+        let mut request = self.request(client, Method::GET, path);
         if let Some(after) = after {
             request = request.header("last-event-id", after);
         }
@@ -271,7 +279,7 @@ impl Client {
         if status == 200 {
             return Ok(Stream::new(response));
         }
-        Err(refused(status, &path, &response.bytes().await?).into())
+        Err(refused(status, path, &response.bytes().await?).into())
     }
 
     async fn call(

@@ -36,6 +36,9 @@ const LISTS: [&str; 5] = [
     "trusted_proxies",
 ];
 
+/// Tables within sections: `LONGHAND_EGRESS_AUDIT_DAYS` is `days` of `[egress.audit]`.
+const TABLES: [&str; 1] = ["audit"];
+
 /// Every setting, with its default.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -99,14 +102,19 @@ impl Default for Server {
 }
 
 /// `[egress]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Egress {
-    /// Whether sandboxes have a network, carried by the egress process. Without it they have only their own
-    /// loopback.
+    /// Whether sandboxes have a network, carried by the egress process, where this host can make one. Without it
+    /// they have only their own loopback.
     pub enabled: bool,
     /// Networks lifted out of the always-denied set, as `10.0.0.0/8`.
     pub allow_private: Vec<String>,
+    /// What a denied name is answered: `virtual`, an address whose connections are told why they are refused, or
+    /// `refuse`.
+    pub dns_deny: egress::dns::OnDenied,
+    /// How long the audit is kept.
+    pub audit: EgressAudit,
     /// Roots as PEM, beside the system's, by which servers are trusted where requests inside TLS are judged.
     pub ca_file: Option<PathBuf>,
     /// Lists of revoked certificates (CRLs) as PEM, for the same.
@@ -115,6 +123,40 @@ pub struct Egress {
     pub mode: egress::policy::Mode,
     /// Rules for every sandbox, before those of its environment; the first that matches decides.
     pub rules: Vec<egress::policy::Rule>,
+}
+
+impl Default for Egress {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            allow_private: Vec::new(),
+            dns_deny: egress::dns::OnDenied::default(),
+            audit: EgressAudit::default(),
+            ca_file: None,
+            crl_file: None,
+            mode: egress::policy::Mode::default(),
+            rules: Vec::new(),
+        }
+    }
+}
+
+/// `[egress.audit]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EgressAudit {
+    /// Days; 0: forever.
+    pub days: u32,
+    /// Mebibytes of records; 0: as many as there are.
+    pub max_mib: u64,
+}
+
+impl Default for EgressAudit {
+    fn default() -> Self {
+        Self {
+            days: 90,
+            max_mib: 1_024,
+        }
+    }
 }
 
 /// `[model]`
@@ -216,6 +258,15 @@ impl Config {
                 "egress.mode",
                 format!("{:?}", self.egress.mode).to_lowercase(),
             ),
+            (
+                "egress.dns_deny",
+                format!("{:?}", self.egress.dns_deny).to_lowercase(),
+            ),
+            ("egress.audit.days", self.egress.audit.days.to_string()),
+            (
+                "egress.audit.max_mib",
+                self.egress.audit.max_mib.to_string(),
+            ),
             ("egress.rules", format!("{} (set)", self.egress.rules.len())),
             (
                 "egress.allow_private",
@@ -315,6 +366,12 @@ fn set(table: &mut Table, section: &str, key: &str, text: &str) {
         .entry(section)
         .or_insert_with(|| Value::Table(Table::new()));
     if let Value::Table(section) = section {
+        if let Some((inner, key)) = key
+            .split_once('_')
+            .filter(|(inner, _)| TABLES.contains(inner))
+        {
+            return set(section, inner, key, text);
+        }
         section.insert(key.to_owned(), value(key, text));
     }
 }

@@ -23,6 +23,7 @@ pub async fn run(output: Output, config: &Config, data_dir: Option<&Path>) -> an
     let model = provider::from_environment(&config.model)?;
     let mut findings = report.findings.clone();
     findings.extend(Host::here().findings(data_dir.path()));
+    findings.push(network(config, &local).await);
     findings.push(Finding {
         what: "default model".to_owned(),
         ok: model.is_some(),
@@ -58,6 +59,34 @@ async fn database(config: &Config, data_dir: &DataDir) -> anyhow::Result<Option<
         detail: found.unwrap_or_else(|error| format!("{:#}", anyhow::Error::from(error))),
         mend: "mend the server, or set `server.database_url` to another".to_owned(),
     }))
+}
+
+/// Whether sandboxes can have a network here, by making one and throwing it away.
+async fn network(config: &Config, local: &sandbox::Local) -> Finding {
+    let (ok, detail, mend) = match local.try_network().await {
+        _ if !config.egress.enabled => (
+            true,
+            "switched off (`egress.enabled`)".to_owned(),
+            String::new(),
+        ),
+        Ok(()) => (
+            true,
+            "the kernel brings all that they send to the egress process".to_owned(),
+            String::new(),
+        ),
+        Err(sandbox::Error::Unsupported { step, errno, hint }) => {
+            let why = std::io::Error::from_raw_os_error(errno);
+            (false, format!("none can be made: {step}: {why}"), hint)
+        }
+        Err(error) => (false, format!("none can be made: {error}"), String::new()),
+    };
+    Finding {
+        what: "network of sandboxes".to_owned(),
+        ok,
+        required: false,
+        detail,
+        mend,
+    }
 }
 
 /// Fails, with each mend, if sandboxes cannot run here.

@@ -118,8 +118,9 @@ async fn command(cli: Cli, loaded: Loaded) -> anyhow::Result<()> {
         Command::Doctor(output) => {
             doctor::run(output, &loaded.config, cli.data_dir.as_deref()).await
         }
-        Command::Egress(command) => egress::command(command, cli.data_dir.as_deref()),
-        Command::Audit(cli::Audit::Verify) => egress::verify(cli.data_dir.as_deref()),
+        Command::Egress(cli::Egress::Test { policy, cases }) => egress::test(&policy, &cases),
+        Command::Audit(cli::Audit::Verify) => egress::verify(&data_dir()?),
+        Command::Audit(cli::Audit::Log { after }) => egress::actions(&data_dir()?, after),
         Command::Config(_) | Command::Openapi { .. } | Command::EgressHost { .. } => Ok(()),
         command => {
             let config = &loaded.config;
@@ -141,13 +142,13 @@ async fn ask(command: Command, client: &Client, workspace: Option<&str>) -> anyh
         Command::Environments(command) => things::environments(command, client).await,
         Command::Vaults(command) => things::vaults(command, client).await,
         Command::Sandbox(command) => sandboxes::run(command, client).await,
+        Command::Egress(command) => egress::ask(command, client).await,
         Command::Usage(usage) => admin::usage(&usage, client).await,
         Command::Backup(backup) => admin::backup(backup, client).await,
         Command::Serve(_)
         | Command::Demo(_)
         | Command::Doctor(_)
         | Command::Config(_)
-        | Command::Egress(_)
         | Command::Audit(_)
         | Command::EgressHost { .. }
         | Command::Openapi { .. } => Ok(()),

@@ -1,8 +1,10 @@
 //! The operator's default model endpoint, from the variables every SDK knows. An operator's URL is
 //! exempt from guarded dialling.
 
+use std::sync::Arc;
+
 use anyhow::Context;
-use model::{BaseUrl, Dialect, Endpoint, KeySource, Origin, Secret};
+use model::{BaseUrl, Catalog, Dialect, Endpoint, KeySource, Origin, Secret};
 
 use crate::config::Model;
 
@@ -123,6 +125,24 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name)
         .ok()
         .filter(|value| !value.trim().is_empty())
+}
+
+/// The client of all model providers, which dials a tenant's only where the operator lets it.
+///
+/// # Errors
+/// The TLS roots of this system, those of `model.ca_file`, or `egress.allow_private` cannot be read.
+pub fn client(
+    config: &crate::config::Config,
+    catalog: Arc<Catalog>,
+) -> anyhow::Result<model::Client> {
+    let allow_private = crate::serve::nets(&config.egress.allow_private)?;
+    model::Client::new(model::ClientConfig {
+        policy: dial::Policy { allow_private },
+        extra_roots_pem: roots(&config.model)?,
+        catalog,
+        ..Default::default()
+    })
+    .context("the TLS roots of this system, or those of `model.ca_file`, cannot be loaded")
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::egress::audit::Audit;
 use anyhow::{Context, bail};
 use axum::Router;
 use contract::ids::WorkspaceId;
@@ -99,22 +100,16 @@ impl Server {
         let lock = data_dir.lock()?;
         guard_memory()?;
         let core = Core::open(config, &data_dir).await?;
-        let policy = policy(&config.egress.allow_private)?;
-        let client = model::Client::new(model::ClientConfig {
-            policy,
-            extra_roots_pem: provider::roots(&config.model)?,
-            catalog: core.catalog.clone(),
-            ..Default::default()
-        })
-        .context("the TLS roots of this system, or those of `model.ca_file`, cannot be loaded")?;
+        let client = provider::client(config, core.catalog.clone())?;
         let (tasks, closed) = (TaskTracker::new(), CancellationToken::new());
         let networks = egress::networks(
             &config.egress,
             &data_dir,
-            &core.store,
+            (&core.store, &core.audit),
             &tasks,
             closed.clone(),
-        )?;
+        )
+        .await?;
         let network = networks.clone().map(|it| it as Arc<dyn sandbox::Network>);
         let provider = Arc::new(local_provider(&data_dir, &config.sandbox, network)?);
         isolation::require(&provider, config.sandbox.level()?).await?;
@@ -129,7 +124,7 @@ impl Server {
             },
             orchestrator::Config {
                 operator_prompt: config.prompt.extra.clone(),
-                network: networks.is_some(),
+                network: networks.is_some() && egress::can_be_had(&provider).await,
                 sandboxes: sandbox::Settings {
                     most_of_workspace: config.limits.sandboxes(),
                     ..config.sandbox.keeping()
@@ -171,11 +166,13 @@ impl Server {
         let metrics = Arc::new(Metrics::new());
         edge::count_turns(&metrics, &self.orchestrator);
         let sandboxes = self.orchestrator.keeper().clone();
+        let carrier = self.networks.as_ref().map(|it| it.carrier().clone());
         let gateway = core.gateway(
             config,
             self.leaving.clone(),
             Arc::clone(&metrics),
             sandboxes,
+            carrier.map(gateway::Egress::Process),
         )?;
         let (router, operators) = (
             gateway::router(gateway.clone()),
@@ -278,6 +275,8 @@ struct Core {
     vault: Arc<Vault>,
     refresher: Refresher,
     catalog: Arc<Catalog>,
+    /// Actions on keys, policies and credentials.
+    audit: Arc<Audit>,
     data_dir: PathBuf,
     /// Where copies of the database are made; none if that is somebody else's task.
     backups: Option<PathBuf>,
@@ -315,6 +314,7 @@ impl Core {
             vault,
             refresher,
             catalog: Arc::new(catalog),
+            audit: Arc::new(egress::control_audit(data_dir)?),
             data_dir: data_dir.path().to_owned(),
             backups,
         })
@@ -326,6 +326,7 @@ impl Core {
         leaving: CancellationToken,
         metrics: Arc<Metrics>,
         sandboxes: Keeper,
+        egress: Option<gateway::Egress>,
     ) -> anyhow::Result<Arc<Gateway>> {
         Ok(Gateway::new(gateway::Parts {
             store: self.store.clone(),
@@ -340,6 +341,8 @@ impl Core {
             },
             metrics,
             sandboxes: Some(sandboxes),
+            egress,
+            control_audit: Some(Arc::clone(&self.audit)),
         }))
     }
 }
@@ -375,7 +378,8 @@ pub async fn offline(config: &Config, data_dir: &DataDir) -> anyhow::Result<Offl
     let now = || store::clock::now().0;
     let sandboxes = Keeper::new(Arc::new(provider.clone()), config.sandbox.keeping(), now);
     let leaving = CancellationToken::new();
-    let gateway = core.gateway(config, leaving, Arc::default(), sandboxes.clone())?;
+    let left = egress::left(data_dir);
+    let gateway = core.gateway(config, leaving, Arc::default(), sandboxes.clone(), left)?;
     Ok(Offline {
         router: gateway::control_router(gateway),
         store: core.store,
@@ -463,11 +467,6 @@ pub fn local_provider(
     config.network = network;
     config.warm = settings.warm;
     sandbox::Local::new(dir, config).context("the sandbox provider cannot start")
-}
-
-fn policy(lifted: &[String]) -> anyhow::Result<dial::Policy> {
-    let allow_private = nets(lifted)?;
-    Ok(dial::Policy { allow_private })
 }
 
 /// Ranges of `egress.allow_private`.

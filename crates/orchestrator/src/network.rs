@@ -1,25 +1,29 @@
 //! What each session's sandbox may reach: its environment's networking under the operator's rules, handed to the
-//! egress process when the sandbox is claimed and whenever the environment changes. It carries nothing; a sandbox
-//! of which it knows nothing may reach nothing.
+//! egress process when the sandbox is claimed and whenever the store says that something of it changed. It carries
+//! nothing; a sandbox of which it knows nothing may reach nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use contract::agent::{McpServer, SessionAgent};
 use contract::environment::{Config, EnvironmentDefinition, Networking};
-use contract::ids::{EnvironmentId, SessionId, WorkspaceId};
-use egress::host::{Carrier, CarrierError};
+use contract::ids::{EnvironmentId, SessionId};
+use egress::host::{Carrier, CarrierError, Owner};
 use egress::policy::{AttachedFile, NetworkingFile, PolicyFile};
 use sandbox::{Ends, SandboxId};
 use store::Store;
+use store::feed::Changed;
 use store::sessions::Scope;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-/// How often the environments of running sandboxes are looked at for changes.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often the policies are made anew of sandboxes where that failed: the store or the egress process did not
+/// answer then.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The networks of this server's sandboxes.
 #[derive(Debug)]
@@ -28,16 +32,18 @@ pub struct Networks {
     store: Store,
     /// What the operator says of every sandbox: rules, mode, and what is lifted out of the always-denied set.
     operator: PolicyFile,
-    running: Mutex<HashMap<SandboxId, Option<Of>>>,
+    running: Mutex<HashMap<SandboxId, Running>>,
+    /// Changes that were heard of.
+    seen: AtomicU64,
 }
 
-/// The environment that a sandbox's policy was made from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Of {
-    workspace: WorkspaceId,
-    environment: EnvironmentId,
-    /// How often it had changed; 0 for the definition that the session was made with, after it was deleted.
-    revision: u32,
+/// What a sandbox's policy was made from.
+#[derive(Debug, Clone, Copy)]
+struct Running {
+    /// The session's environment; none for one that an operator made.
+    environment: Option<EnvironmentId>,
+    /// What was made of it is not in force yet.
+    is_behind: bool,
 }
 
 /// Why nothing is known of what a sandbox may reach.
@@ -58,6 +64,7 @@ impl Networks {
             store,
             operator,
             running: Mutex::default(),
+            seen: AtomicU64::new(0),
         }
     }
 
@@ -67,73 +74,68 @@ impl Networks {
         &self.carrier
     }
 
-    /// Puts changed environments in force for the sandboxes that run, until `stop`.
+    /// Puts what changes in force for the sandboxes that run, until `stop`.
     pub async fn keep(&self, stop: CancellationToken) {
-        let mut looks = interval(LOOK);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut changes = self.store.changes();
+        let mut again = interval(AGAIN);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
+            let touched = tokio::select! {
                 () = stop.cancelled() => return,
-                _ = looks.tick() => self.look().await,
-            }
-        }
-    }
-
-    /// One question for each environment of which something runs.
-    async fn look(&self) {
-        let mut known: BTreeMap<(WorkspaceId, EnvironmentId), u32> = BTreeMap::new();
-        let running: Vec<_> = {
-            let running = self.running();
-            let of = running
-                .iter()
-                .filter_map(|(id, of)| Some((id.clone(), (*of)?)));
-            of.collect()
-        };
-        for (id, of) in running {
-            let key = (of.workspace, of.environment);
-            let revision = match known.get(&key) {
-                Some(revision) => *revision,
-                None => {
-                    let row = self.store.environment(key.0, key.1).await;
-                    // One that is deleted, or cannot be read now, changes nothing.
-                    let revision = row.map_or(of.revision, |row| row.revision);
-                    known.insert(key, revision);
-                    revision
+                _ = again.tick() => self.those(|_, one| one.is_behind),
+                changed = changes.recv() => {
+                    self.seen.fetch_add(1, Ordering::SeqCst);
+                    match changed {
+                        Ok(Changed::Environment(id)) => {
+                            self.those(|_, one| one.environment == Some(id))
+                        }
+                        Ok(Changed::Session(session)) => {
+                            let name = session.to_string();
+                            self.those(|id, _| id.as_str() == name)
+                        }
+                        // What was missed may have been any of them.
+                        Err(RecvError::Lagged(_)) => self.those(|_, _| true),
+                        Err(RecvError::Closed) => return,
+                    }
                 }
             };
-            if revision != of.revision {
+            for id in touched {
                 self.renew(&id).await;
             }
         }
     }
 
+    fn those(&self, of: impl Fn(&SandboxId, &Running) -> bool) -> Vec<SandboxId> {
+        let running = self.running();
+        let those = running.iter().filter(|(id, one)| of(id, one));
+        those.map(|(id, _)| id.clone()).collect()
+    }
+
     async fn renew(&self, id: &SandboxId) {
         let renewed = match self.policy(id).await {
-            Ok((_, of, policy)) => match self.carrier.set_policy(id.as_str(), &policy).await {
-                Ok(()) => Ok(of),
-                Err(error) => Err(error.to_string()),
-            },
+            Ok((.., policy)) => {
+                let set = self.carrier.set_policy(id.as_str(), &policy).await;
+                set.map_err(|error| error.to_string())
+            }
             Err(error) => Err(error.to_string()),
         };
-        match renewed {
-            Ok(of) => {
-                tracing::info!(sandbox = %id, "a changed environment is in force");
-                if let Some(held) = self.running().get_mut(id) {
-                    *held = of;
-                }
-            }
-            // It is looked at again.
+        match &renewed {
+            Ok(()) => tracing::info!(sandbox = %id, "what changed of its policy is in force"),
+            // It is tried again.
             Err(error) => {
-                tracing::warn!(sandbox = %id, error, "a changed environment is not in force")
+                tracing::warn!(sandbox = %id, error, "what changed of its policy is not in force");
             }
+        }
+        if let Some(held) = self.running().get_mut(id) {
+            held.is_behind = renewed.is_err();
         }
     }
 
-    /// The policy of that sandbox, whose session it is, and what it was made from.
+    /// The policy of that sandbox, whose it is, and the environment that it was made from.
     async fn policy(
         &self,
         id: &SandboxId,
-    ) -> Result<(Option<SessionId>, Option<Of>, PolicyFile), Unknown> {
+    ) -> Result<(Option<Owner>, Option<EnvironmentId>, PolicyFile), Unknown> {
         let mut policy = self.operator.clone();
         policy.networking = NetworkingFile::Nothing;
         // One that an operator made has no environment: the operator's rules are all that allow it anything.
@@ -145,9 +147,10 @@ impl Networks {
             .store
             .environment(row.workspace, row.environment_id)
             .await;
-        let (definition, revision) = match current {
-            Ok(current) => (current.body, current.revision),
-            Err(store::Error::NotFound(_)) => (row.environment, 0),
+        let definition = match current {
+            Ok(current) => current.body,
+            // What the session was made with stands, after it was deleted.
+            Err(store::Error::NotFound(_)) => row.environment,
             Err(error) => return Err(error.into()),
         };
         let definition: EnvironmentDefinition = serde_json::from_str(definition.get())?;
@@ -156,17 +159,17 @@ impl Networks {
         let servers = agent.mcp_servers.into_iter();
         policy.attached = AttachedFile {
             mcp_servers: servers.map(|McpServer::Url(server)| server.url).collect(),
+            // No session has one yet: to create one with repositories is refused.
             repositories: Vec::new(),
         };
-        let of = Of {
+        let owner = Owner {
+            session,
             workspace: row.workspace,
-            environment: row.environment_id,
-            revision,
         };
-        Ok((Some(session), Some(of), policy))
+        Ok((Some(owner), Some(row.environment_id), policy))
     }
 
-    fn running(&self) -> MutexGuard<'_, HashMap<SandboxId, Option<Of>>> {
+    fn running(&self) -> MutexGuard<'_, HashMap<SandboxId, Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -193,22 +196,28 @@ impl sandbox::Network for Networks {
             doing: format!("find out what sandbox {id} may reach"),
             source,
         };
-        let (session, of, policy) = self
+        let seen = self.seen.load(Ordering::SeqCst);
+        let (owner, environment, policy) = self
             .policy(id)
             .await
             .map_err(|error| failed(std::io::Error::other(error)))?;
-        // Before it is asked for: a change that comes meanwhile is seen by the next look.
-        self.running().insert(id.clone(), of);
-        let ends = [ends.pid_one, ends.tcp, ends.dns];
-        match self
-            .carrier
-            .attach(id.as_str(), session, ends, &policy)
-            .await
-        {
+        let ends = [ends.pid_one, ends.tcp, ends.dns, ends.line];
+        let attached = self.carrier.attach(id.as_str(), owner, ends, &policy).await;
+        let mut running = self.running();
+        running.insert(
+            id.clone(),
+            Running {
+                environment,
+                // Something changed meanwhile, perhaps of this one.
+                is_behind: self.seen.load(Ordering::SeqCst) != seen,
+            },
+        );
+        drop(running);
+        match attached {
             Ok(certificate) => Ok(Some(certificate)),
             Err(CarrierError::Policy(error)) => Err(failed(error)),
             // It runs without a network, which is never more than it may have.
-            Err(error @ (CarrierError::Silent | CarrierError::Refused(_))) => {
+            Err(error) => {
                 tracing::error!(sandbox = %id, %error, "a sandbox has no network");
                 Ok(None)
             }

@@ -167,7 +167,7 @@ fn of_teams(from: u64, seeds: u64) {
 }
 
 /// Hits of each cell of a team that a run of [`TEAMS_CI`] histories of them must reach.
-const TEAMS_WANTED: u64 = 30;
+const TEAMS_WANTED: u64 = 20;
 const TEAMS_CI: u64 = CI / 10;
 
 /// Hits of each cell that `seeds` must reach: fewer seeds scatter more, and get a third off.

@@ -6,11 +6,11 @@ use contract::event::{
 };
 use contract::ids::ThreadId;
 
-use crate::decision::Webhook;
+use crate::decision::{Waited, Webhook};
 use crate::faults::{self, Fault};
 use crate::mint::Scribe;
 use crate::money::Budget;
-use crate::state::Status;
+use crate::state::{Phase, Rest, Status, Thread, WaitsOn};
 
 pub(crate) fn name(s: &mut Scribe) -> (String, ThreadId) {
     let thread = s.thread();
@@ -20,6 +20,7 @@ pub(crate) fn name(s: &mut Scribe) -> (String, ThreadId) {
 /// Says that the thread runs, and the session if it did not.
 pub(crate) fn announce_running(s: &mut Scribe) {
     s.keep_time();
+    waited(s);
     if s.shown != Status::Running {
         s.write(Body::StatusRunning {});
         s.shown = Status::Running;
@@ -38,6 +39,7 @@ pub(crate) fn announce_idle(
     stop_details: Option<RefusalDetails>,
 ) {
     s.keep_time();
+    rests(s, &stop_reason);
     let (agent_name, session_thread_id) = name(s);
     s.write(Body::ThreadStatusIdle {
         agent_name,
@@ -115,10 +117,62 @@ pub(crate) fn error(
 /// Shows that the turn waits for its next try.
 pub(crate) fn announce_rescheduled(s: &mut Scribe) {
     s.keep_time();
+    wait(s, Some(WaitsOn::Retry));
     if s.out.state.status() == Status::Rescheduling && s.shown == Status::Running {
         say_rescheduled(s);
     }
     thread_rescheduled(s);
+}
+
+/// The thread rests, and waits for somebody or for nobody. Fewer answers than calls do not end a wait.
+fn rests(s: &mut Scribe, reason: &StopReason) {
+    let is_open = |thread: &Thread| thread.phase != Phase::Idle;
+    let on = match reason {
+        StopReason::RequiresAction { .. } => Some(WaitsOn::Client),
+        StopReason::BudgetReached {} => Some(WaitsOn::Budget),
+        _ if s.is_primary() && s.out.state.children.iter().any(is_open) => Some(WaitsOn::Threads),
+        _ => None,
+    };
+    if s.thread().rest.map(|rest| rest.on) != on {
+        waited(s);
+        wait(s, on);
+    }
+    release(s);
+}
+
+fn wait(s: &mut Scribe, on: Option<WaitsOn>) {
+    let since = s.now;
+    s.thread().rest = on.map(|on| Rest { since, on });
+}
+
+/// What the thread waited for is over, if it waited.
+pub(crate) fn waited(s: &mut Scribe) {
+    let Some(Rest { since, on }) = s.thread().rest.take() else {
+        return;
+    };
+    let (thread, until) = (s.at, s.now);
+    s.out.waits.push(Waited {
+        thread,
+        on,
+        whom: s.woken_by.filter(|_| on == WaitsOn::Threads),
+        since,
+        until,
+    });
+}
+
+/// A coordinator waits for its threads no longer than one of them has a turn.
+pub(crate) fn release(s: &mut Scribe) {
+    let is_open = |thread: &Thread| thread.phase != Phase::Idle;
+    let lead = &s.out.state.primary;
+    let waits = lead.rest.is_some_and(|rest| rest.on == WaitsOn::Threads);
+    if waits && !s.out.state.children.iter().any(is_open) {
+        let (primary, last) = (lead.id, s.at);
+        s.on(primary, |s| {
+            s.woken_by = Some(last);
+            waited(s);
+            s.woken_by = None;
+        });
+    }
 }
 
 pub(crate) fn say_rescheduled(s: &mut Scribe) {

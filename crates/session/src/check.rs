@@ -28,6 +28,10 @@ impl State {
             !self.archived || !thread.is_open(),
             "an archived session has an open turn"
         );
+        assert!(
+            thread.rest.is_none() || thread.status() != Status::Running,
+            "a thread that runs waits for somebody"
+        );
         match &thread.phase {
             Phase::Idle => assert!(
                 thread.waiting == 0 || capped || thread.interrupting || self.is_open(),

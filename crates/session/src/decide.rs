@@ -36,6 +36,7 @@ pub fn open(opening: Opening, around: &Around) -> Decision {
             totals: Totals::default(),
             crowded: false,
             history_from: 0,
+            rest: None,
         },
         children: Vec::new(),
         begun: 0,
@@ -213,6 +214,7 @@ fn archive(state: &State, around: &Around) -> Result<Decision, Refused> {
             team::end(s, true);
         });
     }
+    turn::waited(&mut s);
     s.state().archived = true;
     s.thread().phase = Phase::Idle;
     let (agent_name, session_thread_id) = turn::name(&mut s);

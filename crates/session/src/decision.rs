@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::input::{Profile, Waiting};
 use crate::outcome::Standing;
-use crate::state::{Generation, State, Totals};
+use crate::state::{Generation, State, Totals, WaitsOn};
 
 /// An event with its place in the log.
 #[derive(Debug, Clone)]
@@ -202,6 +202,21 @@ pub struct EndedThread {
     pub archived: bool,
 }
 
+/// A wait of a thread that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waited {
+    /// Which thread waited.
+    pub thread: ThreadId,
+    /// For whom.
+    pub on: WaitsOn,
+    /// The thread that it waited for, if it was one whose word ended the wait.
+    pub whom: Option<ThreadId>,
+    /// Since when.
+    pub since: Micros,
+    /// Until when.
+    pub until: Micros,
+}
+
 /// What becomes true.
 #[derive(Debug, Clone)]
 pub struct Decision {
@@ -231,6 +246,8 @@ pub struct Decision {
     pub begun: Vec<Begun>,
     /// Threads that have ended, in order.
     pub ended: Vec<EndedThread>,
+    /// Waits that are over, in order.
+    pub waits: Vec<Waited>,
     /// The session is to be removed; streams get `events` and end.
     pub deleted: bool,
     /// For the runner of the thread that the input was about; of the primary, if it was about none.

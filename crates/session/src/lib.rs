@@ -35,7 +35,7 @@ mod turn;
 pub use decide::{decide, open};
 pub use decision::{
     Begun, Decision, EndedThread, Evaluation, Intent, Placed, Record, RecordKind, Refused, Step,
-    ThreadOf, Webhook,
+    ThreadOf, Waited, Webhook,
 };
 pub use input::{
     AgentChange, Around, Called, Command, Fact, Grade, Input, Needs, Newcomer, Opening, Order,
@@ -44,6 +44,6 @@ pub use input::{
 pub use money::{Budget, Cost};
 pub use outcome::{Outcome, OutcomeStage, Standing};
 pub use state::{
-    Advising, Call, CallKind, Effort, Generation, Phase, Stage, State, Status, Thread, Totals,
-    Used, trace,
+    Advising, Call, CallKind, Effort, Generation, Phase, Rest, Stage, State, Status, Thread,
+    Totals, Used, WaitsOn, trace,
 };

@@ -29,6 +29,8 @@ pub(crate) struct Scribe {
     pub(crate) said: Vec<String>,
     /// The client stops the turn that ends.
     pub(crate) cut: bool,
+    /// The thread whose word opens a turn.
+    pub(crate) woken_by: Option<ThreadId>,
     /// What the advisor that answers has used.
     pub(crate) advice: Used,
     entropy: u128,
@@ -52,6 +54,7 @@ impl Scribe {
             webhooks: Vec::new(),
             begun: Vec::new(),
             ended: Vec::new(),
+            waits: Vec::new(),
             deleted: false,
             step: Step::Rest,
             others: Vec::new(),
@@ -65,6 +68,7 @@ impl Scribe {
             opened: BTreeSet::new(),
             said: Vec::new(),
             cut: false,
+            woken_by: None,
             advice: Used::default(),
             entropy,
             minted: 0,

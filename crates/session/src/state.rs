@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::money::{Budget, Cost, ListCost};
 use crate::outcome::Outcome;
 pub(crate) use crate::thread::asked;
-pub use crate::thread::{Advising, Call, CallKind, Effort, Phase, Stage, Thread};
+pub use crate::thread::{Advising, Call, CallKind, Effort, Phase, Rest, Stage, Thread, WaitsOn};
 
 /// Counts how often the right to run a session was taken. A fact carries the generation it was made
 /// under; a stale one is refused in the transaction that would have stored it.

@@ -163,6 +163,7 @@ fn begin(s: &mut Scribe, agent: Newcomer) -> Option<ThreadId> {
         effort: Effort::default(),
         crowded: false,
         history_from: 0,
+        rest: None,
     });
     announce_begun(s, id, name, ThreadOf::Agent(snapshot));
     Some(id)
@@ -192,7 +193,12 @@ fn hear(s: &mut Scribe, said: UserEvent, wakes: bool, inbox: &[Waiting]) {
     let interrupting = s.thread().interrupting;
     let rests = s.thread().phase == Phase::Idle && !interrupting;
     if rests && wakes && !spent {
+        s.woken_by = match &said {
+            UserEvent::Thread { from, .. } => Some(*from),
+            _ => None,
+        };
         turn::start(s);
+        s.woken_by = None;
         turn::drain(s, inbox);
         s.place(id, said.body());
     } else if rests && !wakes {
@@ -264,6 +270,7 @@ pub(crate) fn archive(s: &mut Scribe, inbox: &[Waiting]) {
 
 /// Ends the thread: its state leaves the session's.
 pub(crate) fn end(s: &mut Scribe, archived: bool) {
+    turn::waited(s);
     let (agent_name, id) = turn::name(s);
     s.write(Body::ThreadStatusTerminated {
         agent_name,
@@ -274,6 +281,7 @@ pub(crate) fn end(s: &mut Scribe, archived: bool) {
     s.state().ended_active += totals.active;
     s.opened.remove(&id);
     s.state().children.retain(|thread| thread.id != id);
+    turn::release(s);
     let at = s.out.state.last_at;
     s.out.ended.push(EndedThread {
         id,

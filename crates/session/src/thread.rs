@@ -26,6 +26,9 @@ pub struct Thread {
     /// Events of the inbox that are for this thread.
     #[serde(default)]
     pub waiting: u32,
+    /// Since when it rests, and for whom it waits; none while it runs, or if it waits for nobody.
+    #[serde(default)]
+    pub rest: Option<Rest>,
     /// What it has used; its running time is its own.
     #[serde(default)]
     pub totals: Totals,
@@ -35,6 +38,42 @@ pub struct Thread {
     pub crowded: bool,
     /// The last compaction's place in the log: the model is shown nothing before it. 0: everything.
     pub history_from: u64,
+}
+
+/// A thread that rests because somebody else is at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rest {
+    /// Since when.
+    pub since: Micros,
+    /// For whom it waits.
+    pub on: WaitsOn,
+}
+
+/// For whom a thread waits that rests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitsOn {
+    /// The client owes it answers.
+    Client,
+    /// The budget is spent.
+    Budget,
+    /// A request failed, and is tried again.
+    Retry,
+    /// Other threads of the session are at work.
+    Threads,
+}
+
+impl WaitsOn {
+    /// The name it is served under.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Budget => "budget",
+            Self::Retry => "retry",
+            Self::Threads => "thread",
+        }
+    }
 }
 
 /// An advisor that is being asked: a thread that answers once and ends.

@@ -7,8 +7,8 @@ use contract::ids::{EventId, ThreadId};
 use serde_json::value::RawValue;
 
 pub(crate) use crate::announce::{
-    announce_idle, announce_rescheduled, announce_running, error, name, say_rescheduled,
-    settle_session, thread_rescheduled,
+    announce_idle, announce_rescheduled, announce_running, error, name, release, say_rescheduled,
+    settle_session, thread_rescheduled, waited,
 };
 use crate::decision::{RecordKind, Step, Webhook};
 use crate::faults::{self, Fault};

@@ -6,6 +6,7 @@ use contract::time::Micros;
 use serde_json::value::RawValue;
 
 use crate::error::Error;
+use crate::feed::Changed;
 use crate::page::{List, Slice};
 use crate::store::{Store, on_back};
 
@@ -82,9 +83,11 @@ impl Store {
         body: Box<RawValue>,
         now: Micros,
     ) -> Result<EnvironmentRow, Error> {
-        on_back!(self, write, |cx| environments::update(
+        let updated = on_back!(self, write, |cx| environments::update(
             cx, workspace, id, base, name, body, now
-        ))
+        ))?;
+        self.feed().changed(Changed::Environment(id));
+        Ok(updated)
     }
 
     /// Archives an environment: its sessions go on, new ones are refused. Again changes nothing.

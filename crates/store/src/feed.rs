@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use contract::ids::{EventId, SessionId, ThreadId};
+use contract::ids::{EnvironmentId, EventId, SessionId, ThreadId};
+use tokio::sync::broadcast;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::events::Stored;
-use crate::limits::SUBSCRIBER_LAG;
+use crate::limits::{CHANGES, SUBSCRIBER_LAG};
 use crate::stats::Counters;
 use crate::store::Store;
 
@@ -85,10 +86,30 @@ impl Seat {
     }
 }
 
+/// A definition that changed, on which depends what runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changed {
+    /// An environment.
+    Environment(EnvironmentId),
+    /// What a session is made of: its agent.
+    Session(SessionId),
+}
+
+/// Who is told of [`Changed`].
+#[derive(Debug)]
+struct Changes(broadcast::Sender<Changed>);
+
+impl Default for Changes {
+    fn default() -> Self {
+        Self(broadcast::Sender::new(CHANGES))
+    }
+}
+
 /// Who watches what.
 #[derive(Debug, Default)]
 pub(crate) struct Feed {
     seats: Mutex<HashMap<SessionId, Vec<Seat>>>,
+    changes: Changes,
     tags: AtomicU64,
 }
 
@@ -114,6 +135,12 @@ impl Feed {
         if watching.is_empty() {
             seats.remove(&session);
         }
+    }
+
+    /// A definition changed. It was committed before.
+    pub(crate) fn changed(&self, what: Changed) {
+        // Nobody may be listening.
+        let _ = self.changes.0.send(what);
     }
 
     /// The session is gone: its watchers get what was published and then the end.
@@ -202,6 +229,12 @@ impl Store {
             deleted,
             store: self.clone(),
         }
+    }
+
+    /// Definitions that change from now on, after their commit. Who lags behind is told so, and looks at all.
+    #[must_use]
+    pub fn changes(&self) -> broadcast::Receiver<Changed> {
+        self.feed().changes.0.subscribe()
     }
 
     /// True if anyone watches the session: otherwise a preview need not be made.

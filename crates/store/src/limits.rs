@@ -52,6 +52,9 @@ pub const MMAP_BYTES: i64 = 256 << 20;
 /// Prepared statements kept by a connection: more than there are operations.
 pub const STATEMENTS: usize = 192;
 
+/// Changes of definitions that a listener may lag behind before it has to look at all of them.
+pub const CHANGES: usize = 256;
+
 /// Items a subscriber may lag behind before it is cut. More than one send can produce at once.
 pub const SUBSCRIBER_LAG: usize = 4_096;
 

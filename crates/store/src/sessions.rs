@@ -15,6 +15,7 @@ use crate::agents::AgentRow;
 use crate::environments::EnvironmentRow;
 use crate::error::{Error, SubmitError};
 use crate::events::Stored;
+use crate::feed::Changed;
 use crate::page::{List, Slice};
 use crate::postgres;
 use crate::runs::Holder;
@@ -284,6 +285,7 @@ impl Store {
         beside: Beside,
     ) -> Result<Committed, SubmitError> {
         let scope = scope.into();
+        let changes = matches!(input, Input::Command(session::Command::Update(_)));
         let given = move || submit::Given {
             input: input.clone(),
             now,
@@ -302,6 +304,9 @@ impl Store {
                 .await
             }
         };
+        if changes && done.is_ok() {
+            self.feed().changed(Changed::Session(session));
+        }
         done.map(numbered)
     }
 

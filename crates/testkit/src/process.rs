@@ -159,6 +159,8 @@ impl Launch {
         command
             .env("LONGHAND_API_KEY", KEY)
             .env("LONGHAND_EGRESS_ALLOW_PRIVATE", "127.0.0.0/8")
+            // No suite dials outside: one that tests the network switches it on, in a namespace of its own.
+            .env("LONGHAND_EGRESS_ENABLED", "false")
             // Long enough for a server that is started again, and soon gone if none is.
             .env("LONGHAND_SANDBOX_ORPHAN_SECONDS", "15");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));

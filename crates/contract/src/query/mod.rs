@@ -20,6 +20,7 @@ macro_rules! query {
     };
 }
 
+mod egress;
 mod files;
 mod memories;
 mod pairs;
@@ -27,6 +28,7 @@ mod sandboxes;
 mod schedules;
 mod work;
 
+pub use egress::{EGRESS_ACTIONS, EgressExplain, EgressFilter, ListEgressAudit, StreamEgressAudit};
 pub use files::{Files, ListBetaFiles, ListFiles, ListSkills};
 pub use memories::{
     DeleteMemory, Depth, GetMemory, ListMemories, ListMemoryStores, ListMemoryVersions, WriteMemory,

@@ -9,6 +9,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
 
+use super::control::Control;
 use super::record::Record;
 use crate::limits;
 
@@ -47,6 +48,8 @@ pub enum AuditError {
 pub(super) enum Entry {
     /// A flow or a request.
     Egress(Box<Record>),
+    /// An action on keys, policies or credentials.
+    Control(Box<Control>),
     /// Records up to and with this one were removed because of their age or size.
     Retention {
         /// The last one that was removed.
@@ -75,6 +78,7 @@ const SCHEMA: &str = "
     ) STRICT;
     CREATE INDEX IF NOT EXISTS records_by_sandbox ON records (sandbox, seq);
     CREATE INDEX IF NOT EXISTS records_by_session ON records (session, seq);
+    CREATE INDEX IF NOT EXISTS records_by_workspace ON records (body ->> '$.egress.workspace', seq);
     CREATE TABLE IF NOT EXISTS ends (
         name TEXT PRIMARY KEY,
         seq INTEGER NOT NULL,

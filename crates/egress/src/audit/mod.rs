@@ -6,15 +6,19 @@
 //! against that, keep a [`Head`] elsewhere and compare.
 
 mod chain;
+mod control;
 mod read;
 mod record;
 mod retention;
+mod search;
 mod verify;
 mod writer;
 
 pub use chain::{AuditError, Head};
+pub use control::{Control, Stage, read_control};
 pub use read::read;
 pub use record::{Action, Kind, Record};
 pub use retention::{Retention, trim};
+pub use search::{Found, Placed, Search, search};
 pub use verify::{Finding, Verified, verify};
 pub use writer::{Audit, AuditClosed, Options};

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use contract::ids::{CredentialId, SessionId, ThreadId};
+use contract::ids::{CredentialId, SessionId, ThreadId, WorkspaceId};
 use contract::time::Micros;
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 pub struct Record {
     pub at: Micros,
     pub kind: Kind,
+    /// Whose session's sandbox it was; absent for one that an operator made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<WorkspaceId>,
     pub sandbox: String,
     pub session: Option<SessionId>,
     pub thread: Option<ThreadId>,

@@ -120,6 +120,6 @@ fn says(body: &str, base: Head) -> bool {
     }
     match serde_json::from_str(body) {
         Ok(Entry::Retention { through, hash }) => through == base.seq && hash == hex(&base.hash),
-        Ok(Entry::Egress(_)) | Err(_) => false,
+        Ok(Entry::Egress(_) | Entry::Control(_)) | Err(_) => false,
     }
 }

@@ -6,9 +6,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::chain::{AuditError, Entry, append, body, ends, open};
+use super::control::Control;
 use super::record::Record;
 use crate::limits;
 
@@ -39,6 +40,7 @@ pub struct AuditClosed;
 #[derive(Debug)]
 pub struct Audit {
     queue: mpsc::Sender<Item>,
+    head: watch::Receiver<u64>,
     thread: JoinHandle<()>,
 }
 
@@ -54,17 +56,23 @@ impl Audit {
     /// [`AuditError`]: there is no audit, so there must be no traffic.
     pub fn open(path: &Path, options: Options) -> Result<Self, AuditError> {
         let conn = open(path)?;
+        let (moved, head) = watch::channel(ends(&conn)?.head.seq);
         let (queue, items) = mpsc::channel(options.queue.max(1));
         let writer = Writer {
             conn,
             path: path.to_owned(),
             retry: options.retry,
+            moved,
         };
         let thread = std::thread::Builder::new()
             .name("egress-audit".to_owned())
             .spawn(move || writer.run(items))
             .map_err(AuditError::Thread)?;
-        Ok(Self { queue, thread })
+        Ok(Self {
+            queue,
+            head,
+            thread,
+        })
     }
 
     /// Queues a record; waits while the queue is full. Cancel safe: a record that was not queued is not
@@ -86,12 +94,37 @@ impl Audit {
         seen.await.map_err(|_| AuditClosed)
     }
 
+    /// Queues an action and waits until it is on the disk. Cancel safe: it may be written all the same.
+    ///
+    /// # Errors
+    /// [`AuditClosed`], also for one that is too long.
+    pub async fn note(&self, control: Control) -> Result<(), AuditClosed> {
+        let body = body(&Entry::Control(Box::new(control))).map_err(|_| AuditClosed)?;
+        let (written, seen) = oneshot::channel();
+        self.queue(body, Some(written)).await?;
+        seen.await.map_err(|_| AuditClosed)
+    }
+
+    /// The last place that is written, to wait for the next one.
+    #[must_use]
+    pub fn head(&self) -> watch::Receiver<u64> {
+        self.head.clone()
+    }
+
     async fn send(
         &self,
         record: Record,
         written: Option<oneshot::Sender<()>>,
     ) -> Result<(), AuditClosed> {
         let body = bounded(record).map_err(|_| AuditClosed)?;
+        self.queue(body, written).await
+    }
+
+    async fn queue(
+        &self,
+        body: String,
+        written: Option<oneshot::Sender<()>>,
+    ) -> Result<(), AuditClosed> {
         let item = Item { body, written };
         self.queue.send(item).await.map_err(|_| AuditClosed)
     }
@@ -130,6 +163,8 @@ struct Writer {
     conn: Connection,
     path: PathBuf,
     retry: Duration,
+    /// Tells whoever waits for the next record.
+    moved: watch::Sender<u64>,
 }
 
 impl Writer {
@@ -161,8 +196,9 @@ impl Writer {
             .conn
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         let head = ends(&tx)?.head;
-        append(&tx, head, bodies)?;
+        let head = append(&tx, head, bodies)?;
         tx.commit()?;
+        self.moved.send_replace(head.seq);
         Ok(())
     }
 }

@@ -3,6 +3,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use serde::{Deserialize, Serialize};
+
 use super::pool::{Full, Pool};
 use super::query::{HEADER, Query, Rcode, RecordType};
 use crate::limits;
@@ -23,7 +25,8 @@ pub enum Answer {
 }
 
 /// What a denied name is answered (`[egress] dns_deny`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum OnDenied {
     /// A virtual address, so that the connection can be told why it is refused.
     #[default]

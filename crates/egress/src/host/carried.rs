@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use contract::ids::SessionId;
 use rustix::event::epoll;
 use rustls::ClientConfig;
 use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixStream};
@@ -19,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::answer::reset;
 use super::http::Call;
+use super::wire::Owner;
 use super::{Host, dns, flow};
 use crate::dns::Pool;
 use crate::intercept::Ca;
@@ -34,7 +34,7 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 pub(super) struct Carried {
     pub(super) host: Arc<Host>,
     pub(super) name: String,
-    pub(super) session: Option<SessionId>,
+    pub(super) owner: Option<Owner>,
     /// Which socket its listener is: another one is another sandbox of that name.
     pub(super) listener: u64,
     policy: RwLock<Arc<Policy>>,
@@ -126,7 +126,7 @@ impl Carried {
     pub(super) fn start(
         host: Arc<Host>,
         name: String,
-        session: Option<SessionId>,
+        owner: Option<Owner>,
         ends: Ends,
         policy: Policy,
         ca: Ca,
@@ -141,7 +141,7 @@ impl Carried {
         let pid_one = End::of(ends.pid_one)?;
         let carried = Arc::new(Self {
             name,
-            session,
+            owner,
             listener,
             policy: RwLock::new(Arc::new(policy)),
             pool: Mutex::default(),

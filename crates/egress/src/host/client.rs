@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
-use contract::ids::SessionId;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -19,7 +19,9 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::wire::{self, Answer, Explained, Request, VERSION};
+use super::audited::{self, Keep};
+use super::wire::{self, Answer, Explained, Owner, Request, VERSION};
+use crate::audit::{Found, Search};
 use crate::limits;
 use crate::policy::PolicyFile;
 
@@ -51,6 +53,12 @@ pub enum CarrierError {
     /// It refused.
     #[error("{0}")]
     Refused(String),
+    /// What was asked about is no URL.
+    #[error("{0}")]
+    Url(String),
+    /// It knows no such sandbox.
+    #[error("no network is carried for that sandbox")]
+    Unknown,
     /// A policy that cannot be handed over.
     #[error("a policy cannot be handed to the egress process")]
     Policy(#[source] io::Error),
@@ -60,6 +68,7 @@ pub enum CarrierError {
 #[derive(Clone, Debug)]
 pub struct Carrier {
     commands: mpsc::Sender<Order>,
+    directory: Arc<Path>,
 }
 
 enum Order {
@@ -80,6 +89,10 @@ enum Order {
     Gone {
         sandbox: String,
     },
+    Keep {
+        keep: Keep,
+        reply: Reply,
+    },
     End {
         reply: Reply,
     },
@@ -89,8 +102,8 @@ type Reply = oneshot::Sender<Result<Answer, CarrierError>>;
 
 /// What is told to each egress process anew.
 struct Held {
-    session: Option<SessionId>,
-    ends: [OwnedFd; 3],
+    owner: Option<Owner>,
+    ends: [OwnedFd; 4],
     policy: OwnedFd,
     /// Where the egress process keeps what the next one must know. Never read here.
     memory: OwnedFd,
@@ -101,18 +114,24 @@ impl Carrier {
     #[must_use]
     pub fn start(program: Program, tasks: &TaskTracker, stop: CancellationToken) -> Self {
         let (commands, received) = mpsc::channel(QUEUE);
+        let directory = Arc::from(program.dir.as_path());
         let keeper = Keeper {
             program,
+            keep: None,
             commands: received,
             stop,
             sandboxes: HashMap::new(),
             child: None,
         };
         tasks.spawn(keeper.run());
-        Self { commands }
+        Self {
+            commands,
+            directory,
+        }
     }
 
-    /// Has it carry for that sandbox: `ends` are the pidfd of its PID 1, its listener and its socket for DNS.
+    /// Has it carry for that sandbox: `ends` are the pidfd of its PID 1, its listener, its socket for DNS, and
+    /// the line over which it is told who carries.
     ///
     /// Returns the certificate, as PEM, that its programs must trust: requests inside TLS are judged with it. It
     /// is the same for the sandbox after an end of the egress process or of the server, but not of both.
@@ -122,12 +141,12 @@ impl Carrier {
     pub async fn attach(
         &self,
         sandbox: &str,
-        session: Option<SessionId>,
-        ends: [OwnedFd; 3],
+        owner: Option<Owner>,
+        ends: [OwnedFd; 4],
         policy: &PolicyFile,
     ) -> Result<String, CarrierError> {
         let held = Box::new(Held {
-            session,
+            owner,
             ends,
             policy: wire::policy_out(policy).map_err(CarrierError::Policy)?,
             memory: wire::memory().map_err(CarrierError::Policy)?,
@@ -180,6 +199,26 @@ impl Carrier {
         }
     }
 
+    /// Records of the audit, as far as it may be looked at now; with `wait`, when there are any.
+    ///
+    /// Cancel safe: yes.
+    ///
+    /// # Errors
+    /// [`CarrierError`].
+    pub async fn audit(&self, search: Search, wait: bool) -> Result<Found, CarrierError> {
+        audited::ask_for(&self.directory, search, wait).await
+    }
+
+    /// Has the audit kept so long from now on.
+    ///
+    /// # Errors
+    /// [`CarrierError`]. It holds as soon as there is a process that does.
+    pub async fn keep(&self, keep: Keep) -> Result<(), CarrierError> {
+        self.ask(|reply| Order::Keep { keep, reply })
+            .await
+            .map(|_| ())
+    }
+
     /// That sandbox has ended, or is the next server's. Never waits: the egress process knows by itself, and what
     /// cannot be noted here is let go at the end of this process.
     pub fn gone(&self, sandbox: &str) {
@@ -212,6 +251,7 @@ struct Keeper {
     commands: mpsc::Receiver<Order>,
     stop: CancellationToken,
     sandboxes: HashMap<String, Held>,
+    keep: Option<Keep>,
     /// The process, if this server started it: it is to be reaped.
     child: Option<Child>,
 }
@@ -313,6 +353,11 @@ impl Keeper {
 
     /// Tells the process all that it has to know, then what is asked, until one side has gone.
     async fn converse(&mut self, connection: &UnixStream) -> Over {
+        if let Some(keep) = self.keep
+            && ask(connection, &Request::Keep { keep }, &[]).await.is_err()
+        {
+            return Over::Lost;
+        }
         for (sandbox, held) in &self.sandboxes {
             match attach(connection, sandbox, held).await {
                 Ok(Answer::Attached { .. }) => {}
@@ -372,12 +417,18 @@ impl Keeper {
                 }
                 (answer, reply)
             }
+            Order::Keep { keep, reply } => {
+                self.keep = Some(keep);
+                (ask(connection, &Request::Keep { keep }, &[]).await, reply)
+            }
             Order::Explain { request, reply } => (ask(connection, &request, &[]).await, reply),
             Order::End { reply } => (ask(connection, &Request::End, &[]).await, reply),
         };
         let lost = answer.is_err();
         let answer = match answer {
             Ok(Answer::Refused { problem }) => Err(CarrierError::Refused(problem)),
+            Ok(Answer::NoUrl { problem }) => Err(CarrierError::Url(problem)),
+            Ok(Answer::Unknown) => Err(CarrierError::Unknown),
             Ok(answer) => Ok(answer),
             Err(_) => Err(CarrierError::Silent),
         };
@@ -399,19 +450,21 @@ impl Keeper {
 async fn attach(connection: &UnixStream, sandbox: &str, held: &Held) -> io::Result<Answer> {
     let request = Request::Attach {
         sandbox: sandbox.to_owned(),
-        session: held.session,
+        owner: held.owner,
     };
-    let [pid_one, tcp, dns] = &held.ends;
-    let descriptors = [pid_one, tcp, dns, &held.policy, &held.memory].map(|fd| fd.as_fd());
+    let [pid_one, tcp, dns, line] = &held.ends;
+    let all = [pid_one, tcp, dns, line, &held.policy, &held.memory];
+    let descriptors = all.map(|fd| fd.as_fd());
     ask(connection, &request, &descriptors).await
 }
 
-fn stream(socket: OwnedFd) -> io::Result<UnixStream> {
+/// A conversation, to be waited for.
+pub(super) fn stream(socket: OwnedFd) -> io::Result<UnixStream> {
     UnixStream::from_std(std::os::unix::net::UnixStream::from(socket))
 }
 
 /// One question and its answer.
-async fn ask(
+pub(super) async fn ask(
     connection: &UnixStream,
     request: &Request,
     descriptors: &[std::os::fd::BorrowedFd<'_>],

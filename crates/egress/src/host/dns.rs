@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::carried::Carried;
 use crate::audit::{Action, Kind, Record};
-use crate::dns::{Answer, OnDenied, Query, answer_for, write_answer};
+use crate::dns::{Answer, Query, answer_for, write_answer};
 use crate::limits;
 
 /// How long to wait when nothing can be received.
@@ -81,7 +81,13 @@ async fn answer(carried: &Carried, packet: &[u8], asked: IpAddr) -> Option<Vec<u
     };
     let policy = carried.policy();
     let now = carried.host.seconds();
-    let answer = answer_for(&query, &policy, OnDenied::Virtual, &mut carried.pool(), now);
+    let answer = answer_for(
+        &query,
+        &policy,
+        policy.on_denied(),
+        &mut carried.pool(),
+        now,
+    );
     if let Answer::Failed(rcode) = answer {
         let name = query.name.as_ref().ok().map(ToString::to_string);
         let reason = format!("a question for {:?} is answered {rcode:?}", query.record);

@@ -6,10 +6,12 @@
 //! ends when it is told to, or when nobody has used it for a while.
 
 mod answer;
+mod audited;
 mod bytes;
 mod carried;
 mod client;
 mod dns;
+mod explain;
 mod flow;
 mod http;
 mod limits;
@@ -23,7 +25,7 @@ pub mod wire;
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -32,19 +34,21 @@ use contract::time::Micros;
 use rustix::fs::{FlockOperation, flock};
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::audited::Keep;
 use self::carried::{Carried, Ends};
 pub use self::client::{Carrier, CarrierError, Program};
 pub use self::renounce::renounce;
-use self::wire::{Answer, Explained, Request, VERSION};
+use self::wire::{Answer, Request, VERSION};
+pub use self::wire::{Explained, Owner};
 use crate::audit::{Action, Audit, AuditError, Kind, Options, Record};
 use crate::intercept::{Ca, Trust};
 use crate::limits as bounds;
-use crate::policy::{Policy, Verdict};
+use crate::policy::Policy;
 
 /// The name of the audit's database in the directory of the egress process.
 pub const AUDIT: &str = "audit.db";
@@ -87,7 +91,12 @@ pub enum HostError {
 
 /// What all sandboxes share.
 struct Host {
+    dir: PathBuf,
     audit: Audit,
+    /// Searches of the audit that may run.
+    searches: Semaphore,
+    /// How long the audit is kept, as the last server has said.
+    keep: watch::Sender<Option<Keep>>,
     resolver: dial::Resolver,
     trust: Trust,
     stop: CancellationToken,
@@ -96,6 +105,8 @@ struct Host {
     clock: fn() -> Micros,
     begun: Instant,
     sandboxes: Mutex<HashMap<String, Arc<Carried>>>,
+    /// By the listener of each: open while it is carried for.
+    carries: Mutex<HashMap<u64, OwnedFd>>,
 }
 
 /// Carries until it is told to end. The caller has called [`renounce`] before it started any thread.
@@ -110,7 +121,10 @@ pub async fn serve(settings: Settings) -> Result<(), HostError> {
     let listener = UnixListener::from_std(listener).map_err(doing("listen"))?;
     let audit = Audit::open(&settings.dir.join(AUDIT), Options::default())?;
     let host = Arc::new(Host {
+        dir: settings.dir,
         audit,
+        searches: Semaphore::new(bounds::AUDIT_SEARCHES),
+        keep: watch::Sender::new(None),
         resolver: settings.resolver,
         trust: settings.trust,
         stop: settings.stop,
@@ -119,7 +133,9 @@ pub async fn serve(settings: Settings) -> Result<(), HostError> {
         clock: settings.clock,
         begun: Instant::now(),
         sandboxes: Mutex::default(),
+        carries: Mutex::default(),
     });
+    host.tasks.spawn(audited::keep(Arc::clone(&host)));
     let servers = TaskTracker::new();
     let mut used = Instant::now();
     loop {
@@ -192,8 +208,20 @@ async fn hear(host: Arc<Host>, server: UnixStream) {
         let Ok(Some((request, descriptors))) = heard else {
             return;
         };
-        let answer = host.obey(request, descriptors);
-        if wire::send(&server, &answer, &[]).is_err() {
+        let answered = match request {
+            Request::Audit { search, wait } => audited::answer(&host, &server, *search, wait).await,
+            Request::Explain {
+                sandbox,
+                url,
+                method,
+            } => Some((host.explain(&sandbox, &url, &method).await, None)),
+            request => Some((host.obey(request, descriptors), None)),
+        };
+        let Some((answer, beside)) = answered else {
+            return;
+        };
+        let beside: Vec<_> = beside.iter().map(AsFd::as_fd).collect();
+        if wire::send(&server, &answer, &beside).is_err() {
             return;
         }
     }
@@ -206,21 +234,19 @@ impl Host {
                 return Answer::Welcome { version };
             }
             Request::Hello { .. } => return Answer::Welcome { version: VERSION },
-            Request::Attach { sandbox, session } => {
-                return match self.attach(sandbox, session, descriptors) {
+            Request::Attach { sandbox, owner } => {
+                return match self.attach(sandbox, owner, descriptors) {
                     Ok(certificate) => Answer::Attached { certificate },
                     Err(problem) => Answer::Refused { problem },
                 };
             }
             Request::Policy { sandbox } => self.set_policy(&sandbox, descriptors),
-            Request::Explain {
-                sandbox,
-                url,
-                method,
-            } => match self.explain(&sandbox, &url, &method) {
-                Ok(explained) => return Answer::Explained(explained),
-                Err(problem) => Err(problem),
-            },
+            Request::Keep { keep } => {
+                self.keep.send_replace(Some(keep));
+                Ok(())
+            }
+            // These wait for something: they are answered elsewhere.
+            Request::Audit { .. } | Request::Explain { .. } => Err("it cannot wait".to_owned()),
             Request::End => {
                 self.stop.cancel();
                 Ok(())
@@ -235,11 +261,12 @@ impl Host {
     fn attach(
         self: &Arc<Self>,
         name: String,
-        session: Option<contract::ids::SessionId>,
+        owner: Option<Owner>,
         descriptors: Vec<OwnedFd>,
     ) -> Result<String, String> {
-        let Ok([pid_one, tcp, dns, policy, memory]) = <[OwnedFd; 5]>::try_from(descriptors) else {
-            return Err("a sandbox is attached with five descriptors".to_owned());
+        let Ok([pid_one, tcp, dns, line, policy, memory]) = <[OwnedFd; 6]>::try_from(descriptors)
+        else {
+            return Err("a sandbox is attached with six descriptors".to_owned());
         };
         let (policy, problem) = compiled(policy);
         let is_known = carried::identity(&tcp).map_err(|error| error.to_string())?;
@@ -258,9 +285,12 @@ impl Host {
                 let certificate = ca.pem().to_owned();
                 let ends = Ends { pid_one, tcp, dns };
                 let started =
-                    Carried::start(Arc::clone(self), name.clone(), session, ends, policy, ca);
+                    Carried::start(Arc::clone(self), name.clone(), owner, ends, policy, ca);
                 let started = started.map_err(|error| error.to_string())?;
                 self.sandboxes().insert(name, started);
+                // From here on connections are ours.
+                let carries = carries(&line).map_err(|error| error.to_string())?;
+                self.carries().insert(is_known, carries);
                 certificate
             }
         };
@@ -289,16 +319,6 @@ impl Host {
         problem.map_or(Ok(()), Err)
     }
 
-    fn explain(&self, name: &str, url: &str, method: &str) -> Result<Explained, String> {
-        let policy = self.carried(name)?.policy();
-        let (decision, why) = policy.judge_url(url, method, None, None)?;
-        Ok(Explained {
-            allowed: decision.verdict == Verdict::Allow,
-            rule: why.rule,
-            reason: why.reason,
-        })
-    }
-
     fn carried(&self, name: &str) -> Result<Arc<Carried>, String> {
         let found = self.sandboxes().get(name).cloned();
         found.ok_or_else(|| format!("no sandbox {name} is attached to the egress process"))
@@ -306,6 +326,7 @@ impl Host {
 
     /// The sandbox has ended; another one of its name may be there already.
     fn forget(&self, ended: &Arc<Carried>) {
+        self.carries().remove(&ended.listener);
         let mut sandboxes = self.sandboxes();
         if sandboxes
             .get(&ended.name)
@@ -339,7 +360,8 @@ impl Host {
             at: self.now(),
             kind,
             sandbox: carried.name.clone(),
-            session: carried.session,
+            workspace: carried.owner.map(|owner| owner.workspace),
+            session: carried.owner.map(|owner| owner.session),
             thread: None,
             name: None,
             address: None,
@@ -358,11 +380,22 @@ impl Host {
         }
     }
 
+    fn carries(&self) -> MutexGuard<'_, HashMap<u64, OwnedFd>> {
+        self.carries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn sandboxes(&self) -> MutexGuard<'_, HashMap<String, Arc<Carried>>> {
         self.sandboxes
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Tells the supervisor of a sandbox that this process carries for it, until what is returned is closed.
+fn carries(line: &OwnedFd) -> io::Result<OwnedFd> {
+    let (ours, theirs) = control::pair()?;
+    wire::send_word(line, &[theirs.as_fd()])?;
+    Ok(ours)
 }
 
 /// The policy behind a descriptor; one that cannot be read allows nothing, and what is wrong with it.

@@ -5,17 +5,19 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use contract::ids::SessionId;
+use contract::ids::{SessionId, WorkspaceId};
 use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::audited::Keep;
+use crate::audit::Search;
 use crate::intercept::Ca;
 use crate::policy::PolicyFile;
 
 /// The version of this file's types. A server that finds an egress process of another one has it end
 /// ([`Request::End`] never changes) and starts its own.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Bytes of the longest packet.
 const PACKET: usize = 64 << 10;
@@ -32,13 +34,13 @@ pub enum Request {
         version: u32,
     },
     /// To carry for that sandbox from now on. Beside it: the pidfd of its PID 1, its listener, its socket for
-    /// DNS, its policy, and memory in which its certificate authority outlives the egress process. One that is
-    /// carried already gets the policy. Answered by [`Answer::Attached`].
+    /// DNS, the line of who carries, its policy, and memory in which its certificate authority outlives the
+    /// egress process. One that is carried already gets the policy. Answered by [`Answer::Attached`].
     Attach {
         /// Its name.
         sandbox: String,
-        /// The session that it belongs to.
-        session: Option<SessionId>,
+        /// Whose it is; none for one that an operator made.
+        owner: Option<Owner>,
     },
     /// Another policy for that sandbox, which is beside it. What it no longer allows is closed.
     Policy {
@@ -53,6 +55,18 @@ pub enum Request {
         url: String,
         /// The method of the request.
         method: String,
+    },
+    /// Records of the audit. Answered by [`Answer::Found`]; meanwhile the connection takes nothing else.
+    Audit {
+        /// Which ones.
+        search: Box<Search>,
+        /// To answer when there are any.
+        wait: bool,
+    },
+    /// How long the audit is kept from now on.
+    Keep {
+        /// So long.
+        keep: Keep,
     },
     /// To end: every sandbox loses its network.
     End,
@@ -81,6 +95,24 @@ pub enum Answer {
     },
     /// To [`Request::Explain`].
     Explained(Explained),
+    /// What was asked about is no URL.
+    NoUrl {
+        /// Why.
+        problem: String,
+    },
+    /// That sandbox is not carried for.
+    Unknown,
+    /// To [`Request::Audit`]. Beside it: a page as JSON, which may be longer than a packet.
+    Found,
+}
+
+/// Whose a sandbox is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The session.
+    pub session: SessionId,
+    /// Its workspace.
+    pub workspace: WorkspaceId,
 }
 
 /// What would be done with a URL, by the policy that is in force.
@@ -106,6 +138,14 @@ pub(super) fn send(
     control::send(to, value, descriptors, PACKET)
 }
 
+/// Sends the word of who carries (`jail::control::Carries`, which is JSON's `null`).
+///
+/// # Errors
+/// As [`send`].
+pub(super) fn send_word(to: impl AsFd, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    control::send(to, &(), descriptors, PACKET)
+}
+
 /// Takes one packet and what came beside it; `None` when the other side has gone.
 ///
 /// # Errors
@@ -121,8 +161,16 @@ pub(super) fn receive<T: DeserializeOwned>(
 /// # Errors
 /// The errno of memfd_create or write.
 pub(super) fn policy_out(policy: &PolicyFile) -> io::Result<OwnedFd> {
-    let mut file = File::from(memfd_create("policy", MemfdFlags::CLOEXEC)?);
-    file.write_all(&serde_json::to_vec(policy)?)?;
+    value_out(policy)
+}
+
+/// A value as a descriptor.
+///
+/// # Errors
+/// The errno of memfd_create or write.
+pub(super) fn value_out(value: &impl Serialize) -> io::Result<OwnedFd> {
+    let mut file = File::from(memfd_create("value", MemfdFlags::CLOEXEC)?);
+    file.write_all(&serde_json::to_vec(value)?)?;
     Ok(file.into())
 }
 

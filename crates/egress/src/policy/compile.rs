@@ -10,6 +10,7 @@ use super::error::{PolicyError, Problem, at, count};
 use super::preset::PACKAGE_MANAGERS;
 use super::rule::{Action, Base, Mode, Origin, PortSpec, Ports, Protocol, Rule, RuleSet};
 use super::table::{Table, To};
+use crate::dns::OnDenied;
 use crate::limits;
 use crate::name::{HostPattern, Target};
 use crate::path::Path;
@@ -22,6 +23,7 @@ pub struct Policy {
     pub(super) table: Table,
     pub(super) base: BaseKind,
     pub(super) lifted: dial::Policy,
+    dns_deny: OnDenied,
 }
 
 /// What decides when no rule does.
@@ -83,6 +85,7 @@ impl Policy {
             table: compiler.table,
             base,
             lifted: set.lifted,
+            dns_deny: set.dns_deny,
         })
     }
 
@@ -95,7 +98,14 @@ impl Policy {
             table: Table::default(),
             base: BaseKind::Nothing,
             lifted: dial::Policy::default(),
+            dns_deny: OnDenied::default(),
         }
+    }
+
+    /// What a denied name is answered.
+    #[must_use]
+    pub fn on_denied(&self) -> OnDenied {
+        self.dns_deny
     }
 }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::compile::Policy;
 use super::error::PolicyError;
 use super::rule::{Attached, Base, Mode, Ports, Rule, RuleSet};
+use crate::dns::OnDenied;
 
 /// The file of a policy.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -26,12 +27,29 @@ pub struct PolicyFile {
     /// Ranges that the operator lifts out of the always-denied set.
     #[serde(default)]
     pub allow_private: Vec<dial::Net>,
+    /// What a denied name is answered: `virtual` or `refuse`.
+    #[serde(default)]
+    pub dns_deny: OnDenied,
     /// The operator's rules.
     #[serde(default)]
     pub rules: Vec<Rule>,
     /// The sandbox's rules.
     #[serde(default)]
     pub sandbox_rules: Vec<Rule>,
+}
+
+impl PolicyFile {
+    /// A digest in hex: two that differ anywhere have different ones.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let text = serde_json::to_vec(self).unwrap_or_default();
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &text);
+        digest
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
 }
 
 /// `[networking]`, with the words of the contract.
@@ -124,6 +142,7 @@ impl From<PolicyFile> for RuleSet {
             lifted: dial::Policy {
                 allow_private: file.allow_private,
             },
+            dns_deny: file.dns_deny,
         }
     }
 }

@@ -139,6 +139,14 @@ impl Policy {
         let explanation = self.explanation(&attempt, &decision);
         Ok((decision, explanation))
     }
+
+    /// Where a URL leads.
+    ///
+    /// # Errors
+    /// As [`Policy::judge_url`].
+    pub(crate) fn target_of(url: &str) -> Result<crate::name::Target, String> {
+        Ok(Parts::read(url)?.authority.host)
+    }
 }
 
 enum Scheme {

@@ -4,6 +4,7 @@ use contract::environment::Networking;
 use serde::{Deserialize, Serialize};
 
 use super::preset::Preset;
+use crate::dns::OnDenied;
 
 /// All that is said about one sandbox's network. [`super::Policy::compile`] makes it decide.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +23,8 @@ pub struct RuleSet {
     pub contract_ports: Ports,
     /// What the operator lifts out of the always-denied set.
     pub lifted: dial::Policy,
+    /// What a denied name is answered.
+    pub dns_deny: OnDenied,
 }
 
 /// Whether what is denied is stopped.

@@ -11,10 +11,11 @@ use egress::audit::{
 };
 use rusqlite::Connection;
 
-fn record(n: u64) -> Record {
+pub fn record(n: u64) -> Record {
     Record {
         at: Micros(i64::try_from(n).unwrap() * 1_000_000),
         kind: Kind::Request,
+        workspace: None,
         sandbox: "sb_1".to_owned(),
         session: None,
         thread: None,
@@ -35,7 +36,7 @@ fn record(n: u64) -> Record {
     }
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -169,6 +170,7 @@ fn retention_removes_the_oldest_and_the_chain_stays_whole() {
     let by_age = Retention {
         since: Micros(31_000_000),
         records: u64::MAX,
+        bytes: u64::MAX,
     };
     assert_eq!(trim(&path, by_age).unwrap(), 30);
     assert_eq!(trim(&path, by_age).unwrap(), 0);
@@ -181,6 +183,7 @@ fn retention_removes_the_oldest_and_the_chain_stays_whole() {
     let by_count = Retention {
         since: Micros(0),
         records: 10,
+        bytes: u64::MAX,
     };
     assert_eq!(trim(&path, by_count).unwrap(), 61);
     assert!(verify(&path, None).unwrap().is_ok());
@@ -205,6 +208,7 @@ fn retention_goes_on_while_records_are_written() {
                 let by_count = Retention {
                     since: Micros(0),
                     records: 50,
+                    bytes: u64::MAX,
                 };
                 trim(&path, by_count).unwrap();
             }

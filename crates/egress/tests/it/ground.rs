@@ -5,17 +5,16 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::outer::{enter, interfaces, namespaces};
 use egress::audit::{Action, Record};
 use egress::host::{Carrier, Program, Settings, serve};
 use egress::policy::{NetworkingFile, PolicyFile};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use sandbox::{
     Config, Content, Ends, Local, Network, Provider as _, Sandbox, SandboxId, Spec, Tool, ToolCall,
 };
@@ -27,7 +26,7 @@ use tokio_util::task::TaskTracker;
 use crate::upstreams::{ROOT, revoked};
 
 /// How long a test waits for what must happen; it only ends a test that has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where servers are; every one of them is reached if it is dialled.
 pub const SERVER: &str = "198.51.100.10";
@@ -223,15 +222,8 @@ impl Ground {
         with: impl Fn(TcpStream, &Arc<Mutex<Vec<u8>>>) + Send + Sync + 'static,
     ) -> Server {
         let server = Server::default();
-        let (listener, address) = (
-            self.servers.try_clone().unwrap(),
-            SocketAddr::new(ip.parse().unwrap(), port),
-        );
-        let listener = std::thread::spawn(move || {
-            enter(&listener);
-            TcpListener::bind(address).unwrap()
-        });
-        let listener = listener.join().unwrap();
+        let address = SocketAddr::new(ip.parse().unwrap(), port);
+        let listener = self.among_servers(move || TcpListener::bind(address).unwrap());
         let (with, of) = (Arc::new(with), server.clone());
         // Ends with the process: it waits for connections as long as the test runs.
         std::thread::spawn(move || {
@@ -242,6 +234,16 @@ impl Ground {
             }
         });
         server
+    }
+
+    /// What `make` makes in the namespace of the servers.
+    pub fn among_servers<T: Send + 'static>(&self, make: impl FnOnce() -> T + Send + 'static) -> T {
+        let servers = self.servers.try_clone().unwrap();
+        let making = std::thread::spawn(move || {
+            enter(&servers);
+            make()
+        });
+        making.join().unwrap()
     }
 
     /// The records of the audit that `is` true of, once there is one.
@@ -371,7 +373,7 @@ struct Carried {
 #[async_trait::async_trait]
 impl Network for Carried {
     async fn attach(&self, id: &SandboxId, ends: Ends) -> Result<Option<String>, sandbox::Error> {
-        let ends = [ends.pid_one, ends.tcp, ends.dns];
+        let ends = [ends.pid_one, ends.tcp, ends.dns, ends.line];
         let attached = self
             .carrier
             .attach(id.as_str(), None, ends, &self.policy)
@@ -398,7 +400,7 @@ pub async fn run(sandbox: &Arc<dyn Sandbox>, command: &str) -> String {
 }
 
 /// What Python programs begin with. `tcp(host, port, send)` says what came back, or the name of the errno.
-const PRELUDE: &str = "import errno, os, select, socket, ssl, struct, sys, time\n\
+pub const PRELUDE: &str = "import errno, os, select, socket, ssl, struct, sys, time\n\
     def tried(action):\n    \
         try: return action()\n    \
         except socket.gaierror as e: return 'EAI %d' % e.errno\n    \
@@ -435,77 +437,4 @@ pub async fn python(sandbox: &Arc<dyn Sandbox>, program: &str) -> String {
     let written = sandbox.tool(call, CancellationToken::new()).await.unwrap();
     assert!(!written.is_error, "{written:?}");
     run(sandbox, "/usr/bin/python3 /tmp/attack.py").await
-}
-
-/// Two network namespaces with a cable between them: one for the egress process, one for servers.
-fn namespaces() -> (OwnedFd, OwnedFd) {
-    let (told, here) = std::sync::mpsc::channel();
-    let (go, wait) = std::sync::mpsc::channel::<()>();
-    let servers = std::thread::spawn(move || {
-        sys::new_network().unwrap();
-        told.send((own_namespace(), rustix::thread::gettid().as_raw_nonzero()))
-            .unwrap();
-        wait.recv().unwrap();
-        ip("link set lo up");
-        ip("link set in0 up");
-        for address in ["192.0.2.2/24", "2001:db8::2/64 nodad"] {
-            ip(&format!("addr add {address} dev in0"));
-        }
-        for address in [SERVER, OTHER, SERVER_V6].into_iter().chain(PRIVATE) {
-            let length = if address.contains(':') { 128 } else { 32 };
-            ip(&format!("addr add {address}/{length} dev lo"));
-        }
-    });
-    let outer = std::thread::spawn(move || {
-        let (servers, tid) = here.recv().unwrap();
-        sys::new_network().unwrap();
-        ip("link set lo up");
-        ip(&format!(
-            "link add out0 type veth peer name in0 netns {tid}"
-        ));
-        ip("link set out0 up");
-        ip("addr add 192.0.2.1/24 dev out0");
-        ip("addr add 2001:db8::1/64 dev out0 nodad");
-        go.send(()).unwrap();
-        ip("route add default via 192.0.2.2");
-        ip("route add default via 2001:db8::2");
-        (own_namespace(), servers)
-    });
-    let both = outer.join().unwrap();
-    servers.join().unwrap();
-    both
-}
-
-fn own_namespace() -> OwnedFd {
-    let path = "/proc/thread-self/ns/net";
-    std::fs::File::open(path).unwrap().into()
-}
-
-/// Moves this thread into that network namespace.
-fn enter(namespace: &OwnedFd) {
-    let kind = LinkNameSpaceType::Network;
-    move_into_link_name_space(namespace.as_fd(), Some(kind)).unwrap();
-}
-
-fn ip(arguments: &str) {
-    let ran = Command::new("ip")
-        .args(arguments.split(' '))
-        .output()
-        .unwrap();
-    assert!(
-        ran.status.success(),
-        "ip {arguments}: {}",
-        String::from_utf8_lossy(&ran.stderr)
-    );
-}
-
-fn interfaces() -> Vec<String> {
-    let text = std::fs::read_to_string("/proc/thread-self/net/dev").unwrap();
-    let names = text
-        .lines()
-        .skip(2)
-        .filter_map(|line| line.split(':').next());
-    let mut names: Vec<_> = names.map(|name| name.trim().to_owned()).collect();
-    names.sort();
-    names
 }

@@ -252,14 +252,14 @@ fn declared(route: &Route, shape: &Shape) -> Vec<ErrorKind> {
     if route.path.contains('{') || !route.beta.values().is_empty() || shape.body.is_some() {
         kinds.push(Kind::NotFound);
     }
-    if route.method != axum::http::Method::GET {
+    if route.method != axum::http::Method::GET || route.path.ends_with("/egress/explain") {
         kinds.push(Kind::Conflict);
     }
     if route.method == axum::http::Method::POST {
         kinds.extend([Kind::RequestTooLarge, Kind::UnsupportedMediaType]);
     }
     // A server that was started without sandboxes.
-    if route.path.starts_with("/v1/x/sandboxes") {
+    if route.path.starts_with("/v1/x/sandboxes") || route.path.starts_with("/v1/x/egress_audit") {
         kinds.push(Kind::NotImplemented);
     }
     kinds.sort_by_key(|kind| kind.status());

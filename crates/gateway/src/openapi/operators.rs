@@ -5,7 +5,8 @@ use axum::http::Method;
 use contract::page::Page;
 
 use super::queries::Query;
-use super::shapes::{Line, takes, typed};
+use super::shapes::{Line, Reply, takes, typed};
+use crate::routes::egress::Shown as EgressRecord;
 use crate::routes::master_key::MasterKey;
 use crate::routes::operate::{CreateKey, CreateWorkspace, Key, Status, Workspace};
 use crate::routes::place::{Bound, Copied, Spent, Used};
@@ -46,6 +47,18 @@ pub(super) fn of(method: &Method, path: &str) -> Option<Line> {
             Query::None,
             None,
             typed::<Why>(),
+        ),
+        ("GET", "egress_audit") => (
+            "What sandboxes reached and what was refused",
+            Query::EgressAudit,
+            None,
+            typed::<Page<EgressRecord>>(),
+        ),
+        ("GET", "egress_audit/stream") => (
+            "Stream what sandboxes reach and what is refused",
+            Query::EgressStream,
+            None,
+            Reply::Stream,
         ),
         ("GET", "workspaces") => {
             let page = typed::<Page<Workspace>>();

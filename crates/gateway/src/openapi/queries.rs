@@ -1,8 +1,8 @@
 //! The query parameters of each route as OpenAPI describes them. What is accepted is decided in
 //! `contract::query`; a test holds the two together.
 
-use contract::limits::{EVENTS_PAGE, MODELS_PAGE, PAGE, SESSIONS_PAGE, THREADS_PAGE};
-use contract::query::EVENT_TYPES;
+use contract::limits::{AUDIT_PAGE, EVENTS_PAGE, MODELS_PAGE, PAGE, SESSIONS_PAGE, THREADS_PAGE};
+use contract::query::{EGRESS_ACTIONS, EVENT_TYPES};
 use serde_json::{Value, json};
 
 /// Which parameters a route takes.
@@ -24,6 +24,9 @@ pub(super) enum Query {
     SandboxWatch,
     SandboxUpload,
     SandboxPort,
+    EgressAudit,
+    EgressStream,
+    EgressExplain,
 }
 
 const STATUSES: [&str; 4] = ["rescheduling", "running", "idle", "terminated"];
@@ -54,6 +57,12 @@ impl Query {
             Self::SandboxWatch => vec![("path", text()), ("deep", boolean())],
             Self::SandboxUpload => vec![("path", text()), ("mode", text())],
             Self::SandboxPort => vec![("port", positive(65_535))],
+            Self::EgressAudit => {
+                let order = ("order", json!({"type": "string", "enum": ["asc", "desc"]}));
+                [paging(AUDIT_PAGE), vec![order], egress()].concat()
+            }
+            Self::EgressStream => egress(),
+            Self::EgressExplain => vec![("url", text()), ("method", text())],
             Self::Models => vec![
                 ("limit", positive(MODELS_PAGE.1)),
                 ("after_id", text()),
@@ -74,6 +83,18 @@ fn sessions() -> Vec<(&'static str, Value)> {
         ("memory_store_id", text()),
     ];
     [paging(SESSIONS_PAGE), ordered(), filters].concat()
+}
+
+fn egress() -> Vec<(&'static str, Value)> {
+    vec![
+        ("after", json!({"type": "integer", "minimum": 0})),
+        ("sandbox_id", text()),
+        ("session_id", text()),
+        ("host", text()),
+        ("action", json!({"type": "string", "enum": EGRESS_ACTIONS})),
+        ("since", instant()),
+        ("until", instant()),
+    ]
 }
 
 fn paging((_, most): (u32, u32)) -> Vec<(&'static str, Value)> {

@@ -6,6 +6,7 @@ use contract::page::Page;
 
 use super::queries::Query;
 use super::shapes::{Body, Line, Reply, takes, typed};
+use crate::routes::egress::Explanation;
 use crate::routes::sandbox_exec::{Ended, Exec};
 use crate::routes::sandbox_files::{Done, MakeDirectory, Move, Shown as File};
 use crate::routes::sandbox_logs::Log;
@@ -57,6 +58,12 @@ fn whole(method: &Method, rest: &str) -> Option<Line> {
 /// What is done in a sandbox.
 fn inside(method: &Method, rest: &str) -> Option<Line> {
     Some(match (method.as_str(), rest) {
+        ("GET", "/egress/explain") => (
+            "What a sandbox would get for a URL, and why",
+            Query::EgressExplain,
+            None,
+            typed::<Explanation>(),
+        ),
         ("GET", "/processes") => (
             "What runs in a sandbox",
             Query::None,

@@ -3,6 +3,7 @@
 
 pub(crate) mod agents;
 pub(crate) mod credentials;
+pub(crate) mod egress;
 pub(crate) mod environments;
 pub(crate) mod events;
 mod llm;

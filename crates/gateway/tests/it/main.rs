@@ -12,6 +12,7 @@ mod checks;
 mod control;
 mod described;
 mod edge;
+mod egress;
 mod input;
 mod lists;
 mod objects;

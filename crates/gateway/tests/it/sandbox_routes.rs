@@ -15,6 +15,7 @@ fn asked(route: &str) -> (&'static str, Option<Value>) {
         "POST /exec" => ("", Some(json!({"command": ["cat"], "stdin": "in"}))),
         "POST /forward" => ("?port=8000", Some(json!("x"))),
         "GET /files" | "GET /content" | "GET /files/watch" => ("?path=file", None),
+        "GET /egress/explain" => ("?url=https://a.test/", None),
         "DELETE /files" => ("?path=file&all=true", None),
         "POST /directories" => ("", Some(json!({"path": "new"}))),
         "POST /move" => ("", Some(json!({"from": "file", "to": "moved"}))),

@@ -10,6 +10,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request};
 use contract::event::ModelUsage;
 use contract::ids::{EventId, SessionId, ThreadId};
+use egress::audit::Audit;
 use gateway::{Config, Gateway, Parts};
 use http_body_util::BodyExt;
 use sandbox::Keeper;
@@ -47,6 +48,9 @@ prefix = "deaf"
 system_messages = false
 "#;
 
+/// Where actions are recorded, in the server's directory.
+pub const ACTIONS: &str = "control.db";
+
 /// How long a test waits for something that must come.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -80,21 +84,33 @@ impl Server {
 
     /// With bounds on what a workspace may have.
     pub async fn capped(config: Config, caps: Caps) -> Self {
-        Self::whole(config, caps, |_| None).await
+        Self::whole(config, caps, |_| None, |_| None).await
+    }
+
+    /// With an audit that an egress process has left at that path, and a record of actions.
+    pub async fn audited(left: std::path::PathBuf) -> Self {
+        let left = gateway::Egress::Left(left);
+        let caps = Caps::default();
+        Self::whole(Config::default(), caps, |_| None, |_| Some(left)).await
     }
 
     /// With real sandboxes. What a test that is killed leaves ends at once.
     pub async fn with_sandboxes(change: impl FnOnce(&mut sandbox::Settings)) -> Self {
         let mut settings = sandbox::Settings::default();
         change(&mut settings);
-        Self::whole(Config::default(), Caps::default(), |dir| {
-            let dir = dir.join("sandboxes");
-            let mut config = sandbox::Config::beside(&dir);
-            config.orphan = Duration::ZERO;
-            let local = sandbox::Local::new(dir, config).unwrap();
-            let now = || clock::now().0;
-            Some(Keeper::new(Arc::new(local), settings, now))
-        })
+        Self::whole(
+            Config::default(),
+            Caps::default(),
+            |dir| {
+                let dir = dir.join("sandboxes");
+                let mut config = sandbox::Config::beside(&dir);
+                config.orphan = Duration::ZERO;
+                let local = sandbox::Local::new(dir, config).unwrap();
+                let now = || clock::now().0;
+                Some(Keeper::new(Arc::new(local), settings, now))
+            },
+            |_| None,
+        )
         .await
     }
 
@@ -102,6 +118,7 @@ impl Server {
         config: Config,
         caps: Caps,
         keeper: impl FnOnce(&Path) -> Option<Keeper>,
+        reached: impl FnOnce(&Path) -> Option<gateway::Egress>,
     ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let sandboxes = keeper(dir.path());
@@ -123,6 +140,10 @@ impl Server {
             config,
             metrics: Arc::default(),
             sandboxes: sandboxes.clone(),
+            egress: reached(dir.path()),
+            control_audit: Some(Arc::new(
+                Audit::open(&dir.path().join(ACTIONS), egress::audit::Options::default()).unwrap(),
+            )),
         });
         let router = gateway::router(Arc::clone(&gateway));
         let control = gateway::control_router(gateway);

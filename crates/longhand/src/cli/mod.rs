@@ -129,7 +129,7 @@ pub enum Command {
     /// What sandboxes reached, and tests of policies.
     #[command(subcommand)]
     Egress(Egress),
-    /// The audit of what sandboxes reached.
+    /// The audit: of what sandboxes reached, and of actions on keys, policies and credentials.
     #[command(subcommand)]
     Audit(Audit),
     /// The egress process of a server, which starts it.
@@ -149,14 +149,21 @@ pub enum Command {
 /// `egress`
 #[derive(Debug, Subcommand)]
 pub enum Egress {
-    /// What sandboxes reached and what was refused, a JSON object a line, oldest first.
-    Log {
-        /// Go on with what is recorded from now on, until Ctrl-C.
-        #[arg(long)]
-        follow: bool,
-        /// Only what stands behind this place.
-        #[arg(long, value_name = "N", default_value_t = 0)]
-        after: u64,
+    /// What sandboxes reached and what was refused, oldest first.
+    Log(EgressLog),
+    /// What a sandbox would get for a URL, by the policy that is in force for it, and why.
+    Explain {
+        /// The sandbox; a session's has the session's id.
+        sandbox: String,
+        /// https://host/path, http://host/path or tcp://host:port.
+        #[arg(value_name = "URL")]
+        target: String,
+        /// The method of the request.
+        #[arg(long, value_name = "METHOD", default_value = "GET")]
+        method: String,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
     },
     /// Test a policy offline: every case of CASES.toml takes the steps that traffic takes.
     Test {
@@ -167,11 +174,49 @@ pub enum Egress {
     },
 }
 
+/// `egress log`
+#[derive(Debug, Args)]
+pub struct EgressLog {
+    /// Go on with what is recorded from now on, until Ctrl-C.
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Only what stands behind this place.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub after: u64,
+    /// Only of this sandbox.
+    #[arg(long, value_name = "ID")]
+    pub sandbox: Option<String>,
+    /// Only of this session.
+    #[arg(long, value_name = "ID")]
+    pub session: Option<String>,
+    /// Only of this name or address.
+    #[arg(long, value_name = "HOST")]
+    pub host: Option<String>,
+    /// Only what was allowed, denied or observed.
+    #[arg(long, value_name = "ACTION")]
+    pub action: Option<String>,
+    /// Not before this instant, as 2026-10-01T12:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Before this instant.
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
+}
+
 /// `audit`
 #[derive(Debug, Subcommand)]
 pub enum Audit {
-    /// Prove that no record was changed, removed or put elsewhere, and print the end of the chain.
+    /// Prove that no record was changed, removed or put elsewhere, in both chains, and print their ends.
     Verify,
+    /// Actions on keys, workspaces, environments and credentials, a JSON object a line, oldest first.
+    Log {
+        /// Only what stands behind this place.
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        after: u64,
+    },
 }
 
 /// `serve`

@@ -29,7 +29,7 @@ async fn told(stage: &mut Stage, token: &str) -> String {
 }
 
 /// The egress process of that server.
-fn process(stage: &Stage) -> Option<i32> {
+pub fn process(stage: &Stage) -> Option<i32> {
     let dir = stage.launch.data_dir().join("egress");
     let dir = dir.to_str().unwrap();
     std::fs::read_dir("/proc")
@@ -43,12 +43,12 @@ fn process(stage: &Stage) -> Option<i32> {
         })
 }
 
-fn kill(pid: i32) {
+pub fn kill(pid: i32) {
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
 }
 
 /// Ends what would otherwise wait a minute for a server.
-async fn end(mut stage: Stage) {
+pub async fn end(mut stage: Stage) {
     let server = stage.server.take().expect("it runs");
     server.terminate();
     assert_eq!(server.ended().await.code(), Some(0));
@@ -78,18 +78,106 @@ async fn what_is_refused_says_why_and_is_recorded() {
         log.contains("\"always-denied\"") && log.contains(session.as_str()),
         "{log}"
     );
-    assert!(asked(&stage, &["audit", "verify"]).contains("the chain is whole"));
+    let verified = asked(&stage, &["audit", "verify"]);
+    assert_eq!(
+        verified.matches("the chain is whole").count(),
+        2,
+        "{verified}"
+    );
+    let actions = asked(&stage, &["audit", "log"]);
+    assert!(
+        actions.contains("egress rules sha256:") && actions.contains("POST /v1/environments"),
+        "{actions}"
+    );
+    explained(&stage, session);
+    followed(&mut stage).await;
     end(stage).await;
+}
+
+fn explained(stage: &Stage, session: &str) {
+    let metadata = [
+        "egress",
+        "explain",
+        session,
+        "http://169.254.169.254/latest",
+    ];
+    let explained = serde_json::from_str::<serde_json::Value>(&asked(stage, &metadata)).unwrap();
+    assert_eq!(
+        (&explained["allowed"], &explained["rule"]),
+        (&json!(false), &json!("always-denied"))
+    );
+    let wrong = command(stage, &["egress", "explain", session, "ftp://a.test"])
+        .output()
+        .unwrap();
+    let wrong = String::from_utf8(wrong.stderr).unwrap();
+    assert!(wrong.contains("`url`") && wrong.contains("ftp"), "{wrong}");
+}
+
+/// Whoever follows sees what is there and what comes, also when another egress process records it.
+async fn followed(stage: &mut Stage) {
+    let mut follow = command(stage, &["egress", "log", "--follow", "--action", "denied"]);
+    let mut child = follow.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let (seen, mut lines) = tokio::sync::mpsc::channel(100);
+    let out = std::io::BufReader::new(child.stdout.take().unwrap());
+    let reader = std::thread::spawn(move || {
+        for line in std::io::BufRead::lines(out).map_while(Result::ok) {
+            if seen.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    let mut places = Vec::new();
+    for round in 0..3 {
+        let line = wait::within("a record", lines.recv()).await.unwrap();
+        let record = serde_json::from_str::<serde_json::Value>(&line).unwrap();
+        assert_eq!(
+            (&record["action"], &record["rule"]),
+            (&json!("denied"), &json!("always-denied"))
+        );
+        places.push(record["seq"].as_u64().unwrap());
+        if round == 1 {
+            kill(process(stage).expect("it runs"));
+        }
+        if round < 2 {
+            told_until(stage, &format!("follow {round}")).await;
+        }
+    }
+    assert!(places.is_sorted_by(|one, next| one < next), "{places:?}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    drop(lines);
+    reader.join().unwrap();
+}
+
+/// Has the agent ask until it is told by an egress process that carries.
+async fn told_until(stage: &mut Stage, token: &str) {
+    let deadline = std::time::Instant::now() + wait::deadline();
+    for again in 0.. {
+        if told(stage, &format!("{token} {again}"))
+            .await
+            .contains("HTTP/1.1 403")
+        {
+            return;
+        }
+        assert!(
+            std::time::Instant::now() < deadline,
+            "it never carries again"
+        );
+    }
+}
+
+fn command(stage: &Stage, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_longhand"));
+    command
+        .args(words)
+        .arg("--data-dir")
+        .arg(stage.launch.data_dir());
+    command
 }
 
 /// What a command prints that succeeds.
 fn asked(stage: &Stage, words: &[&str]) -> String {
-    let ran = Command::new(env!("CARGO_BIN_EXE_longhand"))
-        .args(words)
-        .arg("--data-dir")
-        .arg(stage.launch.data_dir())
-        .output()
-        .unwrap();
+    let ran = command(stage, words).output().unwrap();
     assert!(
         ran.status.success(),
         "{}",
@@ -104,7 +192,7 @@ async fn a_killed_egress_process_is_replaced_and_a_killed_server_finds_its_own_a
     assert!(told(&mut stage, "first").await.contains("HTTP/1.1 403"));
     let first = process(&stage).expect("it runs");
     kill(first);
-    assert!(told(&mut stage, "second").await.contains("HTTP/1.1 403"));
+    told_until(&mut stage, "second").await;
     let second = wait::until("another one runs", || async {
         process(&stage).filter(|pid| *pid != first)
     })

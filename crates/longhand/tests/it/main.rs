@@ -7,6 +7,7 @@ mod crash;
 mod drain;
 mod edge;
 mod egress;
+mod egress_kills;
 mod isolation;
 mod keys_master;
 mod outlive;

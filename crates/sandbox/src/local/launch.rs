@@ -200,7 +200,7 @@ fn environment(network: bool, added: Vec<(String, String)>) -> Vec<(String, Stri
 
 impl Shared {
     /// The helper in memory, sealed: nobody can change what later sandboxes start from.
-    fn helper(&self) -> Result<Arc<OwnedFd>, Error> {
+    pub(super) fn helper(&self) -> Result<Arc<OwnedFd>, Error> {
         if let Some(helper) = self.helper.get() {
             return Ok(Arc::clone(helper));
         }

@@ -2,14 +2,19 @@
 //! with nobody who takes them, the sandbox has no network.
 
 use std::fmt;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::process::Stdio;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jail::plan::Failure;
+use tokio::process::Command;
+use tokio::time::timeout;
 
-use super::Shared;
 use super::supervisor::Body;
+use super::{Local, Shared};
 use crate::error::{Doing, Error};
+use crate::limits::START;
 use crate::provider::SandboxId;
 
 /// What leads out of one sandbox. All of it stays open until the sandbox has ended, whoever holds it.
@@ -22,6 +27,8 @@ pub struct Ends {
     pub tcp: OwnedFd,
     /// An IPv6 socket to which every datagram to port 53 comes, IPv4 ones as mapped.
     pub dns: OwnedFd,
+    /// Over which who carries says so (`jail::control::Carries`): while nobody has, connections are reset.
+    pub line: OwnedFd,
 }
 
 /// Carries what sandboxes send.
@@ -47,10 +54,64 @@ pub(super) async fn attach(
     id: &SandboxId,
     body: &mut Body,
 ) -> Result<Option<String>, Error> {
-    let (Some(network), Some([tcp, dns])) = (&shared.network, body.ways_out.take()) else {
+    if shared.network.is_some() && !body.live.network {
+        tracing::warn!(
+            sandbox = %id,
+            "a sandbox has no network: this host can make none; `longhand doctor` says why"
+        );
+    }
+    let (Some(network), Some([tcp, dns, line])) = (&shared.network, body.ways_out.take()) else {
         return Ok(None);
     };
     let pid_one = body.pid_one.try_clone();
     let pid_one = pid_one.doing(|| format!("hand over the network of sandbox {id}"))?;
-    network.attach(id, Ends { pid_one, tcp, dns }).await
+    let ends = Ends {
+        pid_one,
+        tcp,
+        dns,
+        line,
+    };
+    network.attach(id, ends).await
+}
+
+impl Local {
+    /// Whether sandboxes of this host can have a network, by making one and throwing it away.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] with the step that failed and what mends it: without root's rights, or where bpf(2) is
+    /// refused.
+    pub async fn try_network(&self) -> Result<(), Error> {
+        let refused = |step: &str, errno: i32, hint: &str| Error::Unsupported {
+            step: step.to_owned(),
+            errno,
+            hint: hint.to_owned(),
+        };
+        let step = "make the sandbox's network";
+        if !self.0.own_ids {
+            let hint =
+                "run the server as root: to steer a network takes rights over the whole host";
+            return Err(refused(step, rustix::io::Errno::PERM.raw_os_error(), hint));
+        }
+        let shared = Arc::clone(&self.0);
+        let helper = tokio::task::spawn_blocking(move || shared.helper()).await;
+        let helper = helper.map_err(|_| Error::Gone)??;
+        let mut trial = Command::new(format!("/proc/self/fd/{}", helper.as_raw_fd()));
+        trial.arg("network").env_clear().kill_on_drop(true);
+        trial.stdin(Stdio::null()).stderr(Stdio::null());
+        let Ok(tried) = timeout(START, trial.output()).await else {
+            return Err(refused(
+                step,
+                0,
+                "no answer in time: is the host overloaded?",
+            ));
+        };
+        let tried = tried.doing(|| "try the network of sandboxes".to_owned())?;
+        if tried.status.success() {
+            return Ok(());
+        }
+        match serde_json::from_slice::<Failure>(&tried.stdout) {
+            Ok(Failure { step, errno, hint }) => Err(Error::Unsupported { step, errno, hint }),
+            Err(_) => Err(refused(step, 0, "the helper ended without a word")),
+        }
+    }
 }

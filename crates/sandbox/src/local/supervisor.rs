@@ -49,7 +49,7 @@ pub(super) struct Body {
     /// A line to the hand, if it came with this.
     pub(super) line: Option<OwnedFd>,
     /// What leads out of its network, until somebody carries that.
-    pub(super) ways_out: Option<[OwnedFd; 2]>,
+    pub(super) ways_out: Option<[OwnedFd; 3]>,
 }
 
 /// Whether a process could not be opened because it has ended since it was connected to. Which errno the
@@ -187,8 +187,8 @@ impl Body {
     pub(super) fn new(live: Live, descriptors: Vec<OwnedFd>) -> Option<Self> {
         let mut descriptors = descriptors;
         let ways_out = if live.network {
-            let dns = descriptors.pop()?;
-            Some([descriptors.pop()?, dns])
+            let at = descriptors.len().checked_sub(3)?;
+            <[OwnedFd; 3]>::try_from(descriptors.split_off(at)).ok()
         } else {
             None
         };

@@ -28,6 +28,7 @@ mod team_probe;
 mod team_rules;
 mod team_scenes;
 mod team_table;
+mod team_words;
 mod team_world;
 mod teams;
 mod threads;

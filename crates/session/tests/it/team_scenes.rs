@@ -126,6 +126,10 @@ pub fn brought_to(situation: &str, seed: u64) -> Team {
     if of_child == "rests" && matches!(of_lead, "rests" | "grades") {
         team.bring(lead, of_lead);
     }
+    // An advisor is asked only as long as somebody pays.
+    if (of_lead, of_child) == ("works", "paused") && seed.is_multiple_of(2) {
+        team.says(lead, &["ask_advisor"]);
+    }
     pause(&mut team, of_lead, of_child);
     let stop = match situation {
         "interrupting a thread" => Some(Some(child)),

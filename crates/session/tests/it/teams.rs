@@ -174,6 +174,17 @@ impl Team {
         asks || !matches!(thread.phase, Phase::Acting { .. })
     }
 
+    /// Brings those whose model is asked to a call with a question behind it, and tries everything again.
+    fn act_on_calls(&mut self) {
+        let asked = self.fold.steps.iter();
+        let asked = asked.filter(|(_, step)| matches!(step, Step::Request { .. }));
+        for thread in asked.map(|(thread, _)| *thread).collect::<Vec<_>>() {
+            let reply = self.reply(thread, None, &["bash", "ask"]);
+            self.report(thread, reply);
+            self.probe();
+        }
+    }
+
     /// Whether the session stands where few histories come by.
     fn is_rare(&self) -> bool {
         let now = situation_of(&self.state, None).unwrap_or_default();
@@ -226,6 +237,7 @@ pub fn history(seed: u64) -> Played {
         let at = usize::try_from(seed).unwrap() % all.len();
         let mut team = brought_to(&all[at], seed);
         team.probe();
+        team.act_on_calls();
         if team.state.archived {
             team = Team::new(seed, Some(1_000_000));
         }

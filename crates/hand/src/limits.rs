@@ -22,6 +22,10 @@ pub const PROCESS_RESERVE: u64 = 64;
 /// Threads that wait for something to do, whatever runs in the sandbox: what needs no process of its own (the
 /// file tools, questions) is done also where no thread can be made any more.
 pub const WORKERS_RESERVED: usize = 4;
+/// Commands that were answered and left something running, and whose further output is told from that of others.
+pub const BACKGROUND_PIPES: usize = 64;
+/// Bytes of the log of what runs in the background; then it begins anew, and the one before is kept.
+pub const BACKGROUND_LOG_BYTES: u64 = 1 << 20;
 /// Threads that wait for something to do; one more ends when it has done its work.
 pub const WORKERS_WAITING: usize = 8;
 /// Questions that are answered at once; one more is refused.

@@ -8,17 +8,20 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-/// How often to ask again whether a group whose last process has just died can be removed. Removing
-/// waits for the kernel to let go of that process, and nothing tells when it has.
-const REMOVALS: u32 = 200;
-/// The pause between two of them.
-const REMOVAL_RETRY: Duration = Duration::from_millis(5);
+use crate::pid_one::PidOne;
+
+/// How long a group whose last process has just died may take until it can be removed. Removing waits for the
+/// kernel to let go of that process, and nothing tells when it has.
+const REMOVAL: Duration = Duration::from_secs(1);
+/// The first pause between two tries, which each time is twice as long, up to the longest.
+const REMOVAL_RETRY: Duration = Duration::from_micros(100);
+const REMOVAL_RETRY_MOST: Duration = Duration::from_millis(5);
 
 /// The cgroup in which a sandbox is held by one hierarchy of this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,16 +80,36 @@ pub fn make(group: &Group, name: &str) -> io::Result<PathBuf> {
 /// # Errors
 /// `ResourceBusy` when something still runs in it, and the errno of rmdir.
 pub fn remove(dir: &Path) -> io::Result<()> {
-    for _ in 0..REMOVALS {
+    let (deadline, mut pause) = (Instant::now() + REMOVAL, REMOVAL_RETRY);
+    loop {
         match fs::remove_dir(dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {
-                thread::sleep(REMOVAL_RETRY);
+                if Instant::now() > deadline {
+                    return Err(error);
+                }
+                thread::sleep(pause);
+                pause = (pause * 2).min(REMOVAL_RETRY_MOST);
             }
             other => return other,
         }
     }
-    Err(Errno::BUSY.into())
+}
+
+/// Removes the groups in `above` that are named for a supervisor that does not run any more, unless something is
+/// still in them; how many that were. Blocks.
+///
+/// # Errors
+/// The errno of reading `above`.
+pub fn remove_strays(above: &Path) -> io::Result<usize> {
+    let mut removed = 0;
+    for entry in fs::read_dir(above)? {
+        let name = entry?.file_name();
+        let left = name.to_str().and_then(PidOne::named_lives) == Some(false);
+        // What is still in use is its own sandbox's, which is on its way out, or somebody else's.
+        removed += usize::from(left && fs::remove_dir(above.join(&name)).is_ok());
+    }
+    Ok(removed)
 }
 
 /// The count that a file named by [`Group::oom_counter`] holds. Source: the kernel's
@@ -172,12 +195,11 @@ impl Groups {
         oom_kills(&text.unwrap_or_default())
     }
 
-    /// Has what stands still go on. A frozen process of version 1 does not even die. Source: the kernel's
-    /// Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst.
+    /// Has what stands still go on, where that keeps it from dying: a frozen process of version 1. Source: the
+    /// kernel's Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst.
     pub(crate) fn thaw(&self) {
-        for (_, dir) in &self.made {
+        for dir in self.of(Version::V1) {
             // Where there is no such file, nothing is frozen by it.
-            let _ = write(&dir.join("cgroup.freeze"), "0");
             let _ = write(&dir.join("freezer.state"), "THAWED");
         }
     }

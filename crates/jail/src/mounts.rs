@@ -220,9 +220,15 @@ fn fill_dev(trees: &Trees, plan: &Plan) -> Result<()> {
 
 /// A /proc of the new pid namespace, mounted by the real root: what it guards with root's rights,
 /// the sandbox's root does not have.
+///
+/// The network's setting is written through it and not through the host's: there the kernel keeps those of all
+/// sandboxes under one name, and looks through them one by one.
 fn fill_proc() -> Result<()> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("proc", "proc", "proc", flags, None).during(PROC)?;
+    // The network namespace is not owned by the sandbox's user namespace, so its root could
+    // otherwise not bind a port below 1024.
+    fs::write("proc/sys/net/ipv4/ip_unprivileged_port_start", "0").during("open the low ports")?;
     const MASK: &str = "mask parts of /proc";
     let read_only = MountAttr {
         read_only: true,

@@ -42,6 +42,13 @@ impl PidOne {
         format!("longhand-{}-{}", self.pid, self.start)
     }
 
+    /// Whether the process of which that is the [name](Self::name) runs; of what is no such name, nothing is known.
+    pub(crate) fn named_lives(name: &str) -> Option<bool> {
+        let (pid, start) = name.strip_prefix("longhand-")?.split_once('-')?;
+        let (pid, start): (i32, u64) = (pid.parse().ok()?, start.parse().ok()?);
+        Some(Self::of(pid).is_ok_and(|one| one.start == start))
+    }
+
     /// Whether it was started since this host was booted.
     #[must_use]
     pub fn is_of_this_boot(&self) -> bool {
@@ -85,11 +92,15 @@ mod tests {
             .unwrap();
         let one = PidOne::of(child.id().cast_signed()).unwrap();
         assert!(one.lives());
+        assert_eq!(PidOne::named_lives(&one.name()), Some(true));
+        assert_eq!(PidOne::named_lives("longhand-server"), None);
+        assert_eq!(PidOne::named_lives("longhand-all-1"), None);
         let later = PidOne {
             start: one.start + 1,
             ..one.clone()
         };
         assert!(!later.lives(), "another process of the same number");
+        assert_eq!(PidOne::named_lives(&later.name()), Some(false));
         child.kill().unwrap();
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
         poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None).unwrap();

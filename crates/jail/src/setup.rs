@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -44,9 +43,6 @@ pub(crate) fn become_hand(plan: &Plan, from: &Inherited<'_>) -> Result<Infallibl
     sethostname(b"sandbox").during("set the host name")?;
     setdomainname(b"").during("set the host name")?;
     sys::loopback_up().during("bring up the loopback interface")?;
-    // The network namespace is not owned by the sandbox's user namespace, so its root could
-    // otherwise not bind a port below 1024.
-    fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0").during("open the low ports")?;
     mounts::build(plan, from.userns)?;
     privileges::limit_resources(&plan.limits)?;
     let env = environment(plan)?;

@@ -85,6 +85,7 @@ fn supervise() -> io::Result<()> {
     };
     let Sandbox {
         running,
+        mounts,
         directory,
         listener,
         handover,
@@ -122,6 +123,8 @@ fn supervise() -> io::Result<()> {
     drop(groups);
     control::remove(&watch.directory)?;
     watch.tell(&report)?;
+    // Nobody waits for this.
+    drop(mounts);
     // The lock lives exactly as long as anything of the sandbox does.
     drop(lock);
     Ok(())
@@ -221,6 +224,9 @@ fn read_plan(owner: &OwnedFd) -> io::Result<Plan> {
 /// A sandbox whose hand runs.
 struct Sandbox {
     running: Running,
+    /// Its mount namespace. Without this the last process would end only after all of it is taken down, and
+    /// taking down an overlay waits for the disk.
+    mounts: Option<OwnedFd>,
     directory: OwnedFd,
     listener: OwnedFd,
     handover: OwnedFd,
@@ -235,6 +241,7 @@ fn start(
 ) -> std::result::Result<Sandbox, Failure> {
     let begun =
         begin(plan, line.as_fd(), groups, in_network).map_err(|error| error.to_failure())?;
+    let mounts = mounts_of(begun.running.pid);
     // Only the hand may hold its end: the server must see it close.
     drop(line);
     // While the child works: nobody waits for it.
@@ -244,6 +251,7 @@ fn start(
     match failed {
         Ok((directory, listener)) => Ok(Sandbox {
             running: begun.running,
+            mounts,
             directory,
             listener,
             handover: begun.handover,
@@ -255,6 +263,14 @@ fn start(
             Err(failure)
         }
     }
+}
+
+/// Of a child that nobody else has made anything of yet. Where even a parent may not look into it, its end only
+/// takes longer.
+fn mounts_of(child: Pid) -> Option<OwnedFd> {
+    let path = format!("/proc/{}/ns/mnt", child.as_raw_nonzero());
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).ok()
 }
 
 fn listen(plan: &Plan) -> Result<(OwnedFd, OwnedFd)> {
@@ -279,10 +295,11 @@ fn begin(plan: &Plan, line: BorrowedFd<'_>, groups: &Groups, in_network: bool) -
         Mode::empty(),
     );
     let program = program.during("open the helper")?;
-    let userns = userns::make(plan)?;
+    let mut making = userns::begin(plan)?;
     groups.make().during(GROUPS)?;
     let (errors, errors_tx) = pipe_with(PipeFlags::CLOEXEC).during(NAMESPACES)?;
     let (handover, handover_theirs) = control::pair().during(NAMESPACES)?;
+    let userns = making.finish()?;
     let (forked, outside_version_2) = fork(in_network, groups)?;
     match forked {
         Forked::Child => {

@@ -33,9 +33,20 @@ pub(crate) fn enter_own() -> Result<()> {
     Ok(())
 }
 
-/// A new user namespace in which ids 0..65536 are the plan's range of the host, or 0 its user, and in which no
-/// further user namespace can be made (the second lock behind seccomp).
-pub(crate) fn make(plan: &Plan) -> Result<OwnedFd> {
+/// A user namespace that is being made, by a process that does nothing else. Dropped, that ends: the descriptor that
+/// was taken keeps the namespace.
+pub(crate) struct Making {
+    holder: Pid,
+    pidfd: OwnedFd,
+    /// The holder ends when this is closed.
+    mapped: Option<File>,
+    locked: File,
+}
+
+/// Begins a new user namespace in which ids 0..65536 are the plan's range of the host, or 0 its user, and in which
+/// no further user namespace can be made (the second lock behind seccomp). What is done before
+/// [`Making::finish`] is done while the holder works.
+pub(crate) fn begin(plan: &Plan) -> Result<Making> {
     let (base, count) = if plan.has_own_ids() {
         (plan.id_base, ID_COUNT)
     } else {
@@ -45,7 +56,7 @@ pub(crate) fn make(plan: &Plan) -> Result<OwnedFd> {
     let (mapped_rx, mapped_tx) = pipe_with(PipeFlags::CLOEXEC).during(USER_NAMESPACE)?;
     let (locked_rx, locked_tx) = pipe_with(PipeFlags::CLOEXEC).during(USER_NAMESPACE)?;
     let mut mapped_tx = Some(mapped_tx);
-    let (pid, pidfd) = as_owner(base, &plan.limits, || {
+    let (holder, pidfd) = as_owner(base, &plan.limits, || {
         match clone_process(flags::NEWUSER, None).during(USER_NAMESPACE)? {
             Forked::Child => {
                 // Or it would never see that the parent has gone.
@@ -55,35 +66,49 @@ pub(crate) fn make(plan: &Plan) -> Result<OwnedFd> {
             Forked::Parent { pid, pidfd } => Ok((pid, pidfd)),
         }
     })?;
-    drop((mapped_rx, locked_tx));
-    let namespace = mapped_tx
-        .ok_or_else(|| io::ErrorKind::BrokenPipe.into())
-        .and_then(|mapped_tx| {
-            let map = format!("0 {base} {count}");
-            map_and_open(pid, &map, File::from(mapped_tx), File::from(locked_rx))
-        });
-    // Its work is done or has failed; the descriptor keeps the namespace.
-    let _ = pidfd_send_signal(&pidfd, Signal::KILL);
-    let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
-    namespace.during(USER_NAMESPACE)
+    let mut making = Making {
+        holder,
+        pidfd,
+        mapped: mapped_tx.map(File::from),
+        locked: File::from(locked_rx),
+    };
+    making
+        .map(&format!("0 {base} {count}"))
+        .during(USER_NAMESPACE)?;
+    Ok(making)
 }
 
-fn map_and_open(pid: Pid, map: &str, mut mapped: File, mut locked: File) -> io::Result<OwnedFd> {
-    let pid = pid.as_raw_nonzero();
-    fs::write(format!("/proc/{pid}/uid_map"), map)?;
-    fs::write(format!("/proc/{pid}/gid_map"), map)?;
-    mapped.write_all(b"m")?;
-    let mut answer = [0];
-    locked.read_exact(&mut answer)?;
-    if answer != *b"y" {
-        return Err(io::ErrorKind::PermissionDenied.into());
+impl Making {
+    fn map(&mut self, map: &str) -> io::Result<()> {
+        let holder = self.holder.as_raw_nonzero();
+        fs::write(format!("/proc/{holder}/uid_map"), map)?;
+        fs::write(format!("/proc/{holder}/gid_map"), map)?;
+        let mapped = self.mapped.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
+        mapped.write_all(b"m")
     }
-    let path = format!("/proc/{pid}/ns/user");
-    Ok(rustix::fs::open(
-        path,
-        OFlags::RDONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?)
+
+    /// Waits until it is as it is to be.
+    pub(crate) fn finish(&mut self) -> Result<OwnedFd> {
+        let mut finish = || -> io::Result<OwnedFd> {
+            let mut answer = [0];
+            self.locked.read_exact(&mut answer)?;
+            if answer != *b"y" {
+                return Err(io::ErrorKind::PermissionDenied.into());
+            }
+            let path = format!("/proc/{}/ns/user", self.holder.as_raw_nonzero());
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            Ok(rustix::fs::open(path, flags, Mode::empty())?)
+        };
+        finish().during(USER_NAMESPACE)
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        // Its work is done or has failed.
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        let _ = waitid(WaitId::Pid(self.holder), WaitIdOptions::EXITED);
+    }
 }
 
 /// The holder: forbids further user namespaces from inside, says so, and waits to be killed.

@@ -16,6 +16,14 @@ mod graded;
 mod oracle;
 #[path = "../tests/it/simulation/mod.rs"]
 mod simulation;
+#[path = "../../session/tests/it/team_client.rs"]
+mod team_client;
+#[path = "../../session/tests/it/team_coverage.rs"]
+mod team_coverage;
+#[path = "../../session/tests/it/team_fold.rs"]
+mod team_fold;
+#[path = "../../session/tests/it/team_world.rs"]
+mod team_world;
 #[path = "../../session/tests/it/world.rs"]
 mod world;
 
@@ -53,16 +61,17 @@ fn main() {
         parts.collect::<Vec<_>>()
     });
     let mut coverage = Coverage::default();
-    let (mut seeds, mut steps) = (0, 0);
-    for (part, its_seeds, its_steps) in &parts {
+    let (mut seeds, mut steps, mut begun) = (0, 0, 0);
+    for (part, its_seeds, its_steps, its_threads) in &parts {
         coverage.add(part);
         seeds += its_seeds;
         steps += its_steps;
+        begun += its_threads;
     }
     print!("{}", coverage.table());
     let cells = coverage.cells.iter().flatten();
     println!(
-        "seeds {from}..{}, {steps} steps, {} a seed, {} cells met, {:.1} s",
+        "seeds {from}..{}, {steps} steps, {} a seed, {} cells met, {begun} threads begun, {:.1} s",
         from + seeds,
         steps / seeds.max(1),
         cells.filter(|hits| **hits > 0).count(),
@@ -80,9 +89,9 @@ fn worker(
     failed: &AtomicBool,
     blank: &Path,
     is_over: impl Fn() -> bool,
-) -> (Coverage, u64, u64) {
+) -> (Coverage, u64, u64, u64) {
     let mut coverage = Coverage::default();
-    let (mut seeds, mut steps) = (0, 0);
+    let (mut seeds, mut steps, mut begun) = (0, 0, 0);
     while !failed.load(Ordering::Relaxed) && !is_over() {
         let seed = next.fetch_add(1, Ordering::Relaxed);
         if seed >= end {
@@ -96,7 +105,8 @@ fn worker(
         };
         seeds += 1;
         steps += told.steps;
+        begun += told.threads;
         coverage.add(&told.coverage);
     }
-    (coverage, seeds, steps)
+    (coverage, seeds, steps, begun)
 }

@@ -68,31 +68,41 @@ impl Step {
     }
 }
 
-/// The steps of some work, as they are done.
+/// The steps of the start of a sandbox, one after another; each is a span of the trace, too.
 pub(crate) struct Steps {
-    last: Instant,
+    start: tracing::Span,
+    now: (&'static str, Instant, tracing::Span),
     done: Vec<Step>,
 }
 
 impl Steps {
-    /// The work begins.
-    pub(crate) fn begin() -> Self {
+    /// The first one begins.
+    pub(crate) fn begin(first: &'static str) -> Self {
+        let start = tracing::debug_span!("sandbox_start");
         Self {
-            last: Instant::now(),
+            now: Self::step(&start, first),
+            start,
             done: Vec::new(),
         }
     }
 
-    /// What was done since the last one is called so.
-    pub(crate) fn done(&mut self, name: &str) {
-        let now = Instant::now();
-        self.done.push(Step::new(name, now - self.last));
-        self.last = now;
+    /// That one is done, and the next begins.
+    pub(crate) fn then(&mut self, next: &'static str) {
+        let next = Self::step(&self.start, next);
+        let (name, since, _) = std::mem::replace(&mut self.now, next);
+        self.done.push(Step::new(name, since.elapsed()));
     }
 
-    /// All of them.
-    pub(crate) fn end(self) -> Vec<Step> {
+    /// The last one is done: all of them.
+    pub(crate) fn end(mut self) -> Vec<Step> {
+        let (name, since, _) = &self.now;
+        self.done.push(Step::new(name, since.elapsed()));
         self.done
+    }
+
+    fn step(start: &tracing::Span, name: &'static str) -> (&'static str, Instant, tracing::Span) {
+        let span = tracing::debug_span!(parent: start, "sandbox_step", name);
+        (name, Instant::now(), span)
     }
 }
 

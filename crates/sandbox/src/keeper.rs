@@ -266,14 +266,10 @@ impl Keeper {
     pub async fn delete(&self, id: &SandboxId) -> Result<(), Error> {
         let place = self.place(id);
         let mut held = Arc::clone(&place.held).lock_owned().await;
-        if let Some(running) = held.running.take()
-            && let Err(error) = running.stop().await
-        {
-            tracing::warn!(sandbox = %id, %error, "sandbox did not stop cleanly");
-        }
+        let deleted = self.0.provider.delete(id).await;
+        held.running = None;
         place.rests();
         (held.slot, held.diary) = (None, None);
-        let deleted = self.0.provider.delete(id).await;
         drop(held);
         self.forget(id, &place);
         deleted

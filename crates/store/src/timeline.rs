@@ -30,6 +30,8 @@ pub enum Spent {
     Grade,
     /// A question to an advisor, to its answer.
     Advisor,
+    /// A thread rested until somebody else was done: its client, another thread, whoever raises the budget, or time.
+    Wait,
 }
 
 impl Spent {
@@ -44,6 +46,7 @@ impl Spent {
             Self::Judge => "judge",
             Self::Grade => "grade",
             Self::Advisor => "advisor",
+            Self::Wait => "wait",
         }
     }
 }

@@ -1,28 +1,27 @@
 //! Access tokens that are fresh: refreshed ahead of their expiry and when a server refuses them, by one at a time
 //! over all servers of a store. New tokens are stored before anybody uses them.
 
+mod attempt;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::credential::{Auth, McpOauth, Refresh};
 use contract::ids::{CredentialId, VaultId, WorkspaceId};
 use contract::secret::Secret;
 use contract::time::Micros;
-use serde_json::value::RawValue;
-use store::refreshes::{Claim, Due, Holder, Outcome, Patience, Settled};
-use store::vaults::CredentialRow;
-use store::{Conflict, Store, clock};
+use store::refreshes::Patience;
+use store::{Store, clock};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::attempt::Opened;
+use self::attempt::{Attempt, is_over, same};
 use crate::handle::Vault;
 use crate::limits::{
-    DUE_AT_ONCE, DUE_LOOK, FAILURE_PAUSE, PROBES, REFRESH_AHEAD, REFRESH_LEASE, REFRESH_LOOK,
-    REFRESH_REST, REFRESH_WAIT, SKEW, TOKEN_TIMEOUT,
+    DUE_AT_ONCE, DUE_LOOK, PROBES, REFRESH_LEASE, REFRESH_LOOK, REFRESH_WAIT, TOKEN_TIMEOUT,
 };
-use crate::oauth::{self, Grant, GrantError, after};
-use crate::secret::CredentialSecret;
+use crate::oauth::GrantError;
 
 /// Which credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,25 +119,6 @@ impl std::fmt::Debug for Refresher {
     }
 }
 
-/// A credential with its secrets open.
-pub(crate) struct Opened {
-    row: CredentialRow,
-    oauth: McpOauth,
-    pub(crate) secret: CredentialSecret,
-}
-
-impl Opened {
-    fn refresh(&self) -> Option<&Refresh> {
-        let refresh = self.oauth.refresh.as_ref();
-        refresh.filter(|_| self.secret.refresh_token.is_some())
-    }
-
-    /// The MCP server it is for.
-    pub(crate) fn server(&self) -> &str {
-        &self.oauth.mcp_server_url
-    }
-}
-
 /// Why somebody wants a token.
 enum Want<'a> {
     /// It is due, or soon.
@@ -175,7 +155,7 @@ impl Refresher {
         })))
     }
 
-    /// The access token of a credential, refreshed first if it expires within [`SKEW`].
+    /// The access token of a credential, refreshed first if it expires within [`crate::limits::SKEW`].
     ///
     /// Cancel safe: yes. A refresh that was begun goes on without its caller.
     ///
@@ -227,16 +207,16 @@ impl Refresher {
                 tracing::error!(%error, "tokens that are due cannot be listed");
                 Vec::new()
             });
-            let all = listed.len();
             let attempts = listed.into_iter().map(|it| {
                 let inner = Arc::clone(&self.0);
                 due.spawn(async move { inner.look(it).await })
             });
+            let mut done = 0;
             for attempt in attempts.collect::<Vec<_>>() {
-                let _ended = attempt.await;
+                done += usize::from(attempt.await.unwrap_or(false));
             }
-            // As many as could be: there may be more.
-            if all < DUE_AT_ONCE {
+            // As many as could be, and none of them is due any more: there may be others.
+            if done < DUE_AT_ONCE {
                 let _stopped = stop.run_until_cancelled(tokio::time::sleep(DUE_LOOK)).await;
             }
         }
@@ -283,307 +263,4 @@ impl Refresher {
             }
         }
     }
-}
-
-/// What came of one attempt.
-enum Attempt {
-    /// A token that is not the one before.
-    Token(Secret),
-    /// There will be none now.
-    Over(TokenError),
-    /// Somebody else is at it.
-    Held,
-}
-
-impl Named {
-    const fn due(self) -> Due {
-        Due {
-            workspace: self.workspace,
-            vault: self.vault,
-            credential: self.credential,
-        }
-    }
-}
-
-impl Inner {
-    pub(crate) async fn opened(&self, it: Named) -> Result<Opened, TokenError> {
-        let row = self
-            .store
-            .credential(it.workspace, it.vault, it.credential)
-            .await?;
-        if row.archived_at.is_some() {
-            let thing = store::Thing::Credential(it.credential);
-            return Err(store::Error::Archived(thing).into());
-        }
-        self.open(it.workspace, row)
-    }
-
-    fn open(&self, workspace: WorkspaceId, row: CredentialRow) -> Result<Opened, TokenError> {
-        let auth = serde_json::from_str::<Auth>(row.auth.get()).map_err(TokenError::Stored)?;
-        let oauth = match auth {
-            Auth::McpOauth(oauth) => oauth,
-            Auth::StaticBearer(_) | Auth::EnvironmentVariable(_) => {
-                let kind = row.kind.name();
-                return Err(TokenError::Kind { kind });
-            }
-        };
-        let sealed = row.sealed.as_ref().ok_or(crate::OpenError::Damaged)?;
-        let secret = self.vault.open_credential(workspace, row.id, sealed)?;
-        Ok(Opened { row, oauth, secret })
-    }
-
-    /// One look at a credential whose time has come.
-    async fn look(&self, it: Due) {
-        let looked = self.looked(it).await;
-        if let Err(error) = looked {
-            let credential_id = it.credential.to_string();
-            tracing::warn!(credential_id, %error, "an access token was not refreshed ahead of its expiry");
-        }
-    }
-
-    async fn looked(&self, it: Due) -> Result<(), TokenError> {
-        let now = (self.clock)();
-        let holder = Holder(clock::entropy());
-        let until = after(now, REFRESH_LEASE);
-        let claim = self
-            .store
-            .claim_refresh(it, holder, Patience::Kept, now, until)
-            .await?;
-        let (row, failures) = match claim {
-            Claim::Ours { row, failures } => (row, failures),
-            Claim::Held { .. } | Claim::NotYet { .. } | Claim::Refused => return Ok(()),
-        };
-        let opened = match self.open(it.workspace, *row) {
-            Ok(opened) => opened,
-            Err(error) => {
-                // Nothing to be done until it changes.
-                self.untried(it, holder, None).await?;
-                return Err(error);
-            }
-        };
-        let due = opened.refresh().and_then(|_| due(&opened.oauth));
-        if due.is_none_or(|due| due > now) {
-            return self.untried(it, holder, due).await;
-        }
-        match self.exchange(it, (holder, failures), opened).await? {
-            Attempt::Over(error) => Err(error),
-            Attempt::Token(_) | Attempt::Held => Ok(()),
-        }
-    }
-
-    /// Takes the lease and refreshes, unless the token is another one than `known` already.
-    async fn attempt(
-        &self,
-        it: Due,
-        known: &Secret,
-        patience: Patience,
-    ) -> Result<Attempt, TokenError> {
-        let now = (self.clock)();
-        let holder = Holder(clock::entropy());
-        let until = after(now, REFRESH_LEASE);
-        let claim = self
-            .store
-            .claim_refresh(it, holder, patience, now, until)
-            .await?;
-        let (row, failures) = match claim {
-            Claim::Ours { row, failures } => (row, failures),
-            Claim::Held { .. } => return Ok(Attempt::Held),
-            not @ (Claim::NotYet { .. } | Claim::Refused) => {
-                return self.kept_back(it, known, &not).await;
-            }
-        };
-        let opened = self.open(it.workspace, *row)?;
-        if !same(&opened.secret.token, known) {
-            let due = opened.refresh().and_then(|_| due(&opened.oauth));
-            self.untried(it, holder, due).await?;
-            return Ok(Attempt::Token(opened.secret.token));
-        }
-        self.exchange(it, (holder, failures), opened).await
-    }
-
-    /// It was tried a moment ago: what came of it holds for us too.
-    async fn kept_back(
-        &self,
-        it: Due,
-        known: &Secret,
-        claim: &Claim,
-    ) -> Result<Attempt, TokenError> {
-        let row = self
-            .store
-            .credential(it.workspace, it.vault, it.credential)
-            .await?;
-        let opened = self.open(it.workspace, row)?;
-        if !same(&opened.secret.token, known) {
-            return Ok(Attempt::Token(opened.secret.token));
-        }
-        Ok(Attempt::Over(match claim {
-            Claim::NotYet { failures: 0 } => TokenError::RefusedAfresh,
-            Claim::Refused => TokenError::Revoked { said: None },
-            Claim::NotYet { .. } | Claim::Ours { .. } | Claim::Held { .. } => {
-                TokenError::Failed { said: None }
-            }
-        }))
-    }
-
-    /// Gives the lease back without having asked anybody.
-    async fn untried(
-        &self,
-        it: Due,
-        holder: Holder,
-        due_at: Option<Micros>,
-    ) -> Result<(), TokenError> {
-        let settled = Settled {
-            outcome: Outcome::Untried,
-            due_at,
-            retry_at: Micros(0),
-        };
-        let now = (self.clock)();
-        Ok(self.store.settle_refresh(it, holder, settled, now).await?)
-    }
-
-    /// Asks the authorization server and stores what it gave.
-    async fn exchange(
-        &self,
-        it: Due,
-        (holder, failures): (Holder, u32),
-        opened: Opened,
-    ) -> Result<Attempt, TokenError> {
-        let Some(refresh) = opened.refresh() else {
-            self.untried(it, holder, None).await?;
-            return Ok(Attempt::Over(TokenError::NoRefreshToken));
-        };
-        let server = oauth::Server {
-            client: &self.client,
-            mode: &self.mode,
-            timeout: self.token_timeout,
-        };
-        match oauth::ask(server, refresh, &opened.secret, self.clock).await {
-            Ok(grant) => self.renew(it, holder, opened, grant).await,
-            Err(error) => self.failed(it, (holder, failures), error).await,
-        }
-    }
-
-    async fn failed(
-        &self,
-        it: Due,
-        (holder, failures): (Holder, u32),
-        error: GrantError,
-    ) -> Result<Attempt, TokenError> {
-        let now = (self.clock)();
-        let credential_id = it.credential.to_string();
-        tracing::warn!(credential_id, %error, "an access token could not be refreshed");
-        let refused = matches!(error, GrantError::Refused { .. });
-        let retry_at = after(now, pause(failures));
-        let settled = Settled {
-            outcome: if refused {
-                Outcome::Refused
-            } else {
-                Outcome::Failed
-            },
-            due_at: (!refused).then_some(retry_at),
-            retry_at,
-        };
-        self.store.settle_refresh(it, holder, settled, now).await?;
-        let said = Some(error);
-        Ok(Attempt::Over(if refused {
-            TokenError::Revoked { said }
-        } else {
-            TokenError::Failed { said }
-        }))
-    }
-
-    /// Stores new tokens. The credential may have changed meanwhile: if its tokens are still those that were
-    /// spent, the new ones belong there; if not, its owner has given it others.
-    async fn renew(
-        &self,
-        it: Due,
-        holder: Holder,
-        opened: Opened,
-        grant: Grant,
-    ) -> Result<Attempt, TokenError> {
-        let spent = opened.secret.refresh_token.as_ref().map(Secret::copy);
-        let (used, mut current) = (opened.secret.token.copy(), opened);
-        loop {
-            let now = (self.clock)();
-            let mut oauth = current.oauth.clone();
-            oauth.expires_at = grant.expires_at;
-            let rest = after(now, REFRESH_REST);
-            let settled = Settled {
-                due_at: due(&oauth).map(|due| due.max(rest)),
-                retry_at: rest,
-                outcome: self.outcome(it, &current, oauth, &grant)?,
-            };
-            match self.store.settle_refresh(it, holder, settled, now).await {
-                Ok(()) => return Ok(Attempt::Token(grant.access_token)),
-                Err(store::Error::Conflict(Conflict::Revision { .. })) => {}
-                Err(error) => return Err(error.into()),
-            }
-            let row = self
-                .store
-                .credential(it.workspace, it.vault, it.credential)
-                .await?;
-            current = self.open(it.workspace, row)?;
-            let kept = match (&current.secret.refresh_token, &spent) {
-                (Some(now), Some(spent)) => same(now, spent),
-                _ => false,
-            };
-            if !kept || !same(&current.secret.token, &used) {
-                self.untried(it, holder, due(&current.oauth)).await?;
-                return Ok(Attempt::Token(current.secret.token));
-            }
-        }
-    }
-
-    fn outcome(
-        &self,
-        it: Due,
-        current: &Opened,
-        oauth: McpOauth,
-        grant: &Grant,
-    ) -> Result<Outcome, TokenError> {
-        let kept = &current.secret;
-        let secret = CredentialSecret {
-            token: grant.access_token.copy(),
-            refresh_token: grant
-                .refresh_token
-                .as_ref()
-                .or(kept.refresh_token.as_ref())
-                .map(Secret::copy),
-            client_secret: kept.client_secret.as_ref().map(Secret::copy),
-        };
-        let auth = serde_json::to_string(&Auth::McpOauth(oauth)).map_err(TokenError::Stored)?;
-        Ok(Outcome::Renewed {
-            base: current.row.revision,
-            auth: RawValue::from_string(auth).map_err(TokenError::Stored)?,
-            sealed: self
-                .vault
-                .seal_credential(it.workspace, it.credential, &secret),
-        })
-    }
-}
-
-/// Whether the token is as good as expired.
-fn is_over(oauth: &McpOauth, now: Micros) -> bool {
-    let soon = after(now, SKEW);
-    oauth.expires_at.is_some_and(|at| at <= soon)
-}
-
-/// When to refresh it ahead of its expiry; none if it is not known to expire.
-fn due(oauth: &McpOauth) -> Option<Micros> {
-    let ahead = i64::try_from(REFRESH_AHEAD.as_micros()).unwrap_or(0);
-    let before = |at: Micros| Micros(at.0.saturating_sub(ahead));
-    oauth.expires_at.map(before)
-}
-
-/// The pause after one more failure.
-fn pause(failures: u32) -> Duration {
-    let (first, most) = FAILURE_PAUSE;
-    first
-        .saturating_mul(1u32.checked_shl(failures).unwrap_or(u32::MAX))
-        .min(most)
-}
-
-fn same(one: &Secret, other: &Secret) -> bool {
-    let (one, other) = (one.expose().as_bytes(), other.expose().as_bytes());
-    aws_lc_rs::constant_time::verify_slices_are_equal(one, other).is_ok()
 }

@@ -343,6 +343,8 @@ impl Keeper {
         let mut command = Command::new(&self.program.path);
         command
             .args(&self.program.arguments)
+            // It reads no variable, and the server's may hold keys that are none of its business.
+            .env_clear()
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             // A signal from the terminal is for the server.

@@ -8,6 +8,7 @@ mod clock;
 mod files;
 mod line;
 mod notes;
+mod output;
 mod piped;
 mod process;
 mod reaper;

@@ -1,35 +1,29 @@
 //! Owns the one persistent bash of a sandbox. It never waits for background children of a command.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
-use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 
-use super::ansi::Stripper;
 use super::calls::Cancel;
 use super::clock::Clock;
+use super::output::{Log, Outputs};
 use super::reaper::{Exit, Reaper, Started};
 use super::tree;
-use crate::limits::BASH_OUTPUT_BYTES;
 
 /// The reserve between the end of a shell and the reaper's word about it.
 const EXIT_WAIT: Duration = Duration::from_secs(5);
 /// How long a shell that was sent SIGKILL may take to be dead.
 const ENDED_WAIT: Duration = Duration::from_secs(2);
-/// What one drain takes at most, so that a background writer cannot keep it busy for ever.
-const DRAIN_BYTES: usize = 1 << 20;
 
 /// How a command ended.
 pub(crate) enum Ended {
@@ -54,19 +48,11 @@ pub(crate) struct Shell {
     status: File,
     /// The number of the status pipe inside bash.
     status_number: i32,
-    output: Arc<Mutex<Collected>>,
-}
-
-/// The last bytes of output, and the pipe they come from.
-struct Collected {
-    pipe: File,
-    stripper: Stripper,
-    tail: VecDeque<u8>,
-    cut: bool,
+    output: Arc<Outputs>,
 }
 
 impl Shell {
-    pub(crate) fn start(reaper: &Reaper) -> io::Result<Self> {
+    pub(crate) fn start(reaper: &Reaper, log: &Arc<Mutex<Log>>) -> io::Result<Self> {
         let (output_rx, output_tx) = pipe_with(PipeFlags::CLOEXEC)?;
         let (status_rx, status_tx) = pipe_with(PipeFlags::CLOEXEC)?;
         let (stdin_rx, stdin_tx) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -97,19 +83,7 @@ impl Shell {
             pidfd,
             exit,
         } = started?;
-        let pipe = File::from(output_rx);
-        let watch = pipe.try_clone()?;
-        let output = Arc::new(Mutex::new(Collected {
-            pipe,
-            stripper: Stripper::default(),
-            tail: VecDeque::new(),
-            cut: false,
-        }));
-        let collected = Arc::clone(&output);
-        thread::Builder::new()
-            .name("output".into())
-            .stack_size(64 * 1024)
-            .spawn(move || collect(&watch, &collected))?;
+        let output = Outputs::collect(File::from(output_rx), log)?;
         let (stdin, status) = (File::from(stdin_tx), File::from(status_rx));
         Ok(Self {
             pid,
@@ -130,7 +104,7 @@ impl Shell {
         cancel: &Cancel,
         clock: &Clock,
     ) -> Ended {
-        let line = self.line(command);
+        let line = self.line(command, self.output.begin(command).as_deref());
         let mut unsent = line.as_bytes();
         let deadline = clock.now() + timeout;
         loop {
@@ -181,12 +155,14 @@ impl Shell {
     }
 
     /// The command as one line for bash: quoted, so that whatever it lacks it cannot take from the
-    /// next one; without a terminal, the status pipe or our stdin in its hands.
-    fn line(&self, command: &str) -> String {
+    /// next one; without a terminal, the status pipe or our stdin in its hands; with what it prints going to
+    /// the pipe of that name.
+    fn line(&self, command: &str, pipe: Option<&str>) -> String {
         let quoted = command.replace('\'', r"'\''");
         let number = self.status_number;
+        let to = pipe.map_or_else(String::new, |pipe| format!(">{pipe} 2>&1"));
         format!(
-            "builtin eval '{quoted}' </dev/null {number}>&-\nbuiltin printf '%d\\n' \"$?\" >&{number}\n"
+            "builtin eval '{quoted}' </dev/null {to} {number}>&-\nbuiltin printf '%d\\n' \"$?\" >&{number}\n"
         )
     }
 
@@ -196,25 +172,9 @@ impl Shell {
         std::str::from_utf8(&line[..n]).ok()?.trim().parse().ok()
     }
 
-    /// What was printed since the last call, background children included.
+    /// What was printed since the last call. See [`Outputs::take`].
     pub(crate) fn take_output(&self) -> String {
-        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
-        output.drain();
-        let cut = std::mem::take(&mut output.cut);
-        let tail = Vec::from(std::mem::take(&mut output.tail));
-        // A cut may have hit the middle of a character.
-        let start = tail
-            .iter()
-            .position(|byte| byte & 0xc0 != 0x80)
-            .unwrap_or(tail.len());
-        let tail = if cut { &tail[start..] } else { &tail[..] };
-        let text = String::from_utf8_lossy(tail);
-        let text = text.trim_end_matches(['\n', '\r']);
-        if cut {
-            format!("[output truncated]\n{text}")
-        } else {
-            text.to_owned()
-        }
+        self.output.take()
     }
 
     /// Whether it has ended though nothing asked it to. Waits for one that was killed.
@@ -235,57 +195,5 @@ impl Shell {
     /// Kills the shell and all that descends from it.
     pub(crate) fn kill(&self) {
         tree::kill(self.pid);
-    }
-}
-
-impl Collected {
-    /// Takes what is in the pipe now; false at its end.
-    fn drain(&mut self) -> bool {
-        let mut piece = [0; 16 * 1024];
-        let mut taken = 0;
-        while taken < DRAIN_BYTES {
-            match self.pipe.read(&mut piece) {
-                Ok(0) => return false,
-                Ok(n) => {
-                    taken += n;
-                    self.keep(&piece[..n]);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
-            }
-        }
-        true
-    }
-
-    fn keep(&mut self, piece: &[u8]) {
-        let tail = &mut self.tail;
-        self.stripper.strip(piece, |byte| tail.push_back(byte));
-        if self.tail.len() > BASH_OUTPUT_BYTES {
-            self.tail.drain(..self.tail.len() - BASH_OUTPUT_BYTES);
-            self.cut = true;
-        }
-    }
-}
-
-/// Empties the pipe also between calls, so that a background writer never blocks. Ends with the
-/// last process that holds the pipe.
-fn collect(watch: &File, output: &Mutex<Collected>) {
-    loop {
-        match poll(
-            &mut [PollFd::from_borrowed_fd(watch.as_fd(), PollFlags::IN)],
-            None,
-        ) {
-            Ok(_) => {
-                if !output
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .drain()
-                {
-                    return;
-                }
-            }
-            Err(Errno::INTR) => {}
-            Err(_) => return,
-        }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +14,8 @@ use crate::limits::{WORKERS_RESERVED, WORKERS_WAITING};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Stack of one: it may go down a tree of directories. Only what is used of it is memory.
 const STACK: usize = 1024 * 1024;
+/// Of the thread that only makes others.
+const SMALL_STACK: usize = 64 * 1024;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -21,13 +23,30 @@ type Job = Box<dyn FnOnce() + Send>;
 type Waiting = Arc<SyncSender<Job>>;
 
 static IDLE: Mutex<Vec<Waiting>> = Mutex::new(Vec::new());
+/// Wakes who makes more of them.
+static FEWER: OnceLock<SyncSender<()>> = OnceLock::new();
 
 /// Makes those that are reserved, so that they are there before anything else runs in the sandbox.
 ///
 /// # Errors
 /// `WouldBlock` when the kernel makes no thread.
 pub(crate) fn reserve() -> io::Result<()> {
-    (0..WORKERS_RESERVED).try_for_each(|_| start(None))
+    (0..WORKERS_RESERVED).try_for_each(|_| start(None))?;
+    let (fewer, woken) = sync_channel(1);
+    let thread = thread::Builder::new().name("fill".into());
+    thread.stack_size(SMALL_STACK).spawn(move || fill(&woken))?;
+    // Whoever comes second is a test.
+    let _ = FEWER.set(fewer);
+    Ok(())
+}
+
+/// Makes as many as there are fewer than are to wait, so that nobody who has work for one waits for the kernel.
+fn fill(woken: &Receiver<()>) {
+    while woken.recv().is_ok() {
+        let fewer = WORKERS_RESERVED.saturating_sub(idle().len());
+        // If there is none to be had now, those that work come back.
+        let _ = (0..fewer).try_for_each(|_| start(None));
+    }
 }
 
 /// Does it on a thread of its own, beside everything else.
@@ -46,9 +65,11 @@ pub(crate) fn run(job: impl FnOnce() + Send + 'static) -> io::Result<()> {
     worker
         .send(Box::new(job))
         .map_err(|_| io::Error::from(io::ErrorKind::WouldBlock))?;
-    if left < WORKERS_RESERVED {
-        // If there is none to be had now, those that work come back.
-        let _ = start(None);
+    if left < WORKERS_RESERVED
+        && let Some(fewer) = FEWER.get()
+    {
+        // Full: it is about to look.
+        let _ = fewer.try_send(());
     }
     Ok(())
 }

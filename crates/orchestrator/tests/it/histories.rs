@@ -24,16 +24,18 @@ fn every_history_keeps_every_invariant_and_comes_to_rest() {
     let home = home();
     let blank = blank(home.path());
     let mut coverage = Coverage::default();
-    let mut steps = 0;
+    let (mut steps, mut threads) = (0, 0);
     for seed in PAST.into_iter().chain(10..10 + SEEDS) {
         let run = std::panic::AssertUnwindSafe(|| history(seed, &blank));
         let told = std::panic::catch_unwind(run);
         let hint = format!("seed {seed}: cargo xtask sim --orchestrator --seeds 1 --from {seed}");
         let told = told.expect(&hint);
         steps += told.steps;
+        threads += told.threads;
         coverage.add(&told.coverage);
     }
     assert!(steps / SEEDS >= 100, "histories are short: {steps}");
+    assert!(threads >= SEEDS, "few threads: {threads}");
 }
 
 #[test]

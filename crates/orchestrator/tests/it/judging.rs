@@ -203,3 +203,28 @@ async fn a_judge_that_is_late_leaves_the_call_to_the_client() {
     );
     assert_eq!(world.sandboxes.calls(), 0);
 }
+
+#[tokio::test]
+async fn a_timeline_says_that_a_turn_waited_for_its_client() {
+    let world = World::new().await;
+    let server = world.server(|_| {});
+    let steps = json!([{"tool": "ask", "input": {}}, {"text": "done"}]);
+    let id = server.session("asking", &script("ask me", &steps)).await;
+    let log = server.log(id).await;
+    let call = of(&log, "agent.custom_tool_use")[0]["id"].as_str().unwrap();
+    let answer = session::UserEvent::CustomToolResult {
+        call: call.parse().unwrap(),
+        content: Vec::new(),
+        is_error: None,
+        thread: None,
+    };
+    server.send(id, vec![answer]).await;
+    assert_eq!(said(&server.log(id).await), ["done"]);
+    let scope = store::sessions::Scope::Any;
+    let entries = server.store.timeline(scope, id, 0, 100).await.unwrap();
+    let spent = entries.iter().map(|e| e.spent.as_str()).collect::<Vec<_>>();
+    assert_eq!(spent, ["queue", "model", "wait", "queue", "model"]);
+    let detail: Value = serde_json::from_str(entries[2].detail.get()).unwrap();
+    assert_eq!(detail, json!({"waited_for": "client"}));
+    assert!(entries[2].took >= 0);
+}

@@ -40,6 +40,19 @@ mod shares;
 mod simulation;
 mod support;
 #[allow(missing_docs, dead_code)]
+#[path = "../../../session/tests/it/team_client.rs"]
+mod team_client;
+#[allow(missing_docs, dead_code)]
+#[path = "../../../session/tests/it/team_coverage.rs"]
+mod team_coverage;
+#[allow(missing_docs, dead_code)]
+#[path = "../../../session/tests/it/team_fold.rs"]
+mod team_fold;
+#[allow(missing_docs, dead_code)]
+#[allow(missing_docs, dead_code)]
+#[path = "../../../session/tests/it/team_world.rs"]
+mod team_world;
+#[allow(missing_docs, dead_code)]
 #[path = "../../../session/tests/it/world.rs"]
 mod world;
 

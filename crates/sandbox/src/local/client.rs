@@ -219,12 +219,10 @@ impl Client {
 
     /// Has the hand do or say one thing.
     pub(super) async fn ask(&self, ask: &Ask) -> Result<Said, Error> {
-        let ask = serde_json::to_vec(ask).map_err(io::Error::from);
-        let ask = ask.doing(|| "write a question".to_owned())?;
-        let id = self.0.id();
+        let (id, ask) = (self.0.id(), question(ask)?);
         let mut request = Request::new(&self.0, id);
         let answered = self.0.within(ASK, async {
-            request.send(&ToHand::Ask { id }, ask.into()).await?;
+            request.send(&ToHand::Ask { id }, ask).await?;
             let answer = (&mut request.answer).await;
             request.answered(answer)
         });
@@ -236,6 +234,12 @@ impl Client {
             },
             None => Err(Error::busy("the sandbox takes too long to answer")),
         }
+    }
+
+    /// Has the hand do one thing, whose answer nobody waits for. What is said after it comes after it. Cancel safe.
+    pub(super) async fn tell(&self, ask: &Ask) -> Result<(), Error> {
+        let (id, ask) = (self.0.id(), question(ask)?);
+        self.0.send(&ToHand::Ask { id }, ask).await
     }
 
     /// The hand said what no honest one says.
@@ -251,6 +255,11 @@ impl Client {
     pub(super) fn is_held(&self) -> bool {
         *self.0.paused.borrow()
     }
+}
+
+fn question(ask: &Ask) -> Result<Bytes, Error> {
+    let ask = serde_json::to_vec(ask).map_err(io::Error::from);
+    Ok(ask.doing(|| "write a question".to_owned())?.into())
 }
 
 /// One request under way. Dropped before its answer, it asks the hand to cancel.

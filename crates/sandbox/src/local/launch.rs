@@ -72,13 +72,12 @@ impl Started {
         if let Some(certificate) = net::attach(shared, &id, &mut self.body).await? {
             trust::place(&self.client, &shared.templates.host()?, &certificate).await?;
         }
-        let mut steps = self.steps;
-        steps.done("network");
+        let steps = self.steps.end();
         let memory = Memory::of(&self.body.live);
         let (client, supervisor, body, range) =
             (self.client, self.supervisor, self.body, self.range);
         let running = Running::new(client, supervisor, body, range, memory, shared, id);
-        Ok(running.born(how, steps.end()))
+        Ok(running.born(how, steps))
     }
 
     /// Ends it, and returns when it has ended.
@@ -99,10 +98,10 @@ impl Started {
 
 /// Starts one in the directory of that name.
 pub(super) async fn begin(shared: &Arc<Shared>, spec: Spec) -> Result<Started, Error> {
-    let mut steps = Steps::begin();
+    let mut steps = Steps::begin("lock");
     shared.disks.room()?;
-    let lock = super::settle(shared.dirs.lock(&spec.id).await?).await?;
-    steps.done("lock");
+    let lock = super::sweep::settle(shared.dirs.lock(&spec.id).await?).await?;
+    steps.then("files");
     let (prepared, id) = (Arc::clone(shared), spec.id.clone());
     let blocking = tokio::task::spawn_blocking(move || {
         let disk = *prepared.disks.settings();
@@ -117,7 +116,7 @@ pub(super) async fn begin(shared: &Arc<Shared>, spec: Spec) -> Result<Started, E
         Ok(prepared) => prepared?,
         Err(_) => return Err(Error::Gone),
     };
-    steps.done("files");
+    steps.then("supervisor");
     let range = shared.ranges.take(spec.id.as_str())?;
     let dir = shared.dirs.path(&spec.id);
     let disk = shared.disks.settings().limit(&dir);
@@ -141,7 +140,7 @@ pub(super) async fn begin(shared: &Arc<Shared>, spec: Spec) -> Result<Started, E
     let started = async {
         supervisor.tell(&plan)?;
         let body = runs(&mut supervisor).await?;
-        steps.done("supervisor");
+        steps.then("hand");
         let client = Client::connect(line, plan.generation, &shared.tasks).await?;
         Ok::<_, Error>((body, client))
     };
@@ -159,7 +158,7 @@ pub(super) async fn begin(shared: &Arc<Shared>, spec: Spec) -> Result<Started, E
         });
     };
     let (body, client) = started?;
-    steps.done("hand");
+    steps.then("network");
     Ok(Started {
         client,
         supervisor,

@@ -6,6 +6,7 @@ mod answer;
 mod client;
 mod dirs;
 mod disk;
+mod ending;
 mod environment;
 mod freezer;
 mod groups;
@@ -20,19 +21,19 @@ mod probe;
 mod ranges;
 mod running;
 mod supervisor;
+mod sweep;
 mod template;
 mod trash;
 mod trust;
 mod usage;
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jail::plan::{Limit, Limits, SHARED};
@@ -40,19 +41,19 @@ use tokio_util::task::TaskTracker;
 
 use crate::error::{Doing, Error};
 use crate::isolation::Isolation;
-use crate::limits::{
-    CPU_MILLIS_MIN, HANDOVER, MEMORY_BYTES_MIN, ORPHAN, PROCESSES_MIN, SWEEP_AGAIN, SWEEP_TIME,
-};
+use crate::limits::{CPU_MILLIS_MIN, HANDOVER, MEMORY_BYTES_MIN, ORPHAN, PROCESSES_MIN};
 use crate::provider::{Provider, Report, Sandbox, SandboxId, Spec};
-use dirs::{Dirs, InUse};
+use dirs::Dirs;
 pub use disk::{Disk, DiskKind};
 use disk::{Disks, Images};
+use ending::{End, Ended};
 use environment::check_env;
 use groups::{Groups, Together};
 pub use net::{Ends, Network};
 use pool::Pool;
 use ranges::Ranges;
 use running::Running;
+use sweep::{settle, sweep};
 use template::Templates;
 use trash::Trash;
 
@@ -182,14 +183,27 @@ type Live = HashMap<SandboxId, Slot>;
 enum Slot {
     /// Being attached or deleted.
     Changing,
-    Running(Weak<Running>),
+    Running(Known),
+}
+
+/// A sandbox that runs, or is on its way out.
+#[derive(Clone)]
+struct Known {
+    running: Weak<Running>,
+    ends: End,
+}
+
+impl Known {
+    fn alive(&self) -> Option<Arc<Running>> {
+        self.running.upgrade().filter(|running| running.is_alive())
+    }
 }
 
 /// The right to change what lives under an id. Given back when dropped.
 struct Change {
     live: Arc<Mutex<Live>>,
     id: SandboxId,
-    then: Option<Weak<Running>>,
+    then: Option<Known>,
 }
 
 impl Drop for Change {
@@ -277,13 +291,13 @@ impl Local {
     fn running(&self) -> Vec<Arc<Running>> {
         let live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
         let running = live.values().filter_map(|slot| match slot {
-            Slot::Running(running) => running.upgrade(),
+            Slot::Running(known) => known.running.upgrade(),
             Slot::Changing => None,
         });
         running.collect()
     }
 
-    fn change(&self, id: &SandboxId) -> Result<(Change, Option<Arc<Running>>), Error> {
+    fn change(&self, id: &SandboxId) -> Result<(Change, Option<Known>), Error> {
         let mut live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
         let former = match live.get(id) {
             Some(Slot::Changing) => {
@@ -291,10 +305,10 @@ impl Local {
                     "sandbox {id} is being attached or deleted"
                 )));
             }
-            Some(Slot::Running(running)) => running.upgrade(),
+            Some(Slot::Running(known)) => Some(known.clone()),
             None => None,
         };
-        let then = former.as_ref().map(Arc::downgrade);
+        let then = former.clone();
         live.insert(id.clone(), Slot::Changing);
         Ok((
             Change {
@@ -320,10 +334,10 @@ impl Provider for Local {
         }
         let (mut change, former) = self.change(&spec.id)?;
         if let Some(former) = former {
-            if former.is_alive() {
-                return Ok(former);
+            if let Some(running) = former.alive() {
+                return Ok(running);
             }
-            former.stop().await?;
+            former.ends.end().await?;
         }
         change.then = None;
         let running = match adopt::adopt(&self.0, &spec.id).await? {
@@ -334,21 +348,21 @@ impl Provider for Local {
             },
         };
         let running = Arc::new(running);
-        change.then = Some(Arc::downgrade(&running));
+        change.then = Some(running.known());
         Ok(running)
     }
 
     async fn adopt(&self, id: &SandboxId) -> Result<Option<Arc<dyn Sandbox>>, Error> {
         let (mut change, former) = self.change(id)?;
-        if let Some(former) = former.filter(|former| former.is_alive()) {
-            return Ok(Some(former));
+        if let Some(running) = former.as_ref().and_then(Known::alive) {
+            return Ok(Some(running));
         }
         let Some(running) = adopt::adopt(&self.0, id).await? else {
             change.then = None;
             return Ok(None);
         };
         let running = Arc::new(running);
-        change.then = Some(Arc::downgrade(&running));
+        change.then = Some(running.known());
         Ok(Some(running))
     }
 
@@ -356,7 +370,7 @@ impl Provider for Local {
         let shared = Arc::clone(&self.0);
         let left = move || shared.dirs.left();
         let left = blocking(|| "look for what an earlier server left".to_owned(), left).await?;
-        left.map(pool::left_out)
+        left.map(somebodys)
     }
 
     async fn remember(&self, id: &SandboxId, bytes: &[u8]) -> Result<(), Error> {
@@ -392,20 +406,28 @@ impl Provider for Local {
 
     async fn delete(&self, id: &SandboxId) -> Result<(), Error> {
         let (mut change, former) = self.change(id)?;
-        match former {
-            Some(former) => former.stop().await?,
-            None => {
-                if let Some(left) = adopt::adopt(&self.0, id).await? {
-                    left.stop().await?;
-                }
-            }
-        }
+        let ended = match former {
+            Some(former) => former.ends.end().await?,
+            None => match adopt::adopt(&self.0, id).await? {
+                Some(left) => left.end().await?,
+                None => Ended::default(),
+            },
+        };
         change.then = None;
-        if let Some(lock) = self.0.dirs.lock_existing(id).await? {
-            let lock = settle(lock).await?;
-            self.0.trash.take(&self.0.dirs.path(id))?;
-            drop(lock);
-        }
+        let lock = if ended.whole {
+            // Its supervisor has the lock until the last mount is gone. The trash waits for that.
+            None
+        } else {
+            match self.0.dirs.lock_existing(id).await? {
+                Some(lock) => Some(settle(lock).await?),
+                None => return Ok(()),
+            }
+        };
+        let shared = Arc::clone(&self.0);
+        let path = self.0.dirs.path(id);
+        let taken = move || shared.trash.take(&path);
+        blocking(|| format!("delete sandbox {id}"), taken).await??;
+        drop(lock);
         Ok(())
     }
 
@@ -413,12 +435,19 @@ impl Provider for Local {
         let shared = Arc::clone(&self.0);
         let list = move || shared.dirs.list();
         let listed = blocking(|| "list the sandboxes".to_owned(), list).await?;
-        listed.map(pool::left_out)
+        listed.map(somebodys)
     }
 
     async fn probe(&self) -> Report {
         probe::probe(self).await
     }
+}
+
+/// Those that belong to somebody: not what waits for its first use, and not what is only tried.
+fn somebodys(ids: Vec<SandboxId>) -> Vec<SandboxId> {
+    let mut ids = pool::left_out(ids);
+    ids.retain(|id| !probe::is_of(id));
+    ids
 }
 
 /// What `work` gives, which waits for the disk.
@@ -430,56 +459,14 @@ async fn blocking<T: Send + 'static>(
     done.map_err(std::io::Error::other).doing(doing)
 }
 
-/// Removes what sandboxes left on the host whose supervisor was killed. What was killed together with the
-/// former server may be dying still: looks again until it has.
-fn sweep(shared: &Weak<Shared>) {
-    let start = Instant::now();
-    let deadline = start + HANDOVER;
-    while let Some(shared) = shared.upgrade() {
-        let until = match sweep_once(&shared, deadline) {
-            InUse::Nothing => return,
-            InUse::ByTheLiving => start + SWEEP_TIME,
-            InUse::ByTheDying => deadline,
-        };
-        drop(shared);
-        if Instant::now() > until {
-            return;
-        }
-        thread::sleep(SWEEP_AGAIN);
-    }
-}
-
-fn sweep_once(shared: &Shared, deadline: Instant) -> InUse {
-    shared.dirs.each_left(|id, record| {
-        groups::sweep(record, deadline);
-        shared.dirs.remove_socket(id);
-        // Whoever probed was killed before it could remove this.
-        if probe::is_of(id)
-            && let Err(error) = shared.trash.take(&shared.dirs.path(id))
-        {
-            tracing::warn!(sandbox = %id, %error, "what a probe left stays until the next start");
-        }
-    })
-}
-
-/// The lock, once what its former sandbox left on the host is gone.
-async fn settle(lock: File) -> Result<File, Error> {
-    // Its socket is the next supervisor's to replace, or goes with the directory.
-    let settled = tokio::task::spawn_blocking(move || {
-        if let Some(former) = dirs::former(&lock) {
-            groups::sweep(&former, Instant::now() + HANDOVER);
-        }
-        lock
-    });
-    settled.await.map_err(|_| Error::Gone)
-}
-
 impl Shared {
     /// What holds sandboxes to their limits here. Blocks the first time.
     fn groups(&self) -> Arc<Groups> {
-        let found = self
-            .groups
-            .get_or_init(|| Arc::new(Groups::find(&self.allowance, self.together.as_ref())));
+        let found = self.groups.get_or_init(|| {
+            let groups = Groups::find(&self.allowance, self.together.as_ref());
+            groups.sweep_strays();
+            Arc::new(groups)
+        });
         Arc::clone(found)
     }
 

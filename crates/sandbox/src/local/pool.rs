@@ -144,7 +144,7 @@ impl Local {
         if self.0.pool.most == 0 || !spec.env.is_empty() {
             return Ok(None);
         }
-        let mut steps = Steps::begin();
+        let mut steps = Steps::begin("pool");
         let Some(ready) = self.0.pool.pop() else {
             self.refill();
             return Ok(None);
@@ -164,7 +164,7 @@ impl Local {
                 return Err(io::Error::from(errno)).doing(|| format!("name sandbox {}", spec.id));
             }
         }
-        steps.done("pool");
+        steps.then("network");
         self.refill();
         let started = ready.started.taken(steps);
         let given = started.given(&self.0, spec.id.clone(), How::Ready).await;

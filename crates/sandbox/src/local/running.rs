@@ -4,21 +4,16 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use tokio::sync::watch;
-use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use jail::plan::Report;
-
 use super::client::Client;
-use super::dirs::remove_socket;
 use super::disk::Guarded;
+use super::ending::{End, Ended};
 use super::freezer::Freezer;
-use super::groups::remove_all;
 use super::memory::Memory;
 use super::ranges::Range;
-use super::supervisor::{Body, Supervisor, ended};
-use super::{Live, Shared, Slot, isolation, usage};
+use super::supervisor::{Body, Supervisor};
+use super::{Known, Shared, isolation, usage};
 use crate::diary::Step;
 use crate::error::{Doing, Error};
 use crate::files::{Connection, Download, FileWatch, Listing, Upload};
@@ -28,9 +23,6 @@ use crate::process::{Command, Process};
 use crate::provider::{Birth, Ending, How, Sandbox, SandboxId, ToolCall};
 use crate::stats::Stats;
 use hand::wire::{Ask, Entry, Open, Output, Running as Inside, Said};
-
-#[cfg(test)]
-mod tests;
 
 pub(super) struct Running {
     client: Client,
@@ -42,22 +34,12 @@ pub(super) struct Running {
     groups: Vec<PathBuf>,
     dir: PathBuf,
     isolation: Isolation,
-    ended: watch::Receiver<Option<Ended>>,
+    ends: End,
     birth: Birth,
     /// What the next tool result is to say.
     notes: Mutex<Vec<String>>,
-    stop: CancellationToken,
     /// The last handle dropped ends the sandbox.
     _guard: DropGuard,
-}
-
-/// What is known of a sandbox that has ended.
-#[derive(Debug, Clone, Copy, Default)]
-struct Ended {
-    /// How many of its processes the kernel ended for want of memory, from first to last.
-    oom_kills: u64,
-    /// Whether its PID 1 was ended by a signal.
-    by_signal: bool,
 }
 
 impl Running {
@@ -70,31 +52,10 @@ impl Running {
         shared: &Shared,
         id: SandboxId,
     ) -> Self {
-        let stop = CancellationToken::new();
-        let (ended_tx, ended) = watch::channel(None);
-        let live = Arc::clone(&shared.live);
-        let network = shared.network.clone();
         let (groups, dir) = (body.live.groups.clone(), shared.dirs.path(&id));
         let isolation = isolation::isolation(body.live.id_base, &body.live.limits);
         let disk = shared.disks.watch(dir.clone(), &body.live, client.clone());
-        let watched = watch_over(
-            supervisor,
-            body,
-            dir.clone(),
-            range,
-            stop.clone(),
-            client.clone(),
-        );
-        shared.tasks.spawn(async move {
-            let ended = watched.await;
-            // Before anything of that name can start again.
-            if let Some(network) = network {
-                network.gone(&id);
-            }
-            forget(&live, &id);
-            // Nobody may be waiting for it.
-            let _ = ended_tx.send(Some(ended));
-        });
+        let ends = End::look_after(supervisor, body, range, client.clone(), shared, id);
         Self {
             client,
             memory,
@@ -104,11 +65,10 @@ impl Running {
             groups,
             dir,
             isolation,
-            ended,
             birth: Birth::default(),
             notes: Mutex::default(),
-            _guard: stop.clone().drop_guard(),
-            stop,
+            _guard: ends.guard(),
+            ends,
         }
     }
 
@@ -125,76 +85,20 @@ impl Running {
 
     /// Starts its end without waiting for it.
     pub(super) fn kill(&self) {
-        self.stop.cancel();
+        self.ends.begin();
     }
-}
 
-/// Ends the sandbox on `stop`, or when nothing more can be said to it, and returns when its last
-/// process is gone, or when it is left to the next server. The range is held until then.
-async fn watch_over(
-    mut supervisor: Supervisor,
-    body: Body,
-    dir: PathBuf,
-    range: Range,
-    stop: CancellationToken,
-    client: Client,
-) -> Ended {
-    let mut report = tokio::select! {
-        () = stop.cancelled() => None,
-        // A hand that was taken over does not end by itself.
-        () = client.ended() => None,
-        report = supervisor.report() => report,
-    };
-    client.close();
-    if supervisor.is_left() {
-        return Ended::default();
+    /// End it, and returns when no process of it is left.
+    pub(super) async fn end(&self) -> Result<Ended, Error> {
+        self.ends.end().await
     }
-    // What a group of version 1 has frozen does not die.
-    let frozen = Freezer::among(&body.live.groups);
-    let _ = tokio::task::spawn_blocking(move || frozen.thaw()).await;
-    if supervisor.end() && report.is_none() {
-        report = timeout(STOP, supervisor.report()).await.ok().flatten();
-    }
-    tracing::debug!(?report, "sandbox ends");
-    if timeout(STOP, supervisor.ended()).await.is_err() {
-        supervisor.kill();
-        supervisor.ended().await;
-    }
-    // A supervisor that was killed is gone before the processes that die with it.
-    if timeout(STOP, ended(&body.pid_one)).await.is_err() {
-        tracing::warn!("a sandbox's processes have not ended");
-    }
-    // The supervisor has removed all that, unless it was killed.
-    let groups = body.live.groups;
-    let removed = tokio::task::spawn_blocking(move || {
-        remove_all(&groups);
-        remove_socket(&dir);
-    });
-    if removed.await.is_err() {
-        tracing::warn!("the cgroups of a sandbox may have stayed behind");
-    }
-    drop(range);
-    match report {
-        Some((
-            Report::Ended {
-                oom_kills, signal, ..
-            },
-            _,
-        )) => Ended {
-            oom_kills,
-            by_signal: signal.is_some(),
-        },
-        _ => Ended::default(),
-    }
-}
 
-/// An ended sandbox leaves nothing behind in memory. One that was attached meanwhile stays.
-fn forget(live: &Mutex<Live>, id: &SandboxId) {
-    let mut live = live.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(Slot::Running(running)) = live.get(id)
-        && running.upgrade().is_none_or(|running| !running.is_alive())
-    {
-        live.remove(id);
+    /// What its provider keeps of it.
+    pub(super) fn known(self: &Arc<Self>) -> Known {
+        Known {
+            running: Arc::downgrade(self),
+            ends: self.ends.clone(),
+        }
     }
 }
 
@@ -250,17 +154,11 @@ impl Sandbox for Running {
     }
 
     async fn stop(&self) -> Result<(), Error> {
-        self.kill();
-        let mut ended = self.ended.clone();
-        // The watcher is given twice `STOP` at most: once to end, once to be killed.
-        match timeout(STOP * 2, ended.wait_for(Option::is_some)).await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(Error::busy("the sandbox does not die")),
-        }
+        self.ends.end().await.map(drop)
     }
 
     fn is_alive(&self) -> bool {
-        !self.stop.is_cancelled() && self.client.is_open()
+        !self.ends.has_begun() && self.client.is_open()
     }
 
     fn isolation(&self) -> Option<Isolation> {
@@ -272,11 +170,12 @@ impl Sandbox for Running {
     }
 
     fn ending(&self) -> Option<Ending> {
-        let ended = (*self.ended.borrow())?;
+        let ended = self.ends.known()?;
         Some(match ended {
             Ended {
                 oom_kills: 1..,
                 by_signal: true,
+                ..
             } => Ending::OutOfMemory,
             Ended {
                 by_signal: true, ..
@@ -409,12 +308,7 @@ impl Running {
         match ran {
             Ok(output) => Ok(self.noted(self.disk.told(self.memory.told(call, output)))),
             Err(Error::Lost) => {
-                let mut ended = self.ended.clone();
-                let ended = timeout(STOP, ended.wait_for(Option::is_some)).await;
-                let kills = match ended {
-                    Ok(Ok(ended)) => ended.unwrap_or_default().oom_kills,
-                    _ => 0,
-                };
+                let kills = self.ends.wait(STOP).await.unwrap_or_default().oom_kills;
                 self.memory.ended(call, kills).ok_or(Error::Lost)
             }
             other => other,
@@ -448,7 +342,13 @@ impl Running {
         let thawed = thawed.map_err(|_| Error::Gone)?;
         thawed.doing(|| "have a sandbox go on".to_owned())?;
         self.client.hold(false);
-        self.client.ask(&Ask::Resume).await?;
+        if self.freezer.is_none() {
+            // Nobody but the hand has them go on.
+            self.client.ask(&Ask::Resume).await?;
+        } else {
+            // They go on already. The hand hears of it before it hears of anything else.
+            self.client.tell(&Ask::Resume).await?;
+        }
         *paused = false;
         Ok(())
     }

@@ -1,25 +1,37 @@
 //! Owns the removal of deleted sandboxes, by one worker, off everybody's path. It never follows a link.
 
 use std::ffi::{CStr, OsStr, OsString};
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
+use std::time::{Duration, Instant};
 use std::{fs, io};
 
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, RenameFlags, flock, openat, renameat,
+    renameat_with, unlinkat,
+};
 use rustix::io::Errno;
 
-use super::dirs::private_dir;
+use super::dirs::{former, private_dir, remove_socket};
+use super::groups;
 use crate::error::{Doing, Error};
-use crate::limits::TRASH_QUEUE;
+use crate::limits::{HANDOVER, TRASH_QUEUE};
+
+/// How long to wait before looking again whether a sandbox that was deleted has let go of its directory.
+const LET_GO_RETRY: Duration = Duration::from_millis(5);
 
 /// A directory whose content is going to be removed. The worker ends with this value; what it did
 /// not reach is found at the next start.
 pub(super) struct Trash {
     dir: PathBuf,
     queue: SyncSender<PathBuf>,
+    /// Whether there was no room for something in the queue: whoever works it off looks for itself.
+    more: Arc<AtomicBool>,
     next: AtomicU64,
 }
 
@@ -27,35 +39,38 @@ impl Trash {
     pub(super) fn open(dir: PathBuf) -> Result<Self, Error> {
         private_dir(&dir)?;
         let (queue, work) = sync_channel(TRASH_QUEUE);
-        // Listed before anything new is taken: the worker must not remove a place being filled.
-        let leftovers = fs::read_dir(&dir).doing(|| "list the trash".to_owned())?;
-        let leftovers = leftovers.flatten().map(|entry| entry.path()).collect();
-        let below = dir.clone();
+        // What an earlier process left.
+        let more = Arc::new(AtomicBool::new(true));
+        let (below, also) = (dir.clone(), Arc::clone(&more));
         thread::Builder::new()
             .name("trash".to_owned())
-            .spawn(move || worker(&below, leftovers, &work))
+            .spawn(move || worker(&below, &also, &work))
             .doing(|| "start the trash worker".to_owned())?;
         Ok(Self {
             dir,
             queue,
+            more,
             next: AtomicU64::new(0),
         })
     }
 
-    /// Moves a directory out of sight and queues its removal.
+    /// Moves a directory out of sight and queues its removal, which begins when nobody has the lock in it any
+    /// more. One that is not there is success.
     pub(super) fn take(&self, path: &Path) -> Result<(), Error> {
-        let doing = || format!("move {} to the trash", path.display());
         loop {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let place = self.dir.join(format!("{}-{number}", std::process::id()));
-            match fs::create_dir(&place) {
+            match renameat_with(CWD, path, CWD, &place, RenameFlags::NOREPLACE) {
                 // Left by an earlier process of the same number.
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error).doing(doing),
+                Err(Errno::EXIST) => {}
+                Err(Errno::NOENT) => return Ok(()),
+                Err(errno) => {
+                    return Err(errno).doing(|| format!("move {} to the trash", path.display()));
+                }
                 Ok(()) => {
-                    fs::rename(path, place.join("old")).doing(doing)?;
-                    // A full queue only delays the removal until the next start.
-                    let _ = self.queue.try_send(place);
+                    if self.queue.try_send(place).is_err() {
+                        self.more.store(true, Ordering::SeqCst);
+                    }
                     return Ok(());
                 }
             }
@@ -63,12 +78,77 @@ impl Trash {
     }
 }
 
-fn worker(dir: &Path, leftovers: Vec<PathBuf>, work: &Receiver<PathBuf>) {
+/// Removes what comes, each once it was let go.
+fn worker(dir: &Path, more: &AtomicBool, work: &Receiver<PathBuf>) {
     let mut next = 0;
-    for place in leftovers.into_iter().chain(work.iter()) {
-        if let Err(error) = remove(dir, &place, &mut next) {
-            tracing::warn!(path = %place.display(), %error, "trash stays until the next start");
+    let mut places = Vec::new();
+    loop {
+        let come = match places.is_empty() && !more.load(Ordering::SeqCst) {
+            true => work.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            false => work.recv_timeout(LET_GO_RETRY),
+        };
+        let is_over = matches!(come, Err(RecvTimeoutError::Disconnected));
+        places.extend(come.into_iter().chain(work.try_iter()).map(Place::new));
+        if places.is_empty() && more.swap(false, Ordering::SeqCst) {
+            let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+            places.extend(entries.map(|entry| Place::new(entry.path())));
         }
+        places.retain(|place| {
+            if !place.is_let_go() {
+                return !place.is_given_up();
+            }
+            if let Err(error) = remove(dir, &place.path, &mut next) {
+                tracing::warn!(path = %place.path.display(), %error, "trash stays until the next start");
+            }
+            false
+        });
+        if is_over {
+            return;
+        }
+    }
+}
+
+/// One entry of the trash that is to be removed.
+struct Place {
+    path: PathBuf,
+    since: Instant,
+}
+
+impl Place {
+    fn new(path: PathBuf) -> Self {
+        let since = Instant::now();
+        Self { path, since }
+    }
+
+    /// Whether nothing of the sandbox that was here is left on the host but this. What a supervisor that was
+    /// killed left is removed first.
+    fn is_let_go(&self) -> bool {
+        // Whoever is still there and has no server sees by this that none can come.
+        remove_socket(&self.path);
+        let Ok(lock) = File::open(self.path.join("lock")) else {
+            return true;
+        };
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return false;
+        }
+        let Some(former) = former(&lock) else {
+            return true;
+        };
+        if former.lives() {
+            groups::thaw(&former);
+            return false;
+        }
+        groups::sweep(&former, Instant::now());
+        true
+    }
+
+    fn is_given_up(&self) -> bool {
+        let given_up = self.since.elapsed() > HANDOVER;
+        if given_up {
+            let path = self.path.display();
+            tracing::warn!(%path, "somebody has what was deleted: it stays until the next start");
+        }
+        given_up
     }
 }
 
@@ -173,8 +253,6 @@ fn open_dir(at: impl AsFd, name: impl rustix::path::Arg) -> io::Result<OwnedFd> 
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use rustix::fs::mkdirat;
 
     use super::*;

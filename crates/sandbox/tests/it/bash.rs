@@ -146,7 +146,7 @@ async fn a_background_child_does_not_hold_up_its_call() {
     );
     // The second one starts in a shell of its own, which may take its time.
     ok(&sandbox, "until test \"$(pgrep -c sleep)\" = 2; do :; done").await;
-    // Its output, more than a pipe holds, comes with the next call; nothing blocks it meanwhile.
+    // Its output, more than a pipe holds, is taken; nothing blocks it meanwhile.
     ok(
         &sandbox,
         "rm -f done; (head -c 300000 /dev/zero | tr '\\0' y; touch done) &",
@@ -156,6 +156,39 @@ async fn a_background_child_does_not_hold_up_its_call() {
         std::path::Path::new(&host.path("sandboxes/background/workspace/done")).exists()
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_the_background_prints_later_stands_in_a_log_and_in_no_later_answer() {
+    let host = host();
+    let sandbox = host.attach("noise").await;
+    let command = "cd /workspace; (until test -e go; do sleep 0.01; done; echo late; echo worse >&2; touch printed; \
+        until test -e again; do sleep 0.01; done; echo later; touch printed-again) & echo started";
+    assert_eq!(ok(&sandbox, command).await, "started");
+    let wait = "touch go; until test -e printed; do sleep 0.01; done; echo next";
+    let next = ok(&sandbox, wait).await;
+    let log = "/var/lib/longhand/background.log";
+    assert!(next.starts_with("next"), "{next}");
+    until("it is in the log", || async {
+        text(&bash(&sandbox, &format!("cat {log}")).await).contains("late\nworse")
+    })
+    .await;
+    let wait = "touch again; until test -e printed-again; do sleep 0.01; done; echo end";
+    assert_eq!(ok(&sandbox, wait).await, "end", "where the log is was told");
+    until("that too", || async {
+        text(&bash(&sandbox, &format!("cat {log}")).await).contains("worse\nlater")
+    })
+    .await;
+    let seen = ok(&sandbox, &format!("cat {log}")).await;
+    assert!(
+        seen.starts_with("--- cd /workspace; (until test -e go"),
+        "{seen}"
+    );
+    assert_eq!(
+        ok(&sandbox, "ls /run | wc -l").await,
+        "1",
+        "of the pipes there was, the name of its own is left"
+    );
 }
 
 #[tokio::test]

@@ -96,8 +96,14 @@ fn a_task_says_where_it_went_and_what_is_not_sent_says_why() {
     let nobody = ThreadId::from_bits(1);
     let (text, is_error) = told(&mut team, "send_to_agent", tell(nobody));
     assert!(text.contains("it has ended, or never began") && is_error);
+    let begun = team.state.begun;
     let (text, is_error) = told(&mut team, "send_to_agent", order("tester"));
     assert!(text.starts_with("Sent to tester") && !is_error);
+    assert_eq!(
+        (begun, team.state.begun),
+        (1, 2),
+        "each thread has a number"
+    );
     assert_eq!(team.state.children[1].agent_name, "tester");
 }
 

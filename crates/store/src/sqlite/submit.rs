@@ -175,7 +175,7 @@ fn decide(
     move_run(cx, before.num, was_open, &decision, by, now)?;
     let owner = (before.workspace.as_str(), before.agent.as_str());
     usage::add(cx.conn, owner, &before.state.totals, &state.totals, now)?;
-    timeline::put(cx.conn, before.num, state, now, &beside)?;
+    timeline::put(cx.conn, before.num, state, now, &beside, &decision.waits)?;
     append(cx, before.num, decision)
 }
 

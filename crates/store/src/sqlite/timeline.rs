@@ -3,36 +3,40 @@
 use contract::ids::SessionId;
 use contract::time::Micros;
 use rusqlite::{Connection, OptionalExtension};
-use session::{Generation, State};
+use serde_json::value::to_raw_value;
+use session::{Generation, State, Waited};
 
-use super::Told;
 use super::row::{int, micros, number, raw};
 use super::sessions::num_of;
+use super::{Fault, Told};
 use crate::limits;
 use crate::sessions::Scope;
-use crate::timeline::{Beside, Binding, Bound, Entry, Mark, OpenTurns};
+use crate::timeline::{Beside, Binding, Bound, Entry, Mark, OpenTurns, Spent};
 
 /// Writes what a runner reports beside an input.
-pub(super) fn put(
+pub(super) fn put<E>(
     conn: &Connection,
     num: i64,
     state: &State,
     now: Micros,
     beside: &Beside,
-) -> rusqlite::Result<()> {
+    waits: &[Waited],
+) -> Result<(), Fault<E>> {
     if let Some(binding) = &beside.binding {
         bind(conn, num, state.generation, now, binding)?;
     }
-    if beside.marks.is_empty() {
+    if beside.marks.is_empty() && waits.is_empty() {
         return Ok(());
     }
+    let waits = waits.iter().map(|waited| waiting(state, waited));
+    let waits = waits.collect::<Result<Vec<_>, _>>()?;
     let last = "SELECT n FROM timeline WHERE session = ?1 ORDER BY n DESC LIMIT 1";
     let last = conn
         .prepare_cached(last)?
         .query_row([num], |row| row.get::<_, i64>(0))
         .optional()?
         .unwrap_or(0);
-    for (n, mark) in (last + 1..).zip(&beside.marks) {
+    for (n, mark) in (last + 1..).zip(waits.iter().chain(&beside.marks)) {
         insert(conn, num, n, state.primary.turn, mark)?;
         // As many go as come: a step removes one entry at most.
         let oldest = n - i64::from(limits::TIMELINE);
@@ -42,6 +46,24 @@ pub(super) fn put(
         }
     }
     Ok(())
+}
+
+/// A wait of a thread, with whom it was for.
+fn waiting(state: &State, waited: &Waited) -> serde_json::Result<Mark> {
+    let mut detail = serde_json::json!({"waited_for": waited.on.name()});
+    if waited.thread != state.primary.id {
+        detail["session_thread_id"] = waited.thread.to_string().into();
+    }
+    if let Some(whom) = waited.whom {
+        detail["waited_for_session_thread_id"] = whom.to_string().into();
+    }
+    Ok(Mark {
+        spent: Spent::Wait,
+        at: waited.since,
+        // The clock may have gone back.
+        took: (waited.until.0 - waited.since.0).max(0),
+        detail: to_raw_value(&detail)?,
+    })
 }
 
 fn insert(conn: &Connection, num: i64, n: i64, turn: u64, mark: &Mark) -> rusqlite::Result<()> {

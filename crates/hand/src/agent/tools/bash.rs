@@ -4,12 +4,13 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::super::calls::Cancel;
 use super::super::clock::Clock;
 use super::super::notes::KEPT;
+use super::super::output::Log;
 use super::super::reaper::Reaper;
 use super::super::shell::{Ended, Shell};
 use super::super::tree;
@@ -28,6 +29,8 @@ pub(super) struct Bash {
     pid: AtomicI32,
     /// Whether this sandbox has asked for what an earlier one kept.
     asked: AtomicBool,
+    /// What goes on in the background prints.
+    log: Arc<Mutex<Log>>,
     /// Held for a whole call: commands of one shell run one after another.
     state: Mutex<State>,
 }
@@ -47,6 +50,7 @@ impl Bash {
             clock,
             pid: AtomicI32::new(0),
             asked: AtomicBool::new(false),
+            log: Arc::new(Mutex::new(Log::new())),
             state: Mutex::new(State::Absent),
         }
     }
@@ -92,10 +96,10 @@ impl Bash {
         let ended = shell.run(command, timeout, cancel, &self.clock);
         let text = shell.take_output();
         match ended {
-            Ended::Command { code } => Ok(answer(text, Some(code), None)),
+            Ended::Command { code } => Ok(self.told(answer(text, Some(code), None))),
             Ended::Shell { exit } => {
                 *state = State::Absent;
-                Ok(answer(text, exit.code, exit.signal))
+                Ok(self.told(answer(text, exit.code, exit.signal)))
             }
             Ended::TimedOut => {
                 *state = State::Terminated;
@@ -107,6 +111,15 @@ impl Bash {
                 Err(Stop::Cancelled)
             }
         }
+    }
+
+    /// With what is to be heard of the background.
+    fn told(&self, mut output: Output) -> Output {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(news) = log.news() {
+            output.add(&news);
+        }
+        output
     }
 
     /// The number of the shell, if one was started.
@@ -134,7 +147,7 @@ impl Bash {
     }
 
     fn begin(&self) -> io::Result<Shell> {
-        let shell = Shell::start(&self.reaper)?;
+        let shell = Shell::start(&self.reaper, &self.log)?;
         self.pid.store(shell.pid(), Ordering::Relaxed);
         Ok(shell)
     }

@@ -5,17 +5,22 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use contract::ids::{AgentId, EventId, SessionId};
+use contract::ids::{AgentId, EventId, SessionId, ThreadId};
 use contract::time::Micros;
-use session::{Command, Decision, Generation, Input, Intent, Refused, Step, UserEvent};
+use session::{Command, Decision, Generation, Input, Intent, Refused};
 use store::simulation::Decided;
 use tokio::time::Instant;
 
-use crate::coverage::{Coverage, kind_of, phase_of};
-use crate::world::{Rng, World};
+use super::tale::{Tale, interrupted};
+use crate::coverage::Coverage;
+use crate::world::Rng;
 
 /// Within this an interrupt has acted in a process that nothing ails, and a turn that is due is taken.
 const PROMPTLY: Duration = Duration::from_millis(250);
+
+/// Within this whoever holds a session has taken up a thread of it that is due: the news of it queue behind those of other
+/// sessions.
+const SOON: Duration = Duration::from_secs(1);
 
 /// How long after its last trouble a process is well again: it asks a store that failed no sooner than after
 /// a second.
@@ -44,15 +49,17 @@ pub struct Fate {
 /// A session as the world sees it.
 pub struct Subject {
     pub id: SessionId,
-    pub world: World,
+    pub tale: Tale,
     /// Who holds its turn: process, generation, since when.
     pub held: Option<(usize, Generation, Instant)>,
     /// Since when its turn waits for somebody, and whose doing that was.
     due: Option<(usize, Instant)>,
     /// When its runner gave up.
     gave_up: Option<Instant>,
-    /// An interrupt that its runner was told of.
-    stop: Option<(usize, Generation, Instant)>,
+    /// Interrupts that its runner was told of, by the thread that each is to stop.
+    stops: BTreeMap<ThreadId, (usize, Generation, Instant)>,
+    /// Threads that wait for whoever holds the session: since when, and whose doing that was.
+    idle: BTreeMap<ThreadId, (usize, Instant)>,
 }
 
 pub struct Books {
@@ -174,35 +181,29 @@ impl Books {
                     return;
                 };
                 self.steps += 1;
-                if self.subjects[at].world.state != *before {
+                if *self.subjects[at].tale.state() != *before {
                     self.blame("a state is not what was stored last");
                 }
                 self.promises(process, at, &input, decided.as_deref());
-                let world = &mut self.subjects[at].world;
-                let phase = phase_of(&world.state, &world.checker, now.0);
-                self.coverage.count(phase, kind_of(&input, &world.checker));
-                world.checker.second_opinion = self.second_opinion;
-                world.witness(&input, now, decided.as_deref());
+                let tale = &mut self.subjects[at].tale;
+                let (told, oracle) = (decided.as_deref(), self.second_opinion);
+                tale.witness(&input, now, told, &mut self.coverage, oracle);
             }
         }
     }
 
     fn opened(&mut self, process: usize, now: Micros, decision: Decision) {
-        let sent = decision.echo.iter().map(|_| crate::world::message("begin"));
-        let budget = match decision.state.budget {
-            session::Budget::Limit { cents, .. } => Some(cents),
-            session::Budget::None | session::Budget::Removed => None,
-        };
         let rng = Rng(self.rng.next());
         let (id, open) = (decision.state.session, decision.state.is_open());
-        let world = World::opened(rng, sent.collect(), budget, now.0, decision);
+        let tale = Tale::opened(rng, now, decision);
         self.subjects.push(Subject {
             id,
-            world,
+            tale,
             held: None,
             due: open.then(|| (process, Instant::now())),
             gave_up: None,
-            stop: None,
+            stops: BTreeMap::new(),
+            idle: BTreeMap::new(),
         });
     }
 
@@ -221,10 +222,13 @@ impl Books {
             self.claimed(process, at, decision.state.generation);
         }
         self.interrupts(process, at, decision);
+        self.left_alone(process, at, decision);
         let open = decision.state.is_open();
         let anew = decision.intents.contains(&Intent::Run);
-        let rests = decision.step == Step::Rest && !matches!(input, Input::Command(_));
-        if !open || anew || rests {
+        // While anything is in flight somebody holds it, and takes up what is due besides.
+        let flies = decision.state.is_in_flight();
+        let rests = !matches!(input, Input::Command(_));
+        if !open || (!flies && (anew || rests)) {
             let now = self.now();
             let wait = decision.state.due_at(now).0 - now.0;
             let wait = Duration::from_micros(u64::try_from(wait).unwrap_or(0));
@@ -270,22 +274,59 @@ impl Books {
         let mono = Instant::now();
         let subject = &mut self.subjects[at];
         let generation = decision.state.generation;
-        if !decision.state.primary.interrupting {
-            if let Some((holder, told_to, told)) = subject.stop.take()
-                && told_to == generation
-                && mono - told > PROMPTLY
-                && subject.gave_up.is_none()
-                && self.is_well(holder, told)
-            {
-                self.blame(format!("an interrupt took {:?}", mono - told));
+        let told = interrupted(&decision.state);
+        let mut late = Vec::new();
+        subject.stops.retain(|thread, stop| {
+            let waits = told.contains(thread);
+            if !waits && stop.1 == generation && subject.gave_up.is_none() {
+                late.push(*stop);
             }
-            return;
-        }
+            waits
+        });
         if let Some((holder, held, _)) = subject.held
             && holder == process
             && decision.intents.contains(&Intent::Stop)
         {
-            subject.stop.get_or_insert((holder, held, mono));
+            for thread in told {
+                subject.stops.entry(thread).or_insert((holder, held, mono));
+            }
+        }
+        for (holder, _, told) in late {
+            if mono - told > PROMPTLY && self.is_well(holder, told) {
+                self.blame(format!("an interrupt took {:?}", mono - told));
+            }
+        }
+    }
+
+    /// A thread that becomes due while others are worked on is taken up by whoever holds the session.
+    fn left_alone(&mut self, process: usize, at: usize, decision: &Decision) {
+        let (mono, now) = (Instant::now(), self.now());
+        let subject = &mut self.subjects[at];
+        let state = &decision.state;
+        let held = subject.held.filter(|_| state.is_in_flight());
+        let mut waited = Vec::new();
+        let before = std::mem::take(&mut subject.idle);
+        for thread in state.threads() {
+            let (Some((holder, _, since)), Some(due)) = (held, thread.due_at(now)) else {
+                continue;
+            };
+            let wait = u64::try_from(due.0 - now.0).unwrap_or(0);
+            let due = mono + Duration::from_micros(wait);
+            // What another process decided the holder hears of later.
+            if holder == process {
+                let from = before.get(&thread.id).copied().unwrap_or((holder, due));
+                waited.push((from, since));
+                subject.idle.insert(thread.id, from);
+            }
+        }
+        let drains = self.processes[process].drains;
+        for ((holder, since), held_since) in waited {
+            let waits = mono.saturating_duration_since(since);
+            if waits > SOON && !drains && self.is_well(holder, since.min(held_since)) {
+                self.blame(format!(
+                    "a thread that was due waited {waits:?} beside others"
+                ));
+            }
         }
     }
 
@@ -306,8 +347,11 @@ impl Books {
         let Some(subject) = self.subject(session) else {
             return;
         };
-        let held = subject.world.run.and_then(|run| run.held);
-        if held == Some(generation) && subject.held.is_some() {
+        // A thread rests, and others of its session go on.
+        if subject.tale.is_team() && subject.tale.state().is_in_flight() {
+            return;
+        }
+        if subject.tale.held() == Some(generation) && subject.held.is_some() {
             self.blame("a turn is held by somebody who was told to rest");
         }
     }
@@ -319,9 +363,9 @@ impl Books {
         }
         let subject = self.subject(session);
         let started = subject.is_some_and(|subject| {
-            let world = &subject.world;
-            let seq = world.log.iter().find(|p| p.event.id == call).map(|p| p.seq);
-            seq.is_some_and(|seq| world.checker.started.contains(&seq))
+            let mut log = subject.tale.log().iter();
+            let seq = log.find(|p| p.event.id == call).map(|p| p.seq);
+            seq.is_some_and(|seq| subject.tale.has_started(seq))
         });
         if !started {
             self.blame("a tool ran that is not recorded as started");
@@ -346,35 +390,24 @@ impl Books {
     /// What a client does next to the session at `at`.
     pub fn wish(&mut self, at: usize, agent: AgentId) -> Option<Input> {
         let subject = &mut self.subjects[at];
-        if subject.world.deleted || subject.world.state.archived {
+        if subject.tale.is_deleted() || subject.tale.state().archived {
             return None;
         }
-        let mut input = crate::client::input(&mut subject.world);
+        let mut input = subject.tale.wish();
         if let Input::Command(Command::Update(update)) = &mut input
             && let Some(change) = &mut update.agent
         {
-            change.snapshot = super::cast::snapshot(agent, subject.id);
+            change.snapshot = super::cast::snapshot(agent, subject.id, false);
         }
         Some(input)
     }
 
     /// What the client of a session at rest owes it.
     pub fn owed(&mut self, id: SessionId) -> Option<Command> {
-        let world = &mut self.subject(id)?.world;
-        if world.state.is_open() || world.deleted {
+        let tale = &mut self.subject(id)?.tale;
+        if tale.state().is_open() || tale.is_deleted() {
             return None;
         }
-        let calls = crate::client::owed(world);
-        if !calls.is_empty() {
-            let answers = calls
-                .into_iter()
-                .map(|call| crate::client::reply_to(world, call));
-            return Some(Command::Send(answers.collect::<Vec<UserEvent>>()));
-        }
-        let unlimited = session::Update {
-            budget: contract::patch::Patch::Null,
-            ..session::Update::default()
-        };
-        (!world.inbox.is_empty()).then(|| Command::Update(Box::new(unlimited)))
+        tale.owed()
     }
 }

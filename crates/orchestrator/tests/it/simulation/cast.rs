@@ -112,8 +112,12 @@ pub struct Ground {
     environment: EnvironmentId,
 }
 
-fn agent(system: &str) -> serde_json::Value {
-    json!({"name": "coder", "model": "claude-sonnet-5-5", "system": system})
+fn agent(system: &str, leads: bool) -> serde_json::Value {
+    let mut agent = json!({"name": "coder", "model": "claude-sonnet-5-5", "system": system});
+    if leads {
+        agent["multiagent"] = json!({"type": "coordinator", "agents": [{"type": "self"}]});
+    }
+    agent
 }
 
 fn raw(value: &impl serde::Serialize) -> Box<RawValue> {
@@ -121,8 +125,9 @@ fn raw(value: &impl serde::Serialize) -> Box<RawValue> {
 }
 
 /// An agent as a session shows it. Its prompt names the session: so its harness knows which it works for.
-pub fn snapshot(id: AgentId, session: SessionId) -> Box<RawValue> {
-    let create: CreateAgent = contract::parse::parse_value(agent(&session.to_string())).unwrap();
+pub fn snapshot(id: AgentId, session: SessionId, leads: bool) -> Box<RawValue> {
+    let agent = agent(&session.to_string(), leads);
+    let create: CreateAgent = contract::parse::parse_value(agent).unwrap();
     let definition = create.resolve().unwrap();
     let snapshot: SessionAgent = definition.session_snapshot(id, 1, None).unwrap();
     raw(&snapshot)
@@ -135,7 +140,12 @@ impl Ground {
             environment: EnvironmentId::from_bits(books::entropy()),
         };
         let workspace = WorkspaceId::Default;
-        let made = store.create_agent(workspace, ground.agent, raw(&agent("")), books::now());
+        let made = store.create_agent(
+            workspace,
+            ground.agent,
+            raw(&agent("", false)),
+            books::now(),
+        );
         made.await.unwrap();
         let name = "simulated".to_owned();
         let made = store.create_environment(
@@ -153,12 +163,13 @@ impl Ground {
     pub async fn session(&self, store: &Store) {
         let session = SessionId::from_bits(books::entropy());
         let create: CreateEnvironment = contract::parse::parse_value(json!({"name": "e"})).unwrap();
+        let leads = chance(35);
         let initial = chance(50).then(|| crate::world::message("begin"));
         let new = NewSession {
             workspace: WorkspaceId::Default,
             agent_id: self.agent,
             agent_version: 1,
-            agent: snapshot(self.agent, session),
+            agent: snapshot(self.agent, session, leads),
             environment_id: self.environment,
             environment: raw(&create.resolve().unwrap()),
             vault_ids: Vec::new(),
@@ -167,8 +178,12 @@ impl Ground {
                 session,
                 thread: ThreadId::from_bits(session.bits()),
                 agent_name: "coder".to_owned(),
-                rules: crate::world::rules(),
-                budget: chance(50).then(|| 1 + below(4)),
+                rules: if leads {
+                    crate::team_world::leads()
+                } else {
+                    crate::world::rules()
+                },
+                budget: chance(50).then(|| if leads { 5 + below(40) } else { 1 + below(4) }),
                 initial: initial.into_iter().collect(),
             },
         };

@@ -15,11 +15,12 @@ use sandbox::{
 };
 use serde_json::json;
 use session::input::{Grade, ReplyEnd};
-use session::{Cost, Fact, Generation, ProposedCall, Remedy, Step, Used};
+use session::{CallKind, Cost, Fact, Generation, Order, ProposedCall, Remedy, Step, Used};
 use tokio_util::sync::CancellationToken;
 
 use super::books::{below, chance, with};
 use super::line::live;
+use super::tale::begin;
 use crate::world::raw;
 
 /// The harness of the process of that number.
@@ -138,6 +139,37 @@ impl Actor {
         })
     }
 
+    /// A coordinator wants something of its threads; now and then what makes no sense.
+    async fn lead(&self, plane: &dyn Plane, session: SessionId, call: EventId, name: &str) -> Fact {
+        if chance(10) {
+            return Fact::Finished {
+                call,
+                content: vec![Block::text("Not sent.".to_owned())],
+                is_error: true,
+            };
+        }
+        let order = with(|books| books.subject(session).map(|s| s.tale.order(name)));
+        let order = match order {
+            Some(Order::Begin { .. }) | None => begin(plane.newcomer("coder").unwrap()),
+            Some(order) => order,
+        };
+        live(self.0).await;
+        Fact::Delegated { call, order }
+    }
+
+    /// An advisor thinks, and advises or cannot be asked.
+    async fn advise(&self, plane: &dyn Plane, call: EventId) -> Result<Fact, PlaneError> {
+        Ok(match self.ask(plane, call, true).await? {
+            Fact::Compacted { used, .. } | Fact::RequestFailed { used, .. } => Fact::Advised {
+                call,
+                content: vec![Block::text("mind the gap".to_owned())],
+                is_error: chance(20),
+                used,
+            },
+            other => other,
+        })
+    }
+
     /// Its sandbox went on or did not; it says after a while how the call ended, or that nobody knows.
     async fn recover(&self, plane: &dyn Plane, call: EventId) -> Result<Fact, PlaneError> {
         let cancel = plane.cancelled();
@@ -169,6 +201,14 @@ impl Actor {
         generation: Generation,
         call: EventId,
     ) -> Result<Fact, PlaneError> {
+        let kind = with(|books| books.subject(session)?.tale.kind_of(call));
+        match kind {
+            Some((CallKind::Team, name)) => {
+                return Ok(self.lead(plane, session, call, &name).await);
+            }
+            Some((CallKind::Advisor, _)) => return self.advise(plane, call).await,
+            _ => {}
+        }
         let input = json!({
             "session": session, "call": call, "generation": generation.0,
         });
@@ -269,12 +309,24 @@ fn verdict(start: EventId, beat: u32, used: Used) -> Fact {
 }
 
 fn reply(plane: &dyn Plane, span: EventId, used: Used) -> Fact {
-    let names = ["bash", "read", "write", "grep", "ask", "unknown"];
+    let own = ["bash", "read", "write", "grep", "ask", "unknown"];
+    let team = [
+        "bash",
+        "ask",
+        "write",
+        "send_to_agent",
+        "send_to_agent",
+        "send_to_agent",
+        "list_agents",
+        "ask_advisor",
+    ];
+    let leads = plane.brief().team.is_some();
+    let names: &[&str] = if leads { &team } else { &own };
     let count = if chance(45) { 0 } else { 1 + below(3) };
     let judgements = [None, Some(Judgement::Allow {}), Some(Judgement::UNKNOWN)];
     let calls = (0..count).map(|_| ProposedCall {
         id: plane.mint(),
-        name: with(|books| (*books.rng.pick(&names)).to_owned()),
+        name: with(|books| (*books.rng.pick(names)).to_owned()),
         input: raw("{}"),
         judgement: with(|books| *books.rng.pick(&judgements)),
     });
@@ -317,7 +369,7 @@ impl Provider for Hands {
         live(self.0).await;
         with(|books| {
             let session = id.as_str().parse().unwrap();
-            if books.subject(session).is_some_and(|s| !s.world.deleted) {
+            if books.subject(session).is_some_and(|s| !s.tale.is_deleted()) {
                 books.blame("the workspace of a session that is there was removed");
             }
             books.processes[self.0].kept.remove(id.as_str());

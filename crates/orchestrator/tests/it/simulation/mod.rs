@@ -6,6 +6,7 @@ mod books;
 mod cast;
 mod hands;
 mod line;
+mod tale;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,6 +34,8 @@ const LOG: u32 = 1_000;
 pub struct Told {
     pub steps: u64,
     pub coverage: Coverage,
+    /// Threads that coordinators began.
+    pub threads: u64,
     /// Distinct for histories that differ.
     pub sum: u64,
 }
@@ -89,14 +92,16 @@ pub fn history_with(seed: u64, blank: &Path, second_opinion: bool) -> Told {
 
 fn tell(mut books: Books) -> Told {
     let mut sum = books.rng.next();
+    let threads = books.subjects.iter().map(|s| s.tale.threads()).sum();
     for subject in &books.subjects {
-        sum = sum.rotate_left(7) ^ subject.world.state.next_seq ^ subject.world.state.generation.0;
-        sum =
-            sum.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ subject.world.state.last_at.0.unsigned_abs();
+        let state = subject.tale.state();
+        sum = sum.rotate_left(7) ^ state.next_seq ^ state.generation.0;
+        sum = sum.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ state.last_at.0.unsigned_abs();
     }
     Told {
         steps: books.steps,
         coverage: books.coverage,
+        threads,
         sum,
     }
 }
@@ -240,11 +245,12 @@ impl Stage {
             assert!(
                 Instant::now() < deadline,
                 "the sessions never come to rest: {:?}",
-                with(|books| books.subjects[0].world.state.primary.phase.clone())
+                with(|books| phases(books))
             );
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
         self.check();
+        with(|books| books.subjects.iter().for_each(|s| s.tale.at_rest()));
         self.audit().await;
         for command in [Command::Archive, Command::Delete] {
             for (id, _) in subjects() {
@@ -285,7 +291,7 @@ impl Stage {
     /// What is stored is what was decided: nothing is missing, nothing was changed.
     async fn audit(&self) {
         for (id, _) in subjects() {
-            let deleted = with(|books| books.subject(id).is_none_or(|s| s.world.deleted));
+            let deleted = with(|books| books.subject(id).is_none_or(|s| s.tale.is_deleted()));
             let row = self.auditor.session(Scope::Any, id).await;
             if deleted {
                 assert!(row.is_err(), "a deleted session is there");
@@ -297,10 +303,12 @@ impl Stage {
                 let stored = self.auditor.events_after(id, from, LOG).await.unwrap();
                 let last = stored.last().and_then(|event| event.seq);
                 with(|books| {
-                    let world = &books.subject(id).expect("it is there").world;
+                    let tale = &books.subject(id).expect("it is there").tale;
                     let first = usize::try_from(from).unwrap();
-                    for (event, placed) in stored.iter().zip(&world.log[first..]) {
+                    for (event, placed) in stored.iter().zip(&tale.log()[first..]) {
                         assert_eq!(event.seq, Some(placed.seq));
+                        let seen = (event.thread, event.on_primary);
+                        assert_eq!(seen, (placed.thread, placed.on_primary));
                         let decided = serde_json::to_string(&placed.event).unwrap();
                         assert_eq!(*event.json, *decided, "an event is not what was decided");
                     }
@@ -311,11 +319,12 @@ impl Stage {
                 }
             }
             with(|books| {
-                let world = &books.subject(id).expect("it is there").world;
-                assert_eq!(from, world.log.len() as u64, "the log has another length");
-                assert_eq!(row.state, world.state, "a state is not what was decided");
+                let tale = &books.subject(id).expect("it is there").tale;
+                assert_eq!(from, tale.log().len() as u64, "the log has another length");
+                assert_eq!(row.state, *tale.state(), "a state is not what was decided");
                 assert_eq!(
-                    row.profile, world.profile,
+                    row.profile,
+                    *tale.profile(),
                     "a profile is not what was decided"
                 );
             });
@@ -326,11 +335,20 @@ impl Stage {
     }
 }
 
+/// Where the threads of all sessions stand.
+fn phases(books: &Books) -> Vec<Vec<&'static str>> {
+    let of = |s: &books::Subject| {
+        let threads = s.tale.state().threads();
+        threads.map(|thread| thread.phase.name()).collect()
+    };
+    books.subjects.iter().map(of).collect()
+}
+
 /// All sessions, and whether a turn of them is open.
 fn subjects() -> Vec<(contract::ids::SessionId, bool)> {
     with(|books| {
         let all = books.subjects.iter();
-        all.map(|s| (s.id, s.world.state.is_open() && !s.world.deleted))
+        all.map(|s| (s.id, s.tale.state().is_open() && !s.tale.is_deleted()))
             .collect()
     })
 }
@@ -369,7 +387,7 @@ async fn handed_back(auditor: &Store, number: usize, asked: Instant) {
         // One whose claim was answered too late, or never, does not know that it holds it.
         let held = books.subjects.iter().filter(|s| {
             let knows = |(holder, _, since)| holder == number && fate.trouble < since;
-            s.held.is_some_and(knows) && s.world.state.is_open()
+            s.held.is_some_and(knows) && s.tale.state().is_open()
         });
         let kept = held.filter(|s| due.iter().all(|run| run.session != s.id));
         if kept.count() > 0 {

@@ -101,6 +101,22 @@ fn setting(file: &str, value: String, optional: bool) -> Setting {
 }
 
 impl Groups {
+    /// Removes the groups below which nobody has a process any more and whose supervisors have gone: where also the
+    /// directory of their sandbox has, nothing else tells of them. Blocks.
+    pub(super) fn sweep_strays(&self) {
+        for group in &self.each {
+            match jail::groups::remove_strays(&group.above) {
+                Ok(0) => {}
+                Ok(removed) => tracing::info!(
+                    dir = %group.above.display(), removed, "removed cgroups that sandboxes left behind"
+                ),
+                Err(error) => tracing::warn!(
+                    dir = %group.above.display(), %error, "cgroups that sandboxes left behind are not looked for"
+                ),
+            }
+        }
+    }
+
     /// Looks which hierarchies there are and tries each with a group that is removed again. Blocks.
     pub(super) fn find(allowance: &Allowance, together: Option<&Together>) -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
@@ -305,14 +321,18 @@ pub(super) fn sweep(record: &jail::Record, deadline: Instant) {
     if !record.left_groups() {
         return;
     }
-    // What a group of version 1 has frozen does not die.
-    if let Err(error) = Freezer::among(&record.groups).thaw() {
-        tracing::warn!(%error, "what a sandbox left behind may stand still");
-    }
+    thaw(record);
     while record.lives() && Instant::now() < deadline {
         thread::sleep(LEFTOVER_RETRY);
     }
     remove_all(&record.groups);
+}
+
+/// Has the processes of a sandbox that nobody runs any more die: what a group of version 1 has frozen does not.
+pub(super) fn thaw(record: &jail::Record) {
+    if let Err(error) = Freezer::among(&record.groups).thaw() {
+        tracing::warn!(%error, "what a sandbox left behind may stand still");
+    }
 }
 
 /// Removes groups whose processes have ended. Blocks, as a rule for microseconds.

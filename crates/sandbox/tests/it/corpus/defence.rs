@@ -96,7 +96,7 @@ impl Defence {
             PidNamespace => less(call, libc::CLONE_NEWPID),
             // Neither may the settings of the host's namespace change.
             NetNamespace => less(call, libc::CLONE_NEWNET)
-                .or_else(|| call.elsewhere("/proc/sys/net/ipv4/ip_unprivileged_port_start")),
+                .or_else(|| call.elsewhere("proc/sys/net/ipv4/ip_unprivileged_port_start")),
             IpcNamespace => less(call, libc::CLONE_NEWIPC),
             UtsNamespace => less(call, libc::CLONE_NEWUTS).or_else(|| {
                 undone(call.is(libc::SYS_sethostname) || call.is(libc::SYS_setdomainname))

@@ -1,6 +1,7 @@
 //! A conversation that is over ends the sandbox, whatever its hand does.
 
 use std::process::Stdio;
+use std::sync::Arc;
 
 use hand::wire::{FromHand, PREFIX_BYTES, VERSION, write_frame};
 use jail::plan::{By, Limit, Limits, Live};
@@ -9,7 +10,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio_util::task::TaskTracker;
 
-use super::super::ranges::Ranges;
 use super::*;
 
 /// Ends, as a supervisor does, when it is told to: by what it is told.
@@ -59,11 +59,9 @@ async fn a_conversation_that_is_over_ends_the_sandbox_though_the_hand_does_not()
     hand.write_all(&hello).await.unwrap();
     let tasks = TaskTracker::new();
     let client = Client::connect(ours, 1, &tasks).await.unwrap();
-    let range = Arc::new(Ranges::default()).take("broken").unwrap();
     let stop = CancellationToken::new();
     let (supervisor, body) = supervisor();
-    let dir = PathBuf::from("/nowhere");
-    let watched = watch_over(supervisor, body, dir, range, stop.clone(), client.clone());
+    let watched = watch_over(supervisor, body, stop.clone(), client.clone());
     // A hand greets once.
     hand.write_all(&hello).await.unwrap();
     timeout(STOP, watched).await.expect("it goes on");

@@ -131,7 +131,7 @@ pub(crate) async fn settle(
 pub(crate) async fn due(conn: &Conn, now: Micros, limit: u32) -> Told<Vec<Due>> {
     let sql = "SELECT v.workspace, c.vault, r.credential FROM refreshes r
                  JOIN credentials c ON c.id = r.credential JOIN vaults v ON v.id = c.vault
-               WHERE r.due_at <= $1 AND coalesce(r.lease_until, 0) <= $1
+               WHERE r.due_at <= $1 AND r.retry_at <= $1 AND coalesce(r.lease_until, 0) <= $1
                ORDER BY r.due_at LIMIT $2";
     let rows = conn.rows(sql, values![now.0, limit]).await?;
     let found = each(&rows, |row| {

@@ -148,7 +148,7 @@ async fn decide(
         put_threads(conn, before, &decision, needs.thread, now),
         told(move_run(conn, num, was_open, &decision, by, now)),
         told(usage::add(conn, owner, totals.0, totals.1, now)),
-        told(timeline::put(conn, num, &decision.state, now, &beside)),
+        timeline::put(conn, num, &decision.state, now, &beside, &decision.waits),
         told(append(conn, num, &decision, &added)),
     )?;
     note.into_iter().for_each(|note| cx.tell(note));

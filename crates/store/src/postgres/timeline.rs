@@ -2,16 +2,18 @@
 
 use contract::ids::SessionId;
 use contract::time::Micros;
-use session::{Generation, State};
+use session::{Generation, State, Waited};
 
 use super::fault::Read;
 use super::row::{each, get, micros, number, raw};
 use super::sessions::num_of;
 use super::value::values;
 use super::{Conn, Told};
+use crate::error::SubmitError;
 use crate::limits;
 use crate::sessions::Scope;
 use crate::sqlite::row::int;
+use crate::sqlite::timeline::waiting;
 use crate::timeline::{Beside, Binding, Bound, Entry, Mark, OpenTurns};
 
 /// Writes what a runner reports beside an input.
@@ -21,19 +23,22 @@ pub(super) async fn put(
     state: &State,
     now: Micros,
     beside: &Beside,
-) -> Read<()> {
+    waits: &[Waited],
+) -> Told<(), SubmitError> {
     if let Some(binding) = &beside.binding {
         bind(conn, num, state.generation, now, binding).await?;
     }
-    if beside.marks.is_empty() {
+    if beside.marks.is_empty() && waits.is_empty() {
         return Ok(());
     }
+    let waits = waits.iter().map(|waited| waiting(state, waited));
+    let waits = waits.collect::<Result<Vec<_>, _>>()?;
     let last = "SELECT n FROM timeline WHERE session = $1 ORDER BY n DESC LIMIT 1";
     let last = match conn.row(last, values![num]).await? {
         Some(row) => get::<i64>(&row, 0)?,
         None => 0,
     };
-    for (n, mark) in (last + 1..).zip(&beside.marks) {
+    for (n, mark) in (last + 1..).zip(waits.iter().chain(&beside.marks)) {
         insert(conn, num, n, state.primary.turn, mark).await?;
         // As many go as come: a step removes one entry at most.
         let oldest = n - i64::from(limits::TIMELINE);

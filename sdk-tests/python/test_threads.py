@@ -1,7 +1,10 @@
 """Teams: a coordinator and its threads, what each list and stream shows, answers, interrupts, archive; the advisor."""
 
+import json
+
 import anthropic
 import pytest
+from anthropic.lib.sessions import accumulate_managed_agents_event
 
 import kit
 
@@ -263,3 +266,48 @@ def test_a_server_that_dies_in_the_middle_of_a_delegation_is_taken_over(launch, 
     assert heard.content[0].text == "late"
     session, threads = fold(events)
     assert session == "idle" and set(threads.values()) == {"idle"}
+
+
+def accumulated(events):
+    """Every message of a stream as the SDK's helper accumulates it, each from its own previews, by id."""
+    snapshots, whole = {}, {}
+    for event in events:
+        if event.type == "event_start" and event.event.type == "agent.message":
+            snapshots[event.event.id] = accumulate_managed_agents_event(None, event)
+        elif event.type == "event_delta":
+            snapshots[event.event_id] = accumulate_managed_agents_event(snapshots[event.event_id], event)
+        elif event.type == "agent.message":
+            previewed = snapshots.pop(event.id)
+            whole[event.id] = accumulate_managed_agents_event(previewed, event)
+            assert [part.text for part in previewed.content] == [part.text for part in event.content]
+        else:
+            # What is no message leaves what was accumulated as it is.
+            kept = next(iter(snapshots.values()), None)
+            assert accumulate_managed_agents_event(kept, event) is kept
+    assert not snapshots, "a preview without its message"
+    return whole
+
+
+def test_the_accumulating_helper_folds_a_coordinator_an_advisor_and_an_outcome(client):
+    made = team(client, advisor=True)
+    ask = {"name": "ask_advisor", "input": {"question": kit.script({"text": "mind the gap", "chunks": 3})}}
+    give = send_to("coder", {"text": "forty two it is", "chunks": 4})
+    words = [{"text": "I wait for it", "chunks": 3}, {"text": "heard all of it", "chunks": 4}]
+    steps = [{"tools": [ask]}, {"tools": [give]}, *words]
+    verdict = {"on": "grade", "text": json.dumps({"verdict": "satisfied", "explanation": "it is short"})}
+    outcome = {
+        "type": "user.define_outcome",
+        "description": kit.script(*steps, verdict),
+        "rubric": {"type": "text", "content": "It is short."},
+    }
+    events = kit.turn(client, made.id, outcome, deltas=["agent.message"])
+    whole = accumulated(events)
+    assert [message.content[0].text for message in whole.values()] == kit.said(events)
+    assert kit.said(events)[-1] == "heard all of it"
+    advice = [e for e in kit.of(events, RECEIVED) if e.from_agent_name == ADVISOR]
+    assert kit.text(advice[0]) == "mind the gap", "advice comes whole, and has no preview"
+    assert "span.outcome_evaluation_end" in kit.kinds(events)
+    # A thread's own stream and list show its message; the primary's shows neither it nor its previews.
+    [child] = [t for t in children(client, made.id) if t.agent.type == "agent"]
+    own = [e.id for e in shown(client, made.id, child.id) if e.type == "agent.message"]
+    assert own and not set(own) & set(whole)

@@ -40,6 +40,18 @@ pub struct Config {
     pub trusted_proxies: Vec<dial::Net>,
     /// How much of the disk must stay free; none: nobody looks.
     pub disk: Option<Floor>,
+    /// Whether the harness `claude` is installed now; none: this server has none.
+    pub claude: Option<Installed>,
+}
+
+/// Looks whether a program is there, each time it is asked.
+#[derive(Clone)]
+pub struct Installed(pub Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl std::fmt::Debug for Installed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Installed").field(&(self.0)()).finish()
+    }
 }
 
 impl Default for Config {
@@ -53,6 +65,7 @@ impl Default for Config {
             cors_origins: Vec::new(),
             trusted_proxies: Vec::new(),
             disk: None,
+            claude: None,
         }
     }
 }

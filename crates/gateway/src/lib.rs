@@ -34,7 +34,7 @@ mod table;
 mod watched;
 
 pub use disk::Floor;
-pub use gateway::{Config, Egress, Gateway, Parts};
+pub use gateway::{Config, Egress, Gateway, Installed, Parts};
 pub use limits::{Limits, Rate};
 pub use metrics::Metrics;
 pub use openapi::{llms_txt, openapi, routes_markdown};

@@ -10,6 +10,8 @@
 mod bill;
 pub mod brief;
 pub mod causes;
+pub mod claude;
+pub mod install;
 pub mod judge;
 mod limits;
 pub mod native;

@@ -45,3 +45,21 @@ pub(crate) const HEARTBEAT: Duration = Duration::from_secs(15);
 pub(crate) const GRADER_SEES: u32 = 2;
 /// Bytes of a grader's explanation: the model works from it, and the session's object shows it.
 pub(crate) const EXPLANATION_BYTES: usize = 16 * 1024;
+
+/// Bytes of one line of a foreign loop: a tool's output stands in it twice, and pictures in base64.
+pub(crate) const FOREIGN_LINE_BYTES: usize = 32 * 1024 * 1024;
+/// Bytes of text that a tool of a foreign loop may have said; the rest is cut.
+pub(crate) const FOREIGN_RESULT_BYTES: usize = 256 * 1024;
+/// Bytes of a picture that a tool of a foreign loop shows, in base64.
+pub(crate) const FOREIGN_RESULT_IMAGE_BYTES: usize = 5 * 1024 * 1024;
+/// Bytes of one model request of a foreign loop, as the provider's own limit is.
+pub(crate) const FOREIGN_REQUEST_BYTES: usize = 32 * 1024 * 1024;
+/// Connections to the model path of one sandbox.
+pub(crate) const FOREIGN_CONNECTIONS: usize = 16;
+/// How often a loop that waits for its model is told that it is not forgotten.
+pub(crate) const FOREIGN_PING: Duration = Duration::from_secs(10);
+/// How long a foreign loop may take from what it was told to its model request. Starting it is part of that.
+pub(crate) const FOREIGN_SILENCE: Duration = Duration::from_secs(120);
+/// How long a foreign loop may take from its last answer to standing still; then it is ended, and made anew when it is
+/// wanted.
+pub(crate) const FOREIGN_REST: Duration = Duration::from_secs(15);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use contract::content::Block;
-use contract::ids::EventId;
+use contract::ids::{EventId, SessionId};
 use model::{Endpoint, Usage};
 use sandbox::Sandbox;
 use serde_json::value::RawValue;
@@ -155,6 +155,9 @@ pub struct MadeUp {
 /// The session plane as the run of one thread sees it.
 #[async_trait]
 pub trait Plane: Send + Sync {
+    /// Which session it is.
+    fn session(&self) -> SessionId;
+
     /// The session.
     fn brief(&self) -> &Brief;
 

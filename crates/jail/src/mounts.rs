@@ -15,8 +15,10 @@ use sys::{MountAttr, mount_setattr};
 
 use crate::error::{During, IDMAP, OVERLAY, PROC, Result};
 use crate::image;
-use crate::plan::Plan;
+use crate::plan::{PROGRAMS, Plan};
 use crate::privileges::as_mapped_root;
+
+const BIND_PROGRAMS: &str = "bind the operator's programs";
 
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
@@ -53,6 +55,7 @@ struct Trees {
     template: OwnedFd,
     layers: OwnedFd,
     usr: OwnedFd,
+    programs: Option<OwnedFd>,
     volumes: Vec<OwnedFd>,
     devices: Vec<OwnedFd>,
 }
@@ -104,6 +107,10 @@ pub(crate) fn build(plan: &Plan, userns: BorrowedFd<'_>) -> Result<()> {
         RUN.of(plan)
     );
     tmpfs(Path::new("run"), &run).during("mount /run")?;
+    if let Some(programs) = &trees.programs {
+        fs::create_dir(PROGRAMS).during(BIND_PROGRAMS)?;
+        attach(programs, PROGRAMS).during(BIND_PROGRAMS)?;
+    }
     for (volume, tree) in plan.volumes.iter().zip(&trees.volumes) {
         attach(tree, &volume.target).during("bind a volume")?;
     }
@@ -150,7 +157,10 @@ fn take_trees(plan: &Plan, disk: &Path, userns: BorrowedFd<'_>) -> Result<Trees>
         recursive: true,
         ..guarded
     };
+    let programs = plan.programs.as_ref();
+    let programs = programs.map(|dir| take(dir, &usr, BIND_PROGRAMS));
     Ok(Trees {
+        programs: programs.transpose()?,
         template: take(&plan.template, &template, IDMAP)?,
         layers: take(&disk.join("root"), &mapped, IDMAP)?,
         usr: take(&plan.usr, &usr, "bind /usr")?,

@@ -14,6 +14,10 @@ pub const VERSION: u32 = 5;
 /// How many user and group ids a sandbox has: 0..65536 inside.
 pub const ID_COUNT: u32 = 65_536;
 
+/// Where [`Plan::programs`] appears, relative to the sandbox's root. `/run` is made anew for each start, so nothing
+/// inside can have put anything in its way.
+pub const PROGRAMS: &str = "run/longhand";
+
 /// In place of the first id of a range: there is none.
 pub const SHARED: u32 = 0;
 
@@ -31,6 +35,8 @@ pub struct Plan {
     pub template: PathBuf,
     /// What is bound at `/usr`, read-only.
     pub usr: PathBuf,
+    /// A directory of the operator's that appears at [`PROGRAMS`], read-only; nothing in it is secret.
+    pub programs: Option<PathBuf>,
     /// The first host id of the sandbox's range of [`ID_COUNT`]. [`SHARED`]: it has one id only, and that is the
     /// user's who started the supervisor; for who may give it no others.
     pub id_base: u32,

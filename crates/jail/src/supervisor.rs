@@ -115,11 +115,7 @@ fn supervise() -> io::Result<()> {
     });
     let status = kill_and_reap(&running, &groups)?;
     ended?;
-    let report = Report::Ended {
-        code: status.as_ref().and_then(WaitIdStatus::exit_status),
-        signal: status.as_ref().and_then(WaitIdStatus::terminating_signal),
-        oom_kills: groups.oom_kills(),
-    };
+    let report = ended_as(status.as_ref(), &groups);
     drop(groups);
     control::remove(&watch.directory)?;
     watch.tell(&report)?;
@@ -128,6 +124,14 @@ fn supervise() -> io::Result<()> {
     // The lock lives exactly as long as anything of the sandbox does.
     drop(lock);
     Ok(())
+}
+
+fn ended_as(status: Option<&WaitIdStatus>, groups: &Groups) -> Report {
+    Report::Ended {
+        code: status.and_then(WaitIdStatus::exit_status),
+        signal: status.and_then(WaitIdStatus::terminating_signal),
+        oom_kills: groups.oom_kills(),
+    }
 }
 
 /// The sandbox, and what leads out of it. After a failure whatever was started dies with this process.

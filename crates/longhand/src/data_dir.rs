@@ -71,6 +71,17 @@ impl DataDir {
         Ok(path)
     }
 
+    /// Where programs of others are that run agents; sandboxes see them there.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn programs(&self) -> anyhow::Result<PathBuf> {
+        let programs = self.join("harness");
+        harness::install::directory(&programs)
+            .with_context(|| format!("cannot make {}", programs.display()))?;
+        Ok(programs)
+    }
+
     /// Takes the exclusive right to it; `None` if another process has it.
     ///
     /// # Errors

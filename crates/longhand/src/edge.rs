@@ -70,7 +70,11 @@ pub fn config(config: &Config, data_dir: &Path) -> anyhow::Result<gateway::Confi
         }
     }
     let free = config.limits.disk_free_bytes;
+    let programs = data_dir.join("harness");
     Ok(gateway::Config {
+        claude: Some(gateway::Installed(Arc::new(move || {
+            harness::install::current_claude(&programs).is_some()
+        }))),
         lenient_headers: server.lenient_headers,
         limits: config.limits.edge(),
         cors_origins: server.cors_origins.clone(),

@@ -10,6 +10,7 @@ mod demo;
 mod doctor;
 mod edge;
 mod egress;
+mod harnesses;
 mod host;
 mod isolation;
 mod log;
@@ -118,6 +119,7 @@ async fn command(cli: Cli, loaded: Loaded) -> anyhow::Result<()> {
         Command::Doctor(output) => {
             doctor::run(output, &loaded.config, cli.data_dir.as_deref()).await
         }
+        Command::Harness(command) => harnesses::run(command, &data_dir()?).await,
         Command::Egress(cli::Egress::Test { policy, cases }) => egress::test(&policy, &cases),
         Command::Audit(cli::Audit::Verify) => egress::verify(&data_dir()?),
         Command::Audit(cli::Audit::Log { after }) => egress::actions(&data_dir()?, after),
@@ -149,6 +151,7 @@ async fn ask(command: Command, client: &Client, workspace: Option<&str>) -> anyh
         | Command::Demo(_)
         | Command::Doctor(_)
         | Command::Config(_)
+        | Command::Harness(_)
         | Command::Audit(_)
         | Command::EgressHost { .. }
         | Command::Openapi { .. } => Ok(()),

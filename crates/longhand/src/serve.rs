@@ -16,6 +16,7 @@ use axum::Router;
 use contract::ids::WorkspaceId;
 use contract::secret::Secret;
 use gateway::{Front, Gateway, Metrics, Tls};
+use harness::claude::Claude;
 use harness::native::Native;
 use model::{Catalog, Endpoint};
 use orchestrator::Orchestrator;
@@ -117,7 +118,8 @@ impl Server {
             orchestrator::Parts {
                 store: core.store.clone(),
                 vault: core.vault.clone(),
-                harness: Arc::new(Native::new(client)),
+                harness: Arc::new(Native::new(client.clone())),
+                others: vec![Arc::new(Claude::new(client, data_dir.programs()?))],
                 provider: provider.clone(),
                 catalog: core.catalog.clone(),
                 endpoint: model,
@@ -465,6 +467,7 @@ pub fn local_provider(
     config.disk_reserve = settings.disk_reserve_mib.saturating_mul(1 << 20);
     config.orphan = Duration::from_secs(settings.orphan_seconds);
     config.network = network;
+    config.programs = Some(data_dir.programs()?);
     config.warm = settings.warm;
     sandbox::Local::new(dir, config).context("the sandbox provider cannot start")
 }

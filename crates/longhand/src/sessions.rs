@@ -1,4 +1,4 @@
-//! `sessions list|show|create|send|why|archive`. The live view is in `watch`.
+//! `sessions list|show|create|send|why|timeline|archive`. The live view is in `watch`.
 
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
@@ -25,6 +25,7 @@ pub async fn run(command: Sessions, client: &Client) -> anyhow::Result<()> {
         Sessions::Watch(command) => watch::run(&command, client).await,
         Sessions::Send(command) => send(&command, client).await,
         Sessions::Why(named) => why(&named, client).await,
+        Sessions::Timeline(named) => timeline(&named, client).await,
         Sessions::Archive(named) => {
             let path = format!("{}/archive", path(&named)?);
             let archived = client.post(&path, None).await?;
@@ -161,6 +162,46 @@ async fn send(command: &Send, client: &Client) -> anyhow::Result<()> {
         &["id", "type", "processed_at"],
         command.output.json,
     )?)
+}
+
+/// The oldest entries of a timeline that are shown.
+const ENTRIES: usize = 1_000;
+
+async fn timeline(named: &Named, client: &Client) -> anyhow::Result<()> {
+    let id = segment(&named.id)?;
+    let path = format!("/v1/x/sessions/{id}/timeline?limit=1000");
+    let entries = client.list(&path, Some(ENTRIES)).await?;
+    if named.output.json || !view::is_terminal() {
+        return Ok(view::objects(&entries, &[], true)?);
+    }
+    let rows = entries.iter().map(timeline_row).collect::<Vec<_>>();
+    let columns = [
+        "started_at",
+        "seconds",
+        "thread",
+        "spent",
+        "for",
+        "trace_id",
+    ];
+    Ok(view::objects(&rows, &columns, false)?)
+}
+
+/// An entry in words: whose time it was, and for whom it waited.
+fn timeline_row(entry: &Value) -> Value {
+    let detail = &entry["detail"];
+    let whom = match (
+        detail["waited_for"].as_str(),
+        detail["waited_for_session_thread_id"].as_str(),
+    ) {
+        (Some("thread"), Some(thread)) => thread.to_owned(),
+        (Some(whom), _) => whom.to_owned(),
+        (None, _) => detail["what"].as_str().unwrap_or_default().to_owned(),
+    };
+    json!({
+        "started_at": entry["started_at"], "seconds": entry["seconds"], "spent": entry["spent"],
+        "thread": detail["session_thread_id"].as_str().unwrap_or("primary"), "for": whom,
+        "trace_id": entry["trace_id"],
+    })
 }
 
 async fn why(named: &Named, client: &Client) -> anyhow::Result<()> {

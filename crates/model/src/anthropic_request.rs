@@ -98,6 +98,18 @@ fn may_be_marked(block: &Value) -> bool {
     )
 }
 
+/// A transcript as the dialect has it, without cache marks; what the application says is told in the user's turns.
+pub(crate) fn messages(messages: &[Message]) -> Vec<Value> {
+    let quirks = Quirks {
+        system_messages: false,
+        ..Quirks::default()
+    };
+    let turns = turns(messages, quirks).into_iter();
+    turns
+        .map(|turn| json!({"role": turn.role, "content": turn.content}))
+        .collect()
+}
+
 /// Messages with alternating roles: neighbours of one role are merged, empty ones left out. The API takes
 /// a system message only right after a user's and right before the model's (or last), so what is said to
 /// the model between two of its answers becomes at most one user message and one system message.

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Response;
-use reqwest::header::CONTENT_TYPE;
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use tokio_util::sync::CancellationToken;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Quirks};
 use crate::endpoint::{Dialect, Endpoint, Origin};
 use crate::error::{Error, Failure, Phase};
 use crate::judge::Context;
@@ -24,6 +24,12 @@ use crate::{openai_responses_request, openai_responses_stream};
 
 /// Where deltas go while a reply arrives. Called on the caller's task; must not block.
 pub type Sink<'a> = &'a mut (dyn FnMut(Delta) + Send);
+
+/// A request as it goes out.
+pub(crate) struct Asked {
+    pub(crate) body: Vec<u8>,
+    pub(crate) headers: HeaderMap,
+}
 
 /// Settings of a [`Client`].
 #[derive(Clone, Debug)]
@@ -100,14 +106,44 @@ impl Client {
         cancel: &CancellationToken,
         sink: Sink<'_>,
     ) -> Result<Reply, Failure> {
-        let mut usage = Usage::default();
         let context = Context {
             endpoint,
             model: endpoint.provider_model(&request.model),
             path: path(endpoint.dialect),
         };
+        let fail = |error| Failure {
+            error,
+            partial_usage: Usage::default(),
+        };
+        let body = self.body(context, request).map_err(fail)?;
+        let headers = headers::of(context).map_err(fail)?;
+        let mut reader: Box<dyn Reader> = match endpoint.dialect {
+            Dialect::AnthropicMessages => Box::new(anthropic_stream::Messages::default()),
+            Dialect::OpenAiChat => Box::new(openai_chat_stream::Chat::default()),
+            Dialect::OpenAiResponses => Box::new(openai_responses_stream::Responses::default()),
+        };
+        let asked = Asked { body, headers };
+        self.ask(context, asked, reader.as_mut(), cancel, sink)
+            .await?;
+        let partial_usage = reader.usage();
+        reader.finish(context.model).ok_or_else(|| Failure {
+            error: context.cut(),
+            partial_usage,
+        })
+    }
+
+    /// Sends a request that is written already, and has `reader` read the answer.
+    pub(crate) async fn ask(
+        &self,
+        context: Context<'_>,
+        asked: Asked,
+        reader: &mut dyn Reader,
+        cancel: &CancellationToken,
+        sink: Sink<'_>,
+    ) -> Result<(), Failure> {
+        let mut usage = Usage::default();
         // Boxed: the future holds the whole exchange and would bloat every caller's.
-        let exchange = Box::pin(self.exchange(context, request, sink, &mut usage));
+        let exchange = Box::pin(self.exchange(context, asked, reader, sink, &mut usage));
         let limited = within(self.config.total, exchange, || {
             context.timeout(Phase::Total, self.config.total)
         });
@@ -125,11 +161,12 @@ impl Client {
     async fn exchange(
         &self,
         context: Context<'_>,
-        request: &Request,
+        asked: Asked,
+        reader: &mut dyn Reader,
         sink: Sink<'_>,
         usage: &mut Usage,
-    ) -> Result<Reply, Error> {
-        let mut response = self.send(context, request).await?;
+    ) -> Result<(), Error> {
+        let mut response = self.send(context, asked).await?;
         let status = response.status().as_u16();
         if status != 200 {
             let body = self.error_body(&mut response).await;
@@ -140,19 +177,9 @@ impl Client {
             let body = self.error_body(&mut response).await;
             return Err(context.no_stream(&kind, &body));
         }
-        let mut reader: Box<dyn Reader> = match context.endpoint.dialect {
-            Dialect::AnthropicMessages => Box::new(anthropic_stream::Messages::default()),
-            Dialect::OpenAiChat => Box::new(openai_chat_stream::Chat::default()),
-            Dialect::OpenAiResponses => Box::new(openai_responses_stream::Responses::default()),
-        };
-        let read = self
-            .read(context, &mut response, reader.as_mut(), sink, usage)
-            .await;
+        let read = self.read(context, &mut response, reader, sink, usage).await;
         *usage = reader.usage();
-        read?;
-        reader.finish(context.model).ok_or_else(|| Error::Cut {
-            endpoint: context.name(),
-        })
+        read
     }
 
     /// An unknown model is named together with those that exist.
@@ -185,14 +212,20 @@ impl Client {
         }
     }
 
-    async fn send(&self, context: Context<'_>, request: &Request) -> Result<Response, Error> {
+    /// What is peculiar about the model.
+    pub(crate) fn quirks(&self, model: &str) -> Quirks {
+        self.config.catalog.quirks(model)
+    }
+
+    /// The request in the words of the endpoint's dialect.
+    fn body(&self, context: Context<'_>, request: &Request) -> Result<Vec<u8>, Error> {
         let endpoint = context.endpoint;
         if !matches!(request.messages.first(), Some(Message::User(_))) {
             return Err(Error::Malformed {
                 what: "its first message is not the user's".to_owned(),
             });
         }
-        let quirks = self.config.catalog.quirks(context.model);
+        let quirks = self.quirks(context.model);
         let body = match endpoint.dialect {
             Dialect::AnthropicMessages => anthropic_request::body(request, context.model, quirks),
             Dialect::OpenAiChat => openai_chat_request::body(request, context.model, quirks),
@@ -200,9 +233,13 @@ impl Client {
                 openai_responses_request::body(request, context.model, quirks)
             }
         };
-        let body = body.map_err(|e| Error::Malformed {
+        body.map_err(|e| Error::Malformed {
             what: format!("it cannot be written as JSON: {e}"),
-        })?;
+        })
+    }
+
+    async fn send(&self, context: Context<'_>, asked: Asked) -> Result<Response, Error> {
+        let endpoint = context.endpoint;
         let (mode, client) = self.route(context);
         let url = endpoint.base_url.join(context.path);
         // The connector never asks a resolver about a literal address.
@@ -212,8 +249,8 @@ impl Client {
         })?;
         let sent = client
             .post(url)
-            .headers(headers::of(context)?)
-            .body(body)
+            .headers(asked.headers)
+            .body(asked.body)
             .send();
         let limit = self.config.first_byte;
         let sent = async {
@@ -233,9 +270,7 @@ impl Client {
         usage: &mut Usage,
     ) -> Result<(), Error> {
         let (mut parser, mut events, mut taken) = (sse::Parser::default(), Vec::new(), 0_usize);
-        let cut = || Error::Cut {
-            endpoint: context.name(),
-        };
+        let cut = || context.cut();
         loop {
             let limit = self.config.idle;
             let chunk = async { response.chunk().await.map_err(|_| cut()) };
@@ -316,7 +351,7 @@ fn foreign_type(response: &Response) -> Option<String> {
     (!is_stream).then(|| kind.to_owned())
 }
 
-fn path(dialect: Dialect) -> &'static str {
+pub(crate) fn path(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::AnthropicMessages => "/v1/messages",
         Dialect::OpenAiChat => "/chat/completions",

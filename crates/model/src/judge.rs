@@ -60,6 +60,13 @@ impl Context<'_> {
         format!("{}…", text.get(..end).unwrap_or_default())
     }
 
+    /// The answer ended before its end.
+    pub(crate) fn cut(&self) -> Error {
+        Error::Cut {
+            endpoint: self.name(),
+        }
+    }
+
     pub(crate) fn garbage(&self, what: &str) -> Error {
         let dialect = self.endpoint.dialect.name();
         Error::Garbage {

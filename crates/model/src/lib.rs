@@ -21,6 +21,7 @@ mod openai_responses_stream;
 mod prices;
 #[cfg(test)]
 mod reader_tests;
+mod relay;
 mod request;
 mod sse;
 mod stream;
@@ -31,5 +32,6 @@ pub use client::{Client, ClientConfig, Sink};
 pub use endpoint::{BaseUrl, BaseUrlError, Dialect, Endpoint, KeySource, Origin, Secret};
 pub use error::{Class, Error, Failure, Phase};
 pub use prices::{LongPrompt, Prices};
+pub use relay::{Relayed, Words, anthropic_messages};
 pub use request::{Delta, Effort, Request, Thinking, ToolSpec};
 pub use transcript::{Block, Message, Reply, ResultBlock, Source, Stop, Usage, UserBlock};

@@ -12,7 +12,6 @@ use contract::ids::ThreadId;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use harness::{Brief, Fact, Plane as _, PlaneError, Step};
-use model::Endpoint;
 use session::{CallKind, Generation, Input, Pace, Refused, Remedy, State, Used};
 use store::SubmitError;
 use store::sessions::{Committed, Scope, SessionRow};
@@ -21,6 +20,7 @@ use tokio::sync::Notify;
 use crate::Inner;
 use crate::active::Active;
 use crate::brief::{Who, brief, team};
+use crate::endpoint::Chosen;
 use crate::plane::{SessionPlane, networking, read};
 
 /// A session while one run works on it.
@@ -29,8 +29,8 @@ pub(crate) struct Crew {
     pub(crate) row: SessionRow,
     pub(crate) agent: SessionAgent,
     pub(crate) generation: Generation,
-    /// Where its models are, or why they cannot be reached.
-    model: Result<Endpoint, String>,
+    /// What runs its threads and where its models are, or why they cannot be reached.
+    model: Result<Chosen, String>,
     pub(crate) active: Active,
     heard: Mutex<Heard>,
     /// Something was committed.
@@ -51,7 +51,7 @@ impl Crew {
         inner: Arc<Inner>,
         row: SessionRow,
         claimed: &Committed,
-        model: Result<Endpoint, String>,
+        model: Result<Chosen, String>,
         active: Active,
     ) -> Result<Arc<Self>, PlaneError> {
         let agent = read(&row.agent, "agent snapshot")?;
@@ -69,6 +69,12 @@ impl Crew {
             }),
             news: Notify::new(),
         }))
+    }
+
+    /// What runs its threads, by name.
+    pub(crate) fn harness(&self) -> &'static str {
+        let chosen = self.model.as_ref();
+        chosen.map_or(self.inner.harness.name(), |it| it.harness.name())
     }
 
     /// Works until nobody has anything to do. Cancel safe: yes, as [`harness::Harness::run`].
@@ -202,10 +208,11 @@ impl Crew {
         binds: bool,
     ) -> Result<(), PlaneError> {
         let brief = self.brief(thread, &state).await?;
-        let endpoint = self.model.as_ref().ok().cloned();
+        let endpoint = self.model.as_ref().ok();
+        let endpoint = endpoint.map(|chosen| chosen.endpoint.clone());
         let plane = SessionPlane::new(Arc::clone(&self), thread, &state, brief, endpoint, binds)?;
         match &self.model {
-            Ok(_) => self.inner.harness.run(&plane, first).await,
+            Ok(chosen) => chosen.harness.run(&plane, first).await,
             Err(message) => self.unreachable_model(&plane, first, message).await,
         }
     }

@@ -1,9 +1,12 @@
 //! Which model a session talks to: its LLM vault's, else the operator's default. Resolved at the start of
 //! each turn, so that a rotated key is used by the next.
 
+use std::sync::Arc;
+
+use harness::Harness;
 use model::{BaseUrl, Dialect, Endpoint, KeySource, Origin, Secret};
 use store::sessions::SessionRow;
-use vault::llm::{Api, LlmVault};
+use vault::llm::{self, Api, LlmVault};
 
 use crate::Inner;
 
@@ -17,8 +20,14 @@ pub(crate) enum NoEndpoint {
     Unread(store::Error),
 }
 
-/// The session's endpoint.
-pub(crate) async fn of(inner: &Inner, row: &SessionRow) -> Result<Endpoint, NoEndpoint> {
+/// What runs a session's turns, and where its models are.
+pub(crate) struct Chosen {
+    pub(crate) harness: Arc<dyn Harness>,
+    pub(crate) endpoint: Endpoint,
+}
+
+/// What the session's vaults choose, or the operator's defaults.
+pub(crate) async fn of(inner: &Inner, row: &SessionRow) -> Result<Chosen, NoEndpoint> {
     let vaults = inner
         .store
         .vault_views(row.workspace, row.vault_ids.clone())
@@ -32,12 +41,30 @@ pub(crate) async fn of(inner: &Inner, row: &SessionRow) -> Result<Endpoint, NoEn
         }
         Err(error) => return Err(NoEndpoint::Unread(error)),
     };
-    let endpoint = match vault::llm::resolve(&vaults) {
-        Ok(Some(chosen)) => from_vault(inner, chosen),
-        Ok(None) => inner.endpoint.clone().ok_or_else(|| NONE.to_owned()),
+    let chosen = match vault::llm::resolve(&vaults) {
+        Ok(Some(chosen)) => harness(inner, chosen.harness).and_then(|harness| {
+            let endpoint = from_vault(inner, chosen)?;
+            Ok(Chosen { harness, endpoint })
+        }),
+        Ok(None) => {
+            let endpoint = inner.endpoint.clone().ok_or_else(|| NONE.to_owned());
+            let harness = Arc::clone(&inner.harness);
+            endpoint.map(|endpoint| Chosen { harness, endpoint })
+        }
         Err(error) => Err(error.to_string()),
     };
-    endpoint.map_err(NoEndpoint::Unusable)
+    chosen.map_err(NoEndpoint::Unusable)
+}
+
+fn harness(inner: &Inner, named: llm::Harness) -> Result<Arc<dyn Harness>, String> {
+    let name = named.name();
+    let mut all = std::iter::once(&inner.harness).chain(&inner.others);
+    let found = all.find(|harness| harness.name() == name);
+    // What is tested under a name of its own stands for ours.
+    let found = found.or((named == llm::Harness::Native).then_some(&inner.harness));
+    found
+        .cloned()
+        .ok_or_else(|| format!("the harness `{name}` is not part of this server"))
 }
 
 fn from_vault(inner: &Inner, chosen: LlmVault) -> Result<Endpoint, String> {

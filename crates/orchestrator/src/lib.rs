@@ -14,6 +14,7 @@ mod endpoint;
 mod entries;
 pub mod faults;
 pub mod network;
+mod parts;
 mod plane;
 mod run;
 mod sandboxes;
@@ -27,7 +28,7 @@ use contract::time::Micros;
 use harness::Harness;
 use harness::causes::chain;
 use model::{Catalog, Endpoint};
-use sandbox::{Keeper, Provider};
+use sandbox::Keeper;
 use session::Generation;
 use store::Store;
 use store::runs::Holder;
@@ -39,6 +40,7 @@ use vault::Vault;
 use crate::active::Active;
 use crate::clock::Clock;
 use crate::faults::Fault;
+pub use crate::parts::Parts;
 use crate::sandboxes::Sandboxes;
 
 /// Due runs read at once; more are read when these are claimed.
@@ -97,22 +99,6 @@ impl Default for Config {
     }
 }
 
-/// What an orchestrator works with.
-pub struct Parts {
-    /// Where sessions are.
-    pub store: Store,
-    /// Opens what is sealed.
-    pub vault: Arc<Vault>,
-    /// Runs turns.
-    pub harness: Arc<dyn Harness>,
-    /// Makes sandboxes.
-    pub provider: Arc<dyn Provider>,
-    /// Knows models.
-    pub catalog: Arc<Catalog>,
-    /// The operator's default model endpoint, if there is one.
-    pub endpoint: Option<Endpoint>,
-}
-
 /// Runs the sessions of one server.
 #[derive(Clone)]
 pub struct Orchestrator(Arc<Inner>);
@@ -121,6 +107,7 @@ pub(crate) struct Inner {
     pub(crate) store: Store,
     pub(crate) vault: Arc<Vault>,
     pub(crate) harness: Arc<dyn Harness>,
+    pub(crate) others: Vec<Arc<dyn Harness>>,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) endpoint: Option<Endpoint>,
     pub(crate) config: Config,
@@ -150,6 +137,7 @@ impl Orchestrator {
             store: parts.store,
             vault: parts.vault,
             harness: parts.harness,
+            others: parts.others,
             catalog: parts.catalog,
             endpoint: parts.endpoint,
             sandboxes: Sandboxes::new(parts.provider, config.sandboxes.clone(), config.clock),

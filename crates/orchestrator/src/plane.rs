@@ -23,7 +23,6 @@ use store::feed::PreviewKind;
 use store::timeline::{Beside, Binding, Mark};
 use tokio_util::sync::CancellationToken;
 
-use crate::Inner;
 use crate::active::Working;
 use crate::crew::Crew;
 use crate::entries::{entry, recorded};
@@ -65,10 +64,10 @@ impl SessionPlane {
         let held = state
             .thread(thread)
             .ok_or_else(|| PlaneError::Bug(format!("{thread} is not there")))?;
-        let session = crew.row.id;
+        let (session, inner) = (crew.row.id, &crew.inner);
         let beside = Beside {
             binding: binds
-                .then(|| binding(&crew.inner, session, crew.inner.sandboxes.runs(session)))
+                .then(|| binding(&crew, inner.sandboxes.runs(session)))
                 .transpose()?,
             ..Beside::default()
         };
@@ -89,11 +88,11 @@ impl SessionPlane {
 }
 
 /// Where the session runs, as it is served.
-fn binding(inner: &Inner, session: SessionId, sandboxed: bool) -> Result<Binding, PlaneError> {
+fn binding(crew: &Crew, sandboxed: bool) -> Result<Binding, PlaneError> {
     let body = json!({
-        "harness": inner.harness.name(),
-        "runner": inner.holder.0,
-        "sandbox": sandboxed.then(|| session.to_string()),
+        "harness": crew.harness(),
+        "runner": crew.inner.holder.0,
+        "sandbox": sandboxed.then(|| crew.row.id.to_string()),
     });
     let body = to_raw_value(&body).map_err(|e| PlaneError::Bug(e.to_string()))?;
     Ok(Binding { body })
@@ -171,6 +170,10 @@ pub(crate) fn read<'a, T: Deserialize<'a>>(
 
 #[async_trait]
 impl Plane for SessionPlane {
+    fn session(&self) -> SessionId {
+        self.crew.row.id
+    }
+
     fn brief(&self) -> &Brief {
         &self.brief
     }
@@ -355,7 +358,7 @@ impl Plane for SessionPlane {
             self.tell(&news);
         }
         if started {
-            let bound = binding(inner, row.id, true);
+            let bound = binding(&self.crew, true);
             self.note(|beside| beside.binding = bound.ok());
         }
         Ok(sandbox)

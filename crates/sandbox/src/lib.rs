@@ -23,6 +23,9 @@ pub use hand::wire::{
     Tool,
 };
 pub use isolation::{Held as HeldLimit, Isolation, Level};
+/// Where [`Config::programs`] appears in a sandbox.
+pub const PROGRAMS: &str = "/run/longhand";
+
 pub use keeper::{Keeper, Load, Settings, Standing, Terms, Visit};
 pub use local::{Allowance, Config, Disk, DiskKind, Ends, Local, Network};
 pub use process::{Command, ExitStatus, Process};

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::diary::Step;
@@ -332,6 +333,15 @@ pub trait Sandbox: Send + Sync {
     async fn connect(&self, port: u16) -> Result<Connection, Error> {
         let _ = port;
         Err(Error::lacking("connect to ports"))
+    }
+
+    /// Listens on a free port of the sandbox's own loopback, from outside: what runs in the sandbox connects to it,
+    /// and nothing else can. It lives as long as it is held; the sandbox needs no network for it.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where this process may not enter the sandbox's network; [`Error::Gone`].
+    async fn listen(&self) -> Result<TcpListener, Error> {
+        Err(Error::lacking("listen inside"))
     }
 
     /// What runs in it.

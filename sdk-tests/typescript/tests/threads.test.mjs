@@ -1,6 +1,7 @@
 // Teams over the SDK: a coordinator and its thread, a question of a thread, the advisor.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { accumulateManagedAgentsEvent } from '@anthropic-ai/sdk/lib/sessions/accumulate';
 import * as kit from '../kit.mjs';
 import { request } from '../kit.mjs';
 
@@ -58,4 +59,43 @@ test('an advisor answers in a thread of its own', async () => {
   assert.deepEqual([advice.from_agent_name, advice.content[0].text], ['anthropic.advisor', 'mind the gap']);
   const [, advisor] = await threads(session);
   assert.deepEqual([advisor.agent.type, advisor.status], ['advisor', 'terminated']);
+});
+
+/** Every message of a stream as the SDK's helper accumulates it, each from its own previews, in order. */
+function accumulated(events) {
+  const previews = new Map();
+  const whole = [];
+  for (const event of events) {
+    if (event.type === 'event_start' && event.event.type === 'agent.message') {
+      previews.set(event.event.id, accumulateManagedAgentsEvent(undefined, event));
+    } else if (event.type === 'event_delta') {
+      previews.set(event.event_id, accumulateManagedAgentsEvent(previews.get(event.event_id), event));
+    } else if (event.type === 'agent.message') {
+      const preview = previews.get(event.id);
+      previews.delete(event.id);
+      assert.deepEqual(preview.content, event.content);
+      whole.push(accumulateManagedAgentsEvent(preview, event));
+    } else {
+      const [kept] = previews.values();
+      assert.equal(accumulateManagedAgentsEvent(kept, event), kept);
+    }
+  }
+  assert.equal(previews.size, 0, 'a preview without its message');
+  return whole;
+}
+
+test('the accumulating helper folds a coordinator, an advisor and an outcome', async () => {
+  const session = await team();
+  const ask = { name: 'ask_advisor', input: { question: kit.script({ text: 'mind the gap' }) } };
+  const give = sendTo('coder', { text: 'forty two it is', chunks: 4 });
+  const verdict = { on: 'grade', text: JSON.stringify({ verdict: 'satisfied', explanation: 'it is short' }) };
+  const heard = { text: 'heard all of it', chunks: 4 };
+  const description = kit.script({ tools: [ask] }, { tools: [give] }, { text: 'I wait', chunks: 2 }, heard, verdict);
+  const rubric = { type: 'text', content: 'It is short.' };
+  const outcome = { type: 'user.define_outcome', description, rubric };
+  const events = await kit.turn(client, session.id, [outcome], { event_deltas: ['agent.message'] });
+  const whole = accumulated(events);
+  assert.deepEqual(whole.map((message) => message.content[0].text), kit.said(events));
+  assert.equal(kit.said(events).at(-1), 'heard all of it');
+  assert.ok(kit.kinds(events).includes('span.outcome_evaluation_end'));
 });

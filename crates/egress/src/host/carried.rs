@@ -30,6 +30,9 @@ use crate::policy::{Attempt, Decision, Policy, Request, Seen, Verdict};
 /// How long to wait when no connection can be accepted, as for want of descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
+/// Room for one more connection.
+pub(super) type Place = [OwnedSemaphorePermit; 2];
+
 /// A sandbox.
 pub(super) struct Carried {
     pub(super) host: Arc<Host>,
@@ -202,7 +205,7 @@ impl Carried {
     }
 
     /// A place for one more connection, of this sandbox and of all.
-    fn room(&self) -> Option<[OwnedSemaphorePermit; 2]> {
+    pub(super) fn room(&self) -> Option<Place> {
         let own = Arc::clone(&self.room).try_acquire_owned().ok()?;
         let all = Arc::clone(&self.host.room).try_acquire_owned().ok()?;
         Some([own, all])

@@ -32,6 +32,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// Shortest and longest pause before a process that ended is started again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
+/// Variables that say where this host keeps the roots that it trusts (OpenSSL's names).
+const ROOTS: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+
 /// How the egress process is started.
 #[derive(Clone, Debug)]
 pub struct Program {
@@ -343,8 +346,13 @@ impl Keeper {
         let mut command = Command::new(&self.program.path);
         command
             .args(&self.program.arguments)
-            // It reads no variable, and the server's may hold keys that are none of its business.
+            // The server's variables may hold keys that are none of its business; where the roots of TLS are is.
             .env_clear()
+            .envs(
+                ROOTS
+                    .iter()
+                    .filter_map(|name| Some((name, std::env::var_os(name)?))),
+            )
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             // A signal from the terminal is for the server.

@@ -132,7 +132,10 @@ impl Flow {
                 let seen = spoken.seen();
                 let decision = policy.decide(&self.attempt(seen));
                 match (decision.verdict, spoken) {
-                    (Verdict::Inspect, Spoken::Tls) => self.look_into(client, bytes, speech).await,
+                    (Verdict::Inspect, Spoken::Tls) => {
+                        // What few connections need is not part of every one's memory.
+                        Box::pin(self.look_into(client, bytes, speech)).await;
+                    }
                     (Verdict::Allow, _) | (Verdict::Inspect, Spoken::Http) => {
                         let judged = Judged {
                             policy,
@@ -187,7 +190,7 @@ impl Flow {
             return self.misdirected(client, &speech, misdirected).await;
         }
         if spoken == Spoken::Http {
-            return self.requests(client, upstream, &bytes).await;
+            return Box::pin(self.requests(client, upstream, &bytes)).await;
         }
         let attempt = self.attempt(judged.seen);
         let upstream = match upstream {

@@ -23,6 +23,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use crate::upstreams::tls_hello;
 use crate::upstreams::{ROOT, revoked};
 
 /// How long a test waits for what must happen; it only ends a test that has failed.
@@ -328,30 +329,6 @@ pub async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnM
         );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-}
-
-/// A server that speaks TLS with a certificate of nobody's and says `hello` once.
-pub fn tls_hello(mut stream: TcpStream, seen: &Arc<Mutex<Vec<u8>>>) {
-    let made = rcgen::generate_simple_self_signed(vec!["allowed.test".to_owned()]).unwrap();
-    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .unwrap();
-    let mut tls = rustls::ServerConnection::new(Arc::new(config)).unwrap();
-    let mut tls = rustls::Stream::new(&mut tls, &mut stream);
-    let mut buffer = [0; 1024];
-    // A client that does not like the certificate goes.
-    let Ok(length) = tls.read(&mut buffer) else {
-        return;
-    };
-    seen.lock().unwrap().extend_from_slice(&buffer[..length]);
-    let _ = tls.write_all(b"hello");
-    tls.conn.send_close_notify();
-    let _ = tls.flush();
 }
 
 /// An answer of HTTP.

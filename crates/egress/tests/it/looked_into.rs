@@ -103,6 +103,29 @@ fn streams_of_one_connection_are_judged_each_and_share_one_way() {
 }
 
 #[test]
+fn a_length_without_a_body_does_not_take_the_next_request_for_one() {
+    on_ground(policy(RULES), |ground| async move {
+        let server = ground.server(SERVER, 8443, https(ONE, Shown::Good));
+        let sandbox = ground.sandbox("lengths").await;
+        let program = "cat >/tmp/two.js <<'END'\n\
+            const c = require('http2').connect('https://allowed.test:8443');\n\
+            const ask = (headers, options, body) => new Promise(done => {\n\
+              const r = c.request(headers, options); let b = ''; let status;\n\
+              r.on('response', h => status = h[':status']); r.on('data', d => b += d);\n\
+              r.on('error', () => done('refused')); r.on('close', () => done(status + ' ' + b)); r.end(body); });\n\
+            (async () => {\n\
+              const one = await ask({':path': '/told', ':method': 'POST', 'content-length': '70'}, {endStream: true});\n\
+              console.log(one.includes('content-length: 70'));\n\
+              console.log(await ask({':path': '/count', ':method': 'POST'}, {}, 'GET /secret HTTP/1.1\\r\\nHost: allowed.test\\r\\n\\r\\n'));\n\
+              c.close(); })();\n\
+            END\n\
+            timeout 30 node /tmp/two.js";
+        assert_eq!(run(&sandbox, program).await, "false\n200 44");
+        assert!(!server.text().contains("secret"), "{}", server.text());
+    });
+}
+
+#[test]
 fn another_host_inside_is_misdirected_and_another_server_name_is_refused() {
     on_ground(policy(RULES), |ground| async move {
         let server = ground.server(SERVER, 443, https(BOTH, Shown::Good));

@@ -12,6 +12,7 @@ mod audit;
 mod audit_search;
 mod carrying;
 mod changes;
+mod clients;
 mod corpus;
 mod dns;
 mod explained;

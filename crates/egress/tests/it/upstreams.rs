@@ -1,7 +1,9 @@
 //! Servers of the tests that speak HTTP in earnest, in clear text and over TLS, with certificates of a root that
 //! the egress process trusts, or with ones that nobody should accept.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::{Arc, LazyLock, Mutex};
 
@@ -30,6 +32,9 @@ pub static ROOT: LazyLock<CertifiedIssuer<'static, KeyPair>> = LazyLock::new(|| 
 
 /// A root that nobody trusts.
 static OTHER_ROOT: LazyLock<CertifiedIssuer<'static, KeyPair>> = LazyLock::new(|| root("nobody"));
+
+/// What servers have at a path; under `git`, where repositories are.
+pub static FILES: Mutex<BTreeMap<String, Vec<u8>>> = Mutex::new(BTreeMap::new());
 
 /// The number of the certificate that was revoked.
 const REVOKED: &[u8] = &[0x12, 0x34];
@@ -143,6 +148,30 @@ fn config(protocols: &[&[u8]], shown: Shown) -> Arc<ServerConfig> {
         .unwrap();
     config.alpn_protocols = protocols.iter().map(|one| one.to_vec()).collect();
     Arc::new(config)
+}
+
+/// A server that speaks TLS with a certificate of nobody's and says `hello` once.
+pub fn tls_hello(mut stream: TcpStream, seen: &Arc<Mutex<Vec<u8>>>) {
+    let made = rcgen::generate_simple_self_signed(vec!["allowed.test".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let mut tls = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+    let mut tls = rustls::Stream::new(&mut tls, &mut stream);
+    let mut buffer = [0; 1024];
+    // A client that does not like the certificate goes.
+    let Ok(length) = tls.read(&mut buffer) else {
+        return;
+    };
+    seen.lock().unwrap().extend_from_slice(&buffer[..length]);
+    let _ = tls.write_all(b"hello");
+    tls.conn.send_close_notify();
+    let _ = tls.flush();
 }
 
 /// Each connection has a thread and a runtime of its own.
@@ -271,8 +300,74 @@ async fn answered(mut request: Request<Incoming>, upgrades: &TaskTracker) -> Res
                 .body(empty())
                 .unwrap()
         }
-        _ => text(format!("hello {}\n", request.uri().path())),
+        path if path.starts_with("/git/") => git(request).await,
+        path => match FILES.lock().unwrap().get(path) {
+            Some(file) => {
+                let kind = if path.ends_with('/') {
+                    "text/html"
+                } else {
+                    "application/octet-stream"
+                };
+                let file = Full::new(Bytes::from(file.clone())).boxed();
+                Response::builder()
+                    .header("content-type", kind)
+                    .body(file)
+                    .unwrap()
+            }
+            None => text(format!("hello {path}\n")),
+        },
     }
+}
+
+/// A repository as git itself serves it, for everybody to read and write.
+async fn git(request: Request<Incoming>) -> Response<Body> {
+    let header = |name: &str| {
+        let value = request.headers().get(name);
+        value.map_or("", |value| value.to_str().unwrap()).to_owned()
+    };
+    let mut command = tokio::process::Command::new("git");
+    command
+        .arg("http-backend")
+        .env(
+            "GIT_PROJECT_ROOT",
+            FILES
+                .lock()
+                .unwrap()
+                .get("git")
+                .map(|it| String::from_utf8_lossy(it).into_owned())
+                .unwrap(),
+        )
+        .env("GIT_HTTP_EXPORT_ALL", "1")
+        .env("REMOTE_USER", "agent")
+        .env("REQUEST_METHOD", request.method().as_str())
+        .env("PATH_INFO", request.uri().path().trim_start_matches("/git"))
+        .env("QUERY_STRING", request.uri().query().unwrap_or_default())
+        .env("CONTENT_TYPE", header("content-type"))
+        .env("HTTP_CONTENT_ENCODING", header("content-encoding"))
+        .env("GIT_PROTOCOL", header("git-protocol"))
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let body = request.into_body().collect().await.unwrap().to_bytes();
+    let mut input = child.stdin.take().unwrap();
+    let writing = async move { input.write_all(&body).await.unwrap() };
+    let (output, ()) = tokio::join!(child.wait_with_output(), writing);
+    let output = output.unwrap().stdout;
+    let end = output
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .unwrap();
+    let mut response = Response::builder();
+    for line in String::from_utf8_lossy(&output[..end]).lines() {
+        let (name, value) = line.split_once(": ").unwrap();
+        response = if name == "Status" {
+            response.status(value[..3].parse::<u16>().unwrap())
+        } else {
+            response.header(name, value)
+        };
+    }
+    let body = Full::new(Bytes::from(output[end + 4..].to_vec())).boxed();
+    response.body(body).unwrap()
 }
 
 /// The body as it comes, piece by piece, and what stands behind it.

@@ -63,12 +63,14 @@ pub(crate) struct Spent {
     #[serde(rename = "type")]
     #[schemars(extend("const" = "timeline_entry"))]
     kind: &'static str,
-    /// What the time was spent on.
+    /// What the time was spent on: `queue`, `sandbox`, `model`, `tool`, `judge`, `grade`, `advisor`, or `wait`
+    /// (a thread rested; `detail.waited_for` says for whom: `client`, `thread`, `budget` or `retry`).
     spent: String,
     trace_id: String,
     started_at: Micros,
     seconds: f64,
-    /// What else is worth knowing.
+    /// What else is worth knowing: of a thread beside the primary its `session_thread_id`; of a wait that a thread
+    /// ended its `waited_for_session_thread_id`.
     #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     detail: Box<RawValue>,
 }

@@ -61,7 +61,11 @@ pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
     if budget.is_some() {
         budgetable(&gateway, &cast.agent)?;
     }
-    super::llm::check(&resolved.vaults)?;
+    super::llm::check(
+        &resolved.vaults,
+        &cast.agent,
+        gateway.config.claude.as_ref(),
+    )?;
     let wishes = SandboxWishes::of(&request.metadata, &environment.metadata)?;
     let initial = events::accept(&gateway, request.initial_events.clone(), "initial_events")?;
     let opening = Opening {

@@ -1,10 +1,13 @@
 //! Vaults and credentials: sealed at rest, never returned; LLM vaults are checked when a session is
 //! made.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use axum::http::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Server, agent, environment};
+use crate::support::{Answer, Server, agent, environment};
 
 const SECRET: &str = "xyzzy-super-secret-token";
 
@@ -273,7 +276,7 @@ async fn a_bearer_without_a_server_is_only_for_an_llm_vault() {
 }
 
 /// Asks for a session with these vaults.
-async fn with_vaults(server: &Server, vaults: &[&str]) -> crate::support::Answer {
+async fn with_vaults(server: &Server, vaults: &[&str]) -> Answer {
     let agent = server.create("/v1/agents", agent()).await;
     let environment = server.create("/v1/environments", environment()).await;
     let body = json!({"agent": agent, "environment_id": environment, "vault_ids": vaults});
@@ -351,22 +354,22 @@ async fn an_llm_vault_must_be_whole_and_single() {
     );
 }
 
+/// What creating a session with that LLM vault is answered.
+async fn with_llm(server: &Server, extra: &[(&str, &str)]) -> Answer {
+    let id = vault(server, llm(extra)).await;
+    let key = json!({"auth": {"type": "static_bearer", "token": SECRET}});
+    server
+        .create(&format!("/v1/vaults/{id}/credentials"), key)
+        .await;
+    with_vaults(server, &[&id]).await
+}
+
 #[tokio::test]
 async fn a_harness_that_is_not_built_is_refused_by_name() {
     let server = Server::start().await;
-    for harness in ["claude", "codex"] {
-        let api = if harness == "claude" {
-            "anthropic"
-        } else {
-            "openai_responses"
-        };
+    for (harness, api) in [("claude", "anthropic"), ("codex", "openai_responses")] {
         let extra = [("longhand.harness", harness), ("longhand.llm_api", api)];
-        let id = vault(&server, llm(&extra)).await;
-        let key = json!({"auth": {"type": "static_bearer", "token": SECRET}});
-        server
-            .create(&format!("/v1/vaults/{id}/credentials"), key)
-            .await;
-        let answer = with_vaults(&server, &[&id]).await;
+        let answer = with_llm(&server, &extra).await;
         assert_eq!(
             (answer.status, answer.code()),
             (400, Some("not_implemented")),
@@ -376,6 +379,35 @@ async fn a_harness_that_is_not_built_is_refused_by_name() {
             answer.message().contains("longhand.harness"),
             "{}",
             answer.message()
+        );
+    }
+}
+
+#[tokio::test]
+async fn claude_is_refused_until_it_is_installed_and_where_it_does_not_fit() {
+    let installed = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&installed);
+    let server = Server::with(gateway::Config {
+        claude: Some(gateway::Installed(Arc::new(move || {
+            seen.load(Ordering::Relaxed)
+        }))),
+        ..gateway::Config::default()
+    })
+    .await;
+    let claude = ("longhand.harness", "claude");
+    let answer = with_llm(&server, &[claude]).await;
+    assert_eq!(answer.status, 400, "{}", answer.body);
+    let told = answer.message();
+    assert!(told.contains("longhand harness install claude"), "{told}");
+    installed.store(true, Ordering::Relaxed);
+    assert_eq!(with_llm(&server, &[claude]).await.status, 200);
+    for api in ["openai_chat", "openai_responses"] {
+        let answer = with_llm(&server, &[claude, ("longhand.llm_api", api)]).await;
+        assert_eq!(answer.status, 400, "{}", answer.body);
+        let told = answer.message();
+        assert!(
+            told.contains("longhand.llm_api") && told.contains("`anthropic`"),
+            "{told}"
         );
     }
 }

@@ -17,16 +17,21 @@ use crate::plane::{Entry, EntryBody, PlaneError};
 /// What a model has asked for.
 pub(crate) struct Wanted {
     /// The provider's id for the call.
-    provider_id: String,
+    pub(crate) provider_id: String,
     /// The tool.
     pub(crate) name: String,
     /// Its input.
     pub(crate) input: Value,
 }
 
+/// What a call is in the contract's words, whatever the model calls it.
+pub(crate) type InOurWords = fn(&str, &Value) -> (String, Value);
+
 /// The transcript in memory for the length of a run.
 #[derive(Default)]
 pub(crate) struct Conversation {
+    /// None if the model knows the contract's tools by their own names.
+    words: Option<InOurWords>,
     messages: Vec<Message>,
     calls: HashMap<EventId, Wanted>,
     answered: HashSet<EventId>,
@@ -45,6 +50,16 @@ pub(crate) struct Conversation {
 impl Conversation {
     pub(crate) fn read(entries: Vec<Entry>) -> Result<Self, PlaneError> {
         let mut conversation = Self::default();
+        conversation.extend(entries)?;
+        Ok(conversation)
+    }
+
+    /// As [`Conversation::read`], of a model that has tools of its own.
+    pub(crate) fn read_with(words: InOurWords, entries: Vec<Entry>) -> Result<Self, PlaneError> {
+        let mut conversation = Self {
+            words: Some(words),
+            ..Self::default()
+        };
         conversation.extend(entries)?;
         Ok(conversation)
     }
@@ -209,6 +224,7 @@ impl Conversation {
             aim: record.aim,
             said,
             unanswered,
+            words: self.words,
             ..Self::default()
         };
         if !record.orders.is_empty() {
@@ -227,10 +243,14 @@ impl Conversation {
                 let event = events.next().ok_or_else(|| {
                     PlaneError::Bug(format!("the reply recorded at {seq} names too few calls"))
                 })?;
+                let (ours, told) = match self.words {
+                    Some(words) => words(name, input),
+                    None => (name.clone(), input.clone()),
+                };
                 let wanted = Wanted {
                     provider_id: id.clone(),
-                    name: name.clone(),
-                    input: input.clone(),
+                    name: ours,
+                    input: told,
                 };
                 self.calls.insert(event, wanted);
             }

@@ -3,13 +3,13 @@
 
 mod aim;
 pub mod compact;
-mod conversation;
-mod failed;
+pub(crate) mod conversation;
+pub(crate) mod failed;
 pub mod grade;
 pub mod prompt;
-mod reply;
-mod team;
-mod tools;
+pub(crate) mod reply;
+pub(crate) mod team;
+pub(crate) mod tools;
 
 use std::time::Instant;
 
@@ -176,7 +176,7 @@ impl Native {
 
     /// Asks for a summary of the conversation: of it as it stands, whose prefix is cached, and if that no
     /// longer fits, of as much of it as must fit, written out as text.
-    async fn compact(
+    pub(crate) async fn compact(
         &self,
         plane: &dyn Plane,
         span: EventId,
@@ -298,7 +298,7 @@ fn text_of(reply: &Reply) -> String {
 
 /// Whether the next request might not fit any more: the reply and all that led to it fill most of what the
 /// window leaves for them.
-fn is_crowded(brief: &Brief, reply: &Reply) -> bool {
+pub(crate) fn is_crowded(brief: &Brief, reply: &Reply) -> bool {
     let window = u64::from(brief.max_input_tokens);
     let room = window
         .saturating_sub(u64::from(brief.max_tokens))
@@ -307,11 +307,11 @@ fn is_crowded(brief: &Brief, reply: &Reply) -> bool {
     reply.stop == Stop::ContextWindow || filled.saturating_mul(5) > room * CROWDED_FIFTHS
 }
 
-fn is_judged(brief: &Brief, calls: &[session::ProposedCall]) -> bool {
+pub(crate) fn is_judged(brief: &Brief, calls: &[session::ProposedCall]) -> bool {
     calls.iter().any(|call| brief.judged.contains(&call.name))
 }
 
-async fn execute(
+pub(crate) async fn execute(
     plane: &dyn Plane,
     conversation: &Conversation,
     call: EventId,
@@ -356,7 +356,7 @@ async fn execute(
 }
 
 /// Finds out how a call ended that a runner which is lost had started. It may run on for long.
-async fn recover(
+pub(crate) async fn recover(
     plane: &dyn Plane,
     conversation: &Conversation,
     call: EventId,

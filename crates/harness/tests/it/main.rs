@@ -1,8 +1,11 @@
 //! The loop as the session plane meets it, and the texts that are part of every session's prefix.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
+mod claude;
 mod dialects;
 mod foreign;
+mod hostile;
+mod install;
 mod native;
 mod plane;
 mod prompt;

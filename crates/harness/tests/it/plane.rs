@@ -1,12 +1,13 @@
 //! A session plane in memory: the real core, a real sandbox, no store. Enough to run a turn.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use contract::client_event::Rubric;
 use contract::content::Block;
-use contract::event::Body;
+use contract::event::{Body, Permission};
 use contract::ids::{EventId, SessionId, ThreadId};
 use contract::time::Micros;
 use harness::{
@@ -16,6 +17,7 @@ use harness::{
 use model::{BaseUrl, Catalog, Dialect, Endpoint, KeySource, Origin, Secret, Usage};
 use sandbox::{Local, Provider as _, Sandbox, SandboxId, Spec};
 use serde_json::value::RawValue;
+use session::input::Called;
 use session::policy::{ToolRule, ToolRules};
 use session::{
     Around, Command, Cost, Decision, Input, Opening, Pace, Step, UserEvent, decide, open,
@@ -35,6 +37,8 @@ struct Inner {
     entries: Vec<Entry>,
     kinds: Vec<&'static str>,
     previews: Vec<Preview>,
+    /// The calls of the log.
+    called: BTreeMap<EventId, Called>,
     ids: u128,
     now: i64,
 }
@@ -55,9 +59,23 @@ impl MemoryPlane {
         rules: ToolRules,
         change: impl FnOnce(&mut Brief),
     ) -> (Self, Step) {
+        Self::having(text, base_url, home, rules, None, change).await
+    }
+
+    /// The same, whose sandbox sees these programs.
+    pub async fn having(
+        text: &str,
+        base_url: &str,
+        home: &std::path::Path,
+        rules: ToolRules,
+        programs: Option<std::path::PathBuf>,
+        change: impl FnOnce(&mut Brief),
+    ) -> (Self, Step) {
         let provider = {
             let dir = home.join("sandboxes");
-            Local::new(dir.clone(), sandbox::Config::beside(&dir)).unwrap()
+            let mut config = sandbox::Config::beside(&dir);
+            config.programs = programs;
+            Local::new(dir, config).unwrap()
         };
         let id = SandboxId::new("sesn_test").unwrap();
         let sandbox = provider.attach(Spec::new(id)).await.unwrap();
@@ -84,6 +102,7 @@ impl MemoryPlane {
             entries: Vec::new(),
             kinds: Vec::new(),
             previews: Vec::new(),
+            called: BTreeMap::new(),
             ids: 1 << 100,
             now: 1,
         };
@@ -105,7 +124,12 @@ impl MemoryPlane {
     /// Sends a message to the session at rest and claims it; returns the first step.
     pub fn say(&self, text: &str) -> Step {
         let content = vec![Block::text(text)];
-        let message = Input::Command(Command::Send(vec![UserEvent::Message { content }]));
+        self.send(vec![UserEvent::Message { content }])
+    }
+
+    /// Sends events to the session at rest and claims it; returns the first step.
+    pub fn send(&self, events: Vec<UserEvent>) -> Step {
+        let message = Input::Command(Command::Send(events));
         let mut step = Step::Rest;
         for input in [message, Input::Claim] {
             let decision = self.decide(input).unwrap();
@@ -145,6 +169,7 @@ impl MemoryPlane {
         let around = Around {
             now: Micros(inner.now),
             entropy: inner.ids,
+            calls: inner.called.clone(),
             ..Around::default()
         };
         let decision = decide(&inner.state, input, around)?;
@@ -160,6 +185,7 @@ impl MemoryPlane {
         let condensed = events.any(|e| matches!(e.event.body, Body::ThreadContextCompacted {}));
         for placed in &decision.events {
             inner.kinds.push(placed.event.body.kind());
+            inner.note(placed.event.id, &placed.event.body);
             let body = match &placed.event.body {
                 Body::UserMessage { content } => EntryBody::User {
                     content: content.clone(),
@@ -196,6 +222,16 @@ impl MemoryPlane {
                     content: content.clone(),
                     is_error: *is_error,
                 },
+                Body::UserCustomToolResult {
+                    custom_tool_use_id,
+                    content,
+                    is_error,
+                    ..
+                } => EntryBody::Result {
+                    call: *custom_tool_use_id,
+                    content: content.clone(),
+                    is_error: is_error.unwrap_or(false),
+                },
                 Body::SpanModelRequestEnd { .. } if !condensed => match record.take() {
                     Some(record) => EntryBody::Reply { record },
                     None => continue,
@@ -209,6 +245,28 @@ impl MemoryPlane {
         }
         inner.entries.extend(entries.clone());
         entries
+    }
+}
+
+impl Inner {
+    /// Remembers a call.
+    fn note(&mut self, id: EventId, body: &Body) {
+        let thread = ThreadId::from_bits(2);
+        if let Some(permission) = permission(body) {
+            self.called.insert(id, Called { thread, permission });
+        }
+    }
+}
+
+/// What was evaluated for a call: none beside a client's tool.
+fn permission(body: &Body) -> Option<Option<Permission>> {
+    match body {
+        Body::AgentToolUse {
+            evaluated_permission,
+            ..
+        } => Some(Some(*evaluated_permission)),
+        Body::AgentCustomToolUse { .. } => Some(None),
+        _ => None,
     }
 }
 
@@ -241,13 +299,17 @@ fn endpoint(base_url: &str) -> Endpoint {
         key: Secret::new("key".to_owned()),
         key_source: KeySource("the test".to_owned()),
         headers: Vec::new(),
-        model_map: std::collections::BTreeMap::new(),
+        model_map: BTreeMap::new(),
         origin: Origin::Operator,
     }
 }
 
 #[async_trait]
 impl Plane for MemoryPlane {
+    fn session(&self) -> SessionId {
+        SessionId::from_bits(1)
+    }
+
     fn brief(&self) -> &Brief {
         &self.brief
     }

@@ -113,6 +113,9 @@ pub enum Command {
     /// Sandboxes: run programs, copy files, reach ports, pause and remove.
     #[command(subcommand)]
     Sandbox(Sandbox),
+    /// Programs of others that run agents in their sandboxes.
+    #[command(subcommand)]
+    Harness(Harness),
     /// What was used in the last 31 days, by workspace, agent and day.
     Usage(Usage),
     /// Print the OpenAPI document of the HTTP interface.
@@ -144,6 +147,28 @@ pub enum Command {
         #[arg(long)]
         crl_file: Option<PathBuf>,
     },
+}
+
+/// `harness`
+#[derive(Debug, Subcommand)]
+pub enum Harness {
+    /// Install one from the npm registry that npm is set to, its integrity checked; npm itself is not needed.
+    Install {
+        /// Which.
+        name: HarnessName,
+        /// Its version (default: the one that this build is tested with).
+        #[arg(long)]
+        version: Option<String>,
+    },
+    /// What is there to run agents.
+    List(Output),
+}
+
+/// A harness that can be installed.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum HarnessName {
+    /// Claude Code.
+    Claude,
 }
 
 /// `egress`

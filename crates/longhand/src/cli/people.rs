@@ -21,6 +21,8 @@ pub enum Sessions {
     Send(Send),
     /// What it waits for, since when, and the one request that unblocks it.
     Why(Named),
+    /// Where its time went: what each thread did, and who waited for whom.
+    Timeline(Named),
     /// Close a session for good; nothing is deleted.
     Archive(Named),
 }

@@ -20,7 +20,17 @@ pub enum Sandbox {
     /// Show one: how it stands and what it uses.
     Show(Named),
     /// What became of it: when it was made, paused, stopped or lost, and why.
-    Logs(Named),
+    Logs {
+        /// Its id.
+        id: String,
+        /// Instead, what processes in the background have printed after their command was answered; starts it if it
+        /// does not run.
+        #[arg(long)]
+        printed: bool,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
     /// Make a sandbox of your own, beside those of sessions.
     Create {
         /// Its name (default: a fresh one).

@@ -32,6 +32,27 @@ pub(super) async fn run(client: &Client, from: &str, to: &str) -> anyhow::Result
     }
 }
 
+/// A file of a sandbox on standard output, as it is; one that is not there prints nothing.
+pub(super) async fn print(client: &Client, id: &str, there: &str) -> anyhow::Result<()> {
+    let (dir, name) = there.rsplit_once('/').unwrap_or((".", there));
+    // Nothing was printed yet: then not even the directory needs to be there.
+    let Ok(found) = look(client, id, dir).await else {
+        look(client, id, "/").await?;
+        return Ok(());
+    };
+    let mut entries = found["entries"].as_array().into_iter().flatten();
+    if !entries.any(|entry| entry["name"] == name) {
+        return Ok(());
+    }
+    let query = encoded(there);
+    let content = path(id, &format!("/content?path={query}"))?;
+    let mut bytes = client.download(&content).await?;
+    while let Some(piece) = bytes.next().await? {
+        std::io::stdout().write_all(&piece)?;
+    }
+    Ok(())
+}
+
 /// `ID:PATH`; a name here that has a colon is written with a slash before it.
 fn inside(text: &str) -> Option<(&str, &str)> {
     let (id, path) = text.split_once(':')?;

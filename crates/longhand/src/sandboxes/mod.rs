@@ -12,6 +12,15 @@ use crate::client::Client;
 use crate::view;
 
 const ALL: &str = "/v1/x/sandboxes";
+/// Where a sandbox keeps what its background prints.
+const PRINTED: &str = "/var/lib/longhand/background.log";
+
+async fn logs(client: &Client, id: &str, json: bool) -> anyhow::Result<()> {
+    let columns = ["at", "what", "seconds", "why"];
+    let told = client.get(&path(id, "/logs")?).await?;
+    let told = told["data"].as_array().cloned().unwrap_or_default();
+    Ok(view::objects(&told, &columns, json)?)
+}
 
 /// `longhand sandbox …`
 ///
@@ -51,12 +60,10 @@ pub async fn run(command: Sandbox, client: &Client) -> anyhow::Result<()> {
             let one = client.get(&path(&named.id, "")?).await?;
             Ok(view::object(&one, named.output.json)?)
         }
-        Sandbox::Logs(named) => {
-            let columns = ["at", "what", "seconds", "why"];
-            let told = client.get(&path(&named.id, "/logs")?).await?;
-            let told = told["data"].as_array().cloned().unwrap_or_default();
-            Ok(view::objects(&told, &columns, named.output.json)?)
-        }
+        Sandbox::Logs {
+            id, printed: true, ..
+        } => copy::print(client, &id, PRINTED).await,
+        Sandbox::Logs { id, output, .. } => logs(client, &id, output.json).await,
         Sandbox::Create { id, output } => {
             let made = create(client, id.as_deref()).await?;
             Ok(view::objects(&[made], &columns, output.json)?)

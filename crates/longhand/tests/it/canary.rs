@@ -118,9 +118,12 @@ async fn refused(api: &Api, path: &str) -> Vec<Value> {
 
 /// A turn whose tool call looks for secrets, at the model whose key is in the vault.
 async fn turn(api: &Api, llm: &str, planted: &[String]) -> Value {
-    let ground = api.ground().await.expect("ground");
-    let mut body = ground.session();
-    body["vault_ids"] = json!([llm]);
+    let agent = json!({"name": "Canary", "model": "claude-sonnet-5-5", "tools": [{"type": "agent_toolset_20260401"}]});
+    let agent = id(&api.post("/v1/agents", &agent).await.expect("an agent"));
+    let environment = json!({"name": "canary", "config": {"type": "cloud"}});
+    let environment = api.post("/v1/environments", &environment).await;
+    let environment = id(&environment.expect("an environment"));
+    let body = json!({"agent": agent, "environment_id": environment, "vault_ids": [llm]});
     let session = id(&api.post("/v1/sessions", &body).await.expect("a session"));
     let look =
         "env; cat /proc/*/environ /proc/*/cmdline | tr '\\0' '\\n'; find / -xdev -name '*.key'";
@@ -131,7 +134,7 @@ async fn turn(api: &Api, llm: &str, planted: &[String]) -> Value {
     let message = script::message("canary", &steps);
     api.send(&session, &[message]).await.expect("sent");
     for text in planted {
-        let message = script::said(text);
+        let message = script::message(text, &json!([{"text": "heard"}]));
         api.send(&session, &[message]).await.expect("sent");
     }
     let mut events = api.idle(&session).await;

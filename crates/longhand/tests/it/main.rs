@@ -3,6 +3,7 @@
 #![allow(clippy::panic, clippy::unwrap_used, missing_docs)]
 
 mod canary;
+mod claude;
 mod crash;
 mod drain;
 mod edge;

@@ -114,6 +114,7 @@ impl World {
             store: store.clone(),
             vault: Arc::new(Vault::with(&MasterKey::from_bytes([7; 32]))),
             harness: Arc::new(Native::new(Client::new(ClientConfig::default()).unwrap())),
+            others: Vec::new(),
             provider,
             catalog: self.catalog.clone(),
             endpoint: Some(self.endpoint()),

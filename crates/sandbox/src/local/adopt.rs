@@ -108,10 +108,8 @@ async fn try_adopt(
         && let Ok(client) = connect(shared, line).await
         && client.ask(&Ask::Resume).await.is_ok()
     {
-        if let Some(certificate) = net::attach(shared, id, &mut body).await?
-            && let Err(error) = trust::renew(&client, &shared.templates.host()?, &certificate).await
-        {
-            tracing::warn!(sandbox = %id, %error, "its programs may not trust what its network shows them");
+        if let Some(certificate) = net::attach(shared, id, &mut body).await? {
+            trust::renew(&client, &shared.templates.host()?, &certificate).await;
         }
         let range = shared.ranges.share(body.live.id_base);
         let memory = Memory::of(&body.live);

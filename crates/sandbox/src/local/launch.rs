@@ -126,6 +126,7 @@ pub(super) async fn begin(shared: &Arc<Shared>, spec: Spec) -> Result<Started, E
         dir,
         template,
         usr: shared.templates.usr().to_owned(),
+        programs: shared.programs.clone(),
         id_base: if shared.own_ids { range.base() } else { SHARED },
         volumes: VOLUMES.iter().map(volume).collect(),
         env: environment(shared.network.is_some(), spec.env),

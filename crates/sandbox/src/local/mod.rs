@@ -10,6 +10,7 @@ mod ending;
 mod environment;
 mod freezer;
 mod groups;
+mod inside;
 mod isolation;
 mod kept;
 mod launch;
@@ -67,6 +68,9 @@ pub struct Config {
     pub templates: PathBuf,
     /// What sandboxes see as `/usr`, read-only.
     pub usr: PathBuf,
+    /// Programs of the operator that every sandbox sees at [`PROGRAMS`](crate::PROGRAMS), read-only: readable for
+    /// everybody, and without secrets.
+    pub programs: Option<PathBuf>,
     /// How long attach and delete wait while another process has the sandbox: long enough for one
     /// that was just killed to finish dying.
     pub handover: Duration,
@@ -142,6 +146,7 @@ impl Config {
             trash: parent.join("trash"),
             templates: parent.join("templates"),
             usr: PathBuf::from("/usr"),
+            programs: None,
             handover: HANDOVER,
             allowance: Allowance::default(),
             memory_together: 0,
@@ -163,6 +168,7 @@ struct Shared {
     trash: Trash,
     ranges: Arc<Ranges>,
     own_ids: bool,
+    programs: Option<PathBuf>,
     disks: Disks,
     images: Images,
     helper: OnceLock<Arc<OwnedFd>>,
@@ -244,6 +250,7 @@ impl Local {
             trash: Trash::open(trash)?,
             ranges: Arc::default(),
             own_ids: isolation::gives_own_ids(),
+            programs: config.programs,
             helper: OnceLock::new(),
             allowance: config.allowance,
             groups: OnceLock::new(),

@@ -1,15 +1,18 @@
 //! Owns one running sandbox: its supervisor, its end, and what callers do with it in between.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::client::Client;
 use super::disk::Guarded;
 use super::ending::{End, Ended};
 use super::freezer::Freezer;
+use super::inside;
 use super::memory::Memory;
 use super::ranges::Range;
 use super::supervisor::{Body, Supervisor};
@@ -34,6 +37,8 @@ pub(super) struct Running {
     groups: Vec<PathBuf>,
     dir: PathBuf,
     isolation: Isolation,
+    /// Of PID 1, to find its network by; none if this process had no descriptor left.
+    pid_one: Option<OwnedFd>,
     ends: End,
     birth: Birth,
     /// What the next tool result is to say.
@@ -55,6 +60,7 @@ impl Running {
         let (groups, dir) = (body.live.groups.clone(), shared.dirs.path(&id));
         let isolation = isolation::isolation(body.live.id_base, &body.live.limits);
         let disk = shared.disks.watch(dir.clone(), &body.live, client.clone());
+        let pid_one = body.pid_one.try_clone().ok();
         let ends = End::look_after(supervisor, body, range, client.clone(), shared, id);
         Self {
             client,
@@ -65,6 +71,7 @@ impl Running {
             groups,
             dir,
             isolation,
+            pid_one,
             birth: Birth::default(),
             notes: Mutex::default(),
             _guard: ends.guard(),
@@ -246,6 +253,12 @@ impl Sandbox for Running {
     async fn connect(&self, port: u16) -> Result<Connection, Error> {
         let (process, _) = self.open(Open::Connect { port }).await?;
         Connection::new(process)
+    }
+
+    async fn listen(&self) -> Result<TcpListener, Error> {
+        let pid_one = self.pid_one.as_ref().and_then(|fd| fd.try_clone().ok());
+        let pid_one = pid_one.ok_or_else(|| Error::busy("no descriptors are left"))?;
+        inside::listen(pid_one).await
     }
 
     async fn processes(&self) -> Result<Vec<Inside>, Error> {

@@ -1,12 +1,15 @@
 //! Owns what makes the programs of a sandbox trust the certificates that its network shows them. It knows no key,
 //! and trusts nothing for the host.
 
+mod java;
+
 use std::path::Path;
 
 use hand::wire::Open;
+use tokio::io::AsyncReadExt as _;
 
 use super::client::Client;
-use crate::error::{Doing, Error};
+use crate::error::Error;
 use crate::files::Upload;
 
 /// The certificates that programs trust: those of the template, and the network's.
@@ -17,6 +20,8 @@ const OWN: &str = "/etc/ssl/certs/longhand.pem";
 const HOOK: &str = "/etc/ca-certificates/update.d/longhand";
 const HOOK_TEXT: &str =
     "#!/bin/sh\nexec cat /etc/ssl/certs/longhand.pem >>/etc/ssl/certs/ca-certificates.crt\n";
+/// What Java trusts, where the template has it.
+const JAVA: &str = "/etc/ssl/certs/java/cacerts";
 /// Where templates have their bundles, those of Debian and of Red Hat.
 const OF_TEMPLATES: [&str; 2] = [
     "etc/ssl/certs/ca-certificates.crt",
@@ -54,7 +59,15 @@ pub(super) async fn place(client: &Client, tree: &Path, certificate: &str) -> Re
     bundle.extend_from_slice(certificate.as_bytes());
     write(client, OWN, 0o644, certificate.as_bytes()).await?;
     write(client, HOOK, 0o755, HOOK_TEXT.as_bytes()).await?;
-    write(client, BUNDLE, 0o644, &bundle).await
+    write(client, BUNDLE, 0o644, &bundle).await?;
+    let of_java = tokio::fs::read(tree.join(JAVA.trim_start_matches('/'))).await;
+    if let Some(store) = of_java
+        .ok()
+        .and_then(|store| java::with(&store, certificate))
+    {
+        write(client, JAVA, 0o644, &store).await?;
+    }
+    Ok(())
 }
 
 async fn write(client: &Client, path: &str, mode: u32, content: &[u8]) -> Result<(), Error> {
@@ -68,26 +81,30 @@ async fn write(client: &Client, path: &str, mode: u32, content: &[u8]) -> Result
     upload.finish().await
 }
 
-/// The same for a sandbox that runs already: nothing is written if it has it.
-///
-/// # Errors
-/// As [`place`].
-pub(super) async fn renew(client: &Client, tree: &Path, certificate: &str) -> Result<(), Error> {
+/// The same for a sandbox that runs already: nothing is written if it has it. It goes on without, if it must.
+pub(super) async fn renew(client: &Client, tree: &Path, certificate: &str) {
+    if holds(client, certificate).await {
+        return;
+    }
+    if let Err(error) = place(client, tree, certificate).await {
+        tracing::warn!(%error, "programs of a sandbox may not trust what its network shows them");
+    }
+}
+
+/// Whether that certificate is there already.
+async fn holds(client: &Client, certificate: &str) -> bool {
     let open = Open::Read {
         path: OWN.to_owned(),
         from: 0,
     };
-    if let Ok((mut process, _)) = client.open(&open).await
-        && let Some(held) = &mut process.stdout
-    {
-        use tokio::io::AsyncReadExt as _;
-        let mut text = Vec::new();
-        let limit = certificate.len() as u64 + 1;
-        let read = held.take(limit).read_to_end(&mut text).await;
-        read.doing(|| format!("read {OWN}"))?;
-        if text == certificate.as_bytes() {
-            return Ok(());
-        }
-    }
-    place(client, tree, certificate).await
+    let Ok((mut process, _)) = client.open(&open).await else {
+        return false;
+    };
+    let Some(held) = &mut process.stdout else {
+        return false;
+    };
+    let mut text = Vec::new();
+    let limit = certificate.len() as u64 + 1;
+    let read = held.take(limit).read_to_end(&mut text).await;
+    read.is_ok() && text == certificate.as_bytes()
 }

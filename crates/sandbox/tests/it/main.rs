@@ -21,6 +21,7 @@ mod corpus;
 mod disk;
 mod files;
 mod fuzz;
+mod inside;
 mod keeper;
 mod kept;
 mod latency;

@@ -1,7 +1,7 @@
 //! A request as it is judged, and as it is written to a server: the same, in whatever version of HTTP it came.
 //! It must never carry on a field that is between two neighbours only, nor one that routes or frames.
 
-use http::header::{CONNECTION, COOKIE, EXPECT, HOST, TE, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 
 use super::super::answer::Refusal;
@@ -121,6 +121,8 @@ impl Asking {
         let path = Path::parse(parts.uri.path()).map_err(|why| bad(why.to_string()))?;
         let mut headers = parts.headers;
         headers.remove(HOST);
+        // What HTTP/2 frames needs none; one that a body does not have would take the next request for it.
+        headers.remove(CONTENT_LENGTH);
         if headers.len() > limits::HEADERS {
             return Err(Refusal {
                 status: 431,
@@ -188,6 +190,11 @@ impl Asking {
         if self.upgrade {
             headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
             headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        }
+        if http_body::Body::is_end_stream(&body)
+            && matches!(self.method.as_str(), "POST" | "PUT" | "PATCH")
+        {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         if expects {
             headers.insert(EXPECT, HeaderValue::from_static("100-continue"));

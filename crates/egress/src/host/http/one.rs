@@ -136,10 +136,10 @@ impl<S: Socket> Client<S> {
             .as_ref()
             .map(|expecting| Arc::clone(&expecting.wanted));
         let sending = self.channel.send(asking, judged, sent, counts, informed);
+        let mut sending = Box::pin(sending);
         let Some(Expecting { wanted, open }) = expecting else {
             return sending.await;
         };
-        let mut sending = std::pin::pin!(sending);
         tokio::select! {
             biased;
             answered = &mut sending => return answered,
@@ -214,7 +214,8 @@ impl<S: Socket> Client<S> {
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let mut line = self.line.clone();
         let mut trailers = None;
-        while ends != Ends::None {
+        let mut over = ends == Ends::None;
+        while !over {
             let frame = match body.frame().now_or_never() {
                 Some(frame) => frame,
                 None => {
@@ -224,7 +225,10 @@ impl<S: Socket> Client<S> {
                     body.frame().await
                 }
             };
-            let Some(frame) = frame else { break };
+            let Some(frame) = frame else {
+                over = true;
+                continue;
+            };
             let data = match frame?.into_data() {
                 Ok(data) => data,
                 Err(other) => {

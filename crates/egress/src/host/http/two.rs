@@ -81,7 +81,7 @@ async fn carry(
     let sent = Sent::Two(incoming, Arc::clone(&counts));
     let done = async {
         let (judged, sent) = channel.judge(&asking, sent, &counts).await?;
-        channel.send(&asking, &judged, sent, counts, None).await
+        Box::pin(channel.send(&asking, &judged, sent, counts, None)).await
     };
     match done.await {
         Ok(mut answered) => {
@@ -103,6 +103,8 @@ fn gone() -> Refusal {
         reason: "the connection is ending".to_owned(),
     }
 }
+
+type Wrong = Box<dyn std::error::Error + Send + Sync>;
 
 /// The body of an answer on its way to the client.
 struct Told(Kind);
@@ -145,11 +147,17 @@ impl Told {
         }
         parts.version = http::Version::HTTP_2;
         let revoked = Box::pin(exchange.revoked().cancelled_owned());
+        let mut way = is_kept.then(|| (Arc::clone(channel), to, address));
+        if body.is_end_stream()
+            && let Some((channel, to, address)) = way.take()
+        {
+            channel.give_back(to, address);
+        }
         let theirs = Theirs {
             body,
             exchange,
             revoked,
-            way: is_kept.then(|| (Arc::clone(channel), to, address)),
+            way,
         };
         Response::from_parts(parts, Self(Kind::Theirs(Box::new(theirs))))
     }
@@ -157,7 +165,7 @@ impl Told {
 
 impl Body for Told {
     type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Error = Wrong;
 
     fn poll_frame(
         self: Pin<&mut Self>,
@@ -185,10 +193,7 @@ impl Body for Told {
 }
 
 impl Theirs {
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Box<dyn std::error::Error + Send + Sync>>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Wrong>>> {
         if self.revoked.as_mut().poll(cx).is_ready() {
             self.exchange.end_revoked();
             return Poll::Ready(Some(Err("the policy has changed".into())));

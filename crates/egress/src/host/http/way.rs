@@ -2,6 +2,7 @@
 //! and used by nobody else. It must never lead anywhere but to an address that was judged for this client.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use http::{Request, Response};
@@ -10,7 +11,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::super::carried::Spoken;
+use super::super::carried::{Place, Spoken};
 use super::super::flow::Flow;
 use super::super::limits::{ANSWER_HEAD, ANSWER_HEADERS, IDLE_WAYS, SEND_BUFFER, WINDOW};
 use super::super::upstream::{Failure, Upstream, dial, encrypt};
@@ -27,6 +28,8 @@ pub(in super::super) struct Channel {
     pub(super) spoken: Spoken,
     pub(super) scope: Scope,
     held: Mutex<Held>,
+    /// Connections that were made.
+    dialled: AtomicUsize,
     /// One dials and sees what the server speaks, before others dial as well.
     turn: tokio::sync::Mutex<()>,
 }
@@ -65,6 +68,7 @@ impl Channel {
             spoken,
             scope,
             held: Mutex::default(),
+            dialled: AtomicUsize::new(0),
             turn: tokio::sync::Mutex::default(),
         }
     }
@@ -72,7 +76,8 @@ impl Channel {
     /// Takes a connection to the server that was made before its client had spoken.
     pub(in super::super) async fn keep(&self, upstream: Upstream) {
         let address = upstream.address;
-        if let Ok(one) = self.speak_one(upstream.stream).await {
+        self.dialled.fetch_add(1, Ordering::Relaxed);
+        if let Ok(one) = self.speak_one(upstream.stream, None).await {
             self.held().one.push((one, address));
         }
     }
@@ -87,7 +92,7 @@ impl Channel {
         if let Some(way) = self.waiting(asking).await {
             return Ok(way);
         }
-        let way = self.dial(asking, judged).await?;
+        let way = Box::pin(self.dial(asking, judged)).await?;
         drop(turn);
         Ok(way)
     }
@@ -127,6 +132,13 @@ impl Channel {
 
     async fn dial(&self, asking: &Asking, judged: &Judged) -> Result<Way, Failure> {
         let carried = &self.flow.carried;
+        // The first one stands in the client's own place.
+        let place = match self.dialled.fetch_add(1, Ordering::Relaxed) {
+            0 => None,
+            _ => Some(carried.room().ok_or_else(|| {
+                Failure::Unreachable("there are too many connections already".to_owned())
+            })?),
+        };
         let seen = self.seen(asking, judged);
         let attempt = self.flow.attempt(seen);
         let resolver = &carried.host.resolver;
@@ -137,12 +149,16 @@ impl Channel {
             let trust = carried.trust(asking.only_one());
             let tls = encrypt(upstream.stream, &self.flow.target, trust).await?;
             if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
-                To::Two(self.speak_two(tls).await.map_err(broken)?)
+                To::Two(self.speak_two(tls, place).await.map_err(broken)?)
             } else {
-                To::One(self.speak_one(tls).await.map_err(broken)?)
+                To::One(self.speak_one(tls, place).await.map_err(broken)?)
             }
         } else {
-            To::One(self.speak_one(upstream.stream).await.map_err(broken)?)
+            To::One(
+                self.speak_one(upstream.stream, place)
+                    .await
+                    .map_err(broken)?,
+            )
         };
         if let To::Two(two) = &to {
             self.held().two = Some((two.clone(), address));
@@ -167,6 +183,7 @@ impl Channel {
     async fn speak_one(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        place: Option<Place>,
     ) -> hyper::Result<http1::SendRequest<Sent>> {
         let (one, connection) = http1::Builder::new()
             .title_case_headers(true)
@@ -178,6 +195,7 @@ impl Channel {
         self.scope.spawn(async move {
             // Whoever sent a request is told why it failed.
             let _ended = connection.with_upgrades().await;
+            drop(place);
         });
         Ok(one)
     }
@@ -185,6 +203,7 @@ impl Channel {
     async fn speak_two(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        place: Option<Place>,
     ) -> hyper::Result<http2::SendRequest<Sent>> {
         let (two, connection) = http2::Builder::new(self.scope.clone())
             .timer(TokioTimer::new())
@@ -196,6 +215,7 @@ impl Channel {
             .await?;
         self.scope.spawn(async move {
             let _ended = connection.await;
+            drop(place);
         });
         Ok(two)
     }

@@ -66,6 +66,7 @@ impl Process {
             store: store.clone(),
             vault: Arc::new(Vault::with(&MasterKey::from_bytes([7; 32]))),
             harness: Arc::new(Actor(number)),
+            others: Vec::new(),
             provider: Arc::new(Hands(number)),
             catalog: catalog.clone(),
             endpoint: Some(endpoint()),

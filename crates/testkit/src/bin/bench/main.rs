@@ -57,6 +57,10 @@ fn main() -> ExitCode {
             "threads" => threads::run().await.map(Some),
             "turn" => turn::run().await.map(Some),
             "floor" => floor::serve().await.map(|()| None),
+            "hold" => {
+                let dir = std::env::args_os().nth(2).unwrap_or_default();
+                self::sandbox::left::hold(dir.as_ref()).await.map(|()| None)
+            }
             other => Err(format!(
                 "no such benchmark: {other:?}; there are: api, edge, fanout, idle, sandbox, session, threads, turn"
             )

@@ -3,6 +3,8 @@
 
 pub(crate) mod bare;
 mod contenders;
+mod kinds;
+pub(crate) mod left;
 mod leftovers;
 mod load;
 mod warm;
@@ -78,13 +80,20 @@ pub(crate) async fn run() -> Result<Value, Wrong> {
     eprintln!("pause: {pause}; memory: {memory}");
     let output = load::output(&ground).await?;
     eprintln!("output: {output}");
+    let hibernated = kinds::hibernated(&ground, rounds).await?;
+    let image = kinds::image(&ground, rounds).await?;
+    let network = kinds::network(&ground, rounds).await?;
+    eprintln!("hibernated: {hibernated}; image: {image}; network: {network}");
+    let left = left::left().await?;
+    eprintln!("left: {left}");
     let crowd = load::crowd(&ground).await?;
     eprintln!("crowd: {crowd:#}");
     let flat = load::flat(&ground).await?;
     ground.local.shutdown().await;
     Ok(json!({
         "bench": "sandbox", "timed": timed, "cold": cold, "warm": warm, "exec": exec, "pause": pause, "memory": memory,
-        "output": output, "crowd": crowd, "live": flat,
+        "output": output, "hibernated": hibernated, "image": image, "network": network, "left": left, "crowd": crowd,
+        "live": flat,
     }))
 }
 

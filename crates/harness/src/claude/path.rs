@@ -1,0 +1,227 @@
+//! The model path: where the loop in the sandbox asks its model. A socket in the sandbox's own network, held outside,
+//! which speaks just enough HTTP to take one request of Anthropic Messages at a time and to give it its answer. It
+//! reaches no model itself and holds no key: what is asked goes to the run, and what the run says goes back.
+//!
+//! Nothing here serves while no run does: connections wait in the kernel.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody as BoxBody;
+use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use model::Words;
+use serde_json::{Map, Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use crate::limits::{FOREIGN_CONNECTIONS, FOREIGN_PING, FOREIGN_REQUEST_BYTES};
+
+type Answer = Response<BoxBody<Bytes, Infallible>>;
+
+/// The listening end.
+pub(crate) struct ModelPath {
+    listener: Arc<TcpListener>,
+    at: SocketAddr,
+    token: Arc<str>,
+}
+
+/// A request of the loop, and where its answer goes.
+pub(crate) struct Asked {
+    pub(crate) words: Words,
+    /// An event stream, whole. Dropped, the loop sees its connection end.
+    pub(crate) answer: oneshot::Sender<String>,
+}
+
+/// The path while a run serves it. Dropped, every connection ends.
+pub(crate) struct Serving {
+    asked: mpsc::Receiver<Asked>,
+    _tasks: JoinSet<()>,
+}
+
+impl ModelPath {
+    /// Takes the listener over, with a credential that is good for nothing but this socket.
+    ///
+    /// # Errors
+    /// No address, or no randomness.
+    pub(crate) fn new(listener: TcpListener) -> std::io::Result<Self> {
+        let mut token = [0_u8; 24];
+        aws_lc_rs::rand::fill(&mut token).map_err(|_| std::io::ErrorKind::Other)?;
+        let token: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self {
+            at: listener.local_addr()?,
+            listener: Arc::new(listener),
+            token: format!("stand-in-{token}").into(),
+        })
+    }
+
+    /// The base URL, as the loop sees it.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.at)
+    }
+
+    /// What the loop takes for its key.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Serves until the answer is dropped.
+    pub(crate) fn serve(&self) -> Serving {
+        let (asks, asked) = mpsc::channel(1);
+        let mut tasks = JoinSet::new();
+        let (listener, token) = (Arc::clone(&self.listener), Arc::clone(&self.token));
+        tasks.spawn(accept(listener, token, asks));
+        Serving {
+            asked,
+            _tasks: tasks,
+        }
+    }
+}
+
+impl Serving {
+    /// The next request. Cancel safe: yes.
+    pub(crate) async fn asked(&mut self) -> Option<Asked> {
+        self.asked.recv().await
+    }
+}
+
+/// Connections end with the task that accepts them.
+async fn accept(listener: Arc<TcpListener>, token: Arc<str>, asks: mpsc::Sender<Asked>) {
+    let room = Arc::new(Semaphore::new(FOREIGN_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
+            return;
+        };
+        while connections.try_join_next().is_some() {}
+        let Ok((stream, _)) = listener.accept().await else {
+            // Of this one connection: the listener is ours.
+            tokio::task::yield_now().await;
+            continue;
+        };
+        let (token, asks) = (Arc::clone(&token), asks.clone());
+        let door = Door { token, asks };
+        connections.spawn(async move {
+            let answer = service_fn(|request| {
+                let door = door.clone();
+                async move { Ok::<_, Infallible>(door.answer(request).await) }
+            });
+            let served = http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
+            // How it ended matters to nobody: what was asked and not answered is asked again.
+            let _ = served.await;
+            drop(permit);
+        });
+    }
+}
+
+#[derive(Clone)]
+struct Door {
+    token: Arc<str>,
+    asks: mpsc::Sender<Asked>,
+}
+
+impl Door {
+    async fn answer(&self, request: Request<Incoming>) -> Answer {
+        let (head, body) = request.into_parts();
+        match (&head.method, head.uri.path()) {
+            // It looks whether there is anybody before it asks.
+            (&Method::HEAD | &Method::GET, "/" | "/api/hello") => {
+                return plain(StatusCode::OK, &json!({}));
+            }
+            (&Method::POST, "/v1/messages") => {}
+            _ => return problem(StatusCode::NOT_FOUND, "not_found_error", "not here"),
+        }
+        if !self.knows(&head.headers) {
+            let why = "this key opens nothing here";
+            return problem(StatusCode::UNAUTHORIZED, "authentication_error", why);
+        }
+        let Ok(body) = Limited::new(body, FOREIGN_REQUEST_BYTES).collect().await else {
+            let why = "the request is too large or was cut";
+            return problem(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", why);
+        };
+        let body = serde_json::from_slice::<Map<String, Value>>(&body.to_bytes());
+        let Some(body) = body
+            .ok()
+            .filter(|body| body.get("stream") == Some(&Value::Bool(true)))
+        else {
+            let why = "the body must be a JSON object with \"stream\": true";
+            return problem(StatusCode::BAD_REQUEST, "invalid_request_error", why);
+        };
+        let betas = head.headers.get("anthropic-beta");
+        let betas = betas
+            .and_then(|betas| betas.to_str().ok())
+            .map(str::to_owned);
+        let (answer, answered) = oneshot::channel();
+        let words = Words {
+            body,
+            betas,
+            effort: None,
+        };
+        let asked = Asked { words, answer };
+        // The run takes one when it is the model's turn, and no sooner.
+        if self.asks.send(asked).await.is_err() {
+            return problem(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "api_error",
+                "nobody is there",
+            );
+        }
+        streamed(answered)
+    }
+
+    fn knows(&self, headers: &HeaderMap) -> bool {
+        let key = headers.get("x-api-key").map(http::HeaderValue::as_bytes);
+        key.is_some_and(|key| verify_slices_are_equal(key, self.token.as_bytes()).is_ok())
+    }
+}
+
+/// The answer when it has come; until then, signs of life.
+fn streamed(answered: oneshot::Receiver<String>) -> Answer {
+    let pieces = stream::unfold(Some(answered), |answered| async move {
+        let mut answered = answered?;
+        tokio::select! {
+            biased;
+            answer = &mut answered => {
+                let answer = answer.ok()?;
+                Some((Bytes::from(answer), None))
+            }
+            () = tokio::time::sleep(FOREIGN_PING) => {
+                let ping = Bytes::from_static(b"event: ping\ndata: {\"type\": \"ping\"}\n\n");
+                Some((ping, Some(answered)))
+            }
+        }
+    });
+    let frames = futures_util::StreamExt::map(pieces, |piece| {
+        Ok::<_, Infallible>(http_body::Frame::data(piece))
+    });
+    let mut response = Response::new(StreamBody::new(Box::pin(frames)).boxed_unsync());
+    let kind = http::HeaderValue::from_static("text/event-stream");
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, kind);
+    response
+}
+
+fn problem(status: StatusCode, kind: &str, message: &str) -> Answer {
+    let error = json!({"type": kind, "message": message});
+    plain(status, &json!({"type": "error", "error": error}))
+}
+
+fn plain(status: StatusCode, body: &Value) -> Answer {
+    let mut response = Response::new(Full::new(Bytes::from(body.to_string())).boxed_unsync());
+    *response.status_mut() = status;
+    let kind = http::HeaderValue::from_static("application/json");
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, kind);
+    response
+}

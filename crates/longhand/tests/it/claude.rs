@@ -1,0 +1,337 @@
+//! The harness `claude` from outside: the real program in real sandboxes behind the real server. The same turns as with
+//! `native`, and what is killed on the way.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use testkit::api::{Api, id, texts};
+use testkit::{script, wait};
+
+use crate::stage::{self, Stage};
+use crate::terminal::{lines, piped};
+
+/// A server on which claude is installed, and what sessions behind it are made of.
+struct Claudes {
+    stage: Stage,
+    session: Value,
+}
+
+fn bash(command: &str) -> Value {
+    json!({"tool": "Bash", "input": {"command": command}})
+}
+
+/// Runs until the file `go` is there.
+const LONG: &str = "touch begun; until test -e go; do sleep 0.01; done; echo over";
+
+impl Claudes {
+    /// Agents whose bash has this policy.
+    async fn new(policy: &str) -> Self {
+        let (launch, model) = stage::launch().await;
+        // Kept from run to run: the package is large.
+        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("harness");
+        std::fs::create_dir_all(&kept).unwrap();
+        std::fs::create_dir_all(launch.data_dir()).unwrap();
+        std::os::unix::fs::symlink(&kept, launch.data_dir().join("harness")).unwrap();
+        let installed = piped(launch.data_dir(), &["harness", "install", "claude"]).await;
+        assert!(installed.status.success(), "{installed:?}");
+        let stage = Stage::on(launch, model, 0).await;
+        let api = stage.api();
+        let vault = json!({"display_name": "model", "metadata": {
+            "longhand.role": "llm", "longhand.harness": "claude",
+            "longhand.llm_base_url": stage.model.base_url()}});
+        let vault = id(&api.post("/v1/vaults", &vault).await.unwrap());
+        let key = json!({"auth": {"type": "static_bearer", "token": "sk-real-0123456789abcdef"}});
+        let path = format!("/v1/vaults/{vault}/credentials");
+        api.post(&path, &key).await.unwrap();
+        let policy = json!([{"name": "bash", "permission_policy": {"type": policy}}]);
+        let weather = json!({"type": "custom", "name": "weather", "description": "Says how it is.",
+            "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}}});
+        let agent = json!({"name": "Tester", "model": "claude-sonnet-5-5", "tools": [
+            {"type": "agent_toolset_20260401", "configs": policy}, weather]});
+        let agent = id(&api.post("/v1/agents", &agent).await.unwrap());
+        let environment = json!({"name": "claudes", "config": {"type": "cloud"}});
+        let environment = id(&api.post("/v1/environments", &environment).await.unwrap());
+        let session = json!({"agent": agent, "environment_id": environment, "vault_ids": [vault]});
+        Self { stage, session }
+    }
+
+    fn api(&self) -> Api {
+        self.stage.api()
+    }
+
+    async fn session(&self) -> String {
+        id(&self
+            .api()
+            .post("/v1/sessions", &self.session)
+            .await
+            .unwrap())
+    }
+
+    async fn play(&self, session: &str, steps: &Value) {
+        let message = script::message("turn", steps);
+        self.api().send(session, &[message]).await.unwrap();
+    }
+
+    /// One turn to its end; what it added to the log.
+    async fn turn(&self, session: &str, steps: &Value) -> Vec<Value> {
+        let before = self.api().events(session).await.unwrap().len();
+        self.play(session, steps).await;
+        self.api().idle(session).await.split_off(before)
+    }
+
+    fn workspace(&self, session: &str) -> std::path::PathBuf {
+        let sandboxes = self.stage.launch.data_dir().join("sandboxes");
+        sandboxes.join(session).join("workspace")
+    }
+
+    /// The processes of claude in that session's sandbox.
+    async fn processes(&self, session: &str) -> Vec<i64> {
+        let all = lines(self.stage.launch.data_dir(), &["sandbox", "ps", session]).await;
+        let all = all
+            .iter()
+            .filter(|one| one["command"].to_string().contains("longhand/claude"));
+        all.map(|one| one["pid"].as_i64().unwrap()).collect()
+    }
+}
+
+fn of<'a>(log: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    log.iter().filter(|event| event["type"] == kind).collect()
+}
+
+/// Why the log rests.
+fn rests(log: &[Value]) -> &str {
+    let last = log.last().unwrap();
+    assert_eq!(last["type"], "session.status_idle", "{last}");
+    last["stop_reason"]["type"].as_str().unwrap()
+}
+
+/// The calls that the log waits for.
+fn asked(log: &[Value]) -> Vec<String> {
+    let last = log.last().unwrap()["stop_reason"]["event_ids"].as_array();
+    let ids = last.unwrap().iter();
+    ids.map(|id| id.as_str().unwrap().to_owned()).collect()
+}
+
+fn answer(call: &str, result: &str) -> Value {
+    let mut answer =
+        json!({"type": "user.tool_confirmation", "tool_use_id": call, "result": result});
+    if result == "deny" {
+        answer["deny_message"] = json!("rather not");
+    }
+    answer
+}
+
+async fn reached(path: &Path) {
+    wait::until("the call runs", || async { path.exists().then_some(()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn turns_of_claude_are_those_of_native() {
+    let claudes = Claudes::new("always_allow").await;
+    let (api, session) = (claudes.api(), claudes.session().await);
+
+    // Plain, with deltas.
+    let mut stream = api.stream(&session, true).await.unwrap();
+    let log = claudes
+        .turn(&session, &json!([{"text": "hello there", "chunks": 4}]))
+        .await;
+    assert_eq!(rests(&log), "end_turn");
+    assert_eq!(texts(of(&log, "agent.message")[0]), "hello there");
+    let usage = &of(&log, "span.model_request_end")[0]["model_usage"];
+    assert!(
+        usage["input_tokens"].as_u64().unwrap() > 0 && usage["output_tokens"].as_u64().unwrap() > 0
+    );
+    let mut shown = String::new();
+    loop {
+        let event = wait::within("the stream", stream.next())
+            .await
+            .unwrap()
+            .unwrap();
+        match event["type"].as_str().unwrap() {
+            "event_delta" => shown.push_str(event["delta"]["content"]["text"].as_str().unwrap()),
+            "session.status_idle" => break,
+            _ => {}
+        }
+    }
+    assert_eq!(shown, "hello there");
+    let binding = api
+        .get(&format!("/v1/x/sessions/{session}/binding"))
+        .await
+        .unwrap();
+    assert_eq!(binding["harness"], "claude", "{binding}");
+    let first = claudes.processes(&session).await;
+    assert_eq!(first.len(), 1, "{first:?}");
+
+    tools(&claudes, &session).await;
+    // All of it was one process.
+    assert_eq!(claudes.processes(&session).await, first);
+    interrupts(&claudes, &session).await;
+}
+
+/// Thinking, tools of one reply, a tool of the client's.
+async fn tools(claudes: &Claudes, session: &str) {
+    let api = claudes.api();
+    let log = claudes
+        .turn(
+            session,
+            &json!([
+                {"thinking": "let me see", "tools": [
+                    {"name": "Bash", "input": {"command": "echo one > f; echo done"}},
+                    {"name": "Read", "input": {"file_path": "/workspace/f"}},
+                    {"name": "Bash", "input": {"command": "cat f; exit 3"}},
+                ]},
+                {"text": "seen"},
+            ]),
+        )
+        .await;
+    assert_eq!(rests(&log), "end_turn");
+    let calls = of(&log, "agent.tool_use");
+    let names: Vec<_> = calls
+        .iter()
+        .map(|call| call["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["bash", "read", "bash"]);
+    assert_eq!(
+        calls[0]["input"],
+        json!({"command": "echo one > f; echo done"})
+    );
+    let results = of(&log, "agent.tool_result");
+    let failed: Vec<_> = results
+        .iter()
+        .map(|result| result["is_error"] == true)
+        .collect();
+    assert_eq!(failed, [false, false, true], "{results:?}");
+    assert!(texts(results[2]).contains("one"));
+    assert_eq!(of(&log, "agent.thinking").len(), 1);
+
+    // A tool of the client's.
+    let log = claudes
+        .turn(
+            session,
+            &json!([{"tool": "weather", "input": {"city": "Oslo"}}, {"text": "sunny"}]),
+        )
+        .await;
+    assert_eq!(rests(&log), "requires_action");
+    let call = id(of(&log, "agent.custom_tool_use")[0]);
+    let answer = json!({"type": "user.custom_tool_result", "custom_tool_use_id": call,
+        "content": [{"type": "text", "text": "it is sunny in Oslo"}]});
+    api.send(session, &[answer]).await.unwrap();
+    assert_eq!(rests(&api.idle(session).await), "end_turn");
+    let asked = claudes.stage.model.last(1).pop().unwrap();
+    assert!(asked.to_string().contains("it is sunny in Oslo"), "{asked}");
+}
+
+/// An interrupt while the model speaks, while a tool runs, and a message in the middle of a turn.
+async fn interrupts(claudes: &Claudes, session: &str) {
+    let api = claudes.api();
+    let gate = format!("speaks-{session}");
+    claudes
+        .play(session, &json!([{"text": "never", "wait": gate}]))
+        .await;
+    claudes.stage.model.reached(&[gate.clone()]).await;
+    let interrupt = [json!({"type": "user.interrupt"})];
+    api.send(session, &interrupt).await.unwrap();
+    assert_eq!(rests(&api.idle(session).await), "end_turn");
+    claudes.stage.model.release(&gate);
+
+    let workspace = claudes.workspace(session);
+    claudes
+        .play(session, &json!([bash(LONG), {"text": "never"}]))
+        .await;
+    reached(&workspace.join("begun")).await;
+    api.send(session, &interrupt).await.unwrap();
+    let log = api.idle(session).await;
+    assert_eq!(rests(&log), "end_turn");
+    let result = of(&log, "agent.tool_result").pop().unwrap();
+    assert_eq!(result["is_error"], true, "{result}");
+    // It is over, with its tool.
+    std::fs::remove_file(workspace.join("begun")).unwrap();
+
+    claudes
+        .play(session, &json!([bash(LONG), {"text": "heard both"}]))
+        .await;
+    reached(&workspace.join("begun")).await;
+    api.send(session, &[script::said("one thing more")])
+        .await
+        .unwrap();
+    std::fs::write(workspace.join("go"), "").unwrap();
+    let log = api.idle(session).await;
+    assert_eq!(rests(&log), "end_turn");
+    let asked = claudes.stage.model.last(1).pop().unwrap().to_string();
+    assert!(
+        asked.contains("one thing more") && asked.contains("over"),
+        "{asked}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asks_of_one_reply_are_one_pause_of_one_process() {
+    let claudes = Claudes::new("always_ask").await;
+    let session = claudes.session().await;
+    let both = json!([{"tools": [
+        {"name": "Bash", "input": {"command": "echo a >> runs; cat runs"}},
+        {"name": "Bash", "input": {"command": "echo b >> runs; cat runs"}},
+    ]}, {"text": "after"}]);
+
+    // The same process goes on.
+    let log = claudes.turn(&session, &both).await;
+    assert_eq!(rests(&log), "requires_action");
+    let calls = asked(&log);
+    assert_eq!(calls.len(), 2);
+    let before = claudes.processes(&session).await;
+    let answers = [answer(&calls[0], "allow"), answer(&calls[1], "deny")];
+    claudes.api().send(&session, &answers).await.unwrap();
+    let log = claudes.api().idle(&session).await;
+    assert_eq!(rests(&log), "end_turn");
+    let results = of(&log, "agent.tool_result");
+    let (failed, went): (Vec<_>, Vec<_>) = results.iter().partition(|one| one["is_error"] == true);
+    assert_eq!((failed.len(), went.len()), (1, 1), "{results:?}");
+    assert_eq!(texts(went[0]), "a");
+    assert_eq!(claudes.processes(&session).await, before);
+    let told = claudes.stage.model.last(1).pop().unwrap().to_string();
+    assert!(told.contains("rather not"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_killed_in_the_middle_of_a_turn_of_claude_goes_on_with_it() {
+    let mut claudes = Claudes::new("always_allow").await;
+    let session = claudes.session().await;
+    // While a tool runs: how it ended nobody knows, and the model is told so.
+    claudes
+        .play(&session, &json!([bash(LONG), {"text": "told"}]))
+        .await;
+    reached(&claudes.workspace(&session).join("begun")).await;
+    claudes.stage.kill().await;
+    claudes.stage.restart().await;
+    let log = claudes.api().idle(&session).await;
+    assert_eq!(rests(&log), "end_turn");
+    let results = of(&log, "agent.tool_result");
+    assert_eq!(results.len(), 1);
+    assert_eq!(results[0]["is_error"], true, "{results:?}");
+    // While the model speaks.
+    let gate = format!("speaks-{session}");
+    claudes
+        .play(&session, &json!([{"text": "after all", "wait": gate}]))
+        .await;
+    claudes.stage.model.reached(&[gate.clone()]).await;
+    claudes.stage.kill().await;
+    claudes.stage.restart().await;
+    claudes.stage.model.release(&gate);
+    let log = claudes.api().idle(&session).await;
+    assert_eq!(texts(of(&log, "agent.message").pop().unwrap()), "after all");
+    // Between turns.
+    claudes.stage.kill().await;
+    claudes.stage.restart().await;
+    let log = claudes
+        .turn(&session, &json!([{"text": "still here"}]))
+        .await;
+    assert_eq!(texts(of(&log, "agent.message")[0]), "still here");
+    // The key is nowhere in what was kept.
+    let home = claudes.stage.launch.data_dir();
+    let found = Command::new("grep")
+        .args(["-rlF", "sk-real-0123456789abcdef"])
+        .arg(home.join("sandboxes"))
+        .output();
+    assert_eq!(String::from_utf8(found.unwrap().stdout).unwrap(), "");
+}

@@ -67,7 +67,7 @@ pub struct Config {
 pub struct Server {
     /// Address and port to listen on; port 0 picks one.
     pub listen: SocketAddr,
-    /// `sqlite:` and a path; the data directory's `longhand.db` if absent.
+    /// `sqlite://` and a path, or `postgres://` and a server; the data directory's `longhand.db` if absent.
     pub database_url: Option<String>,
     /// Accept requests without the beta and version headers.
     pub lenient_headers: bool,
@@ -230,7 +230,10 @@ impl Config {
                 "server.listen",
                 format!("{:?}", self.server.listen.to_string()),
             ),
-            ("server.database_url", quoted(&self.server.database_url)),
+            (
+                "server.database_url",
+                quoted(&self.server.database_url.as_deref().map(without_password)),
+            ),
             (
                 "server.lenient_headers",
                 self.server.lenient_headers.to_string(),
@@ -407,6 +410,18 @@ fn explain(error: &toml::de::Error, origins: &BTreeMap<String, String>) -> anyho
             format!(" (`{setting}` from {origin})")
         });
     anyhow::anyhow!("configuration: {}{named}", error.message())
+}
+
+/// A URL as it may be shown.
+fn without_password(url: &str) -> String {
+    match url::Url::parse(url) {
+        Ok(mut url) if url.password().is_some() => {
+            // It has a host, so it can have a password.
+            let _ = url.set_password(Some("…"));
+            url.into()
+        }
+        _ => url.to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ pub async fn run(output: Output, config: &Config, data_dir: Option<&Path>) -> an
         mend: "set ANTHROPIC_API_KEY or OPENAI_API_KEY, or give each session an LLM vault"
             .to_owned(),
     });
+    findings.extend(database(config, &data_dir).await?);
     if output.json || !view::is_terminal() {
         for finding in &findings {
             println!("{}", as_json(finding));
@@ -42,6 +43,22 @@ pub async fn run(output: Output, config: &Config, data_dir: Option<&Path>) -> an
         findings.iter().for_each(print);
     }
     require(&report)
+}
+
+/// Whether the PostgreSQL server that is set will do; nothing to say of a file.
+async fn database(config: &Config, data_dir: &DataDir) -> anyhow::Result<Option<Finding>> {
+    let url = config.server.database_url.as_deref();
+    let (serve::Place::Server(url), options) = serve::database(url, data_dir)? else {
+        return Ok(None);
+    };
+    let found = store::Store::probe(&url, options).await;
+    Ok(Some(Finding {
+        what: "database".to_owned(),
+        ok: found.is_ok(),
+        required: false,
+        detail: found.unwrap_or_else(|error| format!("{:#}", anyhow::Error::from(error))),
+        mend: "mend the server, or set `server.database_url` to another".to_owned(),
+    }))
 }
 
 /// Whether sandboxes can have a network here, by making one and throwing it away.

@@ -280,14 +280,25 @@ struct Core {
     /// Actions on keys, policies and credentials.
     audit: Arc<Audit>,
     data_dir: PathBuf,
-    backups: PathBuf,
+    /// Where copies of the database are made; none if that is somebody else's task.
+    backups: Option<PathBuf>,
 }
 
 impl Core {
     async fn open(config: &Config, data_dir: &DataDir) -> anyhow::Result<Self> {
-        let (path, mut options) = database(config.server.database_url.as_deref(), data_dir)?;
+        let (place, mut options) = database(config.server.database_url.as_deref(), data_dir)?;
         options.caps = config.limits.caps();
-        let store = tokio::task::spawn_blocking(move || Store::open(&path, options)).await??;
+        let backups = match &place {
+            Place::File(_) => Some(data_dir.directory("backups")?),
+            // Copies of a server's databases are its own tools' to make.
+            Place::Server(_) => None,
+        };
+        let store = match place {
+            Place::File(path) => {
+                tokio::task::spawn_blocking(move || Store::open(&path, options)).await??
+            }
+            Place::Server(url) => Store::connect(&url, options).await?,
+        };
         let key = master::source(&config.vault, data_dir).await?;
         let vault = Arc::new(Vault::unlock(&store, key).await?);
         let catalog = match &config.model.catalog {
@@ -307,7 +318,7 @@ impl Core {
             catalog: Arc::new(catalog),
             audit: Arc::new(egress::control_audit(data_dir)?),
             data_dir: data_dir.path().to_owned(),
-            backups: data_dir.directory("backups")?,
+            backups,
         })
     }
 
@@ -327,7 +338,7 @@ impl Core {
             clock: store::clock::now,
             shutdown: leaving,
             config: gateway::Config {
-                backups: Some(self.backups.clone()),
+                backups: self.backups.clone(),
                 ..edge::config(config, &self.data_dir)?
             },
             metrics,
@@ -379,14 +390,35 @@ pub async fn offline(config: &Config, data_dir: &DataDir) -> anyhow::Result<Offl
     })
 }
 
-/// `sqlite:///path`, with `?synchronous=off` for the one test that shows what it would lose.
-fn database(url: Option<&str>, data_dir: &DataDir) -> anyhow::Result<(PathBuf, Options)> {
+/// Where the database is.
+pub enum Place {
+    /// In a file of this machine.
+    File(PathBuf),
+    /// On the PostgreSQL server that the URL names, password and all.
+    Server(String),
+}
+
+/// `postgres://…`, or `sqlite:///path` with `?synchronous=off` for the one test that shows what it would
+/// lose.
+///
+/// # Errors
+/// It is neither.
+pub fn database(url: Option<&str>, data_dir: &DataDir) -> anyhow::Result<(Place, Options)> {
     let mut options = Options::default();
     let Some(url) = url else {
-        return Ok((data_dir.join("longhand.db"), options));
+        return Ok((Place::File(data_dir.join("longhand.db")), options));
     };
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        options.readers = store::limits::CONNECTIONS;
+        options.alone = true;
+        return Ok((Place::Server(url.to_owned()), options));
+    }
     let Some(rest) = url.strip_prefix("sqlite://") else {
-        bail!("`server.database_url` is {url:?}; this version takes sqlite:///path/to/longhand.db");
+        // Not its text: there may be a password in it.
+        bail!(
+            "`server.database_url` is neither sqlite:///path/to/longhand.db nor \
+             postgres://USER:PASSWORD@HOST/DATABASE"
+        );
     };
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     match query {
@@ -397,7 +429,7 @@ fn database(url: Option<&str>, data_dir: &DataDir) -> anyhow::Result<(PathBuf, O
         }
         other => bail!("`server.database_url`: unknown option {other:?}"),
     }
-    Ok((Path::new(path).to_owned(), options))
+    Ok((Place::File(Path::new(path).to_owned()), options))
 }
 
 /// Tries the sandboxes once, beside everything else: a host that cannot run them is told of before the

@@ -6,8 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::error::Error;
 use crate::page::{List, Slice};
-use crate::sqlite;
-use crate::store::{Back, Store};
+use crate::store::{Store, on_back};
 
 /// An agent as of one version.
 #[derive(Debug, Clone)]
@@ -49,12 +48,9 @@ impl Store {
         body: Box<RawValue>,
         now: Micros,
     ) -> Result<AgentRow, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| sqlite::agents::create(cx, workspace, id, body, now))
-                    .await
-            }
-        }
+        on_back!(self, write, |cx| agents::create(
+            cx, workspace, id, body, now
+        ))
     }
 
     /// An agent as of `version`, or as of its latest.
@@ -67,12 +63,7 @@ impl Store {
         id: AgentId,
         version: Option<u32>,
     ) -> Result<AgentRow, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.read(move |c| sqlite::agents::get(c, workspace, id, version))
-                    .await
-            }
-        }
+        on_back!(self, read, |c| agents::get(c, workspace, id, version))
     }
 
     /// Stores `body`, which was made from version `base`, as the next version. A body equal to the
@@ -89,12 +80,9 @@ impl Store {
         body: Box<RawValue>,
         now: Micros,
     ) -> Result<AgentRow, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| sqlite::agents::update(cx, workspace, id, base, body, now))
-                    .await
-            }
-        }
+        on_back!(self, write, |cx| agents::update(
+            cx, workspace, id, base, body, now
+        ))
     }
 
     /// Archives an agent. Archiving again changes nothing; the version stays.
@@ -107,12 +95,7 @@ impl Store {
         id: AgentId,
         now: Micros,
     ) -> Result<AgentRow, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| sqlite::agents::archive(cx, workspace, id, now))
-                    .await
-            }
-        }
+        on_back!(self, write, |cx| agents::archive(cx, workspace, id, now))
     }
 
     /// Agents as of their latest versions, by (created_at, id).
@@ -124,12 +107,7 @@ impl Store {
         workspace: WorkspaceId,
         list: List<AgentId>,
     ) -> Result<Slice<AgentRow>, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.read(move |c| sqlite::agents::list(c, workspace, &list))
-                    .await
-            }
-        }
+        on_back!(self, read, |c| agents::list(c, workspace, &list))
     }
 
     /// The versions of an agent, newest first.
@@ -142,11 +120,6 @@ impl Store {
         id: AgentId,
         list: VersionList,
     ) -> Result<Slice<AgentRow>, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.read(move |c| sqlite::agents::versions(c, workspace, id, list))
-                    .await
-            }
-        }
+        on_back!(self, read, |c| agents::versions(c, workspace, id, list))
     }
 }

@@ -8,8 +8,7 @@ use serde_json::value::RawValue;
 use crate::error::Error;
 use crate::feed::Changed;
 use crate::page::{List, Slice};
-use crate::sqlite;
-use crate::store::{Back, Store};
+use crate::store::{Store, on_back};
 
 /// An environment.
 #[derive(Debug, Clone)]
@@ -55,12 +54,7 @@ impl Store {
             updated_at: now,
             archived_at: None,
         };
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| sqlite::environments::create(cx, row))
-                    .await
-            }
-        }
+        on_back!(self, write, |cx| environments::create(cx, row))
     }
 
     /// One environment.
@@ -72,12 +66,7 @@ impl Store {
         workspace: WorkspaceId,
         id: EnvironmentId,
     ) -> Result<EnvironmentRow, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.read(move |c| sqlite::environments::get(c, workspace, id))
-                    .await
-            }
-        }
+        on_back!(self, read, |c| environments::get(c, workspace, id))
     }
 
     /// Replaces name and definition, which were made from revision `base`.
@@ -94,14 +83,9 @@ impl Store {
         body: Box<RawValue>,
         now: Micros,
     ) -> Result<EnvironmentRow, Error> {
-        let updated = match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| {
-                    sqlite::environments::update(cx, workspace, id, base, name, body, now)
-                })
-                .await
-            }
-        }?;
+        let updated = on_back!(self, write, |cx| environments::update(
+            cx, workspace, id, base, name, body, now
+        ))?;
         self.feed().changed(Changed::Environment(id));
         Ok(updated)
     }
@@ -116,12 +100,9 @@ impl Store {
         id: EnvironmentId,
         now: Micros,
     ) -> Result<EnvironmentRow, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| sqlite::environments::archive(cx, workspace, id, now))
-                    .await
-            }
-        }
+        on_back!(self, write, |cx| environments::archive(
+            cx, workspace, id, now
+        ))
     }
 
     /// Deletes an environment that no session refers to.
@@ -133,12 +114,7 @@ impl Store {
         workspace: WorkspaceId,
         id: EnvironmentId,
     ) -> Result<(), Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| sqlite::environments::delete(cx, workspace, id))
-                    .await
-            }
-        }
+        on_back!(self, write, |cx| environments::delete(cx, workspace, id))
     }
 
     /// Environments by (created_at, id).
@@ -150,11 +126,6 @@ impl Store {
         workspace: WorkspaceId,
         list: List<EnvironmentId>,
     ) -> Result<Slice<EnvironmentRow>, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.read(move |c| sqlite::environments::list(c, workspace, &list))
-                    .await
-            }
-        }
+        on_back!(self, read, |c| environments::list(c, workspace, &list))
     }
 }

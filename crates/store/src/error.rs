@@ -172,6 +172,20 @@ pub enum OpenError {
         #[source]
         source: Cause,
     },
+    /// The URL of the database cannot be understood.
+    #[error("the database URL: {why}")]
+    Url {
+        /// What is wrong with it; never its text.
+        why: String,
+    },
+    /// The server is not one that will do.
+    #[error("database {path}: {why}")]
+    Server {
+        /// Which database, without its password.
+        path: std::path::PathBuf,
+        /// What is wrong, and what to do.
+        why: String,
+    },
     /// The database was written by a newer build.
     #[error(
         "database {path} has schema {found}, this build knows up to {known}: start the newer build, or restore a backup made before it ran"

@@ -11,8 +11,7 @@ use serde_json::value::RawValue;
 use crate::error::Error;
 use crate::page::{Order, TimeRange};
 use crate::sessions::Scope;
-use crate::sqlite;
-use crate::store::{Back, Store};
+use crate::store::{Store, on_back};
 
 /// An event as it is stored and served.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,12 +95,7 @@ impl Store {
         list: EventList,
     ) -> Result<EventPage, Error> {
         let scope = scope.into();
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.read(move |c| sqlite::events::list(c, scope, session, &list))
-                    .await
-            }
-        }
+        on_back!(self, read, |c| events::list(c, scope, session, &list))
     }
 
     /// Events with a place above `seq`, in order, at most `limit`.
@@ -114,12 +108,7 @@ impl Store {
         seq: u64,
         limit: u32,
     ) -> Result<Vec<Stored>, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.read(move |c| sqlite::events::after(c, session, seq, limit))
-                    .await
-            }
-        }
+        on_back!(self, read, |c| events::after(c, session, seq, limit))
     }
 
     /// The place of an event of this session.
@@ -131,12 +120,7 @@ impl Store {
         session: SessionId,
         event: EventId,
     ) -> Result<Option<u64>, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.read(move |c| sqlite::events::seq_of(c, session, event))
-                    .await
-            }
-        }
+        on_back!(self, read, |c| events::seq_of(c, session, event))
     }
 
     /// One event of this session by its place.
@@ -160,12 +144,9 @@ impl Store {
         seq: u64,
         limit: u32,
     ) -> Result<Vec<TranscriptRow>, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.read(move |c| sqlite::events::transcript(c, session, thread, seq, limit))
-                    .await
-            }
-        }
+        on_back!(self, read, |c| events::transcript(
+            c, session, thread, seq, limit
+        ))
     }
 
     /// All that the model is shown of a thread from the place `from` on, read in chunks so that no reader

@@ -14,8 +14,7 @@ use contract::time::Micros;
 
 use crate::error::{Error, Plenty};
 use crate::limits::KEPT_FOR;
-use crate::sqlite;
-use crate::store::{Back, Store};
+use crate::store::{Store, on_back};
 
 /// A keyed hash of what a client chose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -114,19 +113,8 @@ impl Store {
     /// [`Error::Full`]: there is none. [`Error::Unavailable`].
     pub async fn make_room(&self, slot: Slot) -> Result<(), Error> {
         let most = self.caps().kept;
-        let room = match self.back() {
-            Back::Sqlite(db) => {
-                db.read(move |c| sqlite::kept::has_room(c, slot.id, most))
-                    .await?
-            }
-        };
-        let made = match self.back() {
-            Back::Sqlite(_) if room => true,
-            Back::Sqlite(db) => {
-                db.write(move |cx| sqlite::kept::make_room(cx, &slot, most))
-                    .await?
-            }
-        };
+        let room = on_back!(self, read, |c| kept::has_room(c, slot.id, most))?;
+        let made = room || on_back!(self, write, |cx| kept::make_room(cx, &slot, most))?;
         let (what, limit) = (Plenty::Kept, most);
         made.then_some(()).ok_or(Error::Full { what, limit })
     }
@@ -136,9 +124,7 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn kept(&self, id: Mark, now: Micros) -> Result<Option<Kept>, Error> {
-        match self.back() {
-            Back::Sqlite(db) => db.read(move |c| sqlite::kept::get(c, id, now)).await,
-        }
+        on_back!(self, read, |c| kept::get(c, id, now))
     }
 
     /// Keeps an answer after the fact, for a request that changes nothing when it is carried out twice.
@@ -148,11 +134,6 @@ impl Store {
     /// [`Error::Full`]: its owner has no room for it; nothing is kept. [`Error::Unavailable`].
     pub async fn keep(&self, slot: Slot, body: Vec<u8>) -> Result<Kept, Error> {
         let most = self.caps().kept;
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| sqlite::kept::put_or_get(cx, &slot, &body, most))
-                    .await
-            }
-        }
+        on_back!(self, write, |cx| kept::put_or_get(cx, &slot, &body, most))
     }
 }

@@ -4,8 +4,7 @@ use contract::ids::{ApiKeyId, WorkspaceId};
 use contract::time::Micros;
 
 use crate::error::Error;
-use crate::sqlite;
-use crate::store::{Back, Store};
+use crate::store::{Store, on_back};
 
 /// The keyed hash of an API key's secret.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -73,12 +72,7 @@ impl Store {
         name: String,
         now: Micros,
     ) -> Result<WorkspaceRow, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| sqlite::keys::create_workspace(cx, id, name, now))
-                    .await
-            }
-        }
+        on_back!(self, write, |cx| keys::create_workspace(cx, id, name, now))
     }
 
     /// All workspaces, oldest first, archived ones included.
@@ -86,9 +80,7 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn workspaces(&self) -> Result<Vec<WorkspaceRow>, Error> {
-        match self.back() {
-            Back::Sqlite(db) => db.read(sqlite::keys::workspaces).await,
-        }
+        on_back!(self, read, |c| keys::workspaces(c))
     }
 
     /// One workspace.
@@ -96,9 +88,7 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn workspace(&self, id: WorkspaceId) -> Result<WorkspaceRow, Error> {
-        match self.back() {
-            Back::Sqlite(db) => db.read(move |c| sqlite::keys::workspace(c, id)).await,
-        }
+        on_back!(self, read, |c| keys::workspace(c, id))
     }
 
     /// Archives a workspace: its keys stop working at once. Archiving again changes nothing.
@@ -110,12 +100,7 @@ impl Store {
         id: WorkspaceId,
         now: Micros,
     ) -> Result<WorkspaceRow, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| sqlite::keys::archive_workspace(cx, id, now))
-                    .await
-            }
-        }
+        on_back!(self, write, |cx| keys::archive_workspace(cx, id, now))
     }
 
     /// Stores a key. A key whose hash exists is left as it is and returned, so that seeding a key is
@@ -124,9 +109,7 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`] or [`Error::Archived`] for its workspace.
     pub async fn create_api_key(&self, key: ApiKeyRow) -> Result<ApiKeyRow, Error> {
-        match self.back() {
-            Back::Sqlite(db) => db.write(move |cx| sqlite::keys::create(cx, key)).await,
-        }
+        on_back!(self, write, |cx| keys::create(cx, key))
     }
 
     /// All keys (of one workspace, if given), oldest first, revoked ones included.
@@ -134,9 +117,7 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn api_keys(&self, workspace: Option<WorkspaceId>) -> Result<Vec<ApiKeyRow>, Error> {
-        match self.back() {
-            Back::Sqlite(db) => db.read(move |c| sqlite::keys::list(c, workspace)).await,
-        }
+        on_back!(self, read, |c| keys::list(c, workspace))
     }
 
     /// Revokes a key at once. Revoking again changes nothing.
@@ -144,9 +125,7 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn revoke_api_key(&self, id: ApiKeyId, now: Micros) -> Result<ApiKeyRow, Error> {
-        match self.back() {
-            Back::Sqlite(db) => db.write(move |cx| sqlite::keys::revoke(cx, id, now)).await,
-        }
+        on_back!(self, write, |cx| keys::revoke(cx, id, now))
     }
 
     /// The key with this hash, if it is neither revoked nor of an archived workspace. Remembered in
@@ -159,9 +138,7 @@ impl Store {
             Ok(known) => return Ok(Some(known)),
             Err(epoch) => epoch,
         };
-        let found = match self.back() {
-            Back::Sqlite(db) => db.read(move |c| sqlite::keys::by_hash(c, hash)).await?,
-        };
+        let found = on_back!(self, read, |c| keys::by_hash(c, hash))?;
         if let Some(key) = &found {
             self.known_keys().put(epoch, hash, key.clone(), 1);
         }

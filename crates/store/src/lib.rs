@@ -23,6 +23,7 @@ pub mod limits;
 pub mod master;
 pub mod meta;
 pub mod page;
+mod postgres;
 pub mod refreshes;
 pub mod runs;
 pub mod sessions;

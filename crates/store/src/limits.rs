@@ -15,6 +15,29 @@ pub const BATCH_BYTES: usize = 4 << 20;
 /// Reader threads: reads are short and served from memory, so more would only contend.
 pub const READERS: usize = 3;
 
+/// How long a new connection to a PostgreSQL server may take.
+pub const CONNECT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Connections to a PostgreSQL server that read, beside the one that writes: they wait for the server most
+/// of the time, so more than there are reader threads of a file.
+pub const CONNECTIONS: usize = 8;
+
+/// How long a start waits for the connection of a server that was killed just before to end.
+pub const TAKE_OVER: std::time::Duration = std::time::Duration::from_secs(15);
+
+/// How long a read waits for a free connection.
+pub const CONNECTION_WAIT: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// How long a statement may run on a PostgreSQL server.
+pub const STATEMENT: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// How long a statement waits there for a row that another replica has locked.
+pub const LOCK_WAIT: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// How long a transaction may stand idle there before the server ends it: that of a replica that is frozen
+/// keeps nobody off a session for longer.
+pub const IDLE_IN_TRANSACTION: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Pages by which the write-ahead log grows (33 MB) between two checkpoints. It is read again at a start
 /// after a crash; shorter, its pages would be copied and the disk made to sync more often.
 pub const WAL_PAGES: i32 = 8_000;

@@ -4,8 +4,7 @@
 use contract::ids::{CredentialId, WorkspaceId};
 
 use crate::error::Error;
-use crate::sqlite;
-use crate::store::{Back, Store};
+use crate::store::{Store, on_back};
 use crate::vaults::Sealed;
 
 /// The version of a database's first master key.
@@ -52,9 +51,7 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn master_state(&self) -> Result<MasterState, Error> {
-        match self.back() {
-            Back::Sqlite(db) => db.read(sqlite::master::state).await,
-        }
+        on_back!(self, read, |c| master::state(c))
     }
 
     /// Stores what recognises the first key, and the pepper, unless they are there; returns what is there
@@ -63,12 +60,7 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn init_master(&self, check: Vec<u8>, pepper: Sealed) -> Result<MasterState, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| sqlite::master::init(cx, &check, &pepper))
-                    .await
-            }
-        }
+        on_back!(self, write, |cx| master::init(cx, &check, &pepper))
     }
 
     /// Begins a rotation to the key that `next_check` recognises, unless one is under way; returns what is
@@ -77,12 +69,7 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn begin_rotation(&self, next_check: Vec<u8>) -> Result<MasterState, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| sqlite::master::begin(cx, &next_check))
-                    .await
-            }
-        }
+        on_back!(self, write, |cx| master::begin(cx, &next_check))
     }
 
     /// Secrets wrapped under `version`, by the ids of their credentials, behind `after`.
@@ -95,12 +82,9 @@ impl Store {
         after: Option<CredentialId>,
         limit: u32,
     ) -> Result<Vec<ToWrap>, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.read(move |c| sqlite::master::wrapped_under(c, version, after, limit))
-                    .await
-            }
-        }
+        on_back!(self, read, |c| master::wrapped_under(
+            c, version, after, limit
+        ))
     }
 
     /// Stores secrets under their new key, each only if it is still what it was; returns how many.
@@ -108,12 +92,7 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn rewrap(&self, wrapped: Vec<Wrapped>) -> Result<u64, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| sqlite::master::rewrap(cx, &wrapped))
-                    .await
-            }
-        }
+        on_back!(self, write, |cx| master::rewrap(cx, &wrapped))
     }
 
     /// Ends a rotation: the next key becomes the current one. False, and nothing done, while a secret is
@@ -122,11 +101,6 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`]; [`Error::Bug`] if none is under way.
     pub async fn finish_rotation(&self, pepper: Sealed) -> Result<bool, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| sqlite::master::finish(cx, &pepper))
-                    .await
-            }
-        }
+        on_back!(self, write, |cx| master::finish(cx, &pepper))
     }
 }

@@ -1,8 +1,7 @@
 //! Facts about the installation itself (instance id, key check values): small values by name.
 
 use crate::error::Error;
-use crate::sqlite;
-use crate::store::{Back, Store};
+use crate::store::{Store, on_back};
 
 impl Store {
     /// The value under `key`.
@@ -10,9 +9,7 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn meta(&self, key: &'static str) -> Result<Option<Vec<u8>>, Error> {
-        match self.back() {
-            Back::Sqlite(db) => db.read(move |c| sqlite::meta::get(c, key)).await,
-        }
+        on_back!(self, read, |c| meta::get(c, key))
     }
 
     /// Stores `value` under `key` unless something stands there; returns what stands there afterwards.
@@ -20,12 +17,7 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn meta_init(&self, key: &'static str, value: Vec<u8>) -> Result<Vec<u8>, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| sqlite::meta::init(cx, key, &value))
-                    .await
-            }
-        }
+        on_back!(self, write, |cx| meta::init(cx, key, &value))
     }
 
     /// Stores `value` under `key`, over whatever stood there.
@@ -33,8 +25,6 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn meta_set(&self, key: &'static str, value: Vec<u8>) -> Result<(), Error> {
-        match self.back() {
-            Back::Sqlite(db) => db.write(move |cx| sqlite::meta::set(cx, key, &value)).await,
-        }
+        on_back!(self, write, |cx| meta::set(cx, key, &value))
     }
 }

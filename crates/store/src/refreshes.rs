@@ -6,8 +6,7 @@ use contract::time::Micros;
 use serde_json::value::RawValue;
 
 use crate::error::Error;
-use crate::sqlite;
-use crate::store::{Back, Store};
+use crate::store::{Store, on_back};
 use crate::vaults::{CredentialRow, Sealed};
 
 /// A credential that somebody should look at.
@@ -102,14 +101,13 @@ impl Store {
         now: Micros,
         until: Micros,
     ) -> Result<Claim, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| {
-                    sqlite::refreshes::claim(cx, due, holder, patience, (now, until))
-                })
-                .await
-            }
-        }
+        on_back!(self, write, |cx| refreshes::claim(
+            cx,
+            due,
+            holder,
+            patience,
+            (now, until)
+        ))
     }
 
     /// Ends an attempt and gives its lease back. New tokens are stored whoever holds the lease by now, as
@@ -125,12 +123,9 @@ impl Store {
         settled: Settled,
         now: Micros,
     ) -> Result<(), Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| sqlite::refreshes::settle(cx, due, holder, settled, now))
-                    .await
-            }
-        }
+        on_back!(self, write, |cx| refreshes::settle(
+            cx, due, holder, settled, now
+        ))
     }
 
     /// Credentials whose time has come and that nobody is at, the longest due first.
@@ -138,11 +133,6 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn refreshes_due(&self, now: Micros, limit: u32) -> Result<Vec<Due>, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.read(move |c| sqlite::refreshes::due(c, now, limit))
-                    .await
-            }
-        }
+        on_back!(self, read, |c| refreshes::due(c, now, limit))
     }
 }

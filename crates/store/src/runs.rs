@@ -11,8 +11,7 @@ use session::Generation;
 use tokio::sync::Notify;
 
 use crate::error::Error;
-use crate::sqlite;
-use crate::store::{Back, Store};
+use crate::store::{Store, on_back};
 
 /// Who holds runs: one process of one start.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -100,14 +99,9 @@ impl Store {
     /// [`Error::Unavailable`].
     pub async fn due_runs(&self, limit: u32, now: Micros) -> Result<Vec<DueRun>, Error> {
         let most = self.caps().turns;
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.read(move |c| match most {
-                    None => sqlite::runs::due(c, limit, now),
-                    Some(most) => sqlite::runs::due_fairly(c, limit, now, most),
-                })
-                .await
-            }
+        match most {
+            None => on_back!(self, read, |c| runs::due(c, limit, now)),
+            Some(most) => on_back!(self, read, |c| runs::due_fairly(c, limit, now, most)),
         }
     }
 
@@ -116,9 +110,7 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn next_due(&self, now: Micros) -> Result<Option<Micros>, Error> {
-        match self.back() {
-            Back::Sqlite(db) => db.read(move |c| sqlite::runs::next_due(c, now)).await,
-        }
+        on_back!(self, read, |c| runs::next_due(c, now))
     }
 
     /// Makes every held run that is not `holder`'s due again: at start, when this process alone has the
@@ -127,12 +119,7 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn requeue_all(&self, holder: Holder, now: Micros) -> Result<u64, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| sqlite::runs::requeue_all(cx, &holder, now))
-                    .await
-            }
-        }
+        on_back!(self, write, |cx| runs::requeue_all(cx, &holder, now))
     }
 
     /// Gives a held run back, so that anyone may take it from `due_at` on. False if `generation` does
@@ -146,12 +133,9 @@ impl Store {
         generation: Generation,
         due_at: Micros,
     ) -> Result<bool, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| sqlite::runs::release(cx, session, generation, due_at))
-                    .await
-            }
-        }
+        on_back!(self, write, |cx| runs::release(
+            cx, session, generation, due_at
+        ))
     }
 
     /// Prolongs the leases of `holder`'s runs to `ttl` from `now`, all in one transaction. Returns those
@@ -166,12 +150,9 @@ impl Store {
         ttl: Duration,
         now: Micros,
     ) -> Result<Vec<SessionId>, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| sqlite::runs::renew_all(cx, &holder, &held, ttl, now))
-                    .await
-            }
-        }
+        on_back!(self, write, |cx| runs::renew_all(
+            cx, &holder, &held, ttl, now
+        ))
     }
 
     /// Prolongs the lease of a held run to `ttl` from `now`. False if `generation` does not hold it any
@@ -186,11 +167,8 @@ impl Store {
         ttl: Duration,
         now: Micros,
     ) -> Result<bool, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| sqlite::runs::renew(cx, session, generation, ttl, now))
-                    .await
-            }
-        }
+        on_back!(self, write, |cx| runs::renew(
+            cx, session, generation, ttl, now
+        ))
     }
 }

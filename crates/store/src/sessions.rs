@@ -17,9 +17,10 @@ use crate::error::{Error, SubmitError};
 use crate::events::Stored;
 use crate::feed::Changed;
 use crate::page::{List, Slice};
+use crate::postgres;
 use crate::runs::Holder;
 use crate::sqlite::{self, submit};
-use crate::store::{Back, Store};
+use crate::store::{Back, Store, on_back};
 use crate::timeline::Beside;
 use crate::vaults::VaultView;
 
@@ -174,6 +175,13 @@ pub struct SessionFilter {
     pub statuses: Vec<Status>,
 }
 
+fn numbered((committed, commit): (Committed, u64)) -> Committed {
+    Committed {
+        commit,
+        ..committed
+    }
+}
+
 impl Store {
     /// Reads all that a new session is made from. Nothing is reserved: [`Store::create_session`]
     /// checks again. Remembered in memory until any definition, vault or credential changes: a change
@@ -200,14 +208,14 @@ impl Store {
             Ok(known) => return Ok(known),
             Err(epoch) => epoch,
         };
-        let resolved = match self.back() {
-            Back::Sqlite(db) => {
-                db.read(move |c| {
-                    sqlite::sessions::resolve(c, workspace, agent, version, environment, &vaults)
-                })
-                .await?
-            }
-        };
+        let resolved = on_back!(self, read, |c| sessions::resolve(
+            c,
+            workspace,
+            agent,
+            version,
+            environment,
+            &vaults
+        ))?;
         let resolved = Arc::new(resolved);
         let weight = resolved.weight();
         self.known_grounds()
@@ -228,12 +236,22 @@ impl Store {
         entropy: u128,
     ) -> Result<SessionRow, Error> {
         let caps = self.caps();
-        match self.back() {
-            Back::Sqlite(db) => db
-                .write_again(move |cx| sqlite::submit::create(cx, new.clone(), caps, now, entropy))
+        let made = match self.back() {
+            Back::Sqlite(db) => {
+                db.write_again(move |cx| {
+                    sqlite::submit::create(cx, new.clone(), caps, now, entropy)
+                })
                 .await
-                .map(|(row, _)| row),
-        }
+            }
+            Back::Postgres(db) => {
+                db.write_again(move |cx| {
+                    let made = postgres::submit::create(cx, new.clone(), caps, now, entropy);
+                    Box::pin(made)
+                })
+                .await
+            }
+        };
+        made.map(|(row, _)| row)
     }
 
     /// Decides `input` on the session and makes the decision durable: events, records, inbox, state and
@@ -268,29 +286,28 @@ impl Store {
     ) -> Result<Committed, SubmitError> {
         let scope = scope.into();
         let changes = matches!(input, Input::Command(session::Command::Update(_)));
-        let submitted = match self.back() {
+        let given = move || submit::Given {
+            input: input.clone(),
+            now,
+            entropy,
+            beside: beside.clone(),
+        };
+        let done = match self.back() {
             Back::Sqlite(db) => {
-                let done = db
-                    .write_again(move |cx| {
-                        let given = submit::Given {
-                            input: input.clone(),
-                            now,
-                            entropy,
-                            beside: beside.clone(),
-                        };
-                        submit::submit(cx, scope, session, given)
-                    })
-                    .await;
-                done.map(|(committed, commit)| Committed {
-                    commit,
-                    ..committed
+                db.write_again(move |cx| submit::submit(cx, scope, session, given()))
+                    .await
+            }
+            Back::Postgres(db) => {
+                db.write_again(move |cx| {
+                    Box::pin(postgres::submit::submit(cx, scope, session, given()))
                 })
+                .await
             }
         };
-        if changes && submitted.is_ok() {
+        if changes && done.is_ok() {
             self.feed().changed(Changed::Session(session));
         }
-        submitted
+        done.map(numbered)
     }
 
     /// Takes the open turn of a session for `holder`: the generation goes up, what a lost runner had in
@@ -308,19 +325,24 @@ impl Store {
         now: Micros,
         entropy: u128,
     ) -> Result<Committed, SubmitError> {
-        match self.back() {
+        let done = match self.back() {
             Back::Sqlite(db) => {
-                let done = db
-                    .write_again(move |cx| {
-                        sqlite::submit::claim(cx, session, &holder, ttl, now, entropy)
-                    })
-                    .await;
-                done.map(|(committed, commit)| Committed {
-                    commit,
-                    ..committed
+                db.write_again(move |cx| {
+                    sqlite::submit::claim(cx, session, &holder, ttl, now, entropy)
                 })
+                .await
             }
-        }
+            Back::Postgres(db) => {
+                db.write_again(move |cx| {
+                    let holder = holder.clone();
+                    Box::pin(async move {
+                        postgres::submit::claim(cx, session, &holder, ttl, now, entropy).await
+                    })
+                })
+                .await
+            }
+        };
+        done.map(numbered)
     }
 
     /// One session.
@@ -333,9 +355,7 @@ impl Store {
         id: SessionId,
     ) -> Result<SessionRow, Error> {
         let scope = scope.into();
-        match self.back() {
-            Back::Sqlite(db) => db.read(move |c| sqlite::sessions::get(c, scope, id)).await,
-        }
+        on_back!(self, read, |c| sessions::get(c, scope, id))
     }
 
     /// Those of `ids` that exist, archived ones included.
@@ -343,9 +363,7 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn existing(&self, ids: Vec<SessionId>) -> Result<Vec<SessionId>, Error> {
-        match self.back() {
-            Back::Sqlite(db) => db.read(move |c| sqlite::sessions::existing(c, &ids)).await,
-        }
+        on_back!(self, read, |c| sessions::existing(c, &ids))
     }
 
     /// Sessions by (created_at, id), both ways.
@@ -358,11 +376,6 @@ impl Store {
         list: List<SessionId>,
         filter: SessionFilter,
     ) -> Result<Slice<SessionRow>, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.read(move |c| sqlite::sessions::list(c, workspace, &list, &filter))
-                    .await
-            }
-        }
+        on_back!(self, read, |c| sessions::list(c, workspace, &list, &filter))
     }
 }

@@ -11,9 +11,10 @@ use crate::kept::Keep;
 use crate::keys::{ApiKeyRow, KeyHash};
 use crate::known::Known;
 use crate::limits;
+use crate::postgres::{self, Postgres};
 use crate::runs::Signals;
 use crate::sessions::{Ground, Resolved};
-use crate::sqlite::{Held, Sqlite};
+use crate::sqlite::{self, Sqlite};
 use crate::stats::{Counters, Stats};
 
 /// When a commit counts as durable.
@@ -31,10 +32,12 @@ pub enum Synchronous {
 pub struct Options {
     /// When a commit counts as durable.
     pub synchronous: Synchronous,
-    /// Reader threads, at least 1.
+    /// Reader threads, or connections that read; at least 1.
     pub readers: usize,
     /// What one workspace may have.
     pub caps: Caps,
+    /// Refuse to open, and later to write, a PostgreSQL database that another process has opened so.
+    pub alone: bool,
 }
 
 impl Default for Options {
@@ -43,6 +46,7 @@ impl Default for Options {
             synchronous: Synchronous::Full,
             readers: limits::READERS,
             caps: Caps::default(),
+            alone: false,
         }
     }
 }
@@ -52,14 +56,38 @@ impl Default for Options {
 enum Base {
     /// Embedded SQLite.
     Sqlite(Sqlite),
+    /// A PostgreSQL server.
+    Postgres(Postgres),
 }
 
 /// The same as one request uses them.
 #[derive(Debug)]
 pub(crate) enum Back<'s> {
     /// Embedded SQLite.
-    Sqlite(Held<'s>),
+    Sqlite(sqlite::Held<'s>),
+    /// A PostgreSQL server.
+    Postgres(postgres::Held<'s>),
 }
+
+/// Runs an operation, named and called alike on both back ends, on the one that there is: `read` on a
+/// snapshot, `write` in the writer's transaction.
+macro_rules! on_back {
+    ($store:expr, $how:ident, |$cx:ident| $file:ident::$name:ident($($value:expr),* $(,)?)) => {
+        match $store.back() {
+            $crate::store::Back::Sqlite(db) => {
+                db.$how(move |$cx| $crate::sqlite::$file::$name($($value),*))
+                    .await
+            }
+            $crate::store::Back::Postgres(db) => {
+                db.$how(move |$cx| {
+                    Box::pin(async move { $crate::postgres::$file::$name($($value),*).await })
+                })
+                .await
+            }
+        }
+    };
+}
+pub(crate) use on_back;
 
 /// What the back end shares with the handle: where it announces what it committed, and what it has
 /// forgotten there.
@@ -116,6 +144,41 @@ impl Store {
         ))
     }
 
+    /// Opens the database that `url` names: `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, made ready and
+    /// migrated if need be, or `sqlite://PATH`, as [`Store::open`] does. Of a PostgreSQL database several
+    /// processes may have it open.
+    ///
+    /// # Errors
+    /// [`OpenError`], which says what to do and shows no password.
+    pub async fn connect(url: &str, options: Options) -> Result<Self, OpenError> {
+        if let Some(path) = url.strip_prefix("sqlite://") {
+            let path = PathBuf::from(path);
+            let opened = tokio::task::spawn_blocking(move || Self::open(&path, options)).await;
+            return opened.unwrap_or_else(|panic| {
+                Err(OpenError::Url {
+                    why: panic.to_string(),
+                })
+            });
+        }
+        if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
+            return Err(OpenError::Url {
+                why: "it begins with neither sqlite:// nor postgres://".to_owned(),
+            });
+        }
+        let shared = Arc::<Shared>::default();
+        let back = Base::Postgres(Postgres::open(url, options, Arc::clone(&shared)).await?);
+        let caps = options.caps;
+        Ok(Self(Arc::new(Inner { back, shared, caps }), None))
+    }
+
+    /// Whether the PostgreSQL server that `url` names will do, and what it is. Changes nothing there.
+    ///
+    /// # Errors
+    /// [`OpenError`], as [`Store::connect`].
+    pub async fn probe(url: &str, options: Options) -> Result<String, OpenError> {
+        Postgres::probe(url, options).await
+    }
+
     /// Opens the database at `path` for one simulated process behind `line`: statements run on the thread
     /// that asks, and a commit is as durable as the kernel makes it.
     ///
@@ -144,6 +207,7 @@ impl Store {
         self.0.shared.feed.close();
         match &self.0.back {
             Base::Sqlite(db) => db.close().await,
+            Base::Postgres(db) => db.close().await,
         }
     }
 
@@ -157,6 +221,9 @@ impl Store {
     pub async fn backup(&self, to: PathBuf) -> Result<(), Error> {
         match &self.0.back {
             Base::Sqlite(db) => Ok(db.copy(to).await?),
+            Base::Postgres(_) => Err(Error::Unavailable(
+                "a PostgreSQL database is copied with pg_dump".into(),
+            )),
         }
     }
 
@@ -165,6 +232,7 @@ impl Store {
     pub fn stats(&self) -> Stats {
         let depth = match &self.0.back {
             Base::Sqlite(db) => [db.queue_depth(), db.read_queue_depth()],
+            Base::Postgres(db) => [db.queue_depth(), db.read_queue_depth()],
         };
         self.0.shared.counters.read(depth)
     }
@@ -172,6 +240,7 @@ impl Store {
     pub(crate) fn back(&self) -> Back<'_> {
         match &self.0.back {
             Base::Sqlite(db) => Back::Sqlite(db.held(self.1.as_ref())),
+            Base::Postgres(db) => Back::Postgres(db.held(self.1.as_ref())),
         }
     }
 

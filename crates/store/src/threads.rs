@@ -8,8 +8,7 @@ use session::{Status, Totals};
 
 use crate::error::Error;
 use crate::sessions::Scope;
-use crate::sqlite;
-use crate::store::{Back, Store};
+use crate::store::{Store, on_back};
 
 /// A thread beside the primary.
 #[derive(Debug, Clone)]
@@ -47,12 +46,9 @@ impl Store {
         statuses: Vec<Status>,
     ) -> Result<Vec<ThreadRow>, Error> {
         let scope = scope.into();
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.read(move |c| sqlite::threads::list(c, scope, session, after, limit, &statuses))
-                    .await
-            }
-        }
+        on_back!(self, read, |c| threads::list(
+            c, scope, session, after, limit, &statuses
+        ))
     }
 
     /// One thread beside the primary, if the session has it.
@@ -66,11 +62,6 @@ impl Store {
         thread: ThreadId,
     ) -> Result<Option<ThreadRow>, Error> {
         let scope = scope.into();
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.read(move |c| sqlite::threads::get(c, scope, session, thread))
-                    .await
-            }
-        }
+        on_back!(self, read, |c| threads::get(c, scope, session, thread))
     }
 }

@@ -11,8 +11,7 @@ use session::Generation;
 
 use crate::error::Error;
 use crate::sessions::Scope;
-use crate::sqlite;
-use crate::store::{Back, Store};
+use crate::store::{Store, on_back};
 
 /// What time was spent on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,9 +123,7 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn open_turns(&self) -> Result<OpenTurns, Error> {
-        match self.back() {
-            Back::Sqlite(db) => db.read(sqlite::timeline::open_turns).await,
-        }
+        on_back!(self, read, |c| timeline::open_turns(c))
     }
 
     /// The timeline of a session above `after`, in order, at most `limit` entries.
@@ -141,12 +138,9 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<Entry>, Error> {
         let scope = scope.into();
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.read(move |c| sqlite::timeline::list(c, scope, session, after, limit))
-                    .await
-            }
-        }
+        on_back!(self, read, |c| timeline::list(
+            c, scope, session, after, limit
+        ))
     }
 
     /// Where a session runs, or ran last; none before its first turn.
@@ -159,11 +153,6 @@ impl Store {
         session: SessionId,
     ) -> Result<Option<Bound>, Error> {
         let scope = scope.into();
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.read(move |c| sqlite::timeline::binding(c, scope, session))
-                    .await
-            }
-        }
+        on_back!(self, read, |c| timeline::binding(c, scope, session))
     }
 }

@@ -5,8 +5,7 @@ use contract::ids::{AgentId, WorkspaceId};
 use session::Cost;
 
 use crate::error::Error;
-use crate::sqlite;
-use crate::store::{Back, Store};
+use crate::store::{Store, on_back};
 
 /// What an agent used in a workspace on a day.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,11 +44,6 @@ impl Store {
         days: (i64, i64),
         limit: u32,
     ) -> Result<Vec<UsageDay>, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.read(move |c| sqlite::usage::days(c, workspace, days, limit))
-                    .await
-            }
-        }
+        on_back!(self, read, |c| usage::days(c, workspace, days, limit))
     }
 }

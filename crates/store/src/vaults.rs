@@ -6,10 +6,9 @@ use contract::ids::{CredentialId, VaultId, WorkspaceId};
 use contract::time::Micros;
 use serde_json::value::RawValue;
 
-use crate::error::{Error, Plenty};
+use crate::error::Error;
 use crate::page::{List, Slice};
-use crate::sqlite;
-use crate::store::{Back, Store};
+use crate::store::{Store, on_back};
 
 /// A vault.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,15 +178,7 @@ impl Store {
             archived_at: None,
         };
         let caps = self.caps();
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| {
-                    sqlite::tallies::take(cx, row.workspace, Plenty::Vaults, caps)?;
-                    sqlite::vaults::create(cx, row)
-                })
-                .await
-            }
-        }
+        on_back!(self, write, |cx| vaults::create(cx, row, caps))
     }
 
     /// One vault.
@@ -195,12 +186,7 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn vault(&self, workspace: WorkspaceId, id: VaultId) -> Result<VaultRow, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.read(move |c| sqlite::vaults::get(c, workspace, id))
-                    .await
-            }
-        }
+        on_back!(self, read, |c| vaults::get(c, workspace, id))
     }
 
     /// Replaces name and metadata, which were made from revision `base`.
@@ -216,14 +202,15 @@ impl Store {
         metadata: BTreeMap<String, String>,
         now: Micros,
     ) -> Result<VaultRow, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| {
-                    sqlite::vaults::update(cx, workspace, id, base, display_name, metadata, now)
-                })
-                .await
-            }
-        }
+        on_back!(self, write, |cx| vaults::update(
+            cx,
+            workspace,
+            id,
+            base,
+            display_name,
+            metadata,
+            now
+        ))
     }
 
     /// Archives a vault and its credentials, and removes their secrets. Again changes nothing.
@@ -236,12 +223,7 @@ impl Store {
         id: VaultId,
         now: Micros,
     ) -> Result<VaultRow, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| sqlite::vaults::archive(cx, workspace, id, now))
-                    .await
-            }
-        }
+        on_back!(self, write, |cx| vaults::archive(cx, workspace, id, now))
     }
 
     /// Deletes a vault with its credentials, for good.
@@ -249,12 +231,7 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn delete_vault(&self, workspace: WorkspaceId, id: VaultId) -> Result<(), Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| sqlite::vaults::delete(cx, workspace, id))
-                    .await
-            }
-        }
+        on_back!(self, write, |cx| vaults::delete(cx, workspace, id))
     }
 
     /// Vaults by (created_at, id).
@@ -266,12 +243,7 @@ impl Store {
         workspace: WorkspaceId,
         list: List<VaultId>,
     ) -> Result<Slice<VaultRow>, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.read(move |c| sqlite::vaults::list(c, workspace, &list))
-                    .await
-            }
-        }
+        on_back!(self, read, |c| vaults::list(c, workspace, &list))
     }
 
     /// These vaults with their active credentials, in the order given, archived vaults included (a
@@ -284,12 +256,7 @@ impl Store {
         workspace: WorkspaceId,
         ids: Vec<VaultId>,
     ) -> Result<Vec<VaultView>, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.read(move |c| sqlite::vaults::views(c, workspace, &ids))
-                    .await
-            }
-        }
+        on_back!(self, read, |c| vaults::views(c, workspace, &ids))
     }
 
     /// The active credential that occupies `slot` in the first of these vaults that has one: found by its
@@ -303,12 +270,9 @@ impl Store {
         vaults: Vec<VaultId>,
         slot: Slot,
     ) -> Result<Option<CredentialRow>, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.read(move |c| sqlite::vaults::credential_at(c, workspace, &vaults, &slot))
-                    .await
-            }
-        }
+        on_back!(self, read, |c| vaults::credential_at(
+            c, workspace, &vaults, &slot
+        ))
     }
 
     /// Stores a new credential.
@@ -324,14 +288,13 @@ impl Store {
         now: Micros,
     ) -> Result<CredentialRow, Error> {
         let most = self.caps().vault_credentials;
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| {
-                    sqlite::credentials::create(cx, workspace, vault, new, (now, most))
-                })
-                .await
-            }
-        }
+        on_back!(self, write, |cx| credentials::create(
+            cx,
+            workspace,
+            vault,
+            new,
+            (now, most)
+        ))
     }
 
     /// One credential.
@@ -344,12 +307,7 @@ impl Store {
         vault: VaultId,
         id: CredentialId,
     ) -> Result<CredentialRow, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.read(move |c| sqlite::credentials::get(c, workspace, vault, id))
-                    .await
-            }
-        }
+        on_back!(self, read, |c| credentials::get(c, workspace, vault, id))
     }
 
     /// Changes a credential.
@@ -364,14 +322,9 @@ impl Store {
         change: CredentialChange,
         now: Micros,
     ) -> Result<CredentialRow, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| {
-                    sqlite::credentials::update(cx, workspace, vault, id, change, now)
-                })
-                .await
-            }
-        }
+        on_back!(self, write, |cx| credentials::update(
+            cx, workspace, vault, id, change, now
+        ))
     }
 
     /// Archives a credential, frees its slot and removes its secret. Again changes nothing.
@@ -385,12 +338,9 @@ impl Store {
         id: CredentialId,
         now: Micros,
     ) -> Result<CredentialRow, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| sqlite::credentials::archive(cx, workspace, vault, id, now))
-                    .await
-            }
-        }
+        on_back!(self, write, |cx| credentials::archive(
+            cx, workspace, vault, id, now
+        ))
     }
 
     /// Deletes a credential for good.
@@ -403,12 +353,9 @@ impl Store {
         vault: VaultId,
         id: CredentialId,
     ) -> Result<(), Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.write(move |cx| sqlite::credentials::delete(cx, workspace, vault, id))
-                    .await
-            }
-        }
+        on_back!(self, write, |cx| credentials::delete(
+            cx, workspace, vault, id
+        ))
     }
 
     /// The credentials of a vault by (created_at, id).
@@ -421,11 +368,8 @@ impl Store {
         vault: VaultId,
         list: List<CredentialId>,
     ) -> Result<Slice<CredentialRow>, Error> {
-        match self.back() {
-            Back::Sqlite(db) => {
-                db.read(move |c| sqlite::credentials::list(c, workspace, vault, &list))
-                    .await
-            }
-        }
+        on_back!(self, read, |c| credentials::list(
+            c, workspace, vault, &list
+        ))
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod canary;
+pub mod cluster;
 pub mod database;
 pub mod disk;
 pub mod http;

@@ -250,7 +250,8 @@ pub struct Serve {
     /// Address and port to listen on; port 0 picks a free one and prints it.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
-    /// The database: sqlite:///path/to/longhand.db (PostgreSQL comes later).
+    /// The database: sqlite:///path/to/longhand.db or postgres://USER@HOST/DATABASE. One with a password is better
+    /// kept in LONGHAND_SERVER_DATABASE_URL, which other users of the machine cannot see.
     #[arg(long, value_name = "URL")]
     pub database_url: Option<String>,
     /// The certificate chain as PEM: speak TLS. Read again when it changes and at SIGHUP.

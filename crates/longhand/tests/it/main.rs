@@ -14,6 +14,7 @@ mod keys_master;
 mod outlive;
 mod people;
 mod plane;
+mod postgres;
 mod power;
 mod releases;
 mod sandbox_life;

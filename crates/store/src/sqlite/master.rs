@@ -11,13 +11,13 @@ use crate::master::{FIRST_VERSION, MasterState, ToWrap, Wrapped};
 use crate::vaults::Sealed;
 
 /// Recognises the current key. Databases have it since their first start.
-const CHECK: &str = "master_key_check";
+pub(crate) const CHECK: &str = "master_key_check";
 /// Four bytes, big-endian; absent until the first rotation.
-const VERSION: &str = "master_key_version";
+pub(crate) const VERSION: &str = "master_key_version";
 /// Recognises the next key, during a rotation.
-const NEXT_CHECK: &str = "master_key_next_check";
+pub(crate) const NEXT_CHECK: &str = "master_key_next_check";
 /// Four bytes of key version, then the sealed pepper.
-const PEPPER: &str = "api_key_pepper";
+pub(crate) const PEPPER: &str = "api_key_pepper";
 
 pub(crate) fn state(conn: &Connection) -> Told<MasterState> {
     let pepper = match meta::get(conn, PEPPER)? {
@@ -39,19 +39,19 @@ fn version(conn: &Connection) -> Told<u32> {
     }
 }
 
-fn number(value: &[u8]) -> Told<(u32, &[u8])> {
+pub(crate) fn number(value: &[u8]) -> Told<(u32, &[u8])> {
     let parts = value.split_first_chunk::<4>();
     let (version, rest) = parts.ok_or_else(|| Fault::Bad("a key version is cut off".into()))?;
     Ok((u32::from_be_bytes(*version), rest))
 }
 
-fn sealed(value: &[u8]) -> Told<Sealed> {
+pub(crate) fn sealed(value: &[u8]) -> Told<Sealed> {
     let (key_version, blob) = number(value)?;
     let blob = blob.to_vec();
     Ok(Sealed { blob, key_version })
 }
 
-fn bytes(sealed: &Sealed) -> Vec<u8> {
+pub(crate) fn bytes(sealed: &Sealed) -> Vec<u8> {
     [&sealed.key_version.to_be_bytes()[..], &sealed.blob].concat()
 }
 

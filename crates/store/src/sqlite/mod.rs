@@ -18,14 +18,14 @@ pub(crate) mod keys;
 pub(crate) mod master;
 pub(crate) mod meta;
 mod migrate;
-mod outcomes;
+pub(crate) mod outcomes;
 mod paging;
 #[cfg(test)]
 mod plans;
 mod reader;
 pub(crate) mod refreshes;
 mod remove;
-mod row;
+pub(crate) mod row;
 pub(crate) mod runs;
 pub(crate) mod sessions;
 pub(crate) mod submit;

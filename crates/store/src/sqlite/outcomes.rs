@@ -42,7 +42,7 @@ pub(super) fn put(conn: &Connection, num: i64, evaluations: &[Evaluation]) -> ru
 }
 
 /// What a session shows after its first decision.
-pub(super) fn first(evaluations: &[Evaluation]) -> Vec<OutcomeRow> {
+pub(crate) fn first(evaluations: &[Evaluation]) -> Vec<OutcomeRow> {
     let mut rows: Vec<OutcomeRow> = Vec::new();
     for told in evaluations {
         if let Some(description) = &told.description {
@@ -66,7 +66,7 @@ pub(super) fn first(evaluations: &[Evaluation]) -> Vec<OutcomeRow> {
 }
 
 /// What the subquery gave, oldest first.
-pub(super) fn read(json: &str) -> Result<Vec<OutcomeRow>, serde_json::Error> {
+pub(crate) fn read(json: &str) -> Result<Vec<OutcomeRow>, serde_json::Error> {
     #[derive(Deserialize)]
     struct Read {
         n: u32,

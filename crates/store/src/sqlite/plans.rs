@@ -144,7 +144,7 @@ fn define(cx: &mut Cx<'_>) -> (AgentId, EnvironmentId, VaultId) {
         updated_at: NOW,
         archived_at: None,
     };
-    ok(vaults::create(cx, row));
+    ok(vaults::create(cx, row, Caps::default()));
     ok(vaults::update(
         cx,
         WS,

@@ -93,10 +93,10 @@ pub(super) fn thread_id(row: &Row<'_>, at: usize) -> rusqlite::Result<ThreadId> 
 }
 
 /// A place or count as SQLite holds it; the log of a session never gets near the bound.
-pub(super) fn int(n: u64) -> i64 {
+pub(crate) fn int(n: u64) -> i64 {
     i64::try_from(n).expect("fewer than 2^63 of anything")
 }
 
-pub(super) fn map_text(map: &BTreeMap<String, String>) -> Result<String, serde_json::Error> {
+pub(crate) fn map_text(map: &BTreeMap<String, String>) -> Result<String, serde_json::Error> {
     serde_json::to_string(map)
 }

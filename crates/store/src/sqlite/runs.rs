@@ -13,7 +13,7 @@ use crate::runs::{DueRun, Holder};
 use crate::timeline::{Mark, Spent};
 
 /// When a lease taken at `now` ends.
-pub(super) fn until(now: Micros, ttl: Option<Duration>) -> Option<i64> {
+pub(crate) fn until(now: Micros, ttl: Option<Duration>) -> Option<i64> {
     ttl.map(|t| {
         now.0
             .saturating_add(i64::try_from(t.as_micros()).unwrap_or(i64::MAX))
@@ -83,7 +83,7 @@ pub(super) fn holder(conn: &Connection, num: i64, now: Micros) -> rusqlite::Resu
 
 /// Microseconds: no run is due later than this after it was put back, and no lease is longer. One that seems
 /// to be was written by a clock that has been set back since: it is due now, and holds nobody off.
-const FARTHEST: i64 = session::limits::LONGEST_RETRY_AFTER + 1_000_000;
+pub(crate) const FARTHEST: i64 = session::limits::LONGEST_RETRY_AFTER + 1_000_000;
 
 /// When the next run that nobody holds will be due, or the next lease expire, after `now`.
 pub(crate) fn next_due(conn: &Connection, now: Micros) -> Told<Option<Micros>> {

@@ -37,7 +37,7 @@ const OF_AGENT: Source = Source {
 };
 
 /// The name a status is stored under.
-pub(super) const fn status_name(status: Status) -> &'static str {
+pub(crate) const fn status_name(status: Status) -> &'static str {
     match status {
         Status::Idle => "idle",
         Status::Running => "running",
@@ -96,7 +96,7 @@ pub(super) fn num_of(conn: &Connection, scope: Scope, id: SessionId) -> Told<i64
     }
 }
 
-pub(super) fn within(scope: Scope, workspace: WorkspaceId) -> bool {
+pub(crate) fn within(scope: Scope, workspace: WorkspaceId) -> bool {
     match scope {
         Scope::Any => true,
         Scope::Workspace(wanted) => wanted == workspace,
@@ -177,7 +177,7 @@ pub(crate) fn resolve(
     Ok(resolved)
 }
 
-fn usable(resolved: &Resolved) -> Result<(), Error> {
+pub(crate) fn usable(resolved: &Resolved) -> Result<(), Error> {
     if resolved.agent.archived_at.is_some() {
         return Err(Error::Archived(Thing::Agent));
     }

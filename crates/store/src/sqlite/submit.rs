@@ -277,7 +277,7 @@ fn append<E>(cx: &mut Cx<'_>, num: i64, decision: Decision) -> Told<Committed, E
     })
 }
 
-pub(super) fn stored(placed: &Placed) -> Result<Stored, serde_json::Error> {
+pub(crate) fn stored(placed: &Placed) -> Result<Stored, serde_json::Error> {
     Ok(Stored {
         seq: Some(placed.seq),
         thread: placed.thread,

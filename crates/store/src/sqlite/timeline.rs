@@ -49,7 +49,7 @@ pub(super) fn put<E>(
 }
 
 /// A wait of a thread, with whom it was for.
-fn waiting(state: &State, waited: &Waited) -> serde_json::Result<Mark> {
+pub(crate) fn waiting(state: &State, waited: &Waited) -> serde_json::Result<Mark> {
     let mut detail = serde_json::json!({"waited_for": waited.on.name()});
     if waited.thread != state.primary.id {
         detail["session_thread_id"] = waited.thread.to_string().into();

@@ -11,6 +11,7 @@ use super::paging::{Source, page};
 use super::row::{json, map_text, micros, micros_opt, text};
 use super::wipe::wiping;
 use super::{Cx, Note, Told, tallies};
+use crate::caps::Caps;
 use crate::error::{Conflict, Error, Plenty, Thing};
 use crate::page::{List, Slice};
 use crate::vaults::{CredentialRow, Slot, VaultRow, VaultView};
@@ -35,7 +36,8 @@ fn vault_row(row: &Row<'_>) -> rusqlite::Result<VaultRow> {
     })
 }
 
-pub(crate) fn create(cx: &mut Cx<'_>, row: VaultRow) -> Told<VaultRow> {
+pub(crate) fn create(cx: &mut Cx<'_>, row: VaultRow, caps: Caps) -> Told<VaultRow> {
+    tallies::take(cx, row.workspace, Plenty::Vaults, caps)?;
     let sql = "INSERT INTO vaults
                  (id, workspace, revision, display_name, metadata, created_at, updated_at)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";

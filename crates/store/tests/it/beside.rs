@@ -4,9 +4,7 @@ use contract::time::Micros;
 use session::{Cost, Input, Pace};
 use store::timeline::{Beside, Binding, Mark, Spent};
 
-use crate::support::{
-    Fixture, WS, addressed, at, claim, command, fact, idle, message, open, raw, reply, send,
-};
+use crate::support::{WS, addressed, at, claim, command, fact, idle, message, raw, reply, send};
 
 fn mark(took: i64) -> Mark {
     Mark {
@@ -19,7 +17,7 @@ fn mark(took: i64) -> Mark {
 
 #[tokio::test]
 async fn the_timeline_says_how_long_a_turn_waited_and_what_its_runner_reports() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let row = idle(&f.store).await;
     send(&f.store, row.id, vec![message("hi")], at(10))
         .await
@@ -66,7 +64,7 @@ async fn the_timeline_says_how_long_a_turn_waited_and_what_its_runner_reports() 
 
 #[tokio::test]
 async fn what_a_stale_runner_brings_beside_its_fact_is_not_stored() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let row = idle(&f.store).await;
     send(&f.store, row.id, vec![message("hi")], at(10))
         .await
@@ -100,7 +98,7 @@ async fn what_a_stale_runner_brings_beside_its_fact_is_not_stored() {
 #[tokio::test]
 async fn the_sums_of_a_day_are_those_of_its_sessions_and_outlive_them() {
     const DAY: i64 = 86_400_000_000;
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let row = idle(&f.store).await;
     for (n, now) in [at(0), at(DAY)].into_iter().enumerate() {
         send(&f.store, row.id, vec![message("hi")], now)
@@ -134,46 +132,4 @@ async fn the_sums_of_a_day_are_those_of_its_sessions_and_outlive_them() {
         .await
         .expect("read");
     assert!(none.is_empty());
-}
-
-#[tokio::test]
-async fn a_copy_taken_under_load_has_everything_acknowledged_before_it() {
-    let f = Fixture::new();
-    let row = idle(&f.store).await;
-    let dir = tempfile::tempdir().expect("a directory");
-    let to = dir.path().join("copy.db");
-    send(&f.store, row.id, vec![message("before")], at(1))
-        .await
-        .expect("sent");
-    let load = async {
-        for n in 0..50 {
-            send(&f.store, row.id, vec![message("meanwhile")], at(2 + n))
-                .await
-                .expect("sent");
-        }
-    };
-    let (copied, ()) = tokio::join!(f.store.backup(to.clone()), load);
-    copied.expect("copied");
-    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&to).expect("there"));
-    assert_eq!(mode & 0o777, 0o600);
-    let copy = open(&to, store::Synchronous::Off);
-    let read = copy.session(WS, row.id).await.expect("the session");
-    assert!(
-        read.state.next_seq > 3,
-        "the first message stands in the copy"
-    );
-    let again = f.store.backup(to).await;
-    assert!(again.is_err(), "a copy never replaces a file");
-}
-
-#[tokio::test]
-async fn only_its_owner_can_read_the_database_and_what_lies_beside_it() {
-    use std::os::unix::fs::PermissionsExt as _;
-    let dir = tempfile::tempdir().expect("a directory");
-    let store = open(&dir.path().join("t.db"), store::Synchronous::Off);
-    idle(&store).await;
-    for name in ["t.db", "t.db-wal", "t.db-shm"] {
-        let file = std::fs::metadata(dir.path().join(name)).expect(name);
-        assert_eq!(file.permissions().mode() & 0o777, 0o600, "{name}");
-    }
 }

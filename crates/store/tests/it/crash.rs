@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use contract::ids::SessionId;
-use store::{Synchronous, clock};
+use store::{Options, clock};
 use tokio::task::JoinSet;
 
 use crate::support::*;
@@ -20,10 +19,10 @@ const SESSIONS: u128 = 8;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[allow(clippy::disallowed_methods)] // the parent speaks through the environment
 async fn child() {
-    let Ok(path) = std::env::var(CHILD) else {
+    let Ok(url) = std::env::var(CHILD) else {
         return;
     };
-    let store = open(Path::new(&path), Synchronous::Full);
+    let store = open(&url, Options::default()).await;
     let mut tasks = JoinSet::new();
     for n in 1..=SESSIONS {
         let store = store.clone();
@@ -56,10 +55,9 @@ async fn child() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_missing_after_kill_9() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let path = dir.path().join("t.db");
+    let place = super::place();
     {
-        let store = open(&path, Synchronous::Full);
+        let store = place.open(Options::default()).await;
         let (agent, environment) = definitions(&store).await;
         for n in 1..=SESSIONS {
             let new = new_session(n, agent, environment, Vec::new());
@@ -73,8 +71,8 @@ async fn nothing_acknowledged_is_missing_after_kill_9() {
     let mut acknowledged: BTreeMap<u128, Vec<String>> = BTreeMap::new();
     for round in 0..6 {
         // A different amount of work before each kill.
-        run_and_kill(&path, 40 + 97 * round, &mut acknowledged);
-        let store = open(&path, Synchronous::Full);
+        run_and_kill(&place.url(), 40 + 97 * round, &mut acknowledged);
+        let store = place.open(Options::default()).await;
         for (n, ids) in &acknowledged {
             let id = SessionId::from_bits(*n);
             let row = store.session(WS, id).await.expect("readable");
@@ -115,16 +113,19 @@ async fn waiting(store: &store::Store, id: SessionId) -> Vec<String> {
 }
 
 /// Reads `lines` acknowledgements of a child, kills it, and takes what else it had said.
-fn run_and_kill(path: &Path, lines: usize, acknowledged: &mut BTreeMap<u128, Vec<String>>) {
+fn run_and_kill(url: &str, lines: usize, acknowledged: &mut BTreeMap<u128, Vec<String>>) {
+    // Without the name of this crate.
+    let module = module_path!().split_once("::").map(|(_, path)| path);
+    let child = format!("{}::child", module.expect("a module of this crate"));
     let mut child = Command::new(std::env::current_exe().expect("this test"))
         .args([
             "--exact",
-            "crash::child",
+            child.as_str(),
             "--nocapture",
             "--test-threads",
             "1",
         ])
-        .env(CHILD, path)
+        .env(CHILD, url)
         .stdout(Stdio::piped())
         .spawn()
         .expect("a child");

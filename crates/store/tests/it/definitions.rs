@@ -13,7 +13,7 @@ fn foreign() -> WorkspaceId {
 
 #[tokio::test]
 async fn an_agent_has_versions_and_the_latest_is_the_default() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let id = agent_id(1);
     f.store
         .create_agent(WS, id, raw("1"), at(1))
@@ -61,7 +61,7 @@ async fn an_agent_has_versions_and_the_latest_is_the_default() {
 
 #[tokio::test]
 async fn versions_are_listed_newest_first_by_pages() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let id = agent_id(1);
     f.store
         .create_agent(WS, id, raw("1"), at(1))
@@ -90,7 +90,7 @@ async fn versions_are_listed_newest_first_by_pages() {
 
 #[tokio::test]
 async fn an_archived_agent_is_read_only_and_keeps_its_version() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let id = agent_id(1);
     f.store
         .create_agent(WS, id, raw("1"), at(1))
@@ -125,7 +125,7 @@ async fn an_archived_agent_is_read_only_and_keeps_its_version() {
 
 #[tokio::test]
 async fn an_active_environments_name_is_its_own_in_its_workspace() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let make = |ws, n: u128, name: &str| {
         let (store, name) = (f.store.clone(), name.to_owned());
         async move {
@@ -160,7 +160,7 @@ async fn an_active_environments_name_is_its_own_in_its_workspace() {
 
 #[tokio::test]
 async fn an_environment_moves_by_revisions() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let (_, id) = definitions(&f.store).await;
     let change = |base: u32, body: &str| {
         let (store, body) = (f.store.clone(), raw(body));
@@ -189,7 +189,7 @@ async fn an_environment_moves_by_revisions() {
 
 #[tokio::test]
 async fn an_environment_with_sessions_is_not_deleted() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let row = idle(&f.store).await;
     let id = row.environment_id;
     let refused = f.store.delete_environment(WS, id).await;
@@ -205,7 +205,7 @@ async fn an_environment_with_sessions_is_not_deleted() {
 #[tokio::test]
 async fn an_archived_workspace_locks_its_keys_out() {
     use store::keys::{ApiKeyRow, KeyHash, KeyRole};
-    let f = Fixture::new();
+    let f = super::fixture().await;
     f.store
         .create_workspace(foreign(), "w".to_owned(), at(1))
         .await
@@ -260,7 +260,7 @@ async fn an_archived_workspace_locks_its_keys_out() {
 
 #[tokio::test]
 async fn a_meta_value_is_set_once_unless_it_is_meant() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     assert_eq!(f.store.meta("k").await.expect("asked"), None);
     assert_eq!(f.store.meta_init("k", vec![1]).await.expect("set"), [1]);
     assert_eq!(f.store.meta_init("k", vec![2]).await.expect("kept"), [1]);

@@ -20,7 +20,7 @@ fn preview(row: &store::sessions::SessionRow) -> Preview {
 
 #[tokio::test]
 async fn a_watcher_sees_what_was_committed_in_order() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let row = idle(&f.store).await;
     let mut watch = f.store.subscribe(row.id);
     send(&f.store, row.id, vec![message("x")], at(2))
@@ -50,7 +50,7 @@ async fn a_watcher_sees_what_was_committed_in_order() {
 
 #[tokio::test]
 async fn what_is_refused_is_not_seen() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let row = idle(&f.store).await;
     let mut watch = f.store.subscribe(row.id);
     let unknown = UserEvent::CustomToolResult {
@@ -71,7 +71,7 @@ async fn what_is_refused_is_not_seen() {
 
 #[tokio::test]
 async fn a_watcher_that_lags_is_cut_and_holds_up_nobody() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let row = idle(&f.store).await;
     let mut slow = f.store.subscribe_with(row.id, 4);
     let mut quick = f.store.subscribe(row.id);
@@ -95,7 +95,7 @@ async fn a_watcher_that_lags_is_cut_and_holds_up_nobody() {
 
 #[tokio::test]
 async fn deletion_is_the_last_thing_seen() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let row = idle(&f.store).await;
     let mut watch = f.store.subscribe(row.id);
     command(&f.store, row.id, Command::Delete, at(2))
@@ -110,7 +110,7 @@ async fn deletion_is_the_last_thing_seen() {
 
 #[tokio::test]
 async fn a_session_that_nobody_watches_holds_nothing() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let row = idle(&f.store).await;
     assert!(!f.store.is_watched(row.id));
     let watch = f.store.subscribe(row.id);
@@ -124,7 +124,7 @@ async fn a_session_that_nobody_watches_holds_nothing() {
 
 #[tokio::test]
 async fn closing_the_store_ends_every_watcher() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let row = idle(&f.store).await;
     let mut watch = f.store.subscribe(row.id);
     f.store.close().await;
@@ -133,7 +133,7 @@ async fn closing_the_store_ends_every_watcher() {
 
 #[tokio::test]
 async fn a_slow_watcher_loses_previews_from_a_gap_on_and_never_its_stream() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let row = idle(&f.store).await;
     let mut slow = f.store.subscribe_with(row.id, 4);
     for _ in 0..50 {

@@ -27,7 +27,7 @@ async fn sessions(store: &Store, count: u128) -> Vec<SessionId> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failing_write_rolls_back_alone() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let ids = sessions(&f.store, 64).await;
     let mut tasks = JoinSet::new();
     for round in 0..4i64 {
@@ -70,7 +70,7 @@ async fn a_failing_write_rolls_back_alone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writes_that_wait_together_share_a_commit() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let ids = Arc::new(sessions(&f.store, 64).await);
     let before = f.store.stats();
     let mut tasks = JoinSet::new();
@@ -91,7 +91,7 @@ async fn writes_that_wait_together_share_a_commit() {
 
 #[tokio::test]
 async fn commits_are_numbered_in_the_order_they_became_durable() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let ids = sessions(&f.store, 2).await;
     let one = send(&f.store, ids[0], vec![message("x")], at(2))
         .await
@@ -104,7 +104,7 @@ async fn commits_are_numbered_in_the_order_they_became_durable() {
 
 #[tokio::test]
 async fn a_closed_store_answers_that_it_is() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let ids = sessions(&f.store, 1).await;
     f.store.close().await;
     f.store.close().await;

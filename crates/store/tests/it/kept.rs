@@ -34,7 +34,7 @@ async fn make(store: &Store, n: u128) -> Result<VaultRow, Error> {
 
 #[tokio::test]
 async fn an_answer_stands_with_its_write_and_a_second_write_under_its_key_is_undone() {
-    let fixture = Fixture::new();
+    let fixture = super::fixture().await;
     let store = &fixture.store;
     let first = make(&keeping(store, slot(1, 1, at(1))), 1).await;
     let first = first.expect("stored").id.to_string();
@@ -51,7 +51,7 @@ async fn an_answer_stands_with_its_write_and_a_second_write_under_its_key_is_und
 
 #[tokio::test]
 async fn a_write_that_fails_keeps_nothing() {
-    let fixture = Fixture::new();
+    let fixture = super::fixture().await;
     let store = &fixture.store;
     make(store, 1).await.expect("stored");
     let taken = make(&keeping(store, slot(1, 1, at(1))), 1).await;
@@ -61,7 +61,7 @@ async fn a_write_that_fails_keeps_nothing() {
 
 #[tokio::test]
 async fn an_expired_answer_is_not_given_and_makes_room_for_another() {
-    let fixture = Fixture::new();
+    let fixture = super::fixture().await;
     let store = &fixture.store;
     let day = i64::try_from(Duration::from_secs(86_400).as_micros()).expect("fits");
     make(&keeping(store, slot(1, 1, at(0))), 1)
@@ -79,9 +79,8 @@ async fn an_expired_answer_is_not_given_and_makes_room_for_another() {
 
 #[tokio::test]
 async fn expired_answers_go_when_others_come() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("t.db");
-    let store = open(&path, Synchronous::Off);
+    let place = super::place();
+    let store = place.open(options()).await;
     let day = i64::try_from(Duration::from_secs(86_400).as_micros()).expect("fits");
     for n in 0..40 {
         let body = vec![7; 100_000];
@@ -92,7 +91,7 @@ async fn expired_answers_go_when_others_come() {
         store.keep(later, vec![1]).await.expect("kept");
     }
     store.close().await;
-    let store = open(&path, Synchronous::Off);
+    let store = place.open(options()).await;
     for n in 0..40 {
         // Asked as of a time at which it would still be given if it were there.
         let kept = store.kept(Mark([n; 32]), at(1)).await.expect("read");
@@ -101,7 +100,7 @@ async fn expired_answers_go_when_others_come() {
 }
 
 /// A store in which an owner may keep two short answers.
-fn small(dir: &tempfile::TempDir) -> Store {
+async fn small(place: &Place) -> Store {
     let options = Options {
         synchronous: Synchronous::Off,
         caps: Caps {
@@ -110,7 +109,7 @@ fn small(dir: &tempfile::TempDir) -> Store {
         },
         ..Options::default()
     };
-    Store::open(&dir.path().join("t.db"), options).expect("a store")
+    place.open(options).await
 }
 
 fn of(owner: u8, chosen: u8, now: Micros) -> Slot {
@@ -127,8 +126,8 @@ fn is_full<T>(done: &Result<T, Error>) -> bool {
 
 #[tokio::test]
 async fn what_an_owner_may_keep_is_bounded_and_beyond_it_nothing_is_written_for_it() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let store = small(&dir);
+    let place = super::place();
+    let store = small(&place).await;
     // A start removes what has expired by the real clock.
     let now = store::clock::now();
     for n in 1..=2 {
@@ -149,7 +148,7 @@ async fn what_an_owner_may_keep_is_bounded_and_beyond_it_nothing_is_written_for_
     let elsewhere = make(&keeping(&store, of(2, 1, now)), 4).await;
     elsewhere.expect("another owner has room");
     store.close().await;
-    let store = small(&dir);
+    let store = small(&place).await;
     assert!(
         is_full(&store.make_room(of(1, 3, now)).await),
         "counted over a restart"
@@ -158,8 +157,8 @@ async fn what_an_owner_may_keep_is_bounded_and_beyond_it_nothing_is_written_for_
 
 #[tokio::test]
 async fn answers_that_expired_make_room() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let store = small(&dir);
+    let place = super::place();
+    let store = small(&place).await;
     let day = i64::try_from(Duration::from_secs(86_400).as_micros()).expect("fits");
     for round in 0..3 {
         let now = at(round * day);
@@ -174,7 +173,7 @@ async fn answers_that_expired_make_room() {
 
 #[tokio::test]
 async fn what_is_kept_afterwards_does_not_replace_what_was_kept_first() {
-    let fixture = Fixture::new();
+    let fixture = super::fixture().await;
     let store = &fixture.store;
     let first = store
         .keep(slot(1, 1, at(1)), b"a".to_vec())
@@ -189,8 +188,7 @@ async fn what_is_kept_afterwards_does_not_replace_what_was_kept_first() {
 
 #[tokio::test]
 async fn a_workspace_that_has_all_it_may_have_is_refused_and_the_others_are_not() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("t.db");
+    let place = super::place();
     let options = Options {
         synchronous: Synchronous::Off,
         caps: Caps {
@@ -200,7 +198,7 @@ async fn a_workspace_that_has_all_it_may_have_is_refused_and_the_others_are_not(
         },
         ..Options::default()
     };
-    let store = Store::open(&path, options).expect("a store");
+    let store = place.open(options).await;
     for n in 1..=2 {
         make(&store, n).await.expect("room");
     }
@@ -219,7 +217,7 @@ async fn a_workspace_that_has_all_it_may_have_is_refused_and_the_others_are_not(
         .expect("deleted");
     make(&store, 3).await.expect("room again");
     store.close().await;
-    let store = Store::open(&path, options).expect("opened again");
+    let store = place.open(options).await;
     assert!(
         make(&store, 4).await.is_err(),
         "the count survives a restart"
@@ -228,7 +226,7 @@ async fn a_workspace_that_has_all_it_may_have_is_refused_and_the_others_are_not(
 
 #[tokio::test]
 async fn a_workspace_runs_no_more_turns_than_it_may_and_hides_none_of_the_others() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let place = super::place();
     let options = Options {
         synchronous: Synchronous::Off,
         caps: Caps {
@@ -237,7 +235,7 @@ async fn a_workspace_runs_no_more_turns_than_it_may_and_hides_none_of_the_others
         },
         ..Options::default()
     };
-    let store = Store::open(&dir.path().join("t.db"), options).expect("a store");
+    let store = place.open(options).await;
     let (agent, environment) = definitions(&store).await;
     for n in 1..=5 {
         let new = new_session(n, agent, environment, vec![message("x")]);

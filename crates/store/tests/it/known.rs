@@ -27,7 +27,7 @@ fn key() -> ApiKeyRow {
 
 #[tokio::test]
 async fn a_key_is_locked_out_even_if_whoever_revoked_it_did_not_wait() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     f.store.create_api_key(key()).await.expect("made");
     let known = f.store.authenticate(key().hash).await.expect("asked");
     assert!(known.is_some());
@@ -46,7 +46,7 @@ async fn a_key_is_locked_out_even_if_whoever_revoked_it_did_not_wait() {
 
 #[tokio::test]
 async fn every_change_of_what_a_session_is_made_from_is_seen_at_once() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let store = &f.store;
     let (agent, environment) = definitions(store).await;
     let (vault, credential) = (VaultId::from_bits(1), CredentialId::from_bits(1));

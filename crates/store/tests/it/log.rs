@@ -42,7 +42,7 @@ async fn busy(store: &Store, waiting: usize) -> SessionRow {
 
 #[tokio::test]
 async fn every_event_is_listed_once_and_those_that_wait_come_last() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let row = busy(&f.store, 3).await;
     let log = f.store.events_after(row.id, 0, 100).await.expect("the log");
     for order in [Order::Asc, Order::Desc] {
@@ -80,7 +80,7 @@ async fn every_event_is_listed_once_and_those_that_wait_come_last() {
 
 #[tokio::test]
 async fn what_waited_takes_its_place_under_the_id_it_was_echoed_with() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let row = busy(&f.store, 0).await;
     let queued = send(&f.store, row.id, vec![message("later")], at(30))
         .await
@@ -104,7 +104,7 @@ async fn what_waited_takes_its_place_under_the_id_it_was_echoed_with() {
 
 #[tokio::test]
 async fn a_full_inbox_refuses_the_whole_send() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let row = busy(&f.store, 0).await;
     let many = |n: usize| vec![message("x"); n];
     send(&f.store, row.id, many(999), at(30))
@@ -124,7 +124,7 @@ async fn a_full_inbox_refuses_the_whole_send() {
 
 #[tokio::test]
 async fn filters_by_type_and_thread_select_also_among_what_waits() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let row = busy(&f.store, 1).await;
     let only = |kinds: &[&str]| EventList {
         kinds: kinds.iter().map(|k| (*k).to_owned()).collect(),
@@ -151,7 +151,7 @@ async fn filters_by_type_and_thread_select_also_among_what_waits() {
 
 #[tokio::test]
 async fn a_range_of_time_selects_by_processing_and_leaves_out_what_waits() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let row = busy(&f.store, 2).await;
     let log = f.store.events_after(row.id, 0, 100).await.expect("the log");
     let times = log
@@ -177,7 +177,7 @@ async fn a_range_of_time_selects_by_processing_and_leaves_out_what_waits() {
 
 #[tokio::test]
 async fn an_event_of_another_session_has_no_place_here() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let row = busy(&f.store, 0).await;
     let other = new_session(2, agent_id(1), environment_id(1), vec![message("x")]);
     let other = f
@@ -214,7 +214,7 @@ async fn an_event_of_another_session_has_no_place_here() {
 
 #[tokio::test]
 async fn a_long_transcript_is_read_whole_in_chunks() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let row = idle(&f.store).await;
     // Answers after completion: each is an event of the transcript.
     send(&f.store, row.id, vec![message("x")], at(2))
@@ -252,7 +252,7 @@ async fn a_long_transcript_is_read_whole_in_chunks() {
 
 #[tokio::test]
 async fn a_page_of_large_events_ends_early_and_the_next_one_goes_on() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let row = idle(&f.store).await;
     let large = "x".repeat(5 << 20);
     let sent = send(&f.store, row.id, vec![message(&large); 3], at(2)).await;

@@ -1,17 +1,89 @@
-//! The store's suite. It speaks to `Store` only, so that every back end can run it.
+//! The store's suite. It speaks to `Store` only, and runs once on each back end.
 
-mod beside;
-mod crash;
-mod definitions;
-mod feed;
-mod group;
-mod kept;
-mod known;
-mod log;
-mod paging;
-mod refreshes;
-mod runs;
-mod secrets;
-mod sessions;
+#[path = "../../../testkit/src/cluster.rs"]
+mod cluster;
 mod support;
-mod vaults;
+
+mod sqlite {
+    use crate::support::{Fixture, Place};
+
+    fn place() -> Place {
+        Place::sqlite()
+    }
+
+    async fn fixture() -> Fixture {
+        Fixture::at(place()).await
+    }
+
+    #[path = "../beside.rs"]
+    mod beside;
+    #[path = "../crash.rs"]
+    mod crash;
+    #[path = "../definitions.rs"]
+    mod definitions;
+    #[path = "../feed.rs"]
+    mod feed;
+    mod files;
+    #[path = "../group.rs"]
+    mod group;
+    #[path = "../kept.rs"]
+    mod kept;
+    #[path = "../known.rs"]
+    mod known;
+    #[path = "../log.rs"]
+    mod log;
+    #[path = "../paging.rs"]
+    mod paging;
+    #[path = "../refreshes.rs"]
+    mod refreshes;
+    #[path = "../runs.rs"]
+    mod runs;
+    #[path = "../secrets.rs"]
+    mod secrets;
+    #[path = "../sessions.rs"]
+    mod sessions;
+    #[path = "../vaults.rs"]
+    mod vaults;
+}
+
+mod postgres {
+    use crate::support::{Fixture, Place};
+
+    fn place() -> Place {
+        Place::postgres()
+    }
+
+    async fn fixture() -> Fixture {
+        Fixture::at(place()).await
+    }
+
+    #[path = "../beside.rs"]
+    mod beside;
+    #[path = "../crash.rs"]
+    mod crash;
+    #[path = "../definitions.rs"]
+    mod definitions;
+    #[path = "../feed.rs"]
+    mod feed;
+    #[path = "../group.rs"]
+    mod group;
+    #[path = "../kept.rs"]
+    mod kept;
+    #[path = "../known.rs"]
+    mod known;
+    #[path = "../log.rs"]
+    mod log;
+    #[path = "../paging.rs"]
+    mod paging;
+    #[path = "../refreshes.rs"]
+    mod refreshes;
+    #[path = "../runs.rs"]
+    mod runs;
+    #[path = "../secrets.rs"]
+    mod secrets;
+    mod server;
+    #[path = "../sessions.rs"]
+    mod sessions;
+    #[path = "../vaults.rs"]
+    mod vaults;
+}

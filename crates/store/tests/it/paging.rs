@@ -63,7 +63,7 @@ proptest! {
     ) {
         let order = if descending { Order::Desc } else { Order::Asc };
         block(async {
-            let f = Fixture::new();
+            let f = super::fixture().await;
             let made = make(&f.store, &times).await;
             let wanted = in_order(made, order);
             let first = List { order, ..List::newest(limit) };
@@ -97,7 +97,7 @@ proptest! {
     ) {
         let order = if descending { Order::Desc } else { Order::Asc };
         block(async {
-            let f = Fixture::new();
+            let f = super::fixture().await;
             let made = make(&f.store, &times).await;
             let within = made.into_iter().filter(|(t, _)| *t >= at(low) && *t < at(high));
             let wanted = in_order(within.collect(), order);
@@ -119,7 +119,7 @@ proptest! {
 
 #[tokio::test]
 async fn what_is_added_meanwhile_neither_repeats_nor_hides_an_item() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let made = make(&f.store, &[1, 2, 3, 4, 5, 6]).await;
     let first = page(&f.store, List::newest(2)).await;
     for n in 100..110u128 {
@@ -148,7 +148,7 @@ async fn what_is_added_meanwhile_neither_repeats_nor_hides_an_item() {
 
 #[tokio::test]
 async fn archived_items_are_listed_only_on_demand() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let made = make(&f.store, &[1, 2, 3]).await;
     command(&f.store, made[1].1, session::Command::Archive, at(9))
         .await
@@ -164,7 +164,7 @@ async fn archived_items_are_listed_only_on_demand() {
 
 #[tokio::test]
 async fn filters_by_status_agent_and_version_select() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let made = make(&f.store, &[1, 2]).await;
     send(&f.store, made[0].1, vec![message("x")], at(5))
         .await

@@ -71,7 +71,7 @@ fn renewed(base: u32) -> Outcome {
 
 #[tokio::test]
 async fn one_at_a_time_refreshes_until_its_lease_ends() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let it = oauth(&f.store, 1).await;
     assert!(
         matches!(claim(&f.store, it, 1, 10).await, Claim::Ours { row, .. } if row.revision == 1)
@@ -86,7 +86,7 @@ async fn one_at_a_time_refreshes_until_its_lease_ends() {
 
 #[tokio::test]
 async fn new_tokens_are_stored_also_by_one_that_lost_its_lease_but_never_over_a_change() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let it = oauth(&f.store, 1).await;
     claim(&f.store, it, 1, 10).await;
     claim(&f.store, it, 2, 200).await;
@@ -109,7 +109,7 @@ async fn new_tokens_are_stored_also_by_one_that_lost_its_lease_but_never_over_a_
 
 #[tokio::test]
 async fn a_failure_waits_a_refusal_stays_and_a_change_of_the_credential_ends_both() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let it = oauth(&f.store, 1).await;
     claim(&f.store, it, 1, 10).await;
     settle(&f.store, it, 1, Outcome::Failed, 20).await;
@@ -144,7 +144,7 @@ async fn a_failure_waits_a_refusal_stays_and_a_change_of_the_credential_ends_bot
 
 #[tokio::test]
 async fn what_is_due_is_listed_the_longest_due_first_unless_somebody_is_at_it() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     for n in 1..=3 {
         oauth(&f.store, n).await;
     }
@@ -171,7 +171,7 @@ async fn what_is_due_is_listed_the_longest_due_first_unless_somebody_is_at_it() 
 
 #[tokio::test]
 async fn another_workspace_cannot_claim() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let it = oauth(&f.store, 1).await;
     let foreign = Due {
         workspace: WorkspaceId::Minted(MintedWorkspaceId::from_bits(5)),

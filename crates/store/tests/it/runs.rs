@@ -26,7 +26,7 @@ async fn running(store: &Store) -> SessionId {
 
 #[tokio::test]
 async fn the_longest_waiting_run_comes_first_and_only_as_many_as_wanted() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let (agent, environment) = definitions(&f.store).await;
     for (n, time) in [(1u128, 30), (2, 10), (3, 20)] {
         let new = new_session(n, agent, environment, vec![message("x")]);
@@ -43,7 +43,7 @@ async fn the_longest_waiting_run_comes_first_and_only_as_many_as_wanted() {
 
 #[tokio::test]
 async fn an_expired_lease_is_due_and_a_renewed_one_is_not() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let id = running(&f.store).await;
     let ttl = Some(Duration::from_micros(100));
     let held = f
@@ -81,7 +81,7 @@ async fn an_expired_lease_is_due_and_a_renewed_one_is_not() {
 
 #[tokio::test]
 async fn a_released_run_waits_until_it_is_due() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let id = running(&f.store).await;
     let generation = claim(&f.store, id, at(20)).await.state.generation;
     assert!(
@@ -96,7 +96,7 @@ async fn a_released_run_waits_until_it_is_due() {
 
 #[tokio::test]
 async fn a_restart_makes_every_held_run_due() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let id = running(&f.store).await;
     claim(&f.store, id, at(20)).await;
     assert_eq!(
@@ -116,7 +116,7 @@ async fn a_restart_makes_every_held_run_due() {
 
 #[tokio::test]
 async fn a_turn_put_down_for_a_drain_is_due_again() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let id = running(&f.store).await;
     let state = claim(&f.store, id, at(20)).await.state;
     let input = Input::Fact {
@@ -141,7 +141,7 @@ async fn a_turn_put_down_for_a_drain_is_due_again() {
 
 #[tokio::test]
 async fn an_ended_turn_leaves_no_run() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let id = running(&f.store).await;
     let generation = claim(&f.store, id, at(20)).await.state.generation;
     fact(&f.store, id, generation, reply("bye", &[]), at(30))
@@ -159,7 +159,7 @@ async fn an_ended_turn_leaves_no_run() {
 
 #[tokio::test]
 async fn an_interrupt_of_a_turn_nobody_took_leaves_no_run() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let id = running(&f.store).await;
     send(
         &f.store,
@@ -174,7 +174,7 @@ async fn an_interrupt_of_a_turn_nobody_took_leaves_no_run() {
 
 #[tokio::test]
 async fn a_run_that_becomes_due_wakes_even_who_was_not_waiting_yet() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     running(&f.store).await;
     let woken = tokio::time::timeout(Duration::from_secs(10), f.store.run_due()).await;
     assert!(woken.is_ok());
@@ -182,7 +182,7 @@ async fn a_run_that_becomes_due_wakes_even_who_was_not_waiting_yet() {
 
 #[tokio::test]
 async fn a_stop_is_kept_until_it_is_taken() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let id = running(&f.store).await;
     claim(&f.store, id, at(20)).await;
     for n in 0..2 {
@@ -204,7 +204,7 @@ async fn futures_are_pending<F: Future>(mut future: std::pin::Pin<&mut F>) -> bo
 
 #[tokio::test]
 async fn a_turn_that_waits_for_its_next_try_is_due_then_and_not_before() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let id = running(&f.store).await;
     let generation = claim(&f.store, id, at(20)).await.state.generation;
     let failed = session::Fact::RequestFailed {
@@ -232,7 +232,7 @@ async fn a_turn_that_waits_for_its_next_try_is_due_then_and_not_before() {
 
 #[tokio::test]
 async fn a_clock_that_was_set_back_puts_no_turn_off() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let id = running(&f.store).await;
     let hour = 3_600_000_000;
     assert_eq!(due(&f.store, at(-hour)).await, [id]);
@@ -240,7 +240,7 @@ async fn a_clock_that_was_set_back_puts_no_turn_off() {
 
 #[tokio::test]
 async fn renewals_of_many_runs_name_those_that_were_lost() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let (agent, environment) = definitions(&f.store).await;
     let ttl = Duration::from_micros(100);
     let mut held = Vec::new();
@@ -270,7 +270,7 @@ async fn renewals_of_many_runs_name_those_that_were_lost() {
 
 #[tokio::test]
 async fn a_lease_of_a_clock_that_was_set_back_holds_nobody_off() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let id = running(&f.store).await;
     let ttl = Some(Duration::from_secs(30));
     let held = f.store.claim(id, holder(), ttl, at(20), clock::entropy());

@@ -16,7 +16,7 @@ fn kinds(events: &[std::sync::Arc<store::events::Stored>]) -> Vec<&str> {
 
 #[tokio::test]
 async fn a_turn_with_a_call_goes_from_message_to_idle() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let row = idle(&f.store).await;
     let sent = send(&f.store, row.id, vec![message("hi")], at(2))
         .await
@@ -95,7 +95,7 @@ async fn a_turn_with_a_call_goes_from_message_to_idle() {
 
 #[tokio::test]
 async fn a_foreign_workspace_finds_no_session() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let row = idle(&f.store).await;
     let foreign = WorkspaceId::Minted(MintedWorkspaceId::from_bits(5));
     let read = f.store.session(foreign, row.id).await;
@@ -118,7 +118,7 @@ async fn a_foreign_workspace_finds_no_session() {
 
 #[tokio::test]
 async fn a_stale_generation_is_refused_and_stores_nothing() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let row = idle(&f.store).await;
     send(&f.store, row.id, vec![message("hi")], at(2))
         .await
@@ -152,7 +152,7 @@ async fn a_stale_generation_is_refused_and_stores_nothing() {
 
 #[tokio::test]
 async fn a_held_run_is_not_claimed_twice() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let row = idle(&f.store).await;
     send(&f.store, row.id, vec![message("hi")], at(2))
         .await
@@ -164,7 +164,7 @@ async fn a_held_run_is_not_claimed_twice() {
 
 #[tokio::test]
 async fn creation_checks_what_it_is_made_from_in_its_own_transaction() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let (agent, environment) = definitions(&f.store).await;
     let mut unknown_vault = new_session(1, agent, environment, Vec::new());
     unknown_vault.vault_ids = vec![VaultId::from_bits(9)];
@@ -212,7 +212,7 @@ async fn creation_checks_what_it_is_made_from_in_its_own_transaction() {
 
 #[tokio::test]
 async fn a_session_that_starts_on_messages_is_due_at_once() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let (agent, environment) = definitions(&f.store).await;
     let new = new_session(1, agent, environment, vec![message("go")]);
     let row = f
@@ -228,7 +228,7 @@ async fn a_session_that_starts_on_messages_is_due_at_once() {
 
 #[tokio::test]
 async fn an_update_changes_title_and_metadata_and_says_so_once() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let row = idle(&f.store).await;
     let change = Command::Update(Box::new(session::Update {
         title: Patch::Value("t".to_owned()),
@@ -250,7 +250,7 @@ async fn an_update_changes_title_and_metadata_and_says_so_once() {
 
 #[tokio::test]
 async fn an_archived_session_keeps_its_history_and_takes_nothing() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let row = idle(&f.store).await;
     command(&f.store, row.id, Command::Archive, at(2))
         .await
@@ -270,7 +270,7 @@ async fn an_archived_session_keeps_its_history_and_takes_nothing() {
 
 #[tokio::test]
 async fn a_deleted_session_is_gone_and_its_events_are_swept() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let row = idle(&f.store).await;
     let answer = |n: u128| UserEvent::CustomToolResult {
         call: EventId::from_bits(n),
@@ -305,7 +305,7 @@ async fn a_deleted_session_is_gone_and_its_events_are_swept() {
 
 #[tokio::test]
 async fn an_answer_is_matched_to_the_call_that_asked() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let row = idle(&f.store).await;
     send(&f.store, row.id, vec![message("hi")], at(2))
         .await
@@ -336,7 +336,7 @@ async fn an_answer_is_matched_to_the_call_that_asked() {
 
 #[tokio::test]
 async fn a_contradiction_stores_nothing_and_leaves_the_store_up() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let row = idle(&f.store).await;
     send(&f.store, row.id, vec![message("hi")], at(2))
         .await
@@ -358,7 +358,7 @@ async fn a_contradiction_stores_nothing_and_leaves_the_store_up() {
 
 #[tokio::test]
 async fn a_deletion_wakes_the_waiter_and_the_session_no_longer_exists() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let gone = idle(&f.store).await;
     let asked = vec![gone.id, SessionId::from_bits(99)];
     let existing = f.store.existing(asked.clone()).await;

@@ -1,4 +1,4 @@
-//! Fixtures: a store in a directory of its own, and sessions with defaults. They decide nothing.
+//! Fixtures: a store in a place of its own, and sessions with defaults. They decide nothing.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,6 +17,8 @@ use store::runs::Holder;
 use store::sessions::{Committed, NewSession, Scope, SessionRow};
 use store::{Options, Store, SubmitError, Synchronous, clock};
 
+use crate::cluster::Database;
+
 pub(crate) const WS: WorkspaceId = WorkspaceId::Default;
 /// Where the tests' time begins.
 pub(crate) const T0: i64 = 1_790_000_000_000_000;
@@ -25,26 +27,111 @@ pub(crate) fn at(n: i64) -> Micros {
     Micros(T0 + n)
 }
 
-/// A store whose directory goes with it. Without syncing: only the crash tests need the disk.
-pub(crate) struct Fixture {
-    pub(crate) store: Store,
-    _dir: tempfile::TempDir,
+/// Where a store is, for as long as this lives: it goes with it.
+pub(crate) enum Place {
+    Sqlite(tempfile::TempDir),
+    Postgres(Database),
 }
 
-impl Fixture {
-    pub(crate) fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let store = open(&dir.path().join("t.db"), Synchronous::Off);
-        Self { store, _dir: dir }
+impl Place {
+    pub(crate) fn sqlite() -> Self {
+        Self::Sqlite(tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    pub(crate) fn postgres() -> Self {
+        Self::Postgres(prepared())
+    }
+
+    pub(crate) fn url(&self) -> String {
+        match self {
+            Self::Sqlite(dir) => format!("sqlite://{}/t.db", dir.path().display()),
+            Self::Postgres(database) => database.url(),
+        }
+    }
+
+    /// The directory of its files, if they are this store's alone.
+    pub(crate) fn files(&self) -> Option<&Path> {
+        match self {
+            Self::Sqlite(dir) => Some(dir.path()),
+            Self::Postgres(_) => None,
+        }
+    }
+
+    pub(crate) async fn open(&self, options: Options) -> Store {
+        open(&self.url(), options).await
     }
 }
 
-pub(crate) fn open(path: &Path, synchronous: Synchronous) -> Store {
-    let options = Options {
-        synchronous,
+pub(crate) async fn open(url: &str, options: Options) -> Store {
+    Store::connect(url, options).await.expect("a store")
+}
+
+/// A database that a store has made ready.
+pub(crate) fn prepared() -> Database {
+    Database::prepared(|url| {
+        let url = url.to_owned();
+        let made = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+            runtime.block_on(async { open(&url, options()).await.close().await });
+        });
+        made.join().expect("a database made ready");
+    })
+}
+
+/// The tables that grow. No operation reads one from end to end.
+const GROWING: [&str; 17] = [
+    "agents",
+    "agent_versions",
+    "bindings",
+    "credentials",
+    "environments",
+    "events",
+    "inbox",
+    "kept_answers",
+    "outcomes",
+    "records",
+    "refreshes",
+    "session_states",
+    "sessions",
+    "threads",
+    "timeline",
+    "usage_days",
+    "vaults",
+];
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Self::Postgres(database) = self
+            && !std::thread::panicking()
+        {
+            let scanned = database.scanned(&GROWING);
+            assert_eq!(scanned, "", "tables that were read from end to end");
+        }
+    }
+}
+
+/// Without syncing: only the crash tests need the disk.
+pub(crate) fn options() -> Options {
+    Options {
+        synchronous: Synchronous::Off,
         ..Options::default()
-    };
-    Store::open(path, options).expect("a store")
+    }
+}
+
+/// A store and its place.
+pub(crate) struct Fixture {
+    pub(crate) store: Store,
+    _place: Place,
+}
+
+impl Fixture {
+    pub(crate) async fn at(place: Place) -> Self {
+        let store = place.open(options()).await;
+        Self {
+            store,
+            _place: place,
+        }
+    }
 }
 
 pub(crate) fn raw(text: &str) -> Box<RawValue> {

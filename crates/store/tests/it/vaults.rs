@@ -43,7 +43,7 @@ fn url(at: &str) -> Option<Slot> {
 
 #[tokio::test]
 async fn a_slot_has_one_active_credential_and_archiving_frees_it() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let vault = vault(&f.store).await;
     let first = add(&f.store, 1, url("https://a")).await.expect("made");
     let twice = add(&f.store, 2, url("https://a")).await;
@@ -72,7 +72,7 @@ async fn a_slot_has_one_active_credential_and_archiving_frees_it() {
 
 #[tokio::test]
 async fn a_vault_holds_at_most_twenty_active_credentials() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let vault = vault(&f.store).await;
     for n in 1..=20 {
         add(&f.store, n, None).await.expect("room");
@@ -91,7 +91,7 @@ async fn a_vault_holds_at_most_twenty_active_credentials() {
 
 #[tokio::test]
 async fn archiving_a_vault_archives_what_is_in_it_and_keeps_no_secret() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let vault = vault(&f.store).await;
     let credential = add(&f.store, 1, url("https://a")).await.expect("made");
     let archived = f
@@ -126,7 +126,7 @@ async fn archiving_a_vault_archives_what_is_in_it_and_keeps_no_secret() {
 
 #[tokio::test]
 async fn deleting_a_vault_leaves_nothing_of_it() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let vault = vault(&f.store).await;
     let credential = add(&f.store, 1, None).await.expect("made");
     f.store.delete_vault(WS, vault).await.expect("deleted");
@@ -144,7 +144,7 @@ async fn deleting_a_vault_leaves_nothing_of_it() {
 
 #[tokio::test]
 async fn a_credential_changes_by_revisions_and_keeps_its_secret_unless_told() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let vault = vault(&f.store).await;
     let row = add(&f.store, 1, None).await.expect("made");
     let change = |base: u32, sealed: Option<Sealed>| CredentialChange {
@@ -192,7 +192,7 @@ async fn a_credential_changes_by_revisions_and_keeps_its_secret_unless_told() {
 
 #[tokio::test]
 async fn a_foreign_workspace_sees_no_vault_and_no_credential() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let vault = vault(&f.store).await;
     let row = add(&f.store, 1, None).await.expect("made");
     let foreign = WorkspaceId::Minted(MintedWorkspaceId::from_bits(5));
@@ -216,7 +216,7 @@ async fn a_foreign_workspace_sees_no_vault_and_no_credential() {
 
 #[tokio::test]
 async fn a_vaults_credentials_are_listed_by_pages() {
-    let f = Fixture::new();
+    let f = super::fixture().await;
     let vault = vault(&f.store).await;
     for n in 1..=5 {
         add(&f.store, n, None).await.expect("made");

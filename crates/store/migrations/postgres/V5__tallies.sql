@@ -1,0 +1,1 @@
+-- Nothing to do here: on SQLite this number drops triggers that never were on PostgreSQL.

@@ -1,0 +1,123 @@
+//! The writes of one transaction. A write that fails leaves nothing behind and takes none of its
+//! neighbours with it. It does not commit the transaction.
+
+use super::conn::Conn;
+use super::fault::Read;
+use super::writer::{Cx, Job, Tally};
+
+/// Writes under way. A savepoint is a transaction of its own to the server, so writes that can be run again
+/// share one; should one of them fail after it wrote, they are undone and run again apart. Those that come
+/// first in the transaction need none: they are undone with it, and it begins anew.
+pub(super) struct Batch {
+    /// What the writes see.
+    pub(super) cx: Cx,
+    /// The writes, in order.
+    pub(super) jobs: Vec<Box<dyn Job>>,
+    /// How many of them stand.
+    pub(super) kept: u64,
+    /// Where the writes that are undone together began.
+    shared: Option<Mark>,
+}
+
+struct Mark {
+    by: Undo,
+    jobs: usize,
+    kept: u64,
+    tally: Tally,
+}
+
+/// What undoes the writes since a mark.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Undo {
+    Transaction,
+    Savepoint,
+}
+
+impl Batch {
+    /// A batch on a connection on which a transaction has begun.
+    pub(super) fn new(conn: Conn) -> Self {
+        Self {
+            cx: Cx::new(conn),
+            jobs: Vec::with_capacity(32),
+            kept: 0,
+            shared: None,
+        }
+    }
+
+    /// Takes a write that is not run, because the transaction is lost.
+    pub(super) fn refuse(&mut self, job: Box<dyn Job>) {
+        self.jobs.push(job);
+    }
+
+    /// Runs one write. An error means that the whole transaction is gone.
+    pub(super) async fn run(&mut self, job: Box<dyn Job>) -> Read<()> {
+        let at = self.jobs.len();
+        let repeats = job.repeats();
+        self.jobs.push(job);
+        if !repeats {
+            let mark = self.shared.take();
+            if mark.is_some_and(|mark| mark.by == Undo::Savepoint) {
+                self.cx.conn.batch("RELEASE shared").await?;
+            }
+            self.kept += u64::from(apart(&mut self.cx, &mut *self.jobs[at]).await?);
+            return Ok(());
+        }
+        if self.shared.is_none() {
+            let by = if at == 0 {
+                Undo::Transaction
+            } else {
+                self.cx.conn.batch("SAVEPOINT shared").await?;
+                Undo::Savepoint
+            };
+            self.shared = Some(Mark {
+                by,
+                jobs: at,
+                kept: self.kept,
+                tally: self.cx.tally(),
+            });
+        }
+        let (tally, changes) = (self.cx.tally(), self.cx.conn.changes());
+        if self.jobs[at].run(&mut self.cx).await {
+            self.kept += 1;
+            return Ok(());
+        }
+        self.cx.untell(tally);
+        if self.cx.conn.changes() == changes && !self.cx.conn.take_broken() {
+            return Ok(());
+        }
+        self.again().await
+    }
+
+    /// Undoes the writes since the mark and runs each in a savepoint of its own.
+    async fn again(&mut self) -> Read<()> {
+        let Some(mark) = self.shared.take() else {
+            return Ok(());
+        };
+        let undo = match mark.by {
+            Undo::Transaction => "ROLLBACK; BEGIN",
+            Undo::Savepoint => "ROLLBACK TO shared; RELEASE shared",
+        };
+        self.cx.conn.batch(undo).await?;
+        self.cx.untell(mark.tally);
+        self.kept = mark.kept;
+        for job in &mut self.jobs[mark.jobs..] {
+            self.kept += u64::from(apart(&mut self.cx, &mut **job).await?);
+        }
+        Ok(())
+    }
+}
+
+/// Runs one write in a savepoint of its own; true if it stands.
+async fn apart(cx: &mut Cx, job: &mut dyn Job) -> Read<bool> {
+    let tally = cx.tally();
+    cx.conn.batch("SAVEPOINT job").await?;
+    let keep = job.run(cx).await;
+    if keep {
+        cx.conn.batch("RELEASE job").await?;
+    } else {
+        cx.untell(tally);
+        cx.conn.batch("ROLLBACK TO job; RELEASE job").await?;
+        cx.conn.take_broken();
+    }
+    Ok(keep)
+}

@@ -1,0 +1,58 @@
+//! The database as one request uses it: whatever it writes is kept as its answer as well, if it asked for
+//! that. It adds nothing else to a read or a write.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use super::conn::Conn;
+use super::{Cx, Postgres, Told};
+use crate::kept::Keep;
+use crate::sqlite::Trouble;
+
+/// The database, with what is to be kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Held<'s> {
+    db: &'s Postgres,
+    keep: Option<&'s Arc<Keep>>,
+}
+
+impl Postgres {
+    /// The database as it is used by whoever has `keep`.
+    pub(crate) fn held<'s>(&'s self, keep: Option<&'s Arc<Keep>>) -> Held<'s> {
+        Held { db: self, keep }
+    }
+}
+
+impl Held<'_> {
+    /// Runs `work` in the writer and answers once it is durable.
+    pub(crate) async fn write<T, E, F>(self, work: F) -> Result<T, E>
+    where
+        F: for<'a> FnOnce(&'a mut Cx) -> BoxFuture<'a, Told<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: From<Trouble> + Send + 'static,
+    {
+        let done = self.db.write(work, self.keep.cloned()).await?;
+        Ok(done.0)
+    }
+
+    /// As [`Self::write`] with the number of the commit, for writes that come in numbers: if one of them
+    /// fails after it wrote, `work` is run again on the same database as the first time.
+    pub(crate) async fn write_again<T, E, F>(self, work: F) -> Result<(T, u64), E>
+    where
+        F: for<'a> FnMut(&'a mut Cx) -> BoxFuture<'a, Told<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: From<Trouble> + Send + 'static,
+    {
+        self.db.write_again(work, self.keep.cloned()).await
+    }
+
+    /// Runs `work` on one snapshot of the database.
+    pub(crate) async fn read<T, E, F>(self, work: F) -> Result<T, E>
+    where
+        F: for<'a> FnOnce(&'a Conn) -> BoxFuture<'a, Told<T, E>> + Send,
+        E: From<Trouble>,
+    {
+        self.db.read(work).await
+    }
+}

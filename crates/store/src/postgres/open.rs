@@ -1,0 +1,329 @@
+//! Which server, how it is reached, and whether it will do. It says of each thing that is wrong with it what
+//! to do, and never shows a password.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::{
+    Hook, HookError, Manager, ManagerConfig, Pool, PoolBuilder, RecyclingMethod, Runtime,
+};
+use rustls::{ClientConfig, RootCertStore};
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::{Client, Config};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::fault::told;
+use super::{Conn, kept, keys, migrate, remove};
+use crate::clock;
+use crate::error::{Cause, OpenError};
+use crate::limits;
+use crate::store::{Options, Synchronous};
+
+/// The oldest server that is known to work.
+const OLDEST: u32 = 15;
+
+/// What the one process that may write has locked: "alone" in ASCII.
+const ALONE: i64 = 0x61_6c6f_6e65;
+
+const TAKEN: &str =
+    "another server works on this database, and this version lets only one: stop that one";
+
+/// A server and how it is reached.
+pub(super) struct Server {
+    config: Config,
+    tls: MakeRustlsConnect,
+    /// How it is named in texts: without its password.
+    name: PathBuf,
+    /// Connections that this process will have at most.
+    needs: usize,
+    /// Whether no other process may write.
+    alone: bool,
+}
+
+impl Server {
+    /// Reads `url`. Reaches nothing.
+    pub(super) fn parse(url: &str, options: Options) -> Result<Self, OpenError> {
+        let wrong = |why: String| OpenError::Url { why };
+        let mut parsed = url::Url::parse(url).map_err(|e| wrong(e.to_string()))?;
+        let mut roots = None;
+        let mut verifies = false;
+        let mut rest = Vec::new();
+        for (key, value) in parsed.query_pairs().into_owned() {
+            match (&*key, &*value) {
+                ("sslrootcert", _) => roots = Some(PathBuf::from(value)),
+                // Every certificate that is asked for is verified.
+                ("sslmode", "require" | "verify-ca" | "verify-full") => verifies = true,
+                ("options", _) => {
+                    return Err(wrong(
+                        "leave out `options`: the server's are set here".to_owned(),
+                    ));
+                }
+                _ => rest.push((key, value)),
+            }
+        }
+        parsed.set_query(None);
+        if !rest.is_empty() {
+            parsed.query_pairs_mut().extend_pairs(rest);
+        }
+        let mut config = parsed.as_str().parse::<Config>().map_err(|error| {
+            wrong(
+                std::error::Error::source(&error)
+                    .map_or_else(|| error.to_string(), |below| format!("{error}: {below}")),
+            )
+        })?;
+        if config.get_user().is_none() {
+            return Err(wrong(
+                "it names no user: postgres://USER@HOST/DATABASE".to_owned(),
+            ));
+        }
+        if config.get_hosts().is_empty() {
+            return Err(wrong(
+                "it names no host: postgres://USER@HOST/DATABASE".to_owned(),
+            ));
+        }
+        let remote = |host: &Host| match host {
+            Host::Tcp(name) => !matches!(name.as_str(), "localhost" | "127.0.0.1" | "::1"),
+            Host::Unix(_) => false,
+        };
+        let asked = parsed.query_pairs().any(|(key, _)| key == "sslmode");
+        if verifies || (!asked && config.get_hosts().iter().any(remote)) {
+            config.ssl_mode(SslMode::Require);
+        } else if !asked {
+            config.ssl_mode(SslMode::Disable);
+        }
+        set(&mut config, options);
+        Ok(Self {
+            tls: tls(roots.as_deref())?,
+            name: name(&config),
+            config,
+            needs: options.readers.max(1) + 2,
+            alone: options.alone,
+        })
+    }
+
+    /// The pool of the writer: one connection. If no other process may write, it holds the lock that says so
+    /// for as long as it lives, and there is none without it.
+    pub(super) fn writer(&self) -> Result<Pool, OpenError> {
+        let mut pool = self.builder(1);
+        if self.alone {
+            pool = pool.post_create(Hook::async_fn(|client, _| {
+                Box::pin(async move {
+                    let row = client
+                        .query_one("SELECT pg_try_advisory_lock($1)", &[&ALONE])
+                        .await
+                        .map_err(HookError::Backend)?;
+                    if row.get(0) {
+                        return Ok(());
+                    }
+                    Err(HookError::message(TAKEN))
+                })
+            }));
+        }
+        pool.build().map_err(|error| self.failed(error.into()))
+    }
+
+    /// Takes the writer's connection once, so that whatever keeps it from writing is known at the start.
+    pub(super) async fn take(&self, writer: &Pool) -> Result<(), OpenError> {
+        let deadline = tokio::time::Instant::now() + limits::TAKE_OVER;
+        loop {
+            match Conn::take(writer).await {
+                Ok(conn) => {
+                    conn.give();
+                    return Ok(());
+                }
+                // That of a server that was killed is soon gone.
+                Err(_) if self.alone && tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                Err(trouble) => return Err(self.failed(super::fault::why(trouble))),
+            }
+        }
+    }
+
+    /// A pool of at most `size` connections. Makes none yet.
+    pub(super) fn pool(&self, size: usize) -> Result<Pool, OpenError> {
+        let pool = self.builder(size).build();
+        pool.map_err(|error| self.failed(error.into()))
+    }
+
+    fn builder(&self, size: usize) -> PoolBuilder {
+        let how = ManagerConfig {
+            recycling_method: RecyclingMethod::Fast,
+        };
+        let manager = Manager::from_config(self.config.clone(), self.tls.clone(), how);
+        Pool::builder(manager)
+            .max_size(size)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(limits::CONNECTION_WAIT))
+            .create_timeout(Some(limits::CONNECT))
+            .recycle_timeout(Some(limits::CONNECT))
+    }
+
+    /// Looks whether the server will do, and brings the database to this build's schema. True if deleted
+    /// sessions left events behind.
+    pub(super) async fn prepare(&self) -> Result<bool, OpenError> {
+        let ready = async |mut client: Client| {
+            self.fit(&client).await?;
+            migrate::migrate(&mut client, &self.name).await
+        };
+        self.using(ready).await?;
+        let pool = self.pool(1)?;
+        let conn = Conn::take(&pool).await;
+        let conn = conn.map_err(|_| self.failed("the connection was lost".into()))?;
+        let settled = async {
+            keys::ensure_default(&conn, clock::now()).await?;
+            kept::sweep_all(&conn, clock::now()).await?;
+            remove::has_trash(&conn).await
+        };
+        let trash = settled.await;
+        trash.map_err(|failed| self.failed(super::writer::cause(failed)))
+    }
+
+    /// What the server is, if it will do.
+    pub(super) async fn probe(&self) -> Result<String, OpenError> {
+        let version = self.using(async |client: Client| self.fit(&client).await);
+        Ok(format!(
+            "{}: PostgreSQL {}",
+            self.name.display(),
+            version.await?
+        ))
+    }
+
+    /// Runs `work` on a connection of its own.
+    async fn using<T>(
+        &self,
+        work: impl AsyncFnOnce(Client) -> Result<T, OpenError>,
+    ) -> Result<T, OpenError> {
+        let connected =
+            tokio::time::timeout(limits::CONNECT, self.config.connect(self.tls.clone()));
+        let connected = connected.await.map_err(|_| {
+            let text = format!("no answer within {} seconds", limits::CONNECT.as_secs());
+            self.failed(text.into())
+        })?;
+        let (client, connection) = connected.map_err(|error| self.failed(told(error)))?;
+        // Both end here, so that the connection is nobody's task: it is driven while its client is used.
+        let (ended, done) = tokio::join!(connection, work(client));
+        let done = done?;
+        ended.map_err(|error| self.failed(told(error)))?;
+        Ok(done)
+    }
+
+    /// Whether the server will do; its version.
+    async fn fit(&self, client: &Client) -> Result<u32, OpenError> {
+        let sql = "SELECT current_setting('server_version_num')::bigint, pg_is_in_recovery(),
+            current_setting('default_transaction_read_only') = 'on',
+            current_setting('max_connections')::bigint
+              - current_setting('superuser_reserved_connections')::bigint
+              - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
+            current_setting('server_encoding')";
+        let row = client.query_one(sql, &[]).await;
+        let row = row.map_err(|error| self.failed(told(error)))?;
+        let version = u32::try_from(row.get::<_, i64>(0) / 10_000).unwrap_or(0);
+        let refused = |why: String| {
+            Err(OpenError::Server {
+                path: self.name.clone(),
+                why,
+            })
+        };
+        if version < OLDEST {
+            return refused(format!(
+                "it runs PostgreSQL {version}: upgrade it to {OLDEST} or later"
+            ));
+        }
+        if row.get::<_, bool>(1) || row.get::<_, bool>(2) {
+            return refused(
+                "it is read-only (a standby, or set so): name the primary server".to_owned(),
+            );
+        }
+        let encoding = row.get::<_, &str>(4);
+        if encoding != "UTF8" {
+            return refused(format!(
+                "its encoding is {encoding}: create the database with ENCODING 'UTF8'"
+            ));
+        }
+        let free = row.get::<_, i64>(3) + 1;
+        if free < i64::try_from(self.needs).unwrap_or(i64::MAX) {
+            return refused(format!(
+                "it has {free} connections left and this replica needs {}: raise its max_connections",
+                self.needs
+            ));
+        }
+        Ok(version)
+    }
+
+    fn failed(&self, source: Cause) -> OpenError {
+        OpenError::Database {
+            path: self.name.clone(),
+            source,
+        }
+    }
+}
+
+/// What every connection has.
+fn set(config: &mut Config, options: Options) {
+    let durable = match options.synchronous {
+        Synchronous::Full => "on",
+        Synchronous::Off => "off",
+    };
+    // Plans depend on the statement alone, as on SQLite, and none is worth compiling.
+    config.options(format!(
+        "-c statement_timeout={} -c lock_timeout={} -c idle_in_transaction_session_timeout={} \
+         -c synchronous_commit={durable} -c plan_cache_mode=force_generic_plan -c jit=off",
+        limits::STATEMENT.as_millis(),
+        limits::LOCK_WAIT.as_millis(),
+        limits::IDLE_IN_TRANSACTION.as_millis(),
+    ));
+    if config.get_application_name().is_none() {
+        config.application_name("longhand");
+    }
+    config.connect_timeout(limits::CONNECT);
+    config.tcp_user_timeout(limits::CONNECT * 2);
+    config.keepalives_idle(Duration::from_secs(30));
+}
+
+/// How the server is named in texts.
+fn name(config: &Config) -> PathBuf {
+    let host = config.get_hosts().first().map(|host| match host {
+        Host::Tcp(name) => name.clone(),
+        Host::Unix(path) => path.display().to_string(),
+    });
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    let user = config.get_user().unwrap_or_default();
+    let database = config.get_dbname().unwrap_or(user);
+    let host = host.unwrap_or_default();
+    PathBuf::from(format!("postgres://{user}@{host}:{port}/{database}"))
+}
+
+/// TLS against the given roots, or those that browsers trust.
+fn tls(roots: Option<&Path>) -> Result<MakeRustlsConnect, OpenError> {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject as _;
+    let mut store = RootCertStore::empty();
+    match roots {
+        None => {
+            for root in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
+                store
+                    .add(root.clone())
+                    .map_err(|e| OpenError::Url { why: e.to_string() })?;
+            }
+        }
+        Some(path) => {
+            let wrong = |error: String| OpenError::Url {
+                why: format!("sslrootcert {}: {error}", path.display()),
+            };
+            let found = CertificateDer::pem_file_iter(path).map_err(|e| wrong(e.to_string()))?;
+            for root in found {
+                let root = root.map_err(|e| wrong(e.to_string()))?;
+                store.add(root).map_err(|e| wrong(e.to_string()))?;
+            }
+        }
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| OpenError::Url { why: e.to_string() })?
+        .with_root_certificates(store)
+        .with_no_client_auth();
+    Ok(MakeRustlsConnect::new(config))
+}

@@ -1,0 +1,484 @@
+//! A decision becomes a transaction: state, events, records, inbox and run, or none of them. Whoever decides
+//! locks the session's state first, so that replicas decide one after the other; what a stale generation
+//! brings is refused by the core, on the state that was locked.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::event::Event;
+use contract::ids::{SessionId, ThreadId};
+use contract::time::Micros;
+use futures_util::future::try_join_all;
+use session::input::{Around, Waiting};
+use session::{Decision, Input, Intent, Record, State, UserEvent};
+
+use super::fault::{Read, is_taken};
+use super::row::{get, json, text};
+use super::value::values;
+use super::{
+    Conn, Cx, Fault, Told, agents, around, environments, outcomes, remove, runs, tallies, threads,
+    timeline, usage, vaults,
+};
+use crate::caps::Caps;
+use crate::error::{Conflict, Plenty, SubmitError};
+use crate::events::Stored;
+use crate::feed::Item;
+use crate::runs::Holder;
+use crate::sessions::{Committed, NewSession, Scope, SessionRow};
+use crate::sqlite::Note;
+use crate::sqlite::row::{int, map_text};
+use crate::sqlite::runs::until;
+use crate::sqlite::sessions::{status_name, within};
+use crate::sqlite::submit::{Given, stored};
+use crate::timeline::Beside;
+
+/// A session as it was before the input.
+struct Before {
+    num: i64,
+    workspace: String,
+    agent: String,
+    state: State,
+}
+
+/// Whose input it is, for the run.
+enum By<'a> {
+    Client,
+    Runner,
+    Claim {
+        holder: &'a Holder,
+        lease_expires_at: Option<i64>,
+    },
+}
+
+pub(crate) async fn submit(
+    cx: &mut Cx,
+    scope: Scope,
+    session: SessionId,
+    given: Given,
+) -> Told<Committed, SubmitError> {
+    let by = match &given.input {
+        Input::Command(_) => By::Client,
+        Input::Fact { .. } => By::Runner,
+        Input::Claim => return Err(Fault::Bad("a claim needs a holder".into())),
+    };
+    let before = load(&cx.conn, scope, session).await?;
+    Box::pin(decide(cx, &before, given, &by)).await
+}
+
+pub(crate) async fn claim(
+    cx: &mut Cx,
+    session: SessionId,
+    holder: &Holder,
+    ttl: Option<Duration>,
+    now: Micros,
+    entropy: u128,
+) -> Told<Committed, SubmitError> {
+    let before = load(&cx.conn, Scope::Any, session).await?;
+    if let Some(holder) = runs::holder(&cx.conn, before.num, now).await? {
+        return Err(SubmitError::Held { holder }.into());
+    }
+    let by = By::Claim {
+        holder,
+        lease_expires_at: until(now, ttl),
+    };
+    let mut beside = Beside::default();
+    let queued = runs::queued(&cx.conn, before.num, now).await?;
+    beside.marks.extend(queued);
+    let given = Given {
+        input: Input::Claim,
+        now,
+        entropy,
+        beside,
+    };
+    Box::pin(decide(cx, &before, given, &by)).await
+}
+
+/// The session, whose state nobody else changes from now on.
+async fn load(conn: &Conn, scope: Scope, id: SessionId) -> Told<Before, SubmitError> {
+    let sql = "SELECT t.num, t.workspace, st.state, t.agent FROM sessions t
+               JOIN session_states st ON st.num = t.num WHERE t.id = $1 FOR NO KEY UPDATE OF st";
+    let Some(row) = conn.row(sql, values![id.to_string()]).await? else {
+        return Err(SubmitError::NotFound.into());
+    };
+    if !within(scope, text(&row, 1)?) {
+        return Err(SubmitError::NotFound.into());
+    }
+    Ok(Before {
+        num: get(&row, 0)?,
+        workspace: get(&row, 1)?,
+        agent: get(&row, 3)?,
+        state: json(&row, 2)?,
+    })
+}
+
+async fn decide(
+    cx: &mut Cx,
+    before: &Before,
+    given: Given,
+    by: &By<'_>,
+) -> Told<Committed, SubmitError> {
+    let Given {
+        input,
+        now,
+        entropy,
+        beside,
+    } = given;
+    let needs = input.needs(&before.state);
+    let around = Around {
+        now,
+        entropy,
+        ..around::around(&cx.conn, before.num, &needs).await?
+    };
+    let decision = session::decide(&before.state, input, around)
+        .map_err(|refused| Fault::Told(SubmitError::Refused(refused)))?;
+    if decision.deleted {
+        return remove::delete(cx, before.num, decision).await;
+    }
+    let (num, was_open) = (before.num, before.state.is_open());
+    let added = Added::of(&decision)?;
+    let owner = (before.workspace.as_str(), before.agent.as_str());
+    let totals = (&before.state.totals, &decision.state.totals);
+    let conn = &cx.conn;
+    // None waits for the answer to another: they are sent together and run in this order.
+    let ((), (), (), note, (), (), ()) = tokio::try_join!(
+        biased;
+        put_state(conn, before, &decision, now),
+        told(outcomes::put(conn, num, &decision.evaluations)),
+        put_threads(conn, before, &decision, needs.thread, now),
+        told(move_run(conn, num, was_open, &decision, by, now)),
+        told(usage::add(conn, owner, totals.0, totals.1, now)),
+        timeline::put(conn, num, &decision.state, now, &beside, &decision.waits),
+        told(append(conn, num, &decision, &added)),
+    )?;
+    note.into_iter().for_each(|note| cx.tell(note));
+    Ok(added.tell(cx, decision))
+}
+
+async fn told<T>(work: impl Future<Output = Read<T>>) -> Told<T, SubmitError> {
+    Ok(work.await?)
+}
+
+/// Writes what a decision says of threads, and puts one away.
+async fn put_threads(
+    conn: &Conn,
+    before: &Before,
+    decision: &Decision,
+    away: Option<ThreadId>,
+    now: Micros,
+) -> Told<(), SubmitError> {
+    threads::put(conn, before.num, &before.state, decision, now).await?;
+    if let Some(thread) = away {
+        threads::put_away(conn, before.num, thread, now).await?;
+    }
+    Ok(())
+}
+
+async fn put_state(
+    conn: &Conn,
+    before: &Before,
+    decision: &Decision,
+    now: Micros,
+) -> Told<(), SubmitError> {
+    let sql = "UPDATE session_states SET generation = $3, status = $4, updated_at = $5, state = $6,
+                 archived_at = CASE WHEN $7 THEN $5 ELSE archived_at END
+               WHERE num = $1 AND generation = $2";
+    let state = &decision.state;
+    let row = values![
+        before.num,
+        int(before.state.generation.0),
+        int(state.generation.0),
+        status_name(state.status()),
+        now.0,
+        serde_json::to_string(state)?,
+        state.archived && !before.state.archived,
+    ];
+    let updated = conn.execute(sql, row).await?;
+    assert!(updated == 1, "the state's generation and its column differ");
+    if let Some(agent) = &decision.agent {
+        let sql = "UPDATE sessions SET agent_body = $2 WHERE num = $1";
+        conn.execute(sql, values![before.num, agent.get()]).await?;
+    }
+    if let Some(profile) = &decision.profile {
+        let sql = "UPDATE sessions SET title = $2, metadata = $3 WHERE num = $1";
+        let metadata = map_text(&profile.metadata)?;
+        conn.execute(sql, values![before.num, &profile.title, metadata])
+            .await?;
+    }
+    Ok(())
+}
+
+/// Keeps the run in step with the state. Returns what is to be told.
+async fn move_run(
+    conn: &Conn,
+    num: i64,
+    was_open: bool,
+    decision: &Decision,
+    by: &By<'_>,
+    now: Micros,
+) -> Read<Option<Note>> {
+    let state = &decision.state;
+    if !state.is_open() {
+        if was_open {
+            runs::remove(conn, num).await?;
+        }
+        return Ok(None);
+    }
+    // What is in flight somebody holds; a turn that was opened or put down, and nothing else goes on, belongs to
+    // nobody.
+    let held = state.is_in_flight();
+    let anew = !was_open || decision.intents.contains(&Intent::Run);
+    match by {
+        // Whoever holds the session takes it up.
+        By::Client if anew && held => return Ok(Some(Note::Stop(state.session))),
+        By::Client if !anew => return Ok(None),
+        By::Runner if held => return Ok(None),
+        By::Claim {
+            holder,
+            lease_expires_at,
+        } if held => {
+            runs::put_held(conn, num, state, holder, *lease_expires_at).await?;
+            return Ok(None);
+        }
+        By::Client | By::Runner | By::Claim { .. } => {}
+    }
+    runs::put_due(conn, num, state, now).await?;
+    Ok(Some(Note::Wake))
+}
+
+/// What a decision adds to the log and to what waits, in the form in which it is stored.
+struct Added {
+    events: Vec<Arc<Stored>>,
+    waiting: Vec<Queued>,
+}
+
+struct Queued {
+    /// The core's form.
+    form: String,
+    stored: Stored,
+    /// What one thread says to another is nobody's but theirs before it has its place.
+    private: bool,
+}
+
+impl Added {
+    fn of(decision: &Decision) -> Result<Self, serde_json::Error> {
+        let events = decision.events.iter();
+        let events = events.map(|placed| stored(placed).map(Arc::new));
+        Ok(Self {
+            events: events.collect::<Result<_, _>>()?,
+            waiting: decision
+                .queued
+                .iter()
+                .map(queued)
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Has it told and counted.
+    fn tell(self, cx: &mut Cx, decision: Decision) -> Committed {
+        let mut items = Vec::with_capacity(self.events.len() + self.waiting.len());
+        for event in &self.events {
+            cx.bytes += event.json.len();
+            cx.events += 1;
+            items.push(Item::Event(Arc::clone(event)));
+        }
+        for Queued {
+            stored, private, ..
+        } in self.waiting
+        {
+            cx.bytes += 2 * stored.json.len();
+            if !private {
+                items.push(Item::Announced(Arc::new(stored)));
+            }
+        }
+        let records = decision.records.iter().map(|r| r.body.get().len());
+        cx.bytes += records.sum::<usize>();
+        let session = decision.state.session;
+        if !items.is_empty() {
+            cx.tell(Note::Items(session, items));
+        }
+        if decision.intents.contains(&Intent::Stop) {
+            cx.tell(Note::Stop(session));
+        }
+        Committed {
+            session,
+            state: decision.state,
+            events: self.events,
+            echo: decision.echo,
+            step: decision.step,
+            others: decision.others,
+            commit: 0,
+        }
+    }
+}
+
+fn queued(waiting: &Waiting) -> Result<Queued, serde_json::Error> {
+    let body = waiting.event.clone().body();
+    let kind = body.kind();
+    let event = Event {
+        id: waiting.id,
+        processed_at: None,
+        body,
+    };
+    Ok(Queued {
+        form: serde_json::to_string(&waiting.event)?,
+        private: matches!(waiting.event, UserEvent::Thread { .. }),
+        stored: Stored {
+            seq: None,
+            thread: waiting.thread,
+            on_primary: true,
+            id: waiting.id,
+            kind: Cow::Borrowed(kind),
+            processed_at: None,
+            json: Arc::from(serde_json::to_string(&event)?),
+        },
+    })
+}
+
+/// Writes what the decision adds. Those that waited go before others come: a place may be taken again.
+async fn append(conn: &Conn, num: i64, decision: &Decision, added: &Added) -> Read<()> {
+    let drained = decision.drained.iter().map(|id| async {
+        let sql = "DELETE FROM inbox WHERE session = $1 AND id = $2";
+        conn.execute(sql, values![num, id.bits().to_be_bytes()])
+            .await
+    });
+    if !added.waiting.is_empty() {
+        // Their numbers follow the order in which they are sent: none may wait for its statement.
+        conn.prepare(QUEUE).await?;
+    }
+    let events = added.events.iter().map(|event| insert(conn, num, event));
+    let waiting = added.waiting.iter().map(|one| queue(conn, num, one));
+    let records = decision.records.iter();
+    let records = records.map(|record| insert_record(conn, num, record));
+    tokio::try_join!(
+        biased;
+        try_join_all(drained),
+        try_join_all(events),
+        try_join_all(waiting),
+        try_join_all(records),
+    )?;
+    Ok(())
+}
+
+async fn insert(conn: &Conn, num: i64, event: &Stored) -> Read<u64> {
+    let sql = "INSERT INTO events (session, seq, id, thread, on_primary, kind, processed_at, body)
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    let row = values![
+        num,
+        event.seq.map(int),
+        event.id.bits().to_be_bytes(),
+        event.thread.bits().to_be_bytes(),
+        event.on_primary,
+        &*event.kind,
+        event.processed_at.map(|t| t.0),
+        &*event.json,
+    ];
+    conn.execute(sql, row).await
+}
+
+async fn insert_record(conn: &Conn, num: i64, record: &Record) -> Read<u64> {
+    let sql = "INSERT INTO records (session, seq, kind, body) VALUES ($1, $2, $3, $4)";
+    let row = values![num, int(record.seq), record.kind.name(), record.body.get()];
+    conn.execute(sql, row).await
+}
+
+const QUEUE: &str = "INSERT INTO inbox (session, id, thread, kind, event, body)
+    VALUES ($1, $2, $3, $4, $5, $6)";
+
+async fn queue(conn: &Conn, num: i64, queued: &Queued) -> Read<u64> {
+    let Queued { form, stored, .. } = queued;
+    let row = values![
+        num,
+        stored.id.bits().to_be_bytes(),
+        stored.thread.bits().to_be_bytes(),
+        &*stored.kind,
+        form,
+        &*stored.json,
+    ];
+    conn.execute(QUEUE, row).await
+}
+
+pub(crate) async fn create(
+    cx: &mut Cx,
+    new: NewSession,
+    caps: Caps,
+    now: Micros,
+    entropy: u128,
+) -> Told<SessionRow> {
+    agents::check(&cx.conn, new.workspace, new.agent_id, new.agent_version).await?;
+    environments::check(&cx.conn, new.workspace, new.environment_id).await?;
+    for vault in &new.vault_ids {
+        vaults::active(&cx.conn, new.workspace, *vault).await?;
+    }
+    tallies::take(cx, new.workspace, Plenty::Sessions, caps).await?;
+    let around = Around {
+        now,
+        entropy,
+        ..Around::default()
+    };
+    let decision = session::open(new.opening, &around);
+    let row = SessionRow {
+        id: decision.state.session,
+        workspace: new.workspace,
+        agent_id: new.agent_id,
+        agent_version: new.agent_version,
+        agent: new.agent,
+        environment_id: new.environment_id,
+        environment: new.environment,
+        vault_ids: new.vault_ids,
+        profile: new.profile,
+        state: decision.state.clone(),
+        created_at: now,
+        updated_at: now,
+        archived_at: None,
+        outcomes: crate::sqlite::outcomes::first(&decision.evaluations),
+    };
+    let num = insert_session(&cx.conn, &row).await?;
+    let added = Added::of(&decision)?;
+    let conn = &cx.conn;
+    let ((), note, ()) = tokio::try_join!(
+        biased;
+        outcomes::put(conn, num, &decision.evaluations),
+        move_run(conn, num, false, &decision, &By::Client, now),
+        append(conn, num, &decision, &added),
+    )?;
+    note.into_iter().for_each(|note| cx.tell(note));
+    added.tell(cx, decision);
+    Ok(row)
+}
+
+async fn insert_session(conn: &Conn, row: &SessionRow) -> Told<i64> {
+    let sql = "INSERT INTO sessions (id, workspace, agent, agent_version, environment, created_at,
+                 title, metadata, vaults, agent_body, environment_body)
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING num";
+    let values = values![
+        row.id.to_string(),
+        row.workspace.to_string(),
+        row.agent_id.to_string(),
+        row.agent_version,
+        row.environment_id.to_string(),
+        row.created_at.0,
+        &row.profile.title,
+        map_text(&row.profile.metadata)?,
+        serde_json::to_string(&row.vault_ids)?,
+        row.agent.get(),
+        row.environment.get(),
+    ];
+    let done = match conn.written(sql, values).await {
+        Err(failed) if is_taken(&failed) => return Err(Conflict::Exists.into()),
+        done => done?,
+    };
+    let num = done.first().map(|row| get(row, 0)).transpose()?;
+    let num = num.ok_or_else(|| Fault::Bad("a session without a number".into()))?;
+    let sql = "INSERT INTO session_states (num, generation, status, updated_at, state)
+               VALUES ($1, $2, $3, $4, $5)";
+    let values = values![
+        num,
+        int(row.state.generation.0),
+        status_name(row.state.status()),
+        row.updated_at.0,
+        serde_json::to_string(&row.state)?,
+    ];
+    conn.execute(sql, values).await?;
+    Ok(num)
+}

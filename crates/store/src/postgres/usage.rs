@@ -1,0 +1,91 @@
+//! SQL of `usage_days`.
+
+use contract::ids::WorkspaceId;
+use contract::time::Micros;
+use session::{Cost, Totals};
+use tokio_postgres::Row;
+
+use super::fault::Read;
+use super::row::{each, get, number, text};
+use super::value::values;
+use super::{Conn, Told};
+use crate::sqlite::row::int;
+use crate::usage::UsageDay;
+
+const DAY: i64 = 86_400_000_000;
+
+/// Adds to a day what a session used between two states. Nothing is written when nothing was used.
+pub(super) async fn add(
+    conn: &Conn,
+    owner: (&str, &str),
+    before: &Totals,
+    after: &Totals,
+    now: Micros,
+) -> Read<()> {
+    let grown = [
+        int(after.input - before.input),
+        int(after.output - before.output),
+        int(after.cache_read - before.cache_read),
+        int(after.cache_5m - before.cache_5m),
+        int(after.cache_1h - before.cache_1h),
+        int(after.cost.0 - before.cost.0),
+        after.active - before.active,
+    ];
+    if grown == [0; 7] {
+        return Ok(());
+    }
+    let [input, output, cache_read, cache_5m, cache_1h, cost, active] = grown;
+    let sql = "INSERT INTO usage_days AS d
+                 (workspace, agent, day, input, output, cache_read, cache_5m, cache_1h, cost, active)
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+               ON CONFLICT (day, workspace, agent) DO UPDATE SET
+                 input = d.input + excluded.input, output = d.output + excluded.output,
+                 cache_read = d.cache_read + excluded.cache_read,
+                 cache_5m = d.cache_5m + excluded.cache_5m,
+                 cache_1h = d.cache_1h + excluded.cache_1h,
+                 cost = d.cost + excluded.cost, active = d.active + excluded.active";
+    let (workspace, agent) = owner;
+    let row = values![
+        workspace,
+        agent,
+        now.0.div_euclid(DAY),
+        input,
+        output,
+        cache_read,
+        cache_5m,
+        cache_1h,
+        cost,
+        active
+    ];
+    conn.execute(sql, row).await.map(|_| ())
+}
+
+fn day(row: &Row) -> Read<UsageDay> {
+    Ok(UsageDay {
+        workspace: text(row, 0)?,
+        agent: text(row, 1)?,
+        day: get(row, 2)?,
+        input: number(row, 3)?,
+        output: number(row, 4)?,
+        cache_read: number(row, 5)?,
+        cache_5m: number(row, 6)?,
+        cache_1h: number(row, 7)?,
+        cost: Cost(number(row, 8)?),
+        active: number(row, 9)?,
+    })
+}
+
+pub(crate) async fn days(
+    conn: &Conn,
+    workspace: Option<WorkspaceId>,
+    (from, to): (i64, i64),
+    limit: u32,
+) -> Told<Vec<UsageDay>> {
+    let sql =
+        "SELECT workspace, agent, day, input, output, cache_read, cache_5m, cache_1h, cost, active
+               FROM usage_days
+               WHERE day BETWEEN $2 AND $3 AND ($1::text IS NULL OR workspace = $1)
+               ORDER BY day, workspace, agent LIMIT $4";
+    let key = values![workspace.map(|w| w.to_string()), from, to, limit];
+    Ok(each(&conn.rows(sql, key).await?, day)?)
+}

@@ -1,0 +1,372 @@
+//! The writer: takes what is queued, runs it in one transaction on one connection, commits, publishes,
+//! answers; in that order. A write that fails rolls back alone.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use deadpool_postgres::Pool;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot};
+
+use super::batch::Batch;
+use super::conn::Conn;
+use super::fault::{Fault, Told, told, why};
+use super::{kept, remove};
+use crate::error::Cause;
+use crate::kept::Keep;
+use crate::limits;
+use crate::sqlite::{Note, Trouble};
+use crate::store::Shared;
+
+/// What a write sees: the connection, inside its savepoint, and what it wants told.
+pub(crate) struct Cx {
+    /// The connection.
+    pub(super) conn: Conn,
+    notes: Vec<Note>,
+    /// Bytes of events written by this batch.
+    pub(super) bytes: usize,
+    /// Events written by this batch.
+    pub(super) events: u64,
+}
+
+impl Cx {
+    pub(super) fn new(conn: Conn) -> Self {
+        Self {
+            conn,
+            notes: Vec::new(),
+            bytes: 0,
+            events: 0,
+        }
+    }
+
+    /// Has `note` told after the commit.
+    pub(super) fn tell(&mut self, note: Note) {
+        self.notes.push(note);
+    }
+
+    /// What was told and counted so far.
+    pub(super) fn tally(&self) -> Tally {
+        Tally {
+            notes: self.notes.len(),
+            bytes: self.bytes,
+            events: self.events,
+        }
+    }
+
+    /// Forgets what was told and counted since.
+    pub(super) fn untell(&mut self, tally: Tally) {
+        self.notes.truncate(tally.notes);
+        (self.bytes, self.events) = (tally.bytes, tally.events);
+    }
+}
+
+/// How much was told and counted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tally {
+    notes: usize,
+    bytes: usize,
+    events: u64,
+}
+
+/// A queued write.
+pub(super) trait Job: Send {
+    /// Does its work; false if it must be rolled back.
+    fn run<'a>(&'a mut self, cx: &'a mut Cx) -> BoxFuture<'a, bool>;
+    /// Whether it may be run again after it was rolled back.
+    fn repeats(&self) -> bool;
+    /// Answers its caller, given the number of the commit or why there was none.
+    fn answer(self: Box<Self>, commit: Result<u64, &str>);
+}
+
+struct Typed<F, T, E> {
+    work: F,
+    /// What is kept beside it.
+    keep: Option<Arc<Keep>>,
+    repeats: bool,
+    done: Option<Result<T, E>>,
+    reply: oneshot::Sender<Result<(T, u64), E>>,
+}
+
+/// What the writer is asked.
+pub(super) enum Message {
+    Job(Box<dyn Job>),
+    Close,
+}
+
+/// A write that is run once.
+pub(super) fn once<T, E, F>(
+    work: F,
+    keep: Option<Arc<Keep>>,
+    reply: oneshot::Sender<Result<(T, u64), E>>,
+) -> Box<dyn Job>
+where
+    F: for<'a> FnOnce(&'a mut Cx) -> BoxFuture<'a, Told<T, E>> + Send + 'static,
+    T: Send + 'static,
+    E: From<Trouble> + Send + 'static,
+{
+    let mut work = Some(work);
+    again_or_once(
+        false,
+        move |cx| match work.take() {
+            Some(work) => work(cx),
+            None => Box::pin(async { Err(Fault::Bad("a write was run twice".into())) }),
+        },
+        keep,
+        reply,
+    )
+}
+
+/// A write that may be run again if it was rolled back, and then does the same.
+pub(super) fn again<T, E, F>(
+    work: F,
+    keep: Option<Arc<Keep>>,
+    reply: oneshot::Sender<Result<(T, u64), E>>,
+) -> Box<dyn Job>
+where
+    F: for<'a> FnMut(&'a mut Cx) -> BoxFuture<'a, Told<T, E>> + Send + 'static,
+    T: Send + 'static,
+    E: From<Trouble> + Send + 'static,
+{
+    again_or_once(true, work, keep, reply)
+}
+
+fn again_or_once<T, E, F>(
+    repeats: bool,
+    work: F,
+    keep: Option<Arc<Keep>>,
+    reply: oneshot::Sender<Result<(T, u64), E>>,
+) -> Box<dyn Job>
+where
+    F: for<'a> FnMut(&'a mut Cx) -> BoxFuture<'a, Told<T, E>> + Send + 'static,
+    T: Send + 'static,
+    E: From<Trouble> + Send + 'static,
+{
+    Box::new(Typed {
+        work,
+        keep,
+        repeats,
+        done: None,
+        reply,
+    })
+}
+
+impl<F, T, E> Job for Typed<F, T, E>
+where
+    F: for<'a> FnMut(&'a mut Cx) -> BoxFuture<'a, Told<T, E>> + Send,
+    T: Send + 'static,
+    E: From<Trouble> + Send,
+{
+    fn run<'a>(&'a mut self, cx: &'a mut Cx) -> BoxFuture<'a, bool> {
+        Box::pin(async move {
+            let (work, keep) = (&mut self.work, self.keep.as_deref());
+            let done = AssertUnwindSafe(async move {
+                let done = work(cx).await?;
+                match keep {
+                    Some(keep) => beside(cx, keep, done).await,
+                    None => Ok(done),
+                }
+            });
+            // A broken invariant ends this write, not the process; nothing of it is stored.
+            let done = done.catch_unwind().await;
+            let done = done.unwrap_or_else(|panic| Err(Fault::Bad(said(&*panic).into())));
+            let done = done.map_err(Fault::settle);
+            let keep = done.is_ok();
+            self.done = Some(done);
+            keep
+        })
+    }
+
+    fn repeats(&self) -> bool {
+        self.repeats
+    }
+
+    fn answer(self: Box<Self>, commit: Result<u64, &str>) {
+        let answer = match (self.done, commit) {
+            (Some(Err(error)), _) => Err(error),
+            (Some(Ok(done)), Ok(commit)) => Ok((done, commit)),
+            (_, Err(why)) => Err(Trouble::Unavailable(why.into()).into()),
+            (None, _) => Err(Trouble::closed().into()),
+        };
+        // The caller may be gone: what it wrote stands.
+        let _ = self.reply.send(answer);
+    }
+}
+
+/// Keeps the answer beside what was done.
+async fn beside<T: 'static, E: From<Trouble>>(cx: &mut Cx, keep: &Keep, done: T) -> Told<T, E> {
+    if let Some(body) = keep.body(&done) {
+        cx.bytes += body.len();
+        kept::put(cx, &keep.slot, &body, keep.most).await?;
+    }
+    Ok(done)
+}
+
+fn said(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a write panicked".to_owned())
+}
+
+/// The writer.
+pub(super) struct Writer {
+    /// One connection, made again when it is lost.
+    pool: Pool,
+    queue: mpsc::Receiver<Message>,
+    shared: Arc<Shared>,
+    trash: bool,
+    commits: u64,
+}
+
+impl Writer {
+    pub(super) fn new(
+        pool: Pool,
+        queue: mpsc::Receiver<Message>,
+        shared: Arc<Shared>,
+        trash: bool,
+    ) -> Self {
+        Self {
+            pool,
+            queue,
+            shared,
+            trash,
+            commits: 0,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            let message = match self.queue.try_recv() {
+                Ok(message) => Some(message),
+                Err(mpsc::error::TryRecvError::Empty) if self.trash => {
+                    self.sweep().await;
+                    continue;
+                }
+                Err(mpsc::error::TryRecvError::Empty) => self.queue.recv().await,
+                Err(mpsc::error::TryRecvError::Disconnected) => None,
+            };
+            match message {
+                Some(Message::Job(job)) => self.batch(job).await,
+                // What is queued already is still done.
+                Some(Message::Close) => self.queue.close(),
+                None => return,
+            }
+        }
+    }
+
+    /// One transaction of `first` and whatever else waits.
+    async fn batch(&mut self, first: Box<dyn Job>) {
+        let conn = match Conn::take(&self.pool).await {
+            Ok(conn) => conn,
+            Err(trouble) => return first.answer(Err(&why(trouble).to_string())),
+        };
+        let mut next = Some(first);
+        let mut lost = conn.batch("BEGIN").await.err();
+        let mut batch = Batch::new(conn);
+        while let Some(job) = next.take() {
+            if lost.is_none() {
+                lost = batch.run(job).await.err();
+            } else {
+                batch.refuse(job);
+            }
+            if batch.jobs.len() < limits::BATCH_JOBS && batch.cx.bytes < limits::BATCH_BYTES {
+                next = match self.queue.try_recv() {
+                    Ok(Message::Job(job)) => Some(job),
+                    Ok(Message::Close) => {
+                        self.queue.close();
+                        None
+                    }
+                    Err(_) => None,
+                };
+            }
+        }
+        let Batch { cx, jobs, kept, .. } = batch;
+        let Cx {
+            conn,
+            notes,
+            events,
+            ..
+        } = cx;
+        let end = if kept > 0 { "COMMIT" } else { "ROLLBACK" };
+        if lost.is_none() {
+            lost = conn.batch(end).await.err();
+        }
+        // A connection on which a commit failed is not used again: what is open on it is undone with it.
+        let why = lost.map(|failed| cause(failed).to_string());
+        if let Some(error) = &why {
+            tracing::error!(%error, jobs = jobs.len(), "a commit failed; nothing of it is stored");
+        } else {
+            conn.give();
+            self.count(jobs.len() as u64, kept, events);
+            self.publish(notes);
+        }
+        for job in jobs {
+            job.answer(why.as_deref().map_or(Ok(self.commits), Err));
+        }
+    }
+
+    fn count(&mut self, jobs: u64, kept: u64, events: u64) {
+        let counters = &self.shared.counters;
+        if kept > 0 {
+            self.commits += 1;
+            counters.commits.fetch_add(1, Ordering::Relaxed);
+            counters.max_batch.fetch_max(kept, Ordering::Relaxed);
+        }
+        counters.jobs.fetch_add(kept, Ordering::Relaxed);
+        counters.refused.fetch_add(jobs - kept, Ordering::Relaxed);
+        counters.events.fetch_add(events, Ordering::Relaxed);
+    }
+
+    fn publish(&mut self, notes: Vec<Note>) {
+        let Shared {
+            feed,
+            signals,
+            counters,
+            keys,
+            grounds,
+        } = &*self.shared;
+        let mut wake = false;
+        for note in notes {
+            match note {
+                Note::Items(session, items) => feed.publish(session, &items, counters),
+                Note::End(session) => {
+                    feed.end(session);
+                    signals.deleted();
+                }
+                Note::Wake => wake = true,
+                Note::Stop(session) => signals.stop(session),
+                Note::Trash => self.trash = true,
+                Note::Keys => keys.forget(),
+                Note::Grounds => grounds.forget(),
+                // What a purge leaves in the files of a server is the server's to vacuum.
+                Note::Wiped => {}
+            }
+        }
+        if wake {
+            signals.wake.notify_one();
+        }
+    }
+
+    /// Removes a bounded number of events of deleted sessions, in a commit of its own.
+    async fn sweep(&mut self) {
+        match remove::sweep_apart(&self.pool).await {
+            Ok(more) => {
+                self.trash = more;
+                self.commits += 1;
+                self.shared.counters.commits.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error) => {
+                tracing::error!(%error, "sweeping deleted sessions failed; tried again after the next deletion");
+                self.trash = false;
+            }
+        }
+    }
+}
+
+pub(super) fn cause(failed: super::fault::Failed) -> Cause {
+    match failed {
+        super::fault::Failed::Db(error) => told(error),
+        super::fault::Failed::Bad(cause) => cause,
+    }
+}

@@ -10,7 +10,7 @@ use crate::cli::Output;
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::host::Host;
-use crate::{Unable, provider, serve, view};
+use crate::{Unable, database, provider, serve, view};
 
 /// Runs the doctor.
 ///
@@ -48,7 +48,7 @@ pub async fn run(output: Output, config: &Config, data_dir: Option<&Path>) -> an
 /// Whether the PostgreSQL server that is set will do; nothing to say of a file.
 async fn database(config: &Config, data_dir: &DataDir) -> anyhow::Result<Option<Finding>> {
     let url = config.server.database_url.as_deref();
-    let (serve::Place::Server(url), options) = serve::database(url, data_dir)? else {
+    let (database::Place::Server(url), options) = database::place(url, data_dir)? else {
         return Ok(None);
     };
     let found = store::Store::probe(&url, options).await;

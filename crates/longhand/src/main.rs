@@ -6,6 +6,7 @@ mod cli;
 mod client;
 mod config;
 mod data_dir;
+mod database;
 mod demo;
 mod doctor;
 mod edge;

@@ -23,8 +23,8 @@ use orchestrator::Orchestrator;
 use orchestrator::network::Networks;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use sandbox::{Keeper, Provider as _};
+use store::Store;
 use store::keys::KeyRole;
-use store::{Options, Store, Synchronous};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,6 +33,7 @@ use vault::refresh::Refresher;
 
 use crate::config::Config;
 use crate::data_dir::{DataDir, Lock};
+use crate::database::{self, Place};
 use crate::edge;
 use crate::egress;
 use crate::signals::{Hangups, Signals};
@@ -286,19 +287,15 @@ struct Core {
 
 impl Core {
     async fn open(config: &Config, data_dir: &DataDir) -> anyhow::Result<Self> {
-        let (place, mut options) = database(config.server.database_url.as_deref(), data_dir)?;
+        let (place, mut options) =
+            database::place(config.server.database_url.as_deref(), data_dir)?;
         options.caps = config.limits.caps();
         let backups = match &place {
             Place::File(_) => Some(data_dir.directory("backups")?),
             // Copies of a server's databases are its own tools' to make.
             Place::Server(_) => None,
         };
-        let store = match place {
-            Place::File(path) => {
-                tokio::task::spawn_blocking(move || Store::open(&path, options)).await??
-            }
-            Place::Server(url) => Store::connect(&url, options).await?,
-        };
+        let store = database::open(place, options).await?;
         let key = master::source(&config.vault, data_dir).await?;
         let vault = Arc::new(Vault::unlock(&store, key).await?);
         let catalog = match &config.model.catalog {
@@ -388,48 +385,6 @@ pub async fn offline(config: &Config, data_dir: &DataDir) -> anyhow::Result<Offl
         sandboxes,
         provider,
     })
-}
-
-/// Where the database is.
-pub enum Place {
-    /// In a file of this machine.
-    File(PathBuf),
-    /// On the PostgreSQL server that the URL names, password and all.
-    Server(String),
-}
-
-/// `postgres://…`, or `sqlite:///path` with `?synchronous=off` for the one test that shows what it would
-/// lose.
-///
-/// # Errors
-/// It is neither.
-pub fn database(url: Option<&str>, data_dir: &DataDir) -> anyhow::Result<(Place, Options)> {
-    let mut options = Options::default();
-    let Some(url) = url else {
-        return Ok((Place::File(data_dir.join("longhand.db")), options));
-    };
-    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-        options.readers = store::limits::CONNECTIONS;
-        options.alone = true;
-        return Ok((Place::Server(url.to_owned()), options));
-    }
-    let Some(rest) = url.strip_prefix("sqlite://") else {
-        // Not its text: there may be a password in it.
-        bail!(
-            "`server.database_url` is neither sqlite:///path/to/longhand.db nor \
-             postgres://USER:PASSWORD@HOST/DATABASE"
-        );
-    };
-    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-    match query {
-        "" => {}
-        "synchronous=off" => {
-            tracing::warn!("synchronous=off: a power cut will lose acknowledged events");
-            options.synchronous = Synchronous::Off;
-        }
-        other => bail!("`server.database_url`: unknown option {other:?}"),
-    }
-    Ok((Place::File(Path::new(path).to_owned()), options))
 }
 
 /// Tries the sandboxes once, beside everything else: a host that cannot run them is told of before the

@@ -69,9 +69,7 @@ impl Dice {
 
 /// Hands `target` one round after another until the time is over.
 fn fuzz(name: &str, mut target: impl FnMut(&mut Dice)) {
-    let seconds = std::env::var("FUZZ_SECONDS")
-        .ok()
-        .and_then(|text| text.parse().ok());
+    let seconds = std::env::var_os("FUZZ_SECONDS").and_then(|text| text.to_str()?.parse().ok());
     let until = Instant::now() + Duration::from_secs(seconds.unwrap_or(SECONDS));
     let mut round = Round { name, seed: 0 };
     while Instant::now() < until {

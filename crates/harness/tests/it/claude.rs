@@ -49,9 +49,7 @@ impl World {
         dial::install_crypto_provider();
         let scripted = scripted::Scripted::start_local().await.unwrap();
         let home = tempfile::tempdir().unwrap();
-        let rules = rules
-            .iter()
-            .map(|(name, rule)| ((*name).to_owned(), rule.clone()));
+        let rules = rules.iter().map(|(name, rule)| ((*name).to_owned(), *rule));
         let rules = ToolRules(rules.collect());
         let programs = programs().await;
         let (plane, first) = MemoryPlane::having(

@@ -49,7 +49,6 @@ mod team_coverage;
 #[path = "../../../session/tests/it/team_fold.rs"]
 mod team_fold;
 #[allow(missing_docs, dead_code)]
-#[allow(missing_docs, dead_code)]
 #[path = "../../../session/tests/it/team_world.rs"]
 mod team_world;
 #[allow(missing_docs, dead_code)]

@@ -1,5 +1,9 @@
 //! The store's suite. It speaks to `Store` only, and runs once on each back end.
 
+// clippy.toml allows it in test functions; the helpers beside them are tests as well
+#![allow(clippy::panic)]
+#![allow(clippy::duplicate_mod, reason = "one suite, once on each back end")]
+
 #[path = "../../../testkit/src/cluster.rs"]
 mod cluster;
 mod support;

@@ -55,7 +55,7 @@ async fn a_server_that_will_not_do_is_refused_with_what_to_do() {
         readers: 500,
         ..options()
     };
-    let done = Store::connect(&url, many).await.err().expect("refused");
+    let done = Store::connect(&url, many).await.expect_err("refused");
     let said = text(&done);
     assert!(said.contains("raise its max_connections"), "{said}");
     Store::connect(&url, options()).await.expect("opened");
@@ -80,7 +80,7 @@ async fn of_two_that_want_a_database_alone_one_gets_it_until_it_ends() {
     };
     let first = Store::connect(&database.url(), alone).await.expect("free");
     let second = Store::connect(&database.url(), alone).await;
-    let said = text(&second.err().expect("taken"));
+    let said = text(&second.expect_err("taken"));
     assert!(
         said.contains("another server works on this database"),
         "{said}"

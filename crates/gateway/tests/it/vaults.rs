@@ -149,9 +149,10 @@ async fn a_credential_is_found_in_its_own_vault_only() {
         .new_key(json!({"name": "s", "workspace_id": other(&server).await}))
         .await;
     let path = format!("/v1/vaults/{a}/credentials/{id}");
+    let update = server.ask(Method::POST, &path).key(&stranger).body("{}");
+    assert_eq!(update.send().await.status, 404);
     for (method, path) in [
         (Method::GET, path.clone()),
-        (Method::POST, path.clone()),
         (Method::DELETE, path.clone()),
         (Method::POST, format!("{path}/archive")),
         (Method::POST, format!("{path}/mcp_oauth_validate")),

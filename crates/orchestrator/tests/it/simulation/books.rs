@@ -20,7 +20,7 @@ const PROMPTLY: Duration = Duration::from_millis(250);
 
 /// Within this whoever holds a session has taken up a thread of it that is due: the news of it queue behind those of other
 /// sessions.
-const SOON: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_secs(5);
 
 /// How long after its last trouble a process is well again: it asks a store that failed no sooner than after
 /// a second.

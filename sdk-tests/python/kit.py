@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 
 import anthropic
 
+import cluster
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = pathlib.Path(os.environ.get("LONGHAND_BIN", ROOT / "target/debug/longhand"))
 SCRIPTED = pathlib.Path(os.environ.get("SCRIPTED_BIN", ROOT / "target/debug/scripted"))
@@ -132,7 +134,10 @@ class Server(Process):
             "LONGHAND_EGRESS_ALLOW_PRIVATE": "127.0.0.0/8",
             # No suite dials outside.
             "LONGHAND_EGRESS_ENABLED": "false",
-        } | environment
+        }
+        if cluster.WANTED:
+            settings["LONGHAND_SERVER_DATABASE_URL"] = cluster.url(home)
+        settings |= environment
         settings = {name: value for name, value in settings.items() if value is not None}
         arguments = ["serve", "--listen", "127.0.0.1:0", "--data-dir", str(home / "data")]
         super().__init__([str(BINARY), *arguments], home / "longhand.log", **settings)

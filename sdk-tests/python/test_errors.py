@@ -174,7 +174,7 @@ def test_events_that_are_not_built_are_refused_naming_the_type(client):
     assert kit.log(client, made.id) == []
 
 
-def test_a_vault_whose_variables_nobody_would_inject_is_refused(client):
+def test_a_session_takes_a_vault_with_variables(client):
     vault = client.beta.vaults.create(display_name="keys")
     auth = {
         "type": "environment_variable",
@@ -184,8 +184,5 @@ def test_a_vault_whose_variables_nobody_would_inject_is_refused(client):
     }
     client.beta.vaults.credentials.create(vault.id, auth=auth)
     made, home = kit.agent(client), kit.environment(client)
-    with pytest.raises(anthropic.BadRequestError) as caught:
-        client.beta.sessions.create(agent=made.id, environment_id=home.id, vault_ids=[vault.id])
-    error = caught.value.body["error"]
-    assert "`vault_ids[0]`" in error["message"] and vault.id in error["message"]
-    assert error["details"]["error_code"] == "not_implemented"
+    session = client.beta.sessions.create(agent=made.id, environment_id=home.id, vault_ids=[vault.id])
+    assert session.vault_ids == [vault.id]

@@ -30,11 +30,10 @@ fn run_named(name: &str) -> anyhow::Result<()> {
 /// Runs the benchmark of that name.
 pub(crate) fn run(name: &str) -> anyhow::Result<()> {
     match name {
-        "api" | "edge" | "fanout" | "idle" | "sandbox" | "session" | "threads" | "turn" => {
-            run_named(name)
-        }
+        "api" | "edge" | "egress" | "fanout" | "harness" | "idle" | "sandbox" | "scale"
+        | "session" | "threads" | "turn" => run_named(name),
         _ => bail!(
-            "no such benchmark: {name}; there are: api, edge, fanout, idle, sandbox, session, threads, turn"
+            "no such benchmark: {name}; there are: api, edge, egress, fanout, harness, idle, sandbox, scale, session, threads, turn"
         ),
     }
 }

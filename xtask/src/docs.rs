@@ -88,6 +88,7 @@ mod tests {
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = std::fs::read_to_string(&path).unwrap();
                 for line in text.lines().map(str::trim) {
+                    let line = line.strip_prefix("pub ").unwrap_or(line);
                     let line = line.strip_prefix("async ").unwrap_or(line);
                     let function = line
                         .strip_prefix("fn ")

@@ -16,10 +16,10 @@ mod tidy;
 
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 
 /// Each chore and what it does, as `cargo xtask --help` lists them; further lines are for its own `--help`.
-const CHORES: [(&str, &str); 11] = [
+const CHORES: [(&str, &str); 12] = [
     (
         "test",
         "everything that must pass: lint, Rust tests, both SDKs against the real server\n\
@@ -28,6 +28,11 @@ const CHORES: [(&str, &str); 11] = [
     ("lint", "fmt, clippy, deny, tidy"),
     ("tidy", "house rules: arrows, module docs, lengths"),
     ("sdk", "the official SDKs against the real server"),
+    (
+        "replicas",
+        "three servers on one PostgreSQL database under load from both SDKs, killed, frozen and cut off\n\
+         SECONDS    for so long (600)",
+    ),
     (
         "drift",
         "what the newest SDKs in the registries changed for the served routes",
@@ -39,7 +44,8 @@ const CHORES: [(&str, &str); 11] = [
          --record              go on behind the last recorded seed and write the result to docs/benchmarks.md\n\
          --faults              planted faults must be seen\n\
          --table               write the state table of docs/session.md\n\
-         --orchestrator        the orchestrator's instead: --seconds N, or --seeds N --from K",
+         --orchestrator        the orchestrator's instead: --seconds N, or --seeds N --from K\n\
+         --orchestrator --replicas ...    the same among servers that hear of one another",
     ),
     (
         "fuzz",
@@ -55,8 +61,11 @@ const CHORES: [(&str, &str); 11] = [
         "NAME: figure, floor and ratio as JSON\n\
          api        creates and sends a second\n\
          edge       half-open connections, and memory after a load\n\
+         egress     what judged and recorded traffic costs, beside others that stand between\n\
          fanout     many subscribers, many streams\n\
+         harness    claude in a sandbox, beside the program by itself\n\
          idle       many sessions that do nothing\n\
+         scale      PostgreSQL with one, two and three servers beside a file, and a million idle sessions\n\
          sandbox    creating, using and removing sandboxes, beside others that isolate\n\
          session    long sessions, many at once, interrupts, a restart\n\
          turn       what a turn costs beyond its model and tools",
@@ -92,6 +101,8 @@ fn run(words: &[&str]) -> anyhow::Result<()> {
         ["lint"] => lint::all(),
         ["tidy"] => tidy::check(),
         ["sdk"] => sdk::all(),
+        ["replicas"] => sdk::replicas(600),
+        ["replicas", seconds] => sdk::replicas(seconds.parse().context("SECONDS is a number")?),
         ["drift"] => drift::check(),
         ["fuzz"] => fuzz::all(),
         ["docs"] => docs::all(),

@@ -15,6 +15,14 @@ const OLDER_PYTHON: [&str; 2] = ["0.96.0", "1.17.0"];
 /// The same for TypeScript, by the names that `package.json` gives them.
 const OLDER_TYPESCRIPT: [&str; 2] = ["sdk-0.96", "sdk-0.137"];
 
+/// What the newest Python SDK also runs with the database on a PostgreSQL server: sessions, streams, and what is there
+/// after a kill.
+const ON_POSTGRES: [&str; 3] = [
+    "sdk-tests/python/test_sessions.py",
+    "sdk-tests/python/test_streams.py",
+    "sdk-tests/python/test_durability.py",
+];
+
 /// Where the tests in TypeScript and their packages are.
 const TYPESCRIPT: &str = "sdk-tests/typescript";
 
@@ -25,6 +33,21 @@ pub(crate) fn all() -> anyhow::Result<()> {
     typescript()?;
     crate::fuzz::all()
 }
+
+/// Three servers on one database, loaded by both SDKs for so many seconds while they are killed, frozen and cut off.
+pub(crate) fn replicas(seconds: u64) -> anyhow::Result<()> {
+    let python = prepare()?;
+    let loaders = format!("{python} sdk-tests/python/load.py;node {TYPESCRIPT}/load.mjs");
+    // Paths are taken from where the tests run: their crate.
+    let loaders = loaders.replace("sdk-tests/", &format!("{}/sdk-tests/", root().display()));
+    let mut test = cargo(&["test", "--locked", "-p", "longhand", "--test", "it"]);
+    test.args(["--", "--exact", "--nocapture", TORMENTED])
+        .env("TESTKIT_REPLICA_SECONDS", seconds.to_string())
+        .env("TESTKIT_LOADERS", loaders);
+    run(test)
+}
+
+const TORMENTED: &str = "replicas::nothing_is_lost_while_servers_are_killed_frozen_and_cut_off_and_the_database_restarts";
 
 /// What the tests start.
 fn build() -> anyhow::Result<()> {
@@ -59,6 +82,11 @@ fn python() -> anyhow::Result<()> {
         &newest,
         &["-m", "pytest", "-q", "sdk-tests/python"],
     ))?;
+    let mut on_a_server = command(&newest, &["-m", "pytest", "-q"]);
+    on_a_server
+        .args(ON_POSTGRES)
+        .env("SDK_TESTS_DATABASE", "postgres");
+    run(on_a_server)?;
     for version in OLDER_PYTHON {
         let folder = format!("target/sdk/python-{version}");
         let older = environment(&folder, &format!("generations/{version}.txt"))?;

@@ -13,7 +13,8 @@ const PROFILE: [&str; 4] = [
     "profile.sim.overflow-checks=true",
 ];
 
-/// `--orchestrator` runs the orchestrator's, for `--seconds N` or `--seeds N --from K`; else that of the core:
+/// `--orchestrator` runs the orchestrator's, for `--seconds N` or `--seeds N --from K`, with `--replicas` among servers that
+/// hear of one another; else that of the core:
 /// `--seeds N --from K` runs, with `--teams` in front only histories of teams; `--record` runs on from the last recorded seed and appends the result to
 /// docs/benchmarks.md; `--faults` proves that planted faults are seen; `--table` writes the state table.
 pub(crate) fn main(words: &[&str]) -> anyhow::Result<()> {

@@ -38,17 +38,49 @@ impl Micros {
     }
 }
 
+/// An instant's text. Every event has one, so it is written without a formatter.
+struct Text([u8; 27]);
+
+impl Text {
+    fn of(instant: Micros) -> Self {
+        let instant =
+            jiff::Timestamp::from_microsecond(instant.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        let at = jiff::tz::Offset::UTC.to_datetime(instant);
+        let year = u32::from(at.year().unsigned_abs());
+        let micros = at.subsec_nanosecond().unsigned_abs() / 1_000;
+        let mut text = *b"0000-00-00T00:00:00.000000Z";
+        digits(&mut text[..4], year);
+        digits(&mut text[5..7], u32::from(at.month().unsigned_abs()));
+        digits(&mut text[8..10], u32::from(at.day().unsigned_abs()));
+        digits(&mut text[11..13], u32::from(at.hour().unsigned_abs()));
+        digits(&mut text[14..16], u32::from(at.minute().unsigned_abs()));
+        digits(&mut text[17..19], u32::from(at.second().unsigned_abs()));
+        digits(&mut text[20..26], micros);
+        Self(text)
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("digits and signs are ASCII")
+    }
+}
+
+/// Writes a number with leading zeros.
+fn digits(out: &mut [u8], mut number: u32) {
+    for slot in out.iter_mut().rev() {
+        *slot = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+}
+
 impl std::fmt::Display for Micros {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let instant =
-            jiff::Timestamp::from_microsecond(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-        write!(f, "{instant:.6}")
+        f.write_str(Text::of(*self).as_str())
     }
 }
 
 impl Serialize for Micros {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(self)
+        s.serialize_str(Text::of(*self).as_str())
     }
 }
 
@@ -68,6 +100,17 @@ mod tests {
         let t = Micros(1_790_000_000_000_010);
         assert_eq!(t.to_string(), "2026-09-21T14:13:20.000010Z");
         assert_eq!(Micros::parse(&t.to_string()), Some(t));
+    }
+
+    #[test]
+    fn every_instant_is_written_as_the_library_writes_it() {
+        // From the year 1 to 9999, in steps that meet every month, hour and minute.
+        let (first, last) = (-62_135_596_800_000_000, 253_402_207_199_999_999);
+        let instants = (first..=last).step_by(97_654_321_987_651);
+        for t in instants.chain([first, -1, 0, 1, last]) {
+            let expected = jiff::Timestamp::from_microsecond(t).unwrap();
+            assert_eq!(Micros(t).to_string(), format!("{expected:.6}"));
+        }
     }
 
     #[test]

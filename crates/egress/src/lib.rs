@@ -13,6 +13,7 @@ pub mod dns;
 pub mod host;
 pub mod http1;
 pub mod identity;
+pub mod inject;
 pub mod intercept;
 pub mod limits;
 mod name;

@@ -60,6 +60,8 @@ pub const METHOD: usize = 32;
 pub const CONNECT: Duration = Duration::from_secs(10);
 /// For a client to say enough that it can be judged, when it must be.
 pub const FIRST_BYTES: Duration = Duration::from_secs(10);
+/// For which a client that has begun a line may say nothing before it counts as one that waits for the server.
+pub const PAUSE: Duration = Duration::from_secs(2);
 /// For a client that is refused to say what it speaks, so that it can be told why in that.
 pub const REFUSED_BYTES: Duration = Duration::from_millis(500);
 /// For a request's head to be all there.
@@ -70,6 +72,10 @@ pub const DRAIN: Duration = Duration::from_secs(2);
 pub const DRAIN_BYTES: usize = 1 << 20;
 /// Bytes in one direction of a connection that are held here at one time.
 pub const COPY: usize = 16 << 10;
+/// The same of one that has always more to say: a larger piece costs less a byte.
+pub const COPY_BUSY: usize = 256 << 10;
+/// Directions that may have so much at one time: 16 MB in all.
+pub const BUSY: usize = 64;
 /// Connections of one sandbox at one time; the next is reset.
 pub const FLOWS: usize = 1_024;
 /// For the egress process to answer a server.
@@ -81,6 +87,8 @@ pub const IDLE: Duration = Duration::from_secs(60);
 /// Descriptors that are no connection's: the database, sockets of sandboxes, the runtime's own.
 pub const OTHER_FILES: u64 = 256;
 
+/// Authorities that wait for the sandboxes to come; a few KB each.
+pub const AUTHORITIES: usize = 8;
 /// Names for which the certificates of one sandbox are kept; some 10 KB each.
 pub const LEAVES: usize = 256;
 /// Sessions of TLS that are kept to be resumed: of one name towards clients, of one sandbox towards servers.
@@ -108,6 +116,7 @@ pub const AUDIT_KEEP: Duration = Duration::from_secs(60);
 
 const _: () = assert!(7 * 6 * (AUDIT_TEXT + 3) + 4_096 < AUDIT_RECORD);
 const _: () = assert!(PATH < HEAD);
+const _: () = assert!(PAUSE.as_secs() < FIRST_BYTES.as_secs());
 const _: () = assert!(HELLO < HELLO_BYTES);
 const _: () = assert!(POOL_NAMES < 1 << 17, "198.18.0.0/15 has room");
 const _: () = assert!(DNS_TTL as u64 * 10 <= POOL_REUSE_AFTER);

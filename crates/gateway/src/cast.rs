@@ -1,49 +1,66 @@
-//! Agents as sessions get them without overrides, remembered by version. A version never changes, so
+//! What sessions are made from as it was understood once, remembered by version. A version never changes, so
 //! nothing here grows old; whether a session may still be made from it is the store's answer each time.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use contract::agent::SessionAgent;
-use contract::ids::AgentId;
+use contract::environment::EnvironmentDefinition;
+use contract::ids::{AgentId, EnvironmentId};
 use serde_json::value::RawValue;
+use session::policy::ToolRules;
 
 use crate::limits::CASTS_BYTES;
 
 /// A session's copy of an agent.
 pub(crate) struct Cast {
     pub(crate) agent: SessionAgent,
-    /// The same, as it is stored.
+    /// The same, as it is stored and shown.
     pub(crate) written: Box<RawValue>,
+    /// What its tools may do.
+    pub(crate) rules: ToolRules,
 }
 
-/// What is remembered.
-#[derive(Default)]
-pub(crate) struct Casts(RwLock<Known>);
+/// Agents as sessions get them without overrides, by version.
+pub(crate) type Casts = Remembered<(AgentId, u32), Cast>;
 
-#[derive(Default)]
-struct Known {
+/// Environments by revision.
+pub(crate) type Settings = Remembered<(EnvironmentId, u32), EnvironmentDefinition>;
+
+/// A bounded memory.
+pub(crate) struct Remembered<K, V>(RwLock<Known<K, V>>);
+
+struct Known<K, V> {
     bytes: usize,
-    casts: HashMap<(AgentId, u32), Arc<Cast>>,
+    values: HashMap<K, Arc<V>>,
 }
 
-impl Casts {
-    /// The copy of this version, if it is known.
-    pub(crate) fn known(&self, agent: AgentId, version: u32) -> Option<Arc<Cast>> {
+impl<K, V> Default for Remembered<K, V> {
+    fn default() -> Self {
+        Self(RwLock::new(Known {
+            bytes: 0,
+            values: HashMap::new(),
+        }))
+    }
+}
+
+impl<K: Eq + Hash, V> Remembered<K, V> {
+    /// The value, if it is known.
+    pub(crate) fn known(&self, key: &K) -> Option<Arc<V>> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        known.casts.get(&(agent, version)).cloned()
+        known.values.get(key).cloned()
     }
 
-    /// Remembers the copy of this version.
-    pub(crate) fn keep(&self, agent: AgentId, version: u32, cast: &Arc<Cast>) {
+    /// Remembers a value that is about as large as the `bytes` it was read from.
+    pub(crate) fn keep(&self, key: K, value: &Arc<V>, bytes: usize) {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let bytes = cast.written.get().len();
         // Whoever is asked for still comes back at once: no order of use is kept.
         if known.bytes + bytes > CASTS_BYTES {
-            *known = Known::default();
+            known.values.clear();
+            known.bytes = 0;
         }
-        let before = known.casts.insert((agent, version), Arc::clone(cast));
-        if before.is_none() {
+        if known.values.insert(key, Arc::clone(value)).is_none() {
             known.bytes += bytes;
         }
     }

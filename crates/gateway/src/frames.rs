@@ -22,6 +22,9 @@ pub enum Kind {
     Resize,
     /// From the client: a signal, as JSON.
     Signal,
+    /// From the server, first and once: the id of the program, as JSON. It is asked about by that if the connection
+    /// is lost.
+    Started,
     /// From the server: output.
     Stdout,
     /// From the server: what it complains.
@@ -33,12 +36,13 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [(Self, u8); 9] = [
+    const ALL: [(Self, u8); 10] = [
         (Self::Start, b'c'),
         (Self::Stdin, b'i'),
         (Self::StdinEnd, b'z'),
         (Self::Resize, b'r'),
         (Self::Signal, b's'),
+        (Self::Started, b'n'),
         (Self::Stdout, b'o'),
         (Self::Stderr, b'e'),
         (Self::Exit, b'x'),
@@ -126,7 +130,7 @@ mod tests {
             }
             assert_eq!(got.len(), Kind::ALL.len() + 1);
             assert_eq!(got[3], (Kind::Resize, Bytes::from_static(b"Resize")));
-            assert_eq!(got[9].1.len(), PAYLOAD);
+            assert_eq!(got[Kind::ALL.len()].1.len(), PAYLOAD);
         }
     }
 

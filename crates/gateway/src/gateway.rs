@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use vault::Vault;
 use vault::refresh::Refresher;
 
-use crate::cast::Casts;
+use crate::cast::{Casts, Settings};
 use crate::disk::{Disk, Floor};
 use crate::limits::{Limits, PING};
 use crate::metrics::Metrics;
@@ -116,6 +116,7 @@ pub struct Gateway {
     pub(crate) config: Config,
     pub(crate) started_at: Micros,
     pub(crate) casts: Casts,
+    pub(crate) settings: Settings,
     pub(crate) shares: Arc<Shares>,
     pub(crate) disk: Option<Arc<Disk>>,
     pub(crate) metrics: Arc<Metrics>,
@@ -147,6 +148,7 @@ impl Gateway {
         Arc::new(Self {
             started_at: clock(),
             casts: Casts::default(),
+            settings: Settings::default(),
             shares,
             disk,
             metrics,

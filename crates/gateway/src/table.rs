@@ -11,8 +11,9 @@ use crate::call::Call;
 use crate::error::Failure;
 use crate::gateway::Gateway;
 use crate::routes::{
-    agents, credentials, egress, environments, events, master_key, models, operate, place,
-    sandbox_exec, sandbox_files, sandbox_logs, sandboxes, sessions, threads, vaults, why,
+    agents, archives, credentials, egress, environments, events, master_key, models, operate,
+    place, replicas, sandbox_exec, sandbox_execs, sandbox_files, sandbox_forward, sandbox_logs,
+    sandboxes, sessions, snapshots, threads, vaults, why,
 };
 
 /// The `anthropic-beta` values of which a route needs one (api.md §1.4).
@@ -232,6 +233,7 @@ routes! { PUBLIC:
 
 routes! { OPERATE:
     GET "/v1/x/status" Operator => operate::status;
+    GET "/v1/x/replicas" Operator => replicas::list;
     POST "/v1/x/backup" Operator => place::backup;
     GET "/v1/x/master_key" Operator => master_key::get;
     POST "/v1/x/master_key/rotate" Operator => master_key::rotate;
@@ -251,8 +253,11 @@ routes! { OPERATE:
     GET "/v1/x/sandboxes/{sandbox_id}/logs" Own => sandbox_logs::logs;
     GET "/v1/x/sandboxes/{sandbox_id}/egress/explain" Own => egress::explain;
     GET "/v1/x/sandboxes/{sandbox_id}/processes" Own => sandboxes::processes;
+    GET "/v1/x/sandboxes/{sandbox_id}/exec" Own => sandbox_execs::list;
     POST "/v1/x/sandboxes/{sandbox_id}/exec" Own => sandbox_exec::exec;
-    POST "/v1/x/sandboxes/{sandbox_id}/forward" Own => sandbox_exec::forward;
+    GET "/v1/x/sandboxes/{sandbox_id}/exec/{exec_id}" Own => sandbox_execs::get;
+    DELETE "/v1/x/sandboxes/{sandbox_id}/exec/{exec_id}" Own => sandbox_execs::delete;
+    POST "/v1/x/sandboxes/{sandbox_id}/forward" Own => sandbox_forward::forward;
     GET "/v1/x/sandboxes/{sandbox_id}/files" Own => sandbox_files::look;
     DELETE "/v1/x/sandboxes/{sandbox_id}/files" Own => sandbox_files::remove;
     GET "/v1/x/sandboxes/{sandbox_id}/files/watch" Own => sandbox_files::watch;
@@ -260,6 +265,16 @@ routes! { OPERATE:
     POST "/v1/x/sandboxes/{sandbox_id}/move" Own => sandbox_files::rename;
     GET "/v1/x/sandboxes/{sandbox_id}/content" Own => sandbox_files::download;
     POST "/v1/x/sandboxes/{sandbox_id}/content" Own => sandbox_files::upload;
+    GET "/v1/x/sandboxes/{sandbox_id}/snapshots" Own => snapshots::of_sandbox;
+    POST "/v1/x/sandboxes/{sandbox_id}/snapshots" Own => snapshots::create;
+    POST "/v1/x/sandboxes/{sandbox_id}/fork" Own => snapshots::fork;
+    POST "/v1/x/sandboxes/{sandbox_id}/restore" Own => snapshots::restore;
+    GET "/v1/x/sandboxes/{sandbox_id}/export" Own => archives::of_sandbox;
+    POST "/v1/x/sandboxes/{sandbox_id}/import" Own => archives::import;
+    GET "/v1/x/snapshots" Own => snapshots::list;
+    GET "/v1/x/snapshots/{snapshot_id}" Own => snapshots::get;
+    DELETE "/v1/x/snapshots/{snapshot_id}" Own => snapshots::delete;
+    GET "/v1/x/snapshots/{snapshot_id}/export" Own => archives::of_snapshot;
     GET "/v1/x/workspaces" Operator => operate::list_workspaces;
     POST "/v1/x/workspaces" Operator => operate::create_workspace;
     POST "/v1/x/workspaces/{workspace_id}/archive" Operator => operate::archive_workspace;

@@ -8,14 +8,30 @@ pub const HEADER_BYTES: usize = 16 * 1024;
 pub const BODY_BYTES: usize = 32 * 1024 * 1024;
 /// Tool calls and pings that run at once; one more is refused.
 pub const CALLS: usize = 32;
-/// Bytes of a call's key.
+/// Bytes of a call's key, and of a caller's name.
 pub const KEY_CHARS: usize = 64;
+/// Callers at once, each with a shell that lasts: the primary thread of a session and 25 others. One shell takes
+/// some 2 MiB of the sandbox's memory.
+pub const CALLERS: usize = 26;
+/// What one caller has not heard yet of what became of the sandbox; beyond it the oldest is dropped.
+pub const NOTES: usize = 8;
+/// Directories of callers that are gone that are looked for at once.
+pub const LEFT_CALLERS: usize = 1_000;
 /// Results that are kept until a server has taken them; beyond it the oldest is dropped.
 pub const KEPT_RESULTS: usize = 32;
 /// Bytes of all results that are kept; beyond it the oldest is dropped, but never the latest.
 pub const KEPT_BYTES: usize = 64 << 20;
+/// Bytes of what a process that is kept has said, and as many of what it was told, that are held for a later server;
+/// beyond it the process goes on, but no later server can take it up before the next mark.
+pub const KEPT_STREAM_BYTES: usize = 16 << 20;
+/// Bytes of the note that stands beside a process that is kept.
+pub const KEPT_NOTE_BYTES: usize = 64 * 1024;
 /// Processes started by `spawn` that run at once; one more is refused.
 pub const PROCESSES: usize = 32;
+/// Programs of one sandbox that outlive their server, those that have ended and were not asked for included.
+pub const KEPT_EXECS: usize = 32;
+/// Bytes of each of a program's two outputs that are kept for who asks later: the last ones.
+pub const KEPT_OUTPUT_BYTES: usize = 256 * 1024;
 /// Processes and threads that the hand may have beyond what its children may: enough for one more
 /// round of calls.
 pub const PROCESS_RESERVE: u64 = 64;
@@ -93,8 +109,10 @@ pub const PREVIEW_CHARS: usize = 2_000;
 
 const _: () = assert!(PDF_BYTES as usize * 4 / 3 + 64 * 1024 < BODY_BYTES);
 const _: () = assert!(WRITE_BYTES < BODY_BYTES && BASH_COMMAND_BYTES < BODY_BYTES);
-const _: () = assert!(PROCESS_RESERVE as usize > CALLS);
+const _: () = assert!(PROCESS_RESERVE as usize > CALLS && CALLS >= CALLERS);
 const _: () = assert!(2 * PREVIEW_CHARS < SPILL_CHARS);
+// As JSON a byte may take two, seldom more: what does not fit is refused.
+const _: () = assert!(KEPT_STREAM_BYTES + KEPT_NOTE_BYTES < BODY_BYTES);
 const _: () = assert!(BASH_OUTPUT_BYTES < BODY_BYTES && CHUNK_BYTES < BODY_BYTES);
 /// How ready the kernel is to end a command when memory is short, as `oom_score_adj` has it; above the
 /// hand's own, which is the jail's 500.

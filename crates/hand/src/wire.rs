@@ -7,7 +7,11 @@
 //! more than that and one slow reader holds up no other stream.
 
 mod answer;
+mod changes;
 mod frame;
+mod open;
+mod running;
+mod spawn;
 
 use std::time::Duration;
 
@@ -16,10 +20,19 @@ use serde::{Deserialize, Serialize};
 use crate::limits::{BASH_DEFAULT_TIMEOUT, BASH_MAX_TIMEOUT_MS, FILE_TIME, SEARCH_TIME};
 
 pub use answer::{Content, Output};
+pub use changes::{Change, Changed, Changes};
 pub use frame::{head, lengths, read_frame, write_frame};
+pub use open::Open;
+pub use running::{Exec, Printed, Running};
+pub use spawn::{Kept, Signal, Size, Spawn};
 
 /// The version of this protocol.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 6;
+/// The first version that knows `Keep`.
+pub const KEEPS: u32 = 6;
+/// The oldest version of a hand that a server still speaks with: it knows one caller, whoever calls, and no
+/// `Callers`. A hand outlives its server, and the server may be a newer build when it comes back.
+pub const OLDEST: u32 = 4;
 
 /// Bytes before the header.
 pub const PREFIX_BYTES: usize = 8;
@@ -31,7 +44,7 @@ pub type Id = u64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tool {
-    /// One persistent shell a sandbox.
+    /// One persistent shell a caller.
     Bash,
     /// Reads a file.
     Read,
@@ -46,7 +59,7 @@ pub enum Tool {
 }
 
 impl Tool {
-    /// How long a call with this input may take once it has its turn. Bash runs one call after another.
+    /// How long a call with this input may take once it has its turn. A shell runs one call after another.
     #[must_use]
     pub fn time_limit(self, input: &serde_json::Value) -> Duration {
         match self {
@@ -80,6 +93,17 @@ pub enum ToHand {
         /// its result is kept until `Taken`; without, it ends with the line that it came over.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         key: Option<String>,
+        /// Whose call it is: an opaque name of at most [`KEY_CHARS`](crate::limits::KEY_CHARS) letters, digits, `_`
+        /// and `-`. Each caller has a shell of its own, and hears for itself what became of the sandbox; without
+        /// a name it is the first one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        caller: Option<String>,
+    },
+    /// These are the callers that there are, beside the one without a name: the shells of all others end,
+    /// with what runs in them, once a call that is under way has ended.
+    Callers {
+        /// At most [`CALLERS`](crate::limits::CALLERS).
+        keep: Vec<String>,
     },
     /// Say how the call with that key ends or ended, as if it had been asked for under this id. Answered as
     /// `Call` is, or by `Unknown`.
@@ -89,7 +113,7 @@ pub enum ToHand {
         /// What it was asked for under.
         key: String,
     },
-    /// The result of the call with that key is safe; an unknown key is ignored.
+    /// The result of the call or process with that key is safe; an unknown key is ignored.
     Taken {
         /// Of the call.
         key: String,
@@ -108,6 +132,35 @@ pub enum ToHand {
     Spawn {
         /// Of the process from now on.
         id: Id,
+        /// A name that no other process of this sandbox ever has. With one, it outlives the server: how it ended, and
+        /// the last [`KEPT_OUTPUT_BYTES`](crate::limits::KEPT_OUTPUT_BYTES) of what it printed, are there for
+        /// [`Ask::Exec`] until `Taken`, or until it is killed; its input ends with the line.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
+    },
+    /// Start a process as `Spawn` does, in place of the one that is kept, and keep it: it outlives the line. It
+    /// has no terminal, no time limit, and what it complains goes nowhere. Answered as `Spawn` is.
+    Keep {
+        /// Of the process from now on.
+        id: Id,
+        /// What a later server asks for it by.
+        key: String,
+    },
+    /// Drive the process that was kept under that key: what it has said since the last `Mark` comes again, and then
+    /// what it says. Answered by `Spawned`, whose body is a [`Kept`] as JSON, or by `Refused`.
+    Attach {
+        /// Of the process from now on.
+        id: Id,
+        /// What it was kept under.
+        key: String,
+    },
+    /// What a process that is kept was told until now, and what it has said, need not be kept any more; the body
+    /// is what [`Kept::note`] says from now on.
+    Mark {
+        /// Of the process.
+        id: Id,
+        /// How many bytes of its standard output that is, since it was attached or started under this id.
+        heard: u64,
     },
     /// The body goes to the process's standard input. Acknowledged by `StdinAck`.
     Stdin {
@@ -197,7 +250,8 @@ pub enum FromHand {
         /// Of the ping.
         id: Id,
     },
-    /// A process runs, or a stream is open; the body of one that reads is the file's [`Entry`] as JSON.
+    /// A process runs, or a stream is open; the body of one that reads is the file's [`Entry`] as JSON, of one that
+    /// was kept a [`Kept`].
     Spawned {
         /// Of the process.
         id: Id,
@@ -257,82 +311,6 @@ pub enum Stream {
     Stderr,
 }
 
-/// A process to start.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spawn {
-    /// The program (searched in PATH) and its arguments; at least one.
-    pub argv: Vec<String>,
-    /// Added to the sandbox's environment.
-    pub env: Vec<(String, String)>,
-    /// Absolute, in the sandbox.
-    pub cwd: String,
-    /// The size of the terminal that it gets; without one it gets three pipes. With one all it prints is on
-    /// standard output.
-    #[serde(default)]
-    pub terminal: Option<Size>,
-    /// How long it may run, in milliseconds; a pause does not count.
-    #[serde(default)]
-    pub time_limit_ms: Option<u64>,
-}
-
-/// The size of a terminal, in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Size {
-    /// Lines.
-    pub rows: u16,
-    /// Characters of a line.
-    pub columns: u16,
-}
-
-/// What a process can be told without words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Signal {
-    /// Leave off, as by Ctrl-C.
-    Interrupt,
-    /// Leave off and say where it was, as by Ctrl-\\.
-    Quit,
-    /// Its terminal is gone; servers read their settings again.
-    HangUp,
-    /// End in order.
-    Terminate,
-    /// End now.
-    Kill,
-}
-
-/// A stream that is no process. Paths are absolute or start in the workspace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "open", rename_all = "snake_case")]
-pub enum Open {
-    /// A file's bytes come on standard output.
-    Read {
-        /// Of a regular file; symlinks are followed, inside the sandbox.
-        path: String,
-        /// The first byte that is wanted.
-        from: u64,
-    },
-    /// Standard input becomes a file, which takes its place when the input ends, whole or not at all.
-    Write {
-        /// Of a regular file, there or not. A symlink of that name is replaced, not followed.
-        path: String,
-        /// Its permissions; absent: as they were, or 0644.
-        mode: Option<u32>,
-    },
-    /// What changes comes on standard output, a [`Changes`] as JSON a line; the first, with none, when it is
-    /// looked at. It ends when it is killed.
-    Watch {
-        /// A directory, or a file, there or not yet.
-        path: String,
-        /// Also what is below the directories in it, on the same volume.
-        deep: bool,
-    },
-    /// A connection to a port on the sandbox's own loopback.
-    Connect {
-        /// Which.
-        port: u16,
-    },
-}
-
 /// One thing to be done or said. Paths are absolute or start in the workspace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
@@ -368,6 +346,22 @@ pub enum Ask {
     },
     /// What runs.
     Processes,
+    /// Which processes outlive their server.
+    Execs,
+    /// How one of them stands, and what it printed.
+    Exec {
+        /// Its key.
+        key: String,
+        /// The first byte of its standard output that is wanted.
+        stdout: u64,
+        /// And of its standard error.
+        stderr: u64,
+    },
+    /// End one of them with its group.
+    EndExec {
+        /// Its key.
+        key: String,
+    },
     /// Time limits stand still from now on.
     Pause {
         /// Whether the hand is to stop the processes, because nobody else can.
@@ -377,10 +371,51 @@ pub enum Ask {
     Resume,
     /// Everything that runs ends at once, the hand left out, and what is on its way in: the disk is full.
     End,
+    /// Everything that is started from now on has these variables too, and so has the shell from its next command.
+    Environment {
+        /// In the place of those that were given before.
+        env: Vec<(String, String)>,
+    },
+    /// Write files, one after the other, each whole or not at all.
+    Compose {
+        /// Which.
+        files: Vec<Composed>,
+    },
     /// The sandbox is about to be stopped: keep what the next one needs to go on from here.
     Rest {
         /// Why, for the model, as in `it was idle for 10 minutes`.
         reason: String,
+    },
+}
+
+/// A file that is put together from parts. A symlink of its name is replaced, not followed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Composed {
+    /// Of the file.
+    pub path: String,
+    /// Its permissions.
+    pub mode: u32,
+    /// What is in it, in order.
+    pub parts: Vec<Part>,
+}
+
+/// One part of a [`Composed`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "part", rename_all = "snake_case")]
+pub enum Part {
+    /// Those bytes.
+    Bytes {
+        /// Few: they come as JSON.
+        bytes: Vec<u8>,
+    },
+    /// What another file has, as much as is there.
+    File {
+        /// Of the other file.
+        path: String,
+        /// The first byte that is taken.
+        from: u64,
+        /// Bytes that are taken at most.
+        length: u64,
     },
 }
 
@@ -405,6 +440,16 @@ pub enum Said {
         /// What runs, the hand left out.
         processes: Vec<Running>,
     },
+    /// To `Execs`, oldest first.
+    Execs {
+        /// Those that are known.
+        execs: Vec<Exec>,
+    },
+    /// To `Exec`.
+    Printed {
+        /// What is known of it.
+        printed: Printed,
+    },
     /// To all others: it is done.
     Done,
 }
@@ -427,38 +472,6 @@ pub struct Entry {
     pub target: Option<String>,
 }
 
-/// What changed since it was said last, each name once.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Changes {
-    /// In no order.
-    pub changes: Vec<Change>,
-    /// Whether there was more than is said: whoever needs to know looks for itself.
-    pub more: bool,
-}
-
-/// What became of one name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Change {
-    /// Its path; what is no Unicode in it is replaced.
-    pub path: String,
-    /// What became of it.
-    pub change: Changed,
-    /// Whether it is a directory.
-    pub directory: bool,
-}
-
-/// What can become of a name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Changed {
-    /// It is there now, and was not.
-    Created,
-    /// It was written to, or is another file now.
-    Written,
-    /// It is not there any more.
-    Removed,
-}
-
 /// What something in a directory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -471,21 +484,4 @@ pub enum Kind {
     Symlink,
     /// A pipe, a socket or a device.
     Other,
-}
-
-/// A process in the sandbox.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Running {
-    /// Its number inside.
-    pub pid: i32,
-    /// That of its parent.
-    pub parent: i32,
-    /// The kernel's letter for what it does: `R` runs, `S` and `D` wait, `T` is stopped, `Z` has ended.
-    pub state: char,
-    /// Its program and arguments, cut after [`COMMAND_CHARS`](crate::limits::COMMAND_CHARS).
-    pub command: String,
-    /// Processor time it has had, in milliseconds.
-    pub cpu_ms: u64,
-    /// Memory it holds, in bytes.
-    pub memory_bytes: u64,
 }

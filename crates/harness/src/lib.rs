@@ -17,9 +17,13 @@ mod limits;
 pub mod native;
 pub mod plane;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 pub use brief::{Brief, BuiltinTool, Member, Networking, Team};
+use contract::ids::SessionId;
 pub use plane::{Entry, EntryBody, MadeUp, Plane, PlaneError, Preview, Spent, Taken};
+use sandbox::Sandbox;
 pub use session::{Fact, Step};
 
 /// One way to run a turn.
@@ -37,4 +41,10 @@ pub trait Harness: Send + Sync {
     /// [`PlaneError`] if the run may not, or cannot, go on. A failure of the model or of a tool is not an
     /// error here but a fact.
     async fn run(&self, plane: &dyn Plane, first: Step) -> Result<(), PlaneError>;
+
+    /// Has what it runs inside the sandbox of that session there before the session's first turn, if it runs anything
+    /// there. Nobody is asked anything; where it fails, the first turn sees to it.
+    ///
+    /// Cancel safe: yes.
+    async fn prepare(&self, _session: SessionId, _brief: &Brief, _sandbox: &Arc<dyn Sandbox>) {}
 }

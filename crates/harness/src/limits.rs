@@ -54,12 +54,18 @@ pub(crate) const FOREIGN_RESULT_BYTES: usize = 256 * 1024;
 pub(crate) const FOREIGN_RESULT_IMAGE_BYTES: usize = 5 * 1024 * 1024;
 /// Bytes of one model request of a foreign loop, as the provider's own limit is.
 pub(crate) const FOREIGN_REQUEST_BYTES: usize = 32 * 1024 * 1024;
+/// Bytes of a foreign loop's own transcript that is read; a longer one is made from the log.
+pub(crate) const FOREIGN_TRANSCRIPT_BYTES: usize = 64 * 1024 * 1024;
+/// How long a foreign loop that was taken over may take to say whether it was let run a call.
+pub(crate) const FOREIGN_ACCOUNT: Duration = Duration::from_secs(30);
 /// Connections to the model path of one sandbox.
 pub(crate) const FOREIGN_CONNECTIONS: usize = 16;
 /// How often a loop that waits for its model is told that it is not forgotten.
 pub(crate) const FOREIGN_PING: Duration = Duration::from_secs(10);
 /// How long a foreign loop may take from what it was told to its model request. Starting it is part of that.
 pub(crate) const FOREIGN_SILENCE: Duration = Duration::from_secs(120);
+/// How long a foreign loop may take to be there ahead of a session's first turn, which waits for it.
+pub(crate) const FOREIGN_AHEAD: Duration = Duration::from_secs(30);
 /// How long a foreign loop may take from its last answer to standing still; then it is ended, and made anew when it is
 /// wanted.
 pub(crate) const FOREIGN_REST: Duration = Duration::from_secs(15);

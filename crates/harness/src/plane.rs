@@ -158,6 +158,12 @@ pub trait Plane: Send + Sync {
     /// Which session it is.
     fn session(&self) -> SessionId;
 
+    /// Whose calls those of this run are, for the sandbox that all threads of the session share: each caller has a
+    /// shell of its own. None for the session's primary thread.
+    fn caller(&self) -> Option<String> {
+        None
+    }
+
     /// The session.
     fn brief(&self) -> &Brief;
 
@@ -184,6 +190,10 @@ pub trait Plane: Send + Sync {
 
     /// Notes that `took` was just spent on something: it goes into the timeline with the next fact.
     fn spent(&self, on: Spent, took: Duration);
+
+    /// Notes that a loop inside the sandbox is there from now on, and `how` that came to be: `started`, `adopted`,
+    /// `revived` or `rebuilt`. It goes into binding and timeline with the next fact.
+    fn placed(&self, _how: &'static str, _took: Duration) {}
 
     /// The transcript so far, in log order.
     ///

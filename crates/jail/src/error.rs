@@ -88,9 +88,9 @@ fn hint(step: &str, errno: i32) -> &'static str {
         return "the data directory's file system has no sockets: put it on a local one";
     }
     if step == STEER {
-        return "the kernel's sk_lookup is needed: Linux 5.9 or later, CAP_BPF and CAP_NET_ADMIN, bpf(2) not \
-                forbidden by an outer container or lockdown; or set `egress.enabled = false`: then \
-                sandboxes have no network";
+        return "one of two is needed: the kernel's sk_lookup (Linux 5.9 or later, CAP_BPF and CAP_NET_ADMIN, \
+                bpf(2) not forbidden by an outer container or lockdown), or tproxy of nf_tables (modprobe \
+                nf_tables nft_tproxy); or set `egress.enabled = false`: then sandboxes have no network";
     }
     if step == SECCOMP {
         return "the kernel needs CONFIG_SECCOMP_FILTER";

@@ -32,6 +32,16 @@ pub const LAYOUT: [&str; 6] = [
     "uploads",
 ];
 
+/// What of a sandbox's disk can be sealed: its name in a sealed layer, and its name on the disk.
+pub const SEALED: [(&str, &str); 3] = [
+    ("root", "root/upper"),
+    ("workspace", "workspace"),
+    ("outputs", "outputs"),
+];
+
+/// Where volumes that lie on sealed layers are prepared by the kernel; only such disks have them, parents first.
+pub const WORKS: [&str; 3] = ["works", "works/workspace", "works/outputs"];
+
 /// How long the former sandbox of that name may take to let its disk go. Two mounts of one image would
 /// destroy what is in it.
 const LET_GO: Duration = Duration::from_secs(10);

@@ -53,7 +53,10 @@ impl InMemory {
 /// Trees taken from the host before its mounts are covered, each detached.
 struct Trees {
     template: OwnedFd,
-    layers: OwnedFd,
+    /// What is written from now on, and where that is prepared.
+    disk: OwnedFd,
+    /// What was sealed, uppermost first.
+    sealed: Vec<OwnedFd>,
     usr: OwnedFd,
     programs: Option<OwnedFd>,
     volumes: Vec<OwnedFd>,
@@ -64,7 +67,9 @@ struct Trees {
 ///
 /// Names in the sandbox's mountinfo: the overlay is assembled in a staging tmpfs with relative
 /// paths, so it names no directory of the host.
-pub(crate) fn build(plan: &Plan, userns: BorrowedFd<'_>) -> Result<()> {
+///
+/// Returns the sandbox's `/proc/sys` as it was before it was made read-only.
+pub(crate) fn build(plan: &Plan, userns: BorrowedFd<'_>) -> Result<OwnedFd> {
     const STAGE: &str = "stage the root";
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).during("make the mounts private")?;
@@ -80,25 +85,17 @@ pub(crate) fn build(plan: &Plan, userns: BorrowedFd<'_>) -> Result<()> {
         fs::create_dir(name).during(STAGE)?;
     }
     attach(&trees.template, "lower").during(STAGE)?;
-    attach(&trees.layers, "rw").during(STAGE)?;
-    as_mapped_root(plan.id_base, || {
-        // What the upper layer says was written from inside: nothing in it leads to other names, and
-        // the host's defaults, which its administrator may have changed, do not count.
-        let whose = if plan.has_own_ids() {
-            c"lowerdir=lower,upperdir=rw/upper,workdir=rw/work,\
-            redirect_dir=nofollow,metacopy=off,index=off"
-        } else {
-            // Who is root only in a user namespace may write no other attributes.
-            c"lowerdir=lower,upperdir=rw/upper,workdir=rw/work,\
-            redirect_dir=nofollow,metacopy=off,index=off,userxattr"
-        };
-        let flags = MountFlags::NOSUID | MountFlags::NODEV;
-        mount("overlay", "root", "overlay", flags, whose).during(OVERLAY)
-    })?;
+    attach(&trees.disk, "rw").during(STAGE)?;
+    for (layer, name) in trees.sealed.iter().zip(names(plan)) {
+        fs::create_dir(&name).during(STAGE)?;
+        attach(layer, &name).during(STAGE)?;
+    }
+    as_mapped_root(plan.id_base, || overlay(plan, "root", &root_layers(plan)))?;
+    let volumes = volumes(plan, &trees)?;
     chdir("root").during(STAGE)?;
     attach(&trees.usr, "usr").during("bind /usr")?;
     fill_dev(&trees, plan)?;
-    fill_proc()?;
+    let settings = fill_proc()?;
     let tmp = format!("mode=1777,size={},nr_inodes=400k", TMP.of(plan));
     tmpfs(Path::new("tmp"), &tmp).during("mount /tmp")?;
     let run = format!(
@@ -111,22 +108,98 @@ pub(crate) fn build(plan: &Plan, userns: BorrowedFd<'_>) -> Result<()> {
         fs::create_dir(PROGRAMS).during(BIND_PROGRAMS)?;
         attach(programs, PROGRAMS).during(BIND_PROGRAMS)?;
     }
-    for (volume, tree) in plan.volumes.iter().zip(&trees.volumes) {
+    for (volume, tree) in plan.volumes.iter().zip(&volumes) {
         attach(tree, &volume.target).during("bind a volume")?;
     }
-    pivot()
+    pivot()?;
+    Ok(settings)
 }
 
+/// What the sealed layers are called where the root is assembled.
+fn names(plan: &Plan) -> impl Iterator<Item = String> {
+    (0..plan.layers.len()).map(|n| format!("l{n}"))
+}
+
+/// The layers of one overlay, as overlayfs wants them named.
+struct Layers {
+    lower: String,
+    upper: String,
+    work: String,
+}
+
+fn root_layers(plan: &Plan) -> Layers {
+    if plan.layers.is_empty() {
+        return Layers {
+            lower: "lower".to_owned(),
+            upper: "rw/upper".to_owned(),
+            work: "rw/work".to_owned(),
+        };
+    }
+    let sealed: String = names(plan).map(|name| format!("{name}/root:")).collect();
+    Layers {
+        lower: format!("{sealed}lower"),
+        upper: "rw/root/upper".to_owned(),
+        work: "rw/root/work".to_owned(),
+    }
+}
+
+/// Mounts them at `target`. What the upper layer says was written from inside: nothing in it leads to other names,
+/// and the host's defaults, which its administrator may have changed, do not count.
+fn overlay(plan: &Plan, target: &str, layers: &Layers) -> Result<()> {
+    let Layers { lower, upper, work } = layers;
+    let mut options = format!(
+        "lowerdir={lower},upperdir={upper},workdir={work},redirect_dir=nofollow,metacopy=off,index=off"
+    );
+    if !plan.has_own_ids() {
+        // Who is root only in a user namespace may write no other attributes.
+        options.push_str(",userxattr");
+    }
+    let options = std::ffi::CString::new(options)
+        .map_err(std::io::Error::from)
+        .during(OVERLAY)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    mount("overlay", target, "overlay", flags, options.as_c_str()).during(OVERLAY)
+}
+
+/// The trees of the volumes, in their order. One that the sandbox writes to lies on what was sealed of it.
+fn volumes(plan: &Plan, trees: &Trees) -> Result<Vec<OwnedFd>> {
+    const STEP: &str = "lay a volume on what was sealed";
+    let mut all = Vec::with_capacity(plan.volumes.len());
+    for (volume, plain) in plan.volumes.iter().zip(&trees.volumes) {
+        let name = volume.source.display();
+        if plan.layers.is_empty() || volume.read_only {
+            all.push(plain.try_clone().during(STEP)?);
+            continue;
+        }
+        let sealed: Vec<String> = names(plan).map(|layer| format!("{layer}/{name}")).collect();
+        let layers = Layers {
+            lower: sealed.join(":"),
+            upper: format!("rw/{name}"),
+            work: format!("rw/works/{name}"),
+        };
+        let target = format!("volume-{name}");
+        fs::create_dir(&target).during(STEP)?;
+        as_mapped_root(plan.id_base, || overlay(plan, &target, &layers))?;
+        all.push(take(Path::new(&target), &GUARDED, STEP)?);
+    }
+    Ok(all)
+}
+
+/// Of every mount alike.
+const GUARDED: MountAttr<'static> = MountAttr {
+    nosuid: true,
+    nodev: true,
+    read_only: false,
+    noexec: false,
+    recursive: false,
+    idmap: None,
+};
+
 fn take_trees(plan: &Plan, disk: &Path, userns: BorrowedFd<'_>) -> Result<Trees> {
-    let guarded = MountAttr {
-        nosuid: true,
-        nodev: true,
-        ..MountAttr::default()
-    };
     let mapped = MountAttr {
         // Without ids of its own the host's are those seen inside.
         idmap: plan.has_own_ids().then_some(userns),
-        ..guarded
+        ..GUARDED
     };
     let mut volumes = Vec::with_capacity(plan.volumes.len());
     for volume in &plan.volumes {
@@ -155,14 +228,22 @@ fn take_trees(plan: &Plan, disk: &Path, userns: BorrowedFd<'_>) -> Result<Trees>
     let usr = MountAttr {
         read_only: true,
         recursive: true,
-        ..guarded
+        ..GUARDED
     };
+    let sealed = plan.layers.iter();
+    let sealed = sealed.map(|layer| take(layer, &template, IDMAP));
     let programs = plan.programs.as_ref();
     let programs = programs.map(|dir| take(dir, &usr, BIND_PROGRAMS));
     Ok(Trees {
         programs: programs.transpose()?,
         template: take(&plan.template, &template, IDMAP)?,
-        layers: take(&disk.join("root"), &mapped, IDMAP)?,
+        // A volume that lies on layers is prepared beside it, in the same mount.
+        disk: if plan.layers.is_empty() {
+            take(&disk.join("root"), &mapped, IDMAP)?
+        } else {
+            take(disk, &mapped, IDMAP)?
+        },
+        sealed: sealed.collect::<Result<_>>()?,
         usr: take(&plan.usr, &usr, "bind /usr")?,
         volumes,
         devices,
@@ -231,15 +312,18 @@ fn fill_dev(trees: &Trees, plan: &Plan) -> Result<()> {
 /// A /proc of the new pid namespace, mounted by the real root: what it guards with root's rights,
 /// the sandbox's root does not have.
 ///
-/// The network's setting is written through it and not through the host's: there the kernel keeps those of all
-/// sandboxes under one name, and looks through them one by one.
-fn fill_proc() -> Result<()> {
+/// The settings of the network and of the user namespace are written through it and not through the host's: there
+/// the kernel keeps those of all sandboxes under one name, and looks through them one by one. The latter can be
+/// written only from inside that namespace: returns `/proc/sys` for that.
+fn fill_proc() -> Result<OwnedFd> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("proc", "proc", "proc", flags, None).during(PROC)?;
     // The network namespace is not owned by the sandbox's user namespace, so its root could
     // otherwise not bind a port below 1024.
     fs::write("proc/sys/net/ipv4/ip_unprivileged_port_start", "0").during("open the low ports")?;
     const MASK: &str = "mask parts of /proc";
+    let beneath = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let settings = rustix::fs::open("proc/sys", beneath, Mode::empty()).during(MASK)?;
     let read_only = MountAttr {
         read_only: true,
         nosuid: true,
@@ -273,7 +357,7 @@ fn fill_proc() -> Result<()> {
             attach(&take(Path::new("dev/null"), &null, MASK)?, &target).during(MASK)?;
         }
     }
-    Ok(())
+    Ok(settings)
 }
 
 fn pivot() -> Result<()> {

@@ -2,24 +2,28 @@
 //! there is never another way out: the only interface is the loopback.
 //!
 //! Every address is made local, so a program's `connect` ends on this host whatever it names, and the kernel's
-//! `sk_lookup` brings it to [`Network::tcp`]; whoever holds that reads from the accepted connection's own
-//! address what was asked for. UDP to port 53 comes to [`Network::dns`], other UDP finds nobody. All of it
+//! `sk_lookup` brings it to [`Network::tcp`], or where that is refused, rules of nf_tables do ([`tproxy`]); whoever
+//! holds it reads from the accepted connection's own address what was asked for. UDP to port 53 comes to [`Network::dns`], other UDP finds nobody. All of it
 //! stands before the first process of the sandbox, and as long as the supervisor: without anybody who accepts,
 //! nothing is carried (`carrier`).
 
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV6};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, listen, recv, send,
-    socket_with, sockopt,
+    AddressFamily, SocketFlags, SocketType, accept_with, bind, connect, listen, socket_with,
+    sockopt,
 };
 
 use crate::error::{During, Result};
+use crate::netlink::{Netlink, attribute, message};
+use crate::plan::Steering;
+use crate::tproxy;
 
 /// What is being done when one of these steps fails.
 pub(crate) const NETWORK: &str = "make the sandbox's network";
@@ -34,6 +38,11 @@ const LISTENER: u16 = 65_534;
 const DNS: u16 = 53;
 /// Connections that wait to be accepted: more than a program opens at once.
 const BACKLOG: i32 = 512;
+/// For a connection to oneself to be there: it is, or it never will be.
+const TRIAL: Timespec = Timespec {
+    tv_sec: 2,
+    tv_nsec: 0,
+};
 /// The loopback's index in every network namespace.
 const LO: u32 = 1;
 
@@ -46,8 +55,15 @@ pub(crate) struct Network {
     /// Where who carries says so, and the end that it does it with.
     line: OwnedFd,
     line_theirs: OwnedFd,
-    /// Closed, nothing leads to the sockets any more.
-    _steering: OwnedFd,
+    steering: Steered,
+}
+
+/// By what connections come to the sockets.
+enum Steered {
+    /// Closed, nothing leads to them any more.
+    Lookup(#[expect(dead_code, reason = "held open")] OwnedFd),
+    /// Rules, which end with the network.
+    Rules,
 }
 
 impl Network {
@@ -65,13 +81,13 @@ impl Network {
         }
         routes().during(NETWORK)?;
         let tcp = socket(SocketType::STREAM, LISTENER).during(NETWORK)?;
+        // What it accepts inherits this, and has the port that was dialled: a server of the sandbox's own may be on
+        // that port all the same. Nobody can be on a port where somebody listens.
+        sockopt::set_socket_reuseaddr(&tcp, true).during(NETWORK)?;
         listen(&tcp, BACKLOG).during(NETWORK)?;
         let dns = socket(SocketType::DGRAM, DNS).during(NETWORK)?;
         sys::tell_destination(dns.as_fd()).during(NETWORK)?;
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let namespace = rustix::fs::open("/proc/self/ns/net", flags, Mode::empty());
-        let namespace = namespace.during(NETWORK)?;
-        let steering = sys::steer(namespace.as_fd(), tcp.as_fd(), dns.as_fd()).during(STEER)?;
+        let steering = steer(tcp.as_fd(), dns.as_fd())?;
         let (line, line_theirs) = crate::control::pair().during(NETWORK)?;
         rustix::fs::fcntl_setfl(&line, OFlags::NONBLOCK).during(NETWORK)?;
         Ok(Self {
@@ -79,7 +95,7 @@ impl Network {
             dns,
             line,
             line_theirs,
-            _steering: steering,
+            steering,
         })
     }
 
@@ -94,9 +110,61 @@ impl Network {
         [self.tcp.as_fd(), self.dns.as_fd()]
     }
 
+    /// By what connections come to the listener.
+    pub(crate) fn steering(&self) -> Steering {
+        match &self.steering {
+            Steered::Lookup(_) => Steering::SkLookup,
+            Steered::Rules => Steering::Tproxy,
+        }
+    }
+
+    /// Shows that it does what it is for: what this process dials comes to the listener, over both families.
+    pub(crate) fn try_it(&self) -> Result<()> {
+        // Documentation addresses (RFC 5737, RFC 3849).
+        self.reaches(SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 9).into())
+            .during(STEER)?;
+        let six = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+        self.reaches(SocketAddrV6::new(six, 9, 0, 0).into())
+            .during(STEER)
+    }
+
+    fn reaches(&self, address: SocketAddr) -> io::Result<()> {
+        let family = if address.is_ipv4() {
+            AddressFamily::INET
+        } else {
+            AddressFamily::INET6
+        };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let client = socket_with(family, SocketType::STREAM, flags, None)?;
+        match connect(&client, &address) {
+            Ok(()) | Err(Errno::INPROGRESS) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let mut waiting = [PollFd::new(&self.tcp, PollFlags::IN)];
+        poll(&mut waiting, Some(&TRIAL))?;
+        accept_with(&self.tcp, flags)?;
+        Ok(())
+    }
+
     /// Where who carries says so.
     pub(crate) fn line(&self) -> BorrowedFd<'_> {
         self.line.as_fd()
+    }
+}
+
+/// Has the kernel bring everything to them. What refuses bpf(2) to us, a container around the server or the lack of
+/// rights over the whole host, may allow rules in a network that is our own.
+fn steer(tcp: BorrowedFd<'_>, dns: BorrowedFd<'_>) -> Result<Steered> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let namespace = rustix::fs::open("/proc/self/ns/net", flags, Mode::empty());
+    let namespace = namespace.during(NETWORK)?;
+    match sys::steer(namespace.as_fd(), tcp, dns) {
+        Ok(link) => Ok(Steered::Lookup(link)),
+        Err(refused) => match tproxy::steer((tcp, LISTENER), (dns, DNS)) {
+            Ok(()) => Ok(Steered::Rules),
+            // The first way is the one to mend.
+            Err(_) => Err(refused).during(STEER),
+        },
     }
 }
 
@@ -117,109 +185,34 @@ fn socket(kind: SocketType, port: u16) -> io::Result<OwnedFd> {
 /// Every address is local. `src` keeps a connection from getting its destination as its own address, and from
 /// meeting itself there. What no connection can have as its peer is told so at once.
 fn routes() -> io::Result<()> {
-    let socket = socket_with(
-        AddressFamily::NETLINK,
-        SocketType::RAW,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
+    let netlink = Netlink::open(None)?;
     let loopback = Ipv4Addr::LOCALHOST.octets();
-    let all_v4 = Route::new(libc::AF_INET, libc::RTN_LOCAL);
-    add(&socket, &all_v4.out(LO).from(&loopback))?;
-    let all_v6 = Route::new(libc::AF_INET6, libc::RTN_LOCAL);
-    add(&socket, &all_v6.out(LO))?;
-    let multicast = Route::new(libc::AF_INET, libc::RTN_UNREACHABLE);
-    add(&socket, &multicast.to(&[224, 0, 0, 0], 4))?;
-    let multicast = Route::new(libc::AF_INET6, libc::RTN_UNREACHABLE);
+    let lo = || attribute(libc::RTA_OIF, &LO.to_ne_bytes());
+    let from = attribute(libc::RTA_PREFSRC, &loopback);
+    let all_v4 = route(libc::AF_INET, libc::RTN_LOCAL, 0, &[lo(), from]);
+    let all_v6 = route(libc::AF_INET6, libc::RTN_LOCAL, 0, &[lo()]);
+    let to = |group: &[u8]| attribute(libc::RTA_DST, group);
+    let multicast_v4 = [to(&[224, 0, 0, 0])];
+    let multicast_v4 = route(libc::AF_INET, libc::RTN_UNREACHABLE, 4, &multicast_v4);
     let mut group = [0; 16];
     group[0] = 0xff;
-    add(&socket, &multicast.to(&group, 8))
+    let multicast_v6 = route(libc::AF_INET6, libc::RTN_UNREACHABLE, 8, &[to(&group)]);
+    for route in [all_v4, all_v6, multicast_v4, multicast_v6] {
+        netlink.ask(&route)?;
+    }
+    Ok(())
 }
 
-/// One route of the table `local`, as `struct rtmsg` and its attributes (rtnetlink(7)).
-struct Route {
-    head: [u8; 12],
-    attributes: Vec<u8>,
-}
-
-impl Route {
-    fn new(family: libc::c_int, kind: u8) -> Self {
-        const PREFIX_LENGTH: u8 = 0;
-        let family = u8::try_from(family).expect("AF_INET and AF_INET6 are small");
-        let scope = if kind == libc::RTN_LOCAL {
-            libc::RT_SCOPE_HOST
-        } else {
-            libc::RT_SCOPE_UNIVERSE
-        };
-        let (table, by) = (libc::RT_TABLE_LOCAL, libc::RTPROT_STATIC);
-        Self {
-            head: [
-                family,
-                PREFIX_LENGTH,
-                0,
-                0,
-                table,
-                by,
-                scope,
-                kind,
-                0,
-                0,
-                0,
-                0,
-            ],
-            attributes: Vec::new(),
-        }
-    }
-
-    fn to(mut self, address: &[u8], prefix: u8) -> Self {
-        self.head[1] = prefix;
-        self.attribute(libc::RTA_DST, address)
-    }
-
-    fn out(self, interface: u32) -> Self {
-        self.attribute(libc::RTA_OIF, &interface.to_ne_bytes())
-    }
-
-    fn from(self, address: &[u8]) -> Self {
-        self.attribute(libc::RTA_PREFSRC, address)
-    }
-
-    /// Of 4 or 16 bytes, so nothing has to be filled up.
-    fn attribute(mut self, kind: u16, value: &[u8]) -> Self {
-        let length = u16::try_from(4 + value.len()).expect("an address is short");
-        self.attributes.extend(length.to_ne_bytes());
-        self.attributes.extend(kind.to_ne_bytes());
-        self.attributes.extend(value);
-        self
-    }
-
-    /// The whole message, which asks for an answer.
-    fn message(&self) -> Vec<u8> {
-        let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
-        let flags = u16::try_from(flags).expect("flags of netlink are 16 bits");
-        let length = u32::try_from(16 + self.head.len() + self.attributes.len());
-        let mut message = length.expect("a route is short").to_ne_bytes().to_vec();
-        message.extend(libc::RTM_NEWROUTE.to_ne_bytes());
-        message.extend(flags.to_ne_bytes());
-        // Sequence and sender: there is one question at a time.
-        message.extend([0; 8]);
-        message.extend(self.head);
-        message.extend(&self.attributes);
-        message
-    }
-}
-
-fn add(socket: &OwnedFd, route: &Route) -> io::Result<()> {
-    send(socket, &route.message(), SendFlags::empty())?;
-    let mut answer = [0_u8; 256];
-    let (length, _) = recv(socket, &mut answer, RecvFlags::empty())?;
-    // The header, then the errno, negative; 0 for success.
-    let errno = answer[..length]
-        .get(16..20)
-        .and_then(|it| it.try_into().ok());
-    match errno.map(i32::from_ne_bytes) {
-        Some(0) => Ok(()),
-        Some(errno) => Err(Errno::from_raw_os_error(-errno).into()),
-        None => Err(io::ErrorKind::InvalidData.into()),
-    }
+/// One route of the table `local` to a prefix of so many bits: `struct rtmsg` and its attributes (rtnetlink(7)).
+fn route(family: libc::c_int, kind: u8, prefix: u8, attributes: &[Vec<u8>]) -> Vec<u8> {
+    let family = u8::try_from(family).expect("AF_INET and AF_INET6 are small");
+    let scope = if kind == libc::RTN_LOCAL {
+        libc::RT_SCOPE_HOST
+    } else {
+        libc::RT_SCOPE_UNIVERSE
+    };
+    let (table, by) = (libc::RT_TABLE_LOCAL, libc::RTPROT_STATIC);
+    let head = [family, prefix, 0, 0, table, by, scope, kind, 0, 0, 0, 0];
+    let flags = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+    message(libc::RTM_NEWROUTE, flags, &head, &attributes.concat())
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// The version of this file's types and of the hand's protocol. The server that starts a supervisor is of
 /// the same build; one that adopts may be of another, and all that it may say then is [`Request::End`],
 /// which never changes.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 8;
 
 /// How many user and group ids a sandbox has: 0..65536 inside.
 pub const ID_COUNT: u32 = 65_536;
@@ -33,6 +33,9 @@ pub struct Plan {
     pub image: bool,
     /// The lowest layer of the root: a generated tree without `/usr`.
     pub template: PathBuf,
+    /// What was sealed of this sandbox's files, uppermost first: each a directory that holds what
+    /// [`SEALED`](crate::image::SEALED) names. They lie between the template and what is written from now on.
+    pub layers: Vec<PathBuf>,
     /// What is bound at `/usr`, read-only.
     pub usr: PathBuf,
     /// A directory of the operator's that appears at [`PROGRAMS`], read-only; nothing in it is secret.
@@ -40,6 +43,8 @@ pub struct Plan {
     /// The first host id of the sandbox's range of [`ID_COUNT`]. [`SHARED`]: it has one id only, and that is the
     /// user's who started the supervisor; for who may give it no others.
     pub id_base: u32,
+    /// Where [`Plan::id_base`] is [`SHARED`]: ranges that the administrator has given this user, if there are any.
+    pub sub_ids: Option<SubIds>,
     /// Binds of directories that [`image::LAYOUT`](crate::image::LAYOUT) names.
     pub volumes: Vec<Volume>,
     /// The whole environment of the hand and so of every command.
@@ -55,6 +60,19 @@ pub struct Plan {
     /// How long the sandbox lives on, in milliseconds, when its server is gone and no other adopts it.
     pub orphan_millis: u64,
 }
+
+/// The first of [`SUB_IDS`] user ids and of as many group ids of the host that a user without rights may give away.
+/// Source: subuid(5), subgid(5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubIds {
+    /// In `/etc/subuid`.
+    pub users: u32,
+    /// In `/etc/subgid`.
+    pub groups: u32,
+}
+
+/// How many of them there have to be: those of a sandbox but 0, which is the user itself.
+pub const SUB_IDS: u32 = ID_COUNT - 1;
 
 /// What a server asks of a supervisor that runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +120,8 @@ pub struct Live {
     pub pid: i32,
     /// The first host id of its range.
     pub id_base: u32,
+    /// How many ids it has: [`ID_COUNT`], or 1.
+    pub ids: u32,
     /// The directories of its cgroups.
     pub groups: Vec<PathBuf>,
     /// The file that counts what was ended for want of memory, where a cgroup limits memory.
@@ -111,6 +131,16 @@ pub struct Live {
     /// Whether what leads out of its network is handed over with it. Not, although the plan wanted that, where this
     /// host can make none.
     pub network: bool,
+}
+
+/// By what means the kernel brings what a sandbox sends to the egress process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Steering {
+    /// A program that chooses the socket of each connection (`sk_lookup`, by bpf(2)).
+    SkLookup,
+    /// Rules in the sandbox's network (`tproxy` of nf_tables), where that is refused.
+    Tproxy,
 }
 
 /// What a sandbox may use as a whole, and what holds it to that.
@@ -124,6 +154,9 @@ pub struct Limits {
     pub processes: Limit,
     /// Bytes on the disk, of the workspace and of what was changed elsewhere.
     pub disk: Limit,
+    /// Bytes a second to and from the disk, each way. Not in records of builds before it.
+    #[serde(default = "Limit::none")]
+    pub io: Limit,
 }
 
 /// One limit.
@@ -133,6 +166,17 @@ pub struct Limit {
     pub most: u64,
     /// By what means.
     pub by: By,
+}
+
+impl Limit {
+    /// Nothing is limited.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self {
+            most: 0,
+            by: By::Nothing,
+        }
+    }
 }
 
 /// What holds a sandbox to a limit on this host.

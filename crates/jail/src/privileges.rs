@@ -1,18 +1,21 @@
 //! Owns the last steps before the hand: ids, capabilities, limits. It mounts nothing.
 
+use std::io;
 use std::os::fd::BorrowedFd;
 
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::{Errno, write};
 use rustix::process::{
     Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit,
 };
 use rustix::thread::{
     CapabilitySet, CapabilitySets, Gid, LinkNameSpaceType, Uid, capabilities,
-    capability_is_in_bounding_set, clear_ambient_capability_set, move_into_link_name_space,
-    remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs,
-    set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    clear_ambient_capability_set, move_into_link_name_space, remove_capability_from_bounding_set,
+    set_capabilities, set_keep_capabilities, set_no_new_privs, set_thread_groups,
+    set_thread_res_gid, set_thread_res_uid,
 };
 
-use crate::error::{During, Result};
+use crate::error::{During, Result, USER_NAMESPACE};
 use crate::plan::{By, Limits};
 
 /// What package managers need, and nothing else. All of it counts only in the sandbox's own user
@@ -147,13 +150,30 @@ pub(crate) fn die_before_the_host() -> Result<()> {
     std::fs::write(FILE, now.max(OOM_SCORE).to_string()).during(STEP)
 }
 
-/// Enters the user namespace as its root and drops every right beyond [`KEPT`].
+/// Forbids further user namespaces from inside the one that this process is in: the second lock behind seccomp.
+/// `settings` is a `/proc/sys` that this process may write to.
+fn forbid_user_namespaces(settings: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let setting = openat(settings, "user/max_user_namespaces", flags, Mode::empty())?;
+    match write(&setting, b"0")? {
+        1 => Ok(()),
+        _ => Err(io::ErrorKind::WriteZero.into()),
+    }
+}
+
+/// Enters the user namespace as its root, locks it, and drops every right beyond [`KEPT`].
 ///
-/// Without ids of its own it keeps its user's groups: see [`crate::userns::enter_own`].
-pub(crate) fn become_sandbox_root(userns: BorrowedFd<'_>, own_ids: bool) -> Result<()> {
+/// With one id alone it keeps its user's groups: see [`crate::userns::enter_own`].
+pub(crate) fn become_sandbox_root(
+    userns: BorrowedFd<'_>,
+    settings: BorrowedFd<'_>,
+    ids: u32,
+) -> Result<()> {
     const ENTER: &str = "enter the user namespace";
     move_into_link_name_space(userns, Some(LinkNameSpaceType::User)).during(ENTER)?;
-    if own_ids {
+    // Before its first right is dropped: whose file this is, the kernel tells by who looks it up.
+    forbid_user_namespaces(settings).during(USER_NAMESPACE)?;
+    if ids > 1 {
         set_thread_groups(&[]).during(ENTER)?;
     }
     set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).during(ENTER)?;
@@ -165,11 +185,10 @@ pub(crate) fn become_sandbox_root(userns: BorrowedFd<'_>, own_ids: bool) -> Resu
         if KEPT.contains(one) {
             continue;
         }
-        match capability_is_in_bounding_set(one) {
-            Ok(true) => remove_capability_from_bounding_set(one).during(DROP)?,
-            Ok(false) => {}
-            // EINVAL: past the kernel's last capability.
-            Err(_) => break,
+        match remove_capability_from_bounding_set(one) {
+            // Past the kernel's last capability.
+            Err(Errno::INVAL) => break,
+            dropped => dropped.during(DROP)?,
         }
     }
     clear_ambient_capability_set().during(DROP)?;

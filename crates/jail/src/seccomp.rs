@@ -27,8 +27,9 @@ type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 const EPERM: u32 = 1;
 /// `ENOSYS`.
 const ENOSYS: u32 = 38;
-/// As the kernel has it; its type differs between C libraries.
+/// As the kernel has them; their type differs between C libraries.
 const RLIMIT_CORE: u64 = 4;
+const RLIMIT_NPROC: u64 = 6;
 /// Success, without the call.
 const UNDONE: u32 = 0;
 
@@ -99,8 +100,19 @@ fn refused() -> io::Result<Rules> {
         not_known.push(word(0, Ne, persona)?);
     }
     rules.insert(libc::SYS_personality, vec![rule(not_known)?]);
-    // The hand's limits: its root inside could lower them. (A filter sees no other name of it.)
-    rules.insert(libc::SYS_prlimit64, vec![rule(vec![word(0, Eq, 1)?])?]);
+    // Limits of another process: those of the hand, which root inside could lower by its number or that of any of its
+    // threads. Of those the filter cannot tell the number, so nobody's are changed but by itself; the hand changes one
+    // of its children's, the number of processes, which therefore is left.
+    let changed = SeccompCondition::new(2, SeccompCmpArgLen::Qword, Ne, 0);
+    let others = vec![
+        word(0, Ne, 0)?,
+        // That of dumps is left undone below, whoever's it is.
+        word(1, Ne, RLIMIT_CORE)?,
+        word(1, Ne, RLIMIT_NPROC)?,
+        changed.map_err(io::Error::other)?,
+    ];
+    let first = rule(vec![word(0, Eq, 1)?])?;
+    rules.insert(libc::SYS_prlimit64, vec![first, rule(others)?]);
     Ok(rules)
 }
 
@@ -162,7 +174,7 @@ fn sockets() -> io::Result<Vec<SeccompRule>> {
     Ok(rules)
 }
 
-const _: () = assert!(libc::RLIMIT_CORE == 4);
+const _: () = assert!(libc::RLIMIT_CORE == 4 && libc::RLIMIT_NPROC == 6);
 const _: () = assert!(libc::SOCK_STREAM == 1 && libc::SOCK_DGRAM == 2);
 const _: () = assert!(Errno::PERM.raw_os_error() == EPERM.cast_signed());
 const _: () = assert!(Errno::NOSYS.raw_os_error() == ENOSYS.cast_signed());

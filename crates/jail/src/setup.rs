@@ -18,6 +18,8 @@ use crate::{mounts, privileges, seccomp};
 /// What the child carries over from the supervisor.
 pub(crate) struct Inherited<'a> {
     pub(crate) userns: BorrowedFd<'a>,
+    /// How many ids that has.
+    pub(crate) ids: u32,
     pub(crate) program: BorrowedFd<'a>,
     /// The hand's end of its first line to a server.
     pub(crate) line: BorrowedFd<'a>,
@@ -43,13 +45,14 @@ pub(crate) fn become_hand(plan: &Plan, from: &Inherited<'_>) -> Result<Infallibl
     sethostname(b"sandbox").during("set the host name")?;
     setdomainname(b"").during("set the host name")?;
     sys::loopback_up().during("bring up the loopback interface")?;
-    mounts::build(plan, from.userns)?;
+    let settings = mounts::build(plan, from.userns)?;
     privileges::limit_resources(&plan.limits)?;
     let env = environment(plan)?;
     chdir("/workspace").during("enter /workspace")?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
     let null = null.during("open /dev/null")?;
-    privileges::become_sandbox_root(from.userns, plan.has_own_ids())?;
+    privileges::become_sandbox_root(from.userns, settings.as_fd(), from.ids)?;
+    drop(settings);
     if supervisor_is_gone(from.errors) {
         return Err(io::Error::from(io::ErrorKind::BrokenPipe)).during("die with the supervisor");
     }

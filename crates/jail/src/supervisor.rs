@@ -22,7 +22,7 @@ use crate::error::{During, GROUPS, LISTEN, NAMESPACES, Result};
 use crate::groups::Groups;
 use crate::net::Network;
 use crate::pid_one::PidOne;
-use crate::plan::{Failure, Live, Plan, Report, VERSION};
+use crate::plan::{Failure, ID_COUNT, Live, Plan, Report, Steering, VERSION};
 use crate::record::Record;
 use crate::setup::{Inherited, become_hand};
 use crate::userns;
@@ -64,7 +64,8 @@ fn supervise() -> io::Result<()> {
     sys::keep_only_standard_over_exec()?;
     // Whatever the server stood in may be unmounted while the sandbox lives on.
     chdir("/")?;
-    let plan = read_plan(&owner)?;
+    // What came with it keeps the ids from others, for as long as this process lives.
+    let (plan, _ids) = read_plan(&owner)?;
     if plan.has_own_ids() {
         close_to_others()?;
     }
@@ -79,7 +80,7 @@ fn supervise() -> io::Result<()> {
     };
     // Before they are made: whatever happens from here on, somebody knows what to remove.
     lock.note(&record)?;
-    let (network, sandbox) = match set_up(&plan, line, &groups) {
+    let (network, sandbox, ids) = match set_up(&plan, line, &groups) {
         Ok(made) => made,
         Err(failure) => return give_up(groups, &owner, failure),
     };
@@ -90,7 +91,7 @@ fn supervise() -> io::Result<()> {
         listener,
         handover,
     } = sandbox;
-    let live = live(&plan, running.pid, &groups, network.is_some());
+    let live = live(&plan, running.pid, &groups, network.is_some(), ids);
     let mut watch = Watch {
         live: live.clone(),
         pid_one: running.pidfd.as_fd(),
@@ -139,21 +140,22 @@ fn set_up(
     plan: &Plan,
     line: OwnedFd,
     groups: &Groups,
-) -> std::result::Result<(Option<Network>, Sandbox), Failure> {
-    own_rights(plan)?;
+) -> std::result::Result<(Option<Network>, Sandbox, u32), Failure> {
+    let ids = own_rights(plan)?;
     let network = network(plan);
-    let sandbox = start(plan, line, groups, network.is_some())?;
+    let sandbox = start(plan, line, groups, network.is_some(), ids)?;
     if !plan.has_own_ids() {
         let closed = close_to_others().during("close the supervisor to others");
         closed.map_err(|error| error.to_failure())?;
     }
-    Ok((network, sandbox))
+    Ok((network, sandbox, ids))
 }
 
-fn live(plan: &Plan, pid: Pid, groups: &Groups, network: bool) -> Live {
+fn live(plan: &Plan, pid: Pid, groups: &Groups, network: bool, ids: u32) -> Live {
     Live {
         pid: pid.as_raw_nonzero().get(),
         id_base: plan.id_base,
+        ids,
         groups: groups.dirs(),
         oom_counter: groups.oom_counter(),
         limits: plan.limits.clone(),
@@ -169,26 +171,41 @@ fn network(plan: &Plan) -> Option<Network> {
 }
 
 /// The role `network`: whether a network can be made on this host, with nothing but this process in it. Says on
-/// standard output what failed, as a [`Failure`].
+/// standard output by what means ([`crate::plan::Steering`]), or what failed, as a [`Failure`].
 #[must_use]
 pub fn try_network() -> ExitCode {
-    match Network::make() {
-        Ok(_) => ExitCode::SUCCESS,
-        Err(error) => {
-            let failure = serde_json::to_vec(&error.to_failure()).unwrap_or_default();
-            // Whoever asked has the code as well.
-            let _ = io::stdout().write_all(&failure);
-            ExitCode::FAILURE
-        }
-    }
+    told(tried())
 }
 
-/// Whoever may not give the sandbox ids of its own gets its rights from a user namespace around it.
-fn own_rights(plan: &Plan) -> std::result::Result<(), Failure> {
+/// The role `network-of-user`: the same for sandboxes without ids of their own.
+#[must_use]
+pub fn try_network_of_user() -> ExitCode {
+    told(userns::enter_own(None).and_then(|_| tried()))
+}
+
+fn tried() -> Result<Steering> {
+    let network = Network::make()?;
+    network.try_it()?;
+    Ok(network.steering())
+}
+
+fn told(tried: Result<Steering>) -> ExitCode {
+    let (said, code) = match tried {
+        Ok(steering) => (serde_json::to_vec(&steering), ExitCode::SUCCESS),
+        Err(error) => (serde_json::to_vec(&error.to_failure()), ExitCode::FAILURE),
+    };
+    // Whoever asked has the code as well.
+    let _ = io::stdout().write_all(&said.unwrap_or_default());
+    code
+}
+
+/// Whoever may not give the sandbox ids of its own gets its rights from a user namespace around it. Returns how many
+/// ids the sandbox can have.
+fn own_rights(plan: &Plan) -> std::result::Result<u32, Failure> {
     if plan.has_own_ids() {
-        return Ok(());
+        return Ok(ID_COUNT);
     }
-    userns::enter_own().map_err(|error| error.to_failure())
+    userns::enter_own(plan.sub_ids).map_err(|error| error.to_failure())
 }
 
 /// Nobody may look into this process. One without rights of its own could then not set up a sandbox either: it
@@ -216,10 +233,11 @@ impl Lock {
     }
 }
 
-fn read_plan(owner: &OwnedFd) -> io::Result<Plan> {
-    let (plan, _) = control::receive::<Plan>(owner)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+/// The plan, and the locks that are to be held while its sandbox lives.
+fn read_plan(owner: &OwnedFd) -> io::Result<(Plan, Vec<OwnedFd>)> {
+    let (plan, locks) = control::receive::<Plan>(owner)?.ok_or(io::ErrorKind::UnexpectedEof)?;
     if plan.version == VERSION {
-        Ok(plan)
+        Ok((plan, locks))
     } else {
         Err(io::ErrorKind::Unsupported.into())
     }
@@ -242,9 +260,10 @@ fn start(
     line: OwnedFd,
     groups: &Groups,
     in_network: bool,
+    ids: u32,
 ) -> std::result::Result<Sandbox, Failure> {
     let begun =
-        begin(plan, line.as_fd(), groups, in_network).map_err(|error| error.to_failure())?;
+        begin(plan, line.as_fd(), groups, in_network, ids).map_err(|error| error.to_failure())?;
     let mounts = mounts_of(begun.running.pid);
     // Only the hand may hold its end: the server must see it close.
     drop(line);
@@ -290,7 +309,13 @@ struct Begun {
     errors: OwnedFd,
 }
 
-fn begin(plan: &Plan, line: BorrowedFd<'_>, groups: &Groups, in_network: bool) -> Result<Begun> {
+fn begin(
+    plan: &Plan,
+    line: BorrowedFd<'_>,
+    groups: &Groups,
+    in_network: bool,
+    ids: u32,
+) -> Result<Begun> {
     // Absent keyrings are as good as an empty one.
     let _ = sys::leave_session_keyring();
     let program = rustix::fs::open(
@@ -299,7 +324,7 @@ fn begin(plan: &Plan, line: BorrowedFd<'_>, groups: &Groups, in_network: bool) -
         Mode::empty(),
     );
     let program = program.during("open the helper")?;
-    let mut making = userns::begin(plan)?;
+    let making = userns::begin(plan, ids)?;
     groups.make().during(GROUPS)?;
     let (errors, errors_tx) = pipe_with(PipeFlags::CLOEXEC).during(NAMESPACES)?;
     let (handover, handover_theirs) = control::pair().during(NAMESPACES)?;
@@ -310,6 +335,7 @@ fn begin(plan: &Plan, line: BorrowedFd<'_>, groups: &Groups, in_network: bool) -
             drop((errors, handover));
             let inherited = Inherited {
                 userns: userns.as_fd(),
+                ids,
                 program: program.as_fd(),
                 line,
                 handover: handover_theirs.as_fd(),

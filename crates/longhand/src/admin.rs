@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use serde_json::{Map, Value, json};
 
-use crate::cli::{Backup, By, Keys, Master, Usage, Workspaces};
+use crate::cli::{Backup, By, Keys, Master, Output, Usage, Workspaces};
 use crate::client::Client;
 use crate::view;
 
@@ -22,6 +22,26 @@ const KEY_COLUMNS: [&str; 7] = [
     "revoked_at",
 ];
 const WORKSPACE_COLUMNS: [&str; 4] = ["id", "name", "created_at", "archived_at"];
+
+const REPLICA_COLUMNS: [&str; 7] = [
+    "name",
+    "status",
+    "version",
+    "address",
+    "heartbeat_at",
+    "sessions",
+    "sandboxes",
+];
+
+/// `longhand replicas`
+///
+/// # Errors
+/// What the server answered, or that it could not be reached.
+pub async fn replicas(output: &Output, client: &Client) -> anyhow::Result<()> {
+    let listed = client.get("/v1/x/replicas").await?;
+    view::objects(data(&listed), &REPLICA_COLUMNS, output.json)?;
+    Ok(())
+}
 
 /// `longhand keys …`
 ///

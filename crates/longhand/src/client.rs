@@ -87,15 +87,6 @@ impl Exchange {
             },
         }
     }
-
-    /// Reads it to its end.
-    ///
-    /// # Errors
-    /// As [`Exchange::next`].
-    pub async fn finish(mut self) -> anyhow::Result<()> {
-        while self.next().await?.is_some() {}
-        Ok(())
-    }
 }
 
 impl Client {

@@ -1,7 +1,9 @@
 //! Settings: file, then environment, then flags; each remembers where it came from. Only the binary
 //! reads files and the environment; every crate below gets a struct that is already valid.
 
+mod harness;
 mod limits;
+mod log;
 mod sandbox;
 mod vault;
 
@@ -13,7 +15,9 @@ use anyhow::{Context, bail};
 use serde::Deserialize;
 use toml::{Table, Value};
 
+pub use harness::Harness;
 pub use limits::Limits;
+pub use log::{Log, LogFormat};
 pub use sandbox::Sandbox;
 pub use vault::Vault;
 
@@ -57,6 +61,8 @@ pub struct Config {
     pub model: Model,
     /// What every agent is told.
     pub prompt: Prompt,
+    /// Where programs of others come from that run agents.
+    pub harness: Harness,
     /// Logs.
     pub log: Log,
 }
@@ -69,6 +75,11 @@ pub struct Server {
     pub listen: SocketAddr,
     /// `sqlite://` and a path, or `postgres://` and a server; the data directory's `longhand.db` if absent.
     pub database_url: Option<String>,
+    /// The name of this server among several on one PostgreSQL database; made of the host's name and the data
+    /// directory if absent. It must stay the same: workspaces on this host are found by it.
+    pub replica: Option<String>,
+    /// Seconds that a server may be silent until the others take over its turns.
+    pub replica_dead_after_seconds: u64,
     /// Accept requests without the beta and version headers.
     pub lenient_headers: bool,
     /// Seconds that running turns get at shutdown to reach a commit.
@@ -90,6 +101,8 @@ impl Default for Server {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8787)),
             database_url: None,
+            replica: None,
+            replica_dead_after_seconds: store::limits::DEAD_AFTER.as_secs(),
             lenient_headers: false,
             drain_seconds: 30,
             tls_cert: None,
@@ -119,10 +132,14 @@ pub struct Egress {
     pub ca_file: Option<PathBuf>,
     /// Lists of revoked certificates (CRLs) as PEM, for the same.
     pub crl_file: Option<PathBuf>,
+    /// Whether credentials that sandboxes use as placeholders may go over connections in clear text.
+    pub cleartext_credentials: bool,
     /// `observe` lets through what rules and environments deny, and records it; the always-denied set stays.
     pub mode: egress::policy::Mode,
     /// Rules for every sandbox, before those of its environment; the first that matches decides.
     pub rules: Vec<egress::policy::Rule>,
+    /// Credentials that every sandbox's requests to their hosts have.
+    pub credentials: Vec<crate::egress_credentials::EgressCredential>,
 }
 
 impl Default for Egress {
@@ -134,8 +151,10 @@ impl Default for Egress {
             audit: EgressAudit::default(),
             ca_file: None,
             crl_file: None,
+            cleartext_credentials: false,
             mode: egress::policy::Mode::default(),
             rules: Vec::new(),
+            credentials: Vec::new(),
         }
     }
 }
@@ -184,37 +203,6 @@ pub struct Prompt {
     pub extra: Option<String>,
 }
 
-/// `[log]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Log {
-    /// A tracing filter, as `info` or `store=debug,info`.
-    pub level: String,
-    /// JSON lines, or text for people.
-    pub format: LogFormat,
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self {
-            level: "info".to_owned(),
-            format: LogFormat::Auto,
-        }
-    }
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// Text on a terminal, JSON elsewhere.
-    Auto,
-    /// JSON lines.
-    Json,
-    /// Text.
-    Text,
-}
-
 impl Config {
     /// Every setting with its value, as `config show` prints them.
     #[must_use]
@@ -225,6 +213,8 @@ impl Config {
         };
         let path =
             |path: &Option<PathBuf>| quoted(&path.as_ref().map(|path| path.display().to_string()));
+        let list = |all: &[String]| format!("{all:?}");
+        let set = |count: usize| format!("{count} (set)");
         let mut shown = vec![
             (
                 "server.listen",
@@ -233,6 +223,11 @@ impl Config {
             (
                 "server.database_url",
                 quoted(&self.server.database_url.as_deref().map(without_password)),
+            ),
+            ("server.replica", quoted(&self.server.replica)),
+            (
+                "server.replica_dead_after_seconds",
+                self.server.replica_dead_after_seconds.to_string(),
             ),
             (
                 "server.lenient_headers",
@@ -245,14 +240,8 @@ impl Config {
             ("server.tls_cert", path(&self.server.tls_cert)),
             ("server.tls_key", path(&self.server.tls_key)),
             ("server.plain_http", self.server.plain_http.to_string()),
-            (
-                "server.cors_origins",
-                format!("{:?}", self.server.cors_origins),
-            ),
-            (
-                "server.trusted_proxies",
-                format!("{:?}", self.server.trusted_proxies),
-            ),
+            ("server.cors_origins", list(&self.server.cors_origins)),
+            ("server.trusted_proxies", list(&self.server.trusted_proxies)),
             ("egress.enabled", self.egress.enabled.to_string()),
             (
                 "egress.mode",
@@ -267,13 +256,15 @@ impl Config {
                 "egress.audit.max_mib",
                 self.egress.audit.max_mib.to_string(),
             ),
-            ("egress.rules", format!("{} (set)", self.egress.rules.len())),
-            (
-                "egress.allow_private",
-                format!("{:?}", self.egress.allow_private),
-            ),
+            ("egress.rules", set(self.egress.rules.len())),
+            ("egress.credentials", set(self.egress.credentials.len())),
+            ("egress.allow_private", list(&self.egress.allow_private)),
             ("egress.ca_file", path(&self.egress.ca_file)),
             ("egress.crl_file", path(&self.egress.crl_file)),
+            (
+                "egress.cleartext_credentials",
+                self.egress.cleartext_credentials.to_string(),
+            ),
             ("model.catalog", path(&self.model.catalog)),
             ("model.api", quoted(&self.model.api)),
             ("model.ca_file", path(&self.model.ca_file)),
@@ -293,6 +284,7 @@ impl Config {
         shown.extend(self.limits.shown());
         shown.extend(self.sandbox.shown());
         shown.extend(self.vault.shown());
+        shown.extend(self.harness.shown());
         shown
     }
 }

@@ -69,11 +69,7 @@ async fn network(config: &Config, local: &sandbox::Local) -> Finding {
             "switched off (`egress.enabled`)".to_owned(),
             String::new(),
         ),
-        Ok(()) => (
-            true,
-            "the kernel brings all that they send to the egress process".to_owned(),
-            String::new(),
-        ),
+        Ok(steering) => (true, brought(steering), String::new()),
         Err(sandbox::Error::Unsupported { step, errno, hint }) => {
             let why = std::io::Error::from_raw_os_error(errno);
             (false, format!("none can be made: {step}: {why}"), hint)
@@ -87,6 +83,15 @@ async fn network(config: &Config, local: &sandbox::Local) -> Finding {
         detail,
         mend,
     }
+}
+
+/// By what means the kernel does it.
+fn brought(steering: sandbox::Steering) -> String {
+    let by = match steering {
+        sandbox::Steering::SkLookup => "sk_lookup",
+        sandbox::Steering::Tproxy => "tproxy rules of nf_tables, since sk_lookup is refused here",
+    };
+    format!("the kernel brings all that they send to the egress process, by {by}")
 }
 
 /// Fails, with each mend, if sandboxes cannot run here.

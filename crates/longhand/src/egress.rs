@@ -11,16 +11,17 @@ use egress::audit::{Audit, Control, Options, Stage};
 use egress::host::{Carrier, Keep, Program, Settings};
 use egress::intercept::Trust;
 use egress::policy::{Policy, PolicyFile};
-use orchestrator::network::Networks;
+use orchestrator::network::{Networks, Operator};
 use serde_json::Value;
 use store::Store;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use vault::Vault;
 
 use crate::client::Client;
 use crate::data_dir::DataDir;
 use crate::signals::Signals;
-use crate::{cli, config, view};
+use crate::{cli, config, egress_credentials, view};
 
 /// Where it stands in the data directory.
 const DIRECTORY: &str = "egress";
@@ -84,11 +85,12 @@ fn trust(ca_file: Option<&Path>, crl_file: Option<&Path>) -> anyhow::Result<Trus
 pub async fn networks(
     settings: &config::Egress,
     data_dir: &DataDir,
-    (store, audit): (&Store, &Audit),
+    (store, vault, audit): (&Store, &Arc<Vault>, &Audit),
     tasks: &TaskTracker,
     stop: CancellationToken,
 ) -> anyhow::Result<Option<Arc<Networks>>> {
     let operator = operator(settings)?;
+    let credentials = egress_credentials::read(&settings.credentials)?;
     if !settings.enabled {
         return Ok(None);
     }
@@ -128,7 +130,13 @@ pub async fn networks(
         // Without an answer it holds as soon as there is a process.
         let _ = keeper.keep(keep).await;
     });
-    let networks = Arc::new(Networks::new(carrier, store.clone(), operator));
+    let operator = Operator {
+        policy: operator,
+        cleartext_credentials: settings.cleartext_credentials,
+        credentials,
+    };
+    let networks = Networks::new(carrier, store.clone(), Arc::clone(vault), operator);
+    let networks = Arc::new(networks);
     let kept = Arc::clone(&networks);
     tasks.spawn(async move { kept.keep(stop).await });
     Ok(Some(networks))
@@ -162,14 +170,19 @@ pub fn left(data_dir: &DataDir) -> Option<gateway::Egress> {
 
 /// Whether sandboxes of this host can have a network. Where they cannot, they have none, and agents are told so.
 pub async fn can_be_had(provider: &sandbox::Local) -> bool {
-    let Err(error) = provider.try_network().await else {
-        return true;
-    };
-    tracing::warn!(
-        error = &error as &dyn std::error::Error,
-        "sandboxes have no network on this host; `egress.enabled = false` says that it is meant so"
-    );
-    false
+    match provider.try_network().await {
+        Ok(steering) => {
+            tracing::info!(?steering, "sandboxes have a network");
+            true
+        }
+        Err(error) => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "sandboxes have no network on this host; `egress.enabled = false` says that it is meant so"
+            );
+            false
+        }
+    }
 }
 
 /// What the operator says of every sandbox, checked: rules that do not compile would deny everything later.

@@ -1,21 +1,27 @@
-//! `harness`: installs the programs of others that run agents. Where they come from is what npm is told on this
-//! machine; that nothing of npm is needed is the point.
+//! `harness`: installs the programs of others that run agents. Where they come from is set, or what npm is told on
+//! this machine; that nothing of npm is needed is the point.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use contract::secret::Secret;
 use harness::install;
 use serde_json::json;
 
 use crate::cli::{Harness, HarnessName};
+use crate::config;
 use crate::data_dir::DataDir;
 
 /// Does it.
 ///
 /// # Errors
 /// Whatever kept it from being done; the text says what to do.
-pub async fn run(command: Harness, data_dir: &DataDir) -> anyhow::Result<()> {
+pub async fn run(
+    command: Harness,
+    data_dir: &DataDir,
+    settings: &config::Harness,
+) -> anyhow::Result<()> {
     let programs = data_dir.programs()?;
     match command {
         Harness::Install {
@@ -23,8 +29,13 @@ pub async fn run(command: Harness, data_dir: &DataDir) -> anyhow::Result<()> {
             version,
         } => {
             let version = version.as_deref().unwrap_or(install::CLAUDE_TESTED);
-            let registry = registry().await;
-            eprintln!("claude {version} from {registry} …");
+            let url = match &settings.registry {
+                Some(url) => url.clone(),
+                None => registry().await,
+            };
+            eprintln!("claude {version} from {url} …");
+            let token = settings.registry_token.as_ref().map(Secret::copy);
+            let registry = install::Registry { url, token };
             // It is the operator's choice, as any URL in the settings.
             let client = dial::client(&dial::Mode::Exempt, &dial::Options::default())
                 .context("the TLS roots of this system cannot be loaded")?;

@@ -11,11 +11,13 @@ mod demo;
 mod doctor;
 mod edge;
 mod egress;
+mod egress_credentials;
 mod harnesses;
 mod host;
 mod isolation;
 mod log;
 mod master;
+mod moving;
 mod provider;
 mod sandboxes;
 mod serve;
@@ -120,10 +122,13 @@ async fn command(cli: Cli, loaded: Loaded) -> anyhow::Result<()> {
         Command::Doctor(output) => {
             doctor::run(output, &loaded.config, cli.data_dir.as_deref()).await
         }
-        Command::Harness(command) => harnesses::run(command, &data_dir()?).await,
+        Command::Harness(command) => {
+            harnesses::run(command, &data_dir()?, &loaded.config.harness).await
+        }
         Command::Egress(cli::Egress::Test { policy, cases }) => egress::test(&policy, &cases),
         Command::Audit(cli::Audit::Verify) => egress::verify(&data_dir()?),
         Command::Audit(cli::Audit::Log { after }) => egress::actions(&data_dir()?, after),
+        Command::Move(what) => moving::run(&what, &loaded.config, &data_dir()?).await,
         Command::Config(_) | Command::Openapi { .. } | Command::EgressHost { .. } => Ok(()),
         command => {
             let config = &loaded.config;
@@ -146,6 +151,7 @@ async fn ask(command: Command, client: &Client, workspace: Option<&str>) -> anyh
         Command::Vaults(command) => things::vaults(command, client).await,
         Command::Sandbox(command) => sandboxes::run(command, client).await,
         Command::Egress(command) => egress::ask(command, client).await,
+        Command::Replicas(output) => admin::replicas(&output, client).await,
         Command::Usage(usage) => admin::usage(&usage, client).await,
         Command::Backup(backup) => admin::backup(backup, client).await,
         Command::Serve(_)
@@ -153,6 +159,7 @@ async fn ask(command: Command, client: &Client, workspace: Option<&str>) -> anyh
         | Command::Doctor(_)
         | Command::Config(_)
         | Command::Harness(_)
+        | Command::Move(_)
         | Command::Audit(_)
         | Command::EgressHost { .. }
         | Command::Openapi { .. } => Ok(()),

@@ -8,10 +8,14 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use contract::secret::Secret;
 use store::Store;
+use store::feed::Changed;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
 use vault::master::MasterKey;
 use vault::refresh::{Refresher, Settings};
+use vault::rotate::RotateError;
 use vault::{KeySource, Vault};
 
 use crate::config::{self, Config};
@@ -124,5 +128,30 @@ pub async fn end_rotation(vault: Arc<Vault>, store: Store) {
     tracing::info!("a rotation of the master key was cut short; going on");
     if let Err(error) = vault.rotate(&store).await {
         tracing::error!(%error, "the rotation of the master key did not end; both keys are kept");
+    }
+}
+
+/// Takes up what other servers on the same database do to the master key, until it is stopped. They are heard of as
+/// of every change that they make.
+pub async fn follow(vault: Arc<Vault>, store: Store, stop: CancellationToken) {
+    let mut changes = store.changes();
+    loop {
+        let changed = tokio::select! {
+            () = stop.cancelled() => return,
+            changed = changes.recv() => changed,
+        };
+        match changed {
+            Ok(Changed::Anything) | Err(RecvError::Lagged(_)) => {}
+            Ok(_) => continue,
+            Err(RecvError::Closed) => return,
+        }
+        match vault.follow(&store).await {
+            Ok(()) => {}
+            Err(RotateError::NoNext) => tracing::error!(
+                "another server rotates the master key, and this one has not got the next key: no secret under it can \
+                 be read here; restart this server with it"
+            ),
+            Err(error) => tracing::warn!(%error, "the master key's state was not read"),
+        }
     }
 }

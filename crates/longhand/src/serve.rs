@@ -25,6 +25,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use sandbox::{Keeper, Provider as _};
 use store::Store;
 use store::keys::KeyRole;
+use store::replica::Replica;
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -101,13 +102,14 @@ impl Server {
         let tls = edge::tls(&config.server)?;
         let lock = data_dir.lock()?;
         guard_memory()?;
-        let core = Core::open(config, &data_dir).await?;
+        let replica = database::replica(&config.server, &data_dir)?;
+        let core = Core::open(config, &data_dir, Some(replica)).await?;
         let client = provider::client(config, core.catalog.clone())?;
         let (tasks, closed) = (TaskTracker::new(), CancellationToken::new());
         let networks = egress::networks(
             &config.egress,
             &data_dir,
-            (&core.store, &core.audit),
+            (&core.store, &core.vault, &core.audit),
             &tasks,
             closed.clone(),
         )
@@ -140,6 +142,7 @@ impl Server {
             .with_context(|| format!("cannot listen on {}", config.server.listen))?;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}", listener.local_addr()?);
+        core.store.reached_at(&url);
         let control = control_socket(&data_dir.join("control.sock"))?;
         let server = Self {
             url,
@@ -203,6 +206,9 @@ impl Server {
         self.tasks.spawn(async move { refresher.run(stop).await });
         self.tasks
             .spawn(master::end_rotation(core.vault.clone(), core.store.clone()));
+        let (vault, stop) = (core.vault.clone(), self.closed.clone());
+        self.tasks
+            .spawn(master::follow(vault, core.store.clone(), stop));
         let orchestrator = self.orchestrator.clone();
         self.tasks.spawn(async move {
             if let Err(error) = orchestrator.run().await {
@@ -286,7 +292,12 @@ struct Core {
 }
 
 impl Core {
-    async fn open(config: &Config, data_dir: &DataDir) -> anyhow::Result<Self> {
+    /// As one of several servers, if it is one.
+    async fn open(
+        config: &Config,
+        data_dir: &DataDir,
+        replica: Option<Replica>,
+    ) -> anyhow::Result<Self> {
         let (place, mut options) =
             database::place(config.server.database_url.as_deref(), data_dir)?;
         options.caps = config.limits.caps();
@@ -295,7 +306,7 @@ impl Core {
             // Copies of a server's databases are its own tools' to make.
             Place::Server(_) => None,
         };
-        let store = database::open(place, options).await?;
+        let store = database::open(place, options, replica).await?;
         let key = master::source(&config.vault, data_dir).await?;
         let vault = Arc::new(Vault::unlock(&store, key).await?);
         let catalog = match &config.model.catalog {
@@ -371,7 +382,7 @@ impl Offline {
 /// # Errors
 /// Whatever keeps it from opening.
 pub async fn offline(config: &Config, data_dir: &DataDir) -> anyhow::Result<Offline> {
-    let core = Core::open(config, data_dir).await?;
+    let core = Core::open(config, data_dir, None).await?;
     // Without a server nobody carries: what it starts has no network.
     let provider = local_provider(data_dir, &config.sandbox, None)?;
     let now = || store::clock::now().0;

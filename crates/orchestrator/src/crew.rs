@@ -12,16 +12,21 @@ use contract::ids::ThreadId;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use harness::{Brief, Fact, Plane as _, PlaneError, Step};
+use sandbox::Sandbox;
+use session::policy::ToolRules;
 use session::{CallKind, Generation, Input, Pace, Refused, Remedy, State, Used};
 use store::SubmitError;
 use store::sessions::{Committed, Scope, SessionRow};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::Inner;
 use crate::active::Active;
 use crate::brief::{Who, brief, team};
+use crate::credentials;
 use crate::endpoint::Chosen;
 use crate::plane::{SessionPlane, networking, read};
+use crate::shells::callers;
 
 /// A session while one run works on it.
 pub(crate) struct Crew {
@@ -35,6 +40,8 @@ pub(crate) struct Crew {
     heard: Mutex<Heard>,
     /// Something was committed.
     news: Notify,
+    /// The server that had the session's workspace and is gone, until the model is told.
+    lost: Mutex<Option<String>>,
 }
 
 /// What the commits of this run said.
@@ -44,6 +51,8 @@ struct Heard {
     state: State,
     /// Steps that nobody works on yet, each with the session as it stood when it was given out.
     steps: VecDeque<(ThreadId, Step, State)>,
+    /// The threads beside the primary that the sandbox was told of last: each has a shell there.
+    callers: Option<Vec<ThreadId>>,
 }
 
 impl Crew {
@@ -53,6 +62,7 @@ impl Crew {
         claimed: &Committed,
         model: Result<Chosen, String>,
         active: Active,
+        lost: Option<String>,
     ) -> Result<Arc<Self>, PlaneError> {
         let agent = read(&row.agent, "agent snapshot")?;
         Ok(Arc::new(Self {
@@ -66,9 +76,26 @@ impl Crew {
                 commit: claimed.commit,
                 state: claimed.state.clone(),
                 steps: VecDeque::new(),
+                callers: None,
             }),
             news: Notify::new(),
+            lost: Mutex::new(lost),
         }))
+    }
+
+    /// What the model is told once, with the first result from a workspace that is not the one it knew.
+    pub(crate) fn lost_workspace(&self) -> Option<Block> {
+        let lost = self
+            .lost
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        lost.map(|host| {
+            Block::text(format!(
+                "Note from the platform: the host {host} that held this session's workspace is gone, and with it \
+                 all files and processes that were there. The workspace is new and empty."
+            ))
+        })
     }
 
     /// What runs its threads, by name.
@@ -79,8 +106,12 @@ impl Crew {
 
     /// Works until nobody has anything to do. Cancel safe: yes, as [`harness::Harness::run`].
     pub(crate) async fn work(self: Arc<Self>, claimed: Committed) -> Result<(), PlaneError> {
-        self.hear(claimed.state.primary.id, claimed.step, &claimed);
+        let primary = claimed.state.primary.id;
+        self.hear(primary, claimed.step, &claimed);
+        self.tell_unreachable(&claimed).await?;
         let mut working = FuturesUnordered::new();
+        // The claim took up what was due.
+        let mut asked = Instant::now();
         loop {
             while let Some((thread, step, state)) = self.next_step() {
                 working.push(Arc::clone(&self).thread(thread, step, state, working.is_empty()));
@@ -89,17 +120,59 @@ impl Crew {
                 return Ok(());
             }
             tokio::select! {
+                biased;
                 Some(ended) = working.next() => ended?,
                 () = self.news.notified() => {}
                 () = self.active.news() => self.take_up().await?,
-                () = self.until_due() => self.take_up().await?,
+                () = self.until_due(asked) => {
+                    self.take_up().await?;
+                    asked = Instant::now();
+                }
             }
         }
+    }
+
+    /// Says at the beginning of a turn which credentials are of no use in it.
+    async fn tell_unreachable(&self, claimed: &Committed) -> Result<(), PlaneError> {
+        let primary = &claimed.state.primary;
+        let begins = matches!(claimed.step, Step::Request { .. })
+            && primary.effort == session::Effort::default();
+        if !begins || !self.inner.config.network || self.inner.draining.is_cancelled() {
+            return Ok(());
+        }
+        for fact in credentials::unreachable(&self.inner.store, &self.row).await {
+            let told = self.report(primary.id, fact, store::timeline::Beside::default());
+            match told.await {
+                // It was interrupted meanwhile.
+                Ok(_) | Err(SubmitError::Refused(Refused::OutOfPlace { .. })) => {}
+                Err(error) => return Err(crate::plane::refused(error)),
+            }
+        }
+        Ok(())
     }
 
     fn heard(&self) -> MutexGuard<'_, Heard> {
         // It is whole between any two statements: a panic elsewhere does not spoil it.
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Before a call of any thread: has the sandbox end the shells of those that have ended, and at this run's first
+    /// use also of those that ended when nobody told it.
+    pub(crate) fn tell_callers(&self, sandbox: &dyn Sandbox) {
+        if self.agent.multiagent.is_none() {
+            return;
+        }
+        let mut heard = self.heard();
+        let live = callers(&heard.state);
+        let ended = match &heard.callers {
+            Some(told) => told.iter().any(|thread| !live.contains(thread)),
+            None => true,
+        };
+        if ended {
+            // While nothing new is heard: no thread that begins calls before the sandbox knows who was there.
+            sandbox.callers(live.iter().map(ThreadId::to_string).collect());
+        }
+        heard.callers = Some(live);
     }
 
     fn next_step(&self) -> Option<(ThreadId, Step, State)> {
@@ -124,8 +197,9 @@ impl Crew {
         self.news.notify_one();
     }
 
-    /// Sleeps until a thread is due that this run does not work on; for ever if there is none.
-    async fn until_due(&self) {
+    /// Sleeps until a thread is due that this run does not work on, last asked for when `asked`; for ever if there is
+    /// none.
+    async fn until_due(&self, asked: Instant) {
         let now = self.inner.now();
         let state = self.heard().state.clone();
         let due = state.threads().filter_map(|t| t.due_at(now)).min();
@@ -134,9 +208,10 @@ impl Crew {
         match due.filter(|_| takes_up) {
             Some(at) => {
                 let micros = u64::try_from(at.0.saturating_sub(now.0)).unwrap_or(0);
-                // What is due already is asked for at once, but not in a busy loop: the answer may be on its way.
-                let pause = Duration::from_micros(micros).max(crate::SHORTEST_PAUSE);
-                tokio::time::sleep(pause).await;
+                // What is due already is asked for at once, but not in a busy loop: the answer may be on its way. The
+                // pause counts from the last asking, since news of others begin this sleep anew.
+                let due = Instant::now() + Duration::from_micros(micros);
+                tokio::time::sleep_until(due.max(asked + crate::SHORTEST_PAUSE)).await;
             }
             None => std::future::pending().await,
         }
@@ -222,26 +297,10 @@ impl Crew {
         let held = state
             .thread(thread)
             .ok_or_else(|| PlaneError::Bug(format!("a step for {thread}, which is not there")))?;
-        let make = |who: &Who<'_>| -> Result<Brief, PlaneError> {
-            Ok(brief(
-                who,
-                &held.rules,
-                self.row.created_at,
-                networking(&self.row.environment, self.inner.config.network)?,
-                &self.inner.catalog,
-                self.inner.config.operator_prompt.clone(),
-            ))
-        };
         if thread == state.primary.id {
-            let agent = &self.agent;
-            let mut brief = make(&Who {
-                model: &agent.model,
-                system: agent.system.as_deref(),
-                tools: &agent.tools,
-            })?;
-            brief.team = agent.multiagent.as_ref().map(team);
-            return Ok(brief);
+            return primary_brief(&self.inner, &self.row, &self.agent, &held.rules);
         }
+        let make = |who: &Who<'_>| told(&self.inner, &self.row, who, &held.rules);
         let row = self
             .inner
             .store
@@ -309,4 +368,37 @@ impl Crew {
         let calls = heard.state.primary.calls().iter();
         { calls }.any(|c| c.id == call && c.kind == CallKind::Advisor)
     }
+}
+
+/// What the harness is told of a session's primary thread: a pure function of what is stored.
+pub(crate) fn primary_brief(
+    inner: &Inner,
+    row: &SessionRow,
+    agent: &SessionAgent,
+    rules: &ToolRules,
+) -> Result<Brief, PlaneError> {
+    let who = Who {
+        model: &agent.model,
+        system: agent.system.as_deref(),
+        tools: &agent.tools,
+    };
+    let mut brief = told(inner, row, &who, rules)?;
+    brief.team = agent.multiagent.as_ref().map(team);
+    Ok(brief)
+}
+
+fn told(
+    inner: &Inner,
+    row: &SessionRow,
+    who: &Who<'_>,
+    rules: &ToolRules,
+) -> Result<Brief, PlaneError> {
+    Ok(brief(
+        who,
+        rules,
+        row.created_at,
+        networking(&row.environment, inner.config.network)?,
+        &inner.catalog,
+        inner.config.operator_prompt.clone(),
+    ))
 }

@@ -7,8 +7,11 @@
 #![forbid(unsafe_code)]
 
 mod active;
+mod ahead;
 mod brief;
 pub mod clock;
+mod config;
+mod credentials;
 mod crew;
 mod endpoint;
 mod entries;
@@ -18,6 +21,8 @@ mod parts;
 mod plane;
 mod run;
 mod sandboxes;
+mod shells;
+pub mod templates;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,6 +36,7 @@ use model::{Catalog, Endpoint};
 use sandbox::Keeper;
 use session::Generation;
 use store::Store;
+use store::replica::ReplicaName;
 use store::runs::Holder;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -38,7 +44,7 @@ use tokio_util::task::TaskTracker;
 use vault::Vault;
 
 use crate::active::Active;
-use crate::clock::Clock;
+pub use crate::config::Config;
 use crate::faults::Fault;
 pub use crate::parts::Parts;
 use crate::sandboxes::Sandboxes;
@@ -50,6 +56,9 @@ const CLAIM_BATCH: u32 = 64;
 /// off for long.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
+/// The same among several servers: one of them may be gone, and its turns wait.
+const LOOK_AGAIN_AMONG: Duration = Duration::from_secs(1);
+
 /// Shortest pause before something is looked at again.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 
@@ -58,46 +67,6 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// How often sandboxes are looked over for idleness and for the end of their time.
 const TEND_EVERY: Duration = Duration::from_secs(5);
-
-/// Settings of an [`Orchestrator`].
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// Turns that run at once; more wait in the store.
-    pub turns: usize,
-    /// When sandboxes are paused and put to sleep, and how many run at once.
-    pub sandboxes: sandbox::Settings,
-    /// Whether an orderly end leaves sandboxes, and the calls that run in them, to the next process.
-    pub leave_sandboxes: bool,
-    /// What the operator adds to every session's system prompt.
-    pub operator_prompt: Option<String>,
-    /// Whether sandboxes have a network beside their own loopback: agents are told.
-    pub network: bool,
-    /// How long a claim holds unless it is renewed; then anybody may take the turn over.
-    pub lease: Duration,
-    /// How often the leases of all running turns are renewed, in one commit; none if nothing runs.
-    pub renew_every: Duration,
-    /// Whether no other process uses the store: then whatever an earlier one held is taken up at the
-    /// start, without waiting for the end of its leases.
-    pub alone: bool,
-    /// The time and chance of this server.
-    pub clock: Clock,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            turns: 1_000,
-            sandboxes: sandbox::Settings::default(),
-            leave_sandboxes: false,
-            operator_prompt: None,
-            network: false,
-            lease: Duration::from_secs(30),
-            renew_every: Duration::from_secs(10),
-            alone: true,
-            clock: Clock::default(),
-        }
-    }
-}
 
 /// Runs the sessions of one server.
 #[derive(Clone)]
@@ -113,6 +82,8 @@ pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) sandboxes: Sandboxes,
     pub(crate) holder: Holder,
+    /// The name of this server, if there are several.
+    pub(crate) replica: Option<ReplicaName>,
     /// The turns of this server that run now.
     active: Mutex<HashMap<SessionId, Active>>,
     /// One permit a running turn.
@@ -132,8 +103,11 @@ impl Orchestrator {
     /// An orchestrator that does nothing until [`Orchestrator::run`].
     #[must_use]
     pub fn new(parts: Parts, config: Config) -> Self {
-        let holder = Holder(format!("{:032x}", config.clock.entropy()));
-        Self(Arc::new(Inner {
+        let (replica, holder) = match parts.store.replica() {
+            Some((name, holder)) => (Some(name), holder),
+            None => (None, Holder(format!("{:032x}", config.clock.entropy()))),
+        };
+        let inner = Arc::new(Inner {
             store: parts.store,
             vault: parts.vault,
             harness: parts.harness,
@@ -142,6 +116,7 @@ impl Orchestrator {
             endpoint: parts.endpoint,
             sandboxes: Sandboxes::new(parts.provider, config.sandboxes.clone(), config.clock),
             holder,
+            replica,
             active: Mutex::default(),
             turns: Arc::new(Semaphore::new(config.turns)),
             tasks: TaskTracker::new(),
@@ -150,7 +125,9 @@ impl Orchestrator {
             draining: CancellationToken::new(),
             stopping: CancellationToken::new(),
             config,
-        }))
+        });
+        crate::ahead::furnish(&inner);
+        Self(inner)
     }
 
     /// Takes up what an earlier process left, then runs what becomes due, until the end of
@@ -160,7 +137,7 @@ impl Orchestrator {
     /// The store cannot be read at the start.
     pub async fn run(&self) -> Result<(), store::Error> {
         let inner = &self.0;
-        if inner.config.alone {
+        if inner.config.alone && inner.replica.is_none() {
             let now = inner.now();
             let left = inner.store.requeue_all(inner.holder.clone(), now).await?;
             if left > 0 {
@@ -173,6 +150,7 @@ impl Orchestrator {
             self.turns(),
             self.interrupts(),
             self.renewals(),
+            self.archives(),
             self.housekeeping()
         );
         Ok(())
@@ -197,11 +175,15 @@ impl Orchestrator {
     /// became due since is slept for no longer. Only to be prompt: what is due stands in the store, and
     /// whatever changes it wakes the loop. Never longer than [`LOOK_AGAIN`], whatever the clock does.
     async fn until_next_due(&self, looked_at: Micros) {
+        let longest = match self.0.replica {
+            None => LOOK_AGAIN,
+            Some(_) => LOOK_AGAIN_AMONG,
+        };
         let pause = match self.0.store.next_due(looked_at).await {
-            Ok(None) => LOOK_AGAIN,
+            Ok(None) => longest,
             Ok(Some(at)) => {
                 let micros = u64::try_from(at.0.saturating_sub(self.0.now().0)).unwrap_or(0);
-                Duration::from_micros(micros).clamp(SHORTEST_PAUSE, LOOK_AGAIN)
+                Duration::from_micros(micros).clamp(SHORTEST_PAUSE, longest)
             }
             Err(error) => {
                 tracing::error!(error = %chain(&error), "the next due run cannot be read");
@@ -248,7 +230,7 @@ impl Orchestrator {
             let (holder, now) = (inner.holder.clone(), inner.now());
             let renewed = inner
                 .store
-                .renew_all(holder, held.clone(), inner.config.lease, now);
+                .renew_all(holder, held.clone(), inner.lease(), now);
             match renewed.await {
                 Ok(lost) => inner.lose(&held, &lost),
                 // Until the lease ends there is time to try again; after that the store decides.
@@ -270,6 +252,7 @@ impl Orchestrator {
                 () = inner.store.session_deleted() => self.collect().await,
                 _ = tend.tick() => {
                     inner.sandboxes.tend(|session| inner.active().contains_key(&session)).await;
+                    inner.store.runs_sandboxes(inner.sandboxes.keeper().load().running);
                 }
             }
         }
@@ -410,6 +393,17 @@ impl Orchestrator {
 impl Inner {
     pub(crate) fn now(&self) -> Micros {
         self.config.clock.now()
+    }
+
+    /// How long a claim holds unless it is renewed. Among several servers it holds for as long as this one is seen:
+    /// their clocks differ.
+    pub(crate) fn lease(&self) -> Option<Duration> {
+        self.replica.is_none().then_some(self.config.lease)
+    }
+
+    /// Has due runs looked at once more.
+    pub(crate) fn look_again(&self) {
+        self.again.notify_one();
     }
 
     /// The turns that run under a lease, and which.

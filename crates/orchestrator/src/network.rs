@@ -4,22 +4,27 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use contract::agent::{McpServer, SessionAgent};
 use contract::environment::{Config, EnvironmentDefinition, Networking};
-use contract::ids::{EnvironmentId, SessionId};
-use egress::host::{Carrier, CarrierError, Owner};
+use contract::ids::{EnvironmentId, SessionId, VaultId};
+use egress::host::{Carrier, CarrierError, Orders, Owner};
+use egress::inject::CredentialsFile;
 use egress::policy::{AttachedFile, NetworkingFile, PolicyFile};
 use sandbox::{Ends, SandboxId};
 use store::Store;
 use store::feed::Changed;
-use store::sessions::Scope;
+use store::sessions::{Scope, SessionRow};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
+use vault::Vault;
+
+use crate::credentials;
+use crate::templates::{OperatorCredential, Stamp};
 
 /// How often the policies are made anew of sandboxes where that failed: the store or the egress process did not
 /// answer then.
@@ -30,38 +35,76 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub struct Networks {
     carrier: Carrier,
     store: Store,
-    /// What the operator says of every sandbox: rules, mode, and what is lifted out of the always-denied set.
-    operator: PolicyFile,
+    vault: Arc<Vault>,
+    operator: Operator,
     running: Mutex<HashMap<SandboxId, Running>>,
     /// Changes that were heard of.
     seen: AtomicU64,
 }
 
+/// What the operator says of every sandbox.
+#[derive(Debug, Clone)]
+pub struct Operator {
+    /// Rules, mode, and what is lifted out of the always-denied set; its networking and what is attached are not
+    /// read.
+    pub policy: PolicyFile,
+    /// Credentials may go over connections in clear text.
+    pub cleartext_credentials: bool,
+    /// Credentials that every sandbox uses, whatever its session.
+    pub credentials: Vec<OperatorCredential>,
+}
+
 /// What a sandbox's policy was made from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Running {
     /// The session's environment; none for one that an operator made.
     environment: Option<EnvironmentId>,
+    /// The session's vaults.
+    vaults: Vec<VaultId>,
     /// What was made of it is not in force yet.
     is_behind: bool,
 }
 
 /// Why nothing is known of what a sandbox may reach.
 #[derive(Debug, thiserror::Error)]
-enum Unknown {
+pub(crate) enum Unknown {
     #[error(transparent)]
     Store(#[from] store::Error),
     #[error("a definition in the store cannot be read")]
     Definition(#[from] serde_json::Error),
+    #[error(transparent)]
+    Credentials(#[from] credentials::Unknown),
+    #[error(transparent)]
+    Policy(#[from] egress::policy::PolicyError),
+}
+
+/// What is made of a sandbox's session.
+struct Made {
+    owner: Option<Owner>,
+    environment: Option<EnvironmentId>,
+    vaults: Vec<VaultId>,
+    policy: PolicyFile,
+    credentials: CredentialsFile,
+    variables: Vec<(String, String)>,
+}
+
+impl Made {
+    fn orders(&self) -> Orders<'_> {
+        Orders {
+            policy: &self.policy,
+            credentials: &self.credentials,
+        }
+    }
 }
 
 impl Networks {
-    /// Networks by what `operator` says of all of them; its networking and what is attached are not read.
+    /// Networks by what `operator` says of all of them.
     #[must_use]
-    pub fn new(carrier: Carrier, store: Store, operator: PolicyFile) -> Self {
+    pub fn new(carrier: Carrier, store: Store, vault: Arc<Vault>, operator: Operator) -> Self {
         Self {
             carrier,
             store,
+            vault,
             operator,
             running: Mutex::default(),
             seen: AtomicU64::new(0),
@@ -79,10 +122,15 @@ impl Networks {
         let mut changes = self.store.changes();
         let mut again = interval(AGAIN);
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut stamps = self.stamps();
         loop {
             let touched = tokio::select! {
                 () = stop.cancelled() => return,
-                _ = again.tick() => self.those(|_, one| one.is_behind),
+                _ = again.tick() => {
+                    let before = std::mem::replace(&mut stamps, self.stamps());
+                    let is_new = before != stamps;
+                    self.those(|_, one| is_new || one.is_behind)
+                }
                 changed = changes.recv() => {
                     self.seen.fetch_add(1, Ordering::SeqCst);
                     match changed {
@@ -93,8 +141,10 @@ impl Networks {
                             let name = session.to_string();
                             self.those(|id, _| id.as_str() == name)
                         }
+                        Ok(Changed::Threads(_)) => Vec::new(),
+                        Ok(Changed::Vault(id)) => self.those(|_, one| one.vaults.contains(&id)),
                         // What was missed may have been any of them.
-                        Err(RecvError::Lagged(_)) => self.those(|_, _| true),
+                        Ok(Changed::Anything) | Err(RecvError::Lagged(_)) => self.those(|_, _| true),
                         Err(RecvError::Closed) => return,
                     }
                 }
@@ -112,9 +162,9 @@ impl Networks {
     }
 
     async fn renew(&self, id: &SandboxId) {
-        let renewed = match self.policy(id).await {
-            Ok((.., policy)) => {
-                let set = self.carrier.set_policy(id.as_str(), &policy).await;
+        let renewed = match self.made(id).await {
+            Ok(made) => {
+                let set = self.carrier.set_policy(id.as_str(), made.orders()).await;
                 set.map_err(|error| error.to_string())
             }
             Err(error) => Err(error.to_string()),
@@ -131,47 +181,81 @@ impl Networks {
         }
     }
 
-    /// The policy of that sandbox, whose it is, and the environment that it was made from.
-    async fn policy(
-        &self,
-        id: &SandboxId,
-    ) -> Result<(Option<Owner>, Option<EnvironmentId>, PolicyFile), Unknown> {
-        let mut policy = self.operator.clone();
+    /// What that sandbox may reach and use, and what that was made from.
+    async fn made(&self, id: &SandboxId) -> Result<Made, Unknown> {
+        let mut policy = self.operator.policy.clone();
         policy.networking = NetworkingFile::Nothing;
         // One that an operator made has no environment: the operator's rules are all that allow it anything.
         let Ok(session) = id.as_str().parse::<SessionId>() else {
-            return Ok((None, None, policy));
+            return Ok(Made {
+                owner: None,
+                environment: None,
+                vaults: Vec::new(),
+                policy,
+                credentials: self.with_operators(CredentialsFile::default()),
+                variables: Vec::new(),
+            });
         };
         let row = self.store.session(Scope::Any, session).await?;
-        let current = self
-            .store
-            .environment(row.workspace, row.environment_id)
-            .await;
-        let definition = match current {
-            Ok(current) => current.body,
-            // What the session was made with stands, after it was deleted.
-            Err(store::Error::NotFound(_)) => row.environment,
-            Err(error) => return Err(error.into()),
-        };
-        let definition: EnvironmentDefinition = serde_json::from_str(definition.get())?;
-        let agent: SessionAgent = serde_json::from_str(row.agent.get())?;
-        policy.networking = networking(definition.config);
-        let servers = agent.mcp_servers.into_iter();
-        policy.attached = AttachedFile {
-            mcp_servers: servers.map(|McpServer::Url(server)| server.url).collect(),
-            // No session has one yet: to create one with repositories is refused.
-            repositories: Vec::new(),
-        };
+        (policy.networking, policy.attached) = asked(&self.store, &row).await?;
         let owner = Owner {
             session,
             workspace: row.workspace,
         };
-        Ok((Some(owner), Some(row.environment_id), policy))
+        let given = credentials::of_session(&self.store, &self.vault, &row).await?;
+        Ok(Made {
+            owner: Some(owner),
+            environment: Some(row.environment_id),
+            vaults: row.vault_ids,
+            policy,
+            credentials: self.with_operators(given.file),
+            variables: given.variables,
+        })
+    }
+
+    /// With what the operator has every sandbox use, and how.
+    fn with_operators(&self, mut file: CredentialsFile) -> CredentialsFile {
+        file.cleartext = self.operator.cleartext_credentials;
+        let operators = self.operator.credentials.iter();
+        file.credentials
+            .extend(operators.map(|one| one.given(&self.vault)));
+        file
+    }
+
+    fn stamps(&self) -> Vec<Stamp> {
+        self.operator
+            .credentials
+            .iter()
+            .map(OperatorCredential::stamp)
+            .collect()
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<SandboxId, Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a session's environment says of its networking, and what of the session that is about.
+pub(crate) async fn asked(
+    store: &Store,
+    row: &SessionRow,
+) -> Result<(NetworkingFile, AttachedFile), Unknown> {
+    let current = store.environment(row.workspace, row.environment_id).await;
+    let definition = match current {
+        Ok(current) => current.body,
+        // What the session was made with stands, after it was deleted.
+        Err(store::Error::NotFound(_)) => row.environment.clone(),
+        Err(error) => return Err(error.into()),
+    };
+    let definition: EnvironmentDefinition = serde_json::from_str(definition.get())?;
+    let agent: SessionAgent = serde_json::from_str(row.agent.get())?;
+    let servers = agent.mcp_servers.into_iter();
+    let attached = AttachedFile {
+        mcp_servers: servers.map(|McpServer::Url(server)| server.url).collect(),
+        // No session has one yet: to create one with repositories is refused.
+        repositories: Vec::new(),
+    };
+    Ok((networking(definition.config), attached))
 }
 
 fn networking(config: Config) -> NetworkingFile {
@@ -197,17 +281,21 @@ impl sandbox::Network for Networks {
             source,
         };
         let seen = self.seen.load(Ordering::SeqCst);
-        let (owner, environment, policy) = self
-            .policy(id)
+        let made = self
+            .made(id)
             .await
             .map_err(|error| failed(std::io::Error::other(error)))?;
         let ends = [ends.pid_one, ends.tcp, ends.dns, ends.line];
-        let attached = self.carrier.attach(id.as_str(), owner, ends, &policy).await;
+        let attached = self
+            .carrier
+            .attach(id.as_str(), made.owner, ends, made.orders())
+            .await;
         let mut running = self.running();
         running.insert(
             id.clone(),
             Running {
-                environment,
+                environment: made.environment,
+                vaults: made.vaults,
                 // Something changed meanwhile, perhaps of this one.
                 is_behind: self.seen.load(Ordering::SeqCst) != seen,
             },
@@ -222,6 +310,14 @@ impl sandbox::Network for Networks {
                 Ok(None)
             }
         }
+    }
+
+    async fn variables(&self, id: &SandboxId) -> Result<Vec<(String, String)>, sandbox::Error> {
+        let made = self.made(id).await.map_err(|error| sandbox::Error::Io {
+            doing: format!("find out what sandbox {id} may use"),
+            source: std::io::Error::other(error),
+        })?;
+        Ok(made.variables)
     }
 
     fn gone(&self, id: &SandboxId) {

@@ -67,7 +67,7 @@ impl SessionPlane {
         let (session, inner) = (crew.row.id, &crew.inner);
         let beside = Beside {
             binding: binds
-                .then(|| binding(&crew, inner.sandboxes.runs(session)))
+                .then(|| binding(&crew, inner.sandboxes.runs(session), None))
                 .transpose()?,
             ..Beside::default()
         };
@@ -88,14 +88,19 @@ impl SessionPlane {
 }
 
 /// Where the session runs, as it is served.
-fn binding(crew: &Crew, sandboxed: bool) -> Result<Binding, PlaneError> {
-    let body = json!({
+fn binding(crew: &Crew, sandboxed: bool, placed: Option<&str>) -> Result<Binding, PlaneError> {
+    let mut body = json!({
         "harness": crew.harness(),
         "runner": crew.inner.holder.0,
         "sandbox": sandboxed.then(|| crew.row.id.to_string()),
     });
+    if let Some(placed) = placed {
+        body["harness_process"] = placed.into();
+    }
     let body = to_raw_value(&body).map_err(|e| PlaneError::Bug(e.to_string()))?;
-    Ok(Binding { body })
+    let here = crew.inner.replica.as_ref().filter(|_| sandboxed);
+    let host = here.map(|name| name.as_str().to_owned());
+    Ok(Binding { body, host })
 }
 
 impl SessionPlane {
@@ -141,6 +146,21 @@ impl SessionPlane {
         self.note(|beside| beside.marks.push(mark));
     }
 
+    /// A result from a workspace that the model does not know says so.
+    fn tell_of_loss(&self, fact: &mut Fact) {
+        let visited = self
+            .visit
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some();
+        if let Fact::Finished { content, .. } = fact
+            && visited
+            && let Some(note) = self.crew.lost_workspace()
+        {
+            content.insert(0, note);
+        }
+    }
+
     /// Notes what happened to the sandbox.
     fn tell(&self, news: &DiaryEntry) {
         let steps = news.steps.iter();
@@ -150,12 +170,17 @@ impl SessionPlane {
             "why": news.why,
             "steps_us": steps.collect::<serde_json::Map<_, _>>(),
         });
-        let took = i64::try_from(news.took).unwrap_or(i64::MAX);
+        self.mark_sandbox(news.at, news.took, &detail);
+    }
+
+    /// Notes that something took `took` microseconds until `at` in, or with, the sandbox.
+    fn mark_sandbox(&self, at: i64, took: u64, detail: &serde_json::Value) {
+        let took = i64::try_from(took).unwrap_or(i64::MAX);
         let mark = Mark {
             spent: store::timeline::Spent::Sandbox,
-            at: Micros(news.at.saturating_sub(took)),
+            at: Micros(at.saturating_sub(took)),
             took,
-            detail: to_raw_value(&detail).unwrap_or_else(|_| RawValue::NULL.to_owned()),
+            detail: to_raw_value(detail).unwrap_or_else(|_| RawValue::NULL.to_owned()),
         };
         self.note(|beside| beside.marks.push(mark));
     }
@@ -172,6 +197,10 @@ pub(crate) fn read<'a, T: Deserialize<'a>>(
 impl Plane for SessionPlane {
     fn session(&self) -> SessionId {
         self.crew.row.id
+    }
+
+    fn caller(&self) -> Option<String> {
+        (!self.primary).then(|| self.thread.to_string())
     }
 
     fn brief(&self) -> &Brief {
@@ -242,11 +271,22 @@ impl Plane for SessionPlane {
         self.mark(spent, took);
     }
 
+    fn placed(&self, how: &'static str, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let at = self.crew.inner.now().0;
+        let what = format!("{} {how}", self.crew.harness());
+        self.mark_sandbox(at, took, &json!({ "what": what }));
+        if let Ok(binding) = binding(&self.crew, true, Some(how)) {
+            self.note(|beside| beside.binding = Some(binding));
+        }
+    }
+
     async fn transcript(&self) -> Result<Vec<Entry>, PlaneError> {
         self.read_from(self.history_from).await
     }
 
-    async fn report(&self, fact: Fact) -> Result<Taken, PlaneError> {
+    async fn report(&self, mut fact: Fact) -> Result<Taken, PlaneError> {
+        self.tell_of_loss(&mut fact);
         let ended = match &fact {
             Fact::Finished { call, .. } | Fact::Lost { call } => Some(*call),
             _ => None,
@@ -260,6 +300,7 @@ impl Plane for SessionPlane {
             Fact::Delegated { .. }
             | Fact::Advised { .. }
             | Fact::TakeUp
+            | Fact::HostUnreachable { .. }
             | Fact::RequestFailed { .. }
             | Fact::Grading { .. }
             | Fact::Graded { .. }
@@ -353,12 +394,13 @@ impl Plane for SessionPlane {
         let claimed = self.working.cancel.run_until_cancelled(claim).await;
         let visit = claimed.unwrap_or(Err(sandbox::Error::Cancelled))?;
         let (sandbox, started) = (Arc::clone(&visit), visit.started);
+        self.crew.tell_callers(sandbox.as_ref());
         *self.visit.lock().unwrap_or_else(PoisonError::into_inner) = Some(visit);
         for news in inner.sandboxes.news(row.id).await {
             self.tell(&news);
         }
         if started {
-            let bound = binding(&self.crew, true);
+            let bound = binding(&self.crew, true, None);
             self.note(|beside| beside.binding = bound.ok());
         }
         Ok(sandbox)

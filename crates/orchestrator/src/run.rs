@@ -13,11 +13,11 @@ use session::Generation;
 use store::SubmitError;
 use store::sessions::{Committed, Scope};
 
-use crate::Inner;
 use crate::active::Active;
 use crate::crew::Crew;
 use crate::endpoint::NoEndpoint;
 use crate::faults::{self, Fault};
+use crate::{Inner, SHORTEST_PAUSE};
 
 /// How long a run that could not go on waits before somebody takes it again.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -31,18 +31,20 @@ pub(crate) async fn turn(inner: &Arc<Inner>, session: SessionId, active: Active)
     let (now, entropy) = (inner.now(), inner.config.clock.entropy());
     let claimed = inner
         .store
-        .claim(
-            session,
-            inner.holder.clone(),
-            Some(inner.config.lease),
-            now,
-            entropy,
-        )
+        .claim(session, inner.holder.clone(), inner.lease(), now, entropy)
         .await;
     let claimed = match claimed {
         Ok(claimed) => claimed,
-        // Somebody else was first, or there is nothing left to do.
-        Err(SubmitError::Held { .. } | SubmitError::NotFound | SubmitError::Refused(_)) => return,
+        // Somebody else was first; or was at the session for another reason, and the run is still due.
+        Err(SubmitError::Held { .. }) => {
+            if inner.replica.is_some() {
+                tokio::time::sleep(SHORTEST_PAUSE).await;
+                inner.look_again();
+            }
+            return;
+        }
+        // There is nothing left to do.
+        Err(SubmitError::NotFound | SubmitError::Refused(_)) => return,
         Err(error) => {
             // The run stays due. Whoever looks next comes no sooner than this.
             tracing::error!(session_id = %session, error = %chain(&error), "run not claimed");
@@ -79,6 +81,7 @@ pub(crate) async fn turn(inner: &Arc<Inner>, session: SessionId, active: Active)
         }
     }
     tokio::select! {
+        biased;
         // Somebody else has it, and this session's next turn may wait for the end of this one.
         () = active.until_lost() => {}
         () = give_back(inner, session, generation) => {}
@@ -136,6 +139,26 @@ async fn work(inner: &Arc<Inner>, claimed: Committed, active: Active) -> Result<
         Err(NoEndpoint::Unusable(message)) => Err(message),
         Err(NoEndpoint::Unread(error)) => return Err(PlaneError::Unavailable(Box::new(error))),
     };
-    let crew = Crew::new(Arc::clone(inner), row, &claimed, model, active)?;
+    let lost = lost_workspace(inner, claimed.session).await?;
+    let crew = Crew::new(Arc::clone(inner), row, &claimed, model, active, lost)?;
     crew.work(claimed).await
+}
+
+/// The server that had the session's workspace, if it was another: it is gone, or the run would be its. What this one
+/// has of that workspace is older, and must not be taken for it.
+async fn lost_workspace(inner: &Inner, session: SessionId) -> Result<Option<String>, PlaneError> {
+    let Some(me) = &inner.replica else {
+        return Ok(None);
+    };
+    let bound = inner.store.binding(Scope::Any, session).await;
+    let bound = bound.map_err(|e| PlaneError::Unavailable(Box::new(e)))?;
+    let host = bound.and_then(|bound| bound.host);
+    let host = host.filter(|host| host != me.as_str());
+    if let Some(host) = &host {
+        tracing::warn!(session_id = %session, host, "the server that has this session's workspace is gone");
+        if let Err(error) = inner.sandboxes.delete(session).await {
+            return Err(PlaneError::Unavailable(Box::new(error)));
+        }
+    }
+    Ok(host)
 }

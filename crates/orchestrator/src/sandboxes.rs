@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use contract::environment::EnvironmentDefinition;
-use contract::ids::{EventId, SessionId};
+use contract::ids::{EventId, SessionId, ThreadId};
 use contract::session::SandboxWishes;
 use sandbox::{
     DiaryEntry, Error, Keeper, Provider, Sandbox, SandboxId, Settings, Spec, Terms, Visit,
@@ -51,6 +51,14 @@ impl Sandboxes {
         let running = sandbox_id(session).ok().and_then(|id| self.0.running(&id));
         if let Some(running) = running {
             running.taken(&call.to_string());
+        }
+    }
+
+    /// Has the session's sandbox, if it runs, end the shells of all threads but those. Never waits.
+    pub(crate) fn callers(&self, session: SessionId, threads: &[ThreadId]) {
+        let running = sandbox_id(session).ok().and_then(|id| self.0.running(&id));
+        if let Some(running) = running {
+            running.callers(threads.iter().map(ThreadId::to_string).collect());
         }
     }
 

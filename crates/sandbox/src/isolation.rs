@@ -62,6 +62,8 @@ pub struct Isolation {
     pub level: Level,
     /// Whether its user ids are nobody else's.
     pub own_ids: bool,
+    /// How many it has: programs that change their user need more than one.
+    pub ids: u32,
     /// Bytes of memory.
     pub memory: Held,
     /// Thousandths of one processor.
@@ -70,6 +72,8 @@ pub struct Isolation {
     pub processes: Held,
     /// Bytes on the disk.
     pub disk: Held,
+    /// Bytes a second to and from the disk, each way. Of no level: it keeps sandboxes from being slow, not apart.
+    pub io: Held,
 }
 
 /// A limit, and what holds it.
@@ -89,18 +93,23 @@ impl Isolation {
     pub fn weaker(&self) -> Vec<String> {
         let mut weaker = Vec::new();
         if !self.own_ids {
-            weaker.push(
-                "no ids of its own: what breaks out of its namespaces is the user that the server runs as; \
-                 programs in it that change their user fail"
-                    .to_owned(),
-            );
+            let fail = match self.ids {
+                1 => "; programs in it that change their user fail",
+                _ => "",
+            };
+            weaker.push(format!(
+                "no ids of its own: what breaks out of its namespaces is the user that the server runs as{fail}"
+            ));
         }
-        for (what, held) in [
+        // Nobody wants that one limited unless an operator says so.
+        let io = (self.io.most > 0).then_some(("disk traffic", &self.io));
+        let always = [
             ("memory", &self.memory),
             ("processor time", &self.cpu),
             ("processes", &self.processes),
             ("disk", &self.disk),
-        ] {
+        ];
+        for (what, held) in always.into_iter().chain(io) {
             if !held.firmly {
                 weaker.push(format!("{what}: held by {}", held.by));
             }

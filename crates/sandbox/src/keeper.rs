@@ -10,8 +10,10 @@ mod place;
 mod rest;
 mod room;
 mod told;
+mod workspaces;
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -78,6 +80,12 @@ pub struct Terms {
     pub awake: bool,
 }
 
+/// What is done about one sandbox, to its end.
+type Furnishing = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Brings into a new sandbox what is to run there before anybody uses it.
+type Furnish = Box<dyn Fn(SandboxId, Arc<dyn Sandbox>) -> Furnishing + Send + Sync>;
+
 /// Whoever is told of all that happens.
 type Hear = Box<dyn Fn(&Entry) + Send + Sync>;
 
@@ -91,6 +99,7 @@ struct Inner {
     /// Microseconds since 1970.
     now: Box<dyn Fn() -> i64 + Send + Sync>,
     heard_by: OnceLock<Hear>,
+    furnished_by: OnceLock<Furnish>,
     places: Mutex<HashMap<SandboxId, Arc<Place>>>,
     /// One permit a running sandbox; first come, first served.
     slots: Arc<Semaphore>,
@@ -118,6 +127,7 @@ impl Keeper {
             settings,
             now: Box::new(now),
             heard_by: OnceLock::new(),
+            furnished_by: OnceLock::new(),
             places: Mutex::default(),
             slots,
             shares: Shares::default(),

@@ -4,7 +4,11 @@
 //! [`Local`] is the provider for this machine; how it isolates stands in the `jail` crate.
 #![forbid(unsafe_code)]
 
+mod archive;
+mod carried;
 mod diary;
+#[cfg(test)]
+mod dice;
 mod error;
 mod files;
 mod isolation;
@@ -13,23 +17,28 @@ pub mod limits;
 mod local;
 mod process;
 mod provider;
+mod snapshot;
 mod stats;
+mod workspace;
 
+pub use carried::{Export, Exported, Import};
 pub use diary::{Diary, Entry as DiaryEntry, Step, What};
 pub use error::Error;
 pub use files::{Connection, Download, FileWatch, Held, Listing, Upload};
 pub use hand::wire::{
-    Change, Changed, Changes, Content, Entry, Kind, Output as ToolOutput, Running, Signal, Size,
-    Tool,
+    Change, Changed, Changes, Content, Entry, Exec, Kept, Kind, Output as ToolOutput, Running,
+    Signal, Size, Tool,
 };
 pub use isolation::{Held as HeldLimit, Isolation, Level};
 /// Where [`Config::programs`] appears in a sandbox.
 pub const PROGRAMS: &str = "/run/longhand";
 
+pub use jail::plan::Steering;
 pub use keeper::{Keeper, Load, Settings, Standing, Terms, Visit};
 pub use local::{Allowance, Config, Disk, DiskKind, Ends, Local, Network};
-pub use process::{Command, ExitStatus, Process};
+pub use process::{Command, ExitStatus, Printed, Process};
 pub use provider::{
     Birth, Ending, Finding, How, Provider, Report, Sandbox, SandboxId, Spec, ToolCall,
 };
+pub use snapshot::{NewSnapshot, Snapshot, SnapshotId, Workspaces};
 pub use stats::Stats;

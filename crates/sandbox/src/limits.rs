@@ -67,6 +67,8 @@ pub const MEMORY_BYTES_MIN: u64 = 32 << 20;
 pub const CPU_MILLIS_MIN: u64 = 10;
 /// The least number of processes; the hand keeps some of them to itself.
 pub const PROCESSES_MIN: u64 = 256;
+/// Bytes a second: with less, a program of the usual size takes seconds to start.
+pub const IO_BYTES_MIN: u64 = 1 << 20;
 /// The least of the disk that a sandbox may take, in bytes.
 pub const DISK_BYTES_MIN: u64 = 16 << 20;
 /// The least number of files that a sandbox may have.
@@ -91,7 +93,46 @@ pub const ADOPTIONS_AT_ONCE: usize = 64;
 pub const OWNED_RETRY: Duration = Duration::from_millis(5);
 /// How long a sandbox lives on, when its server is gone, unless the next one adopts it.
 pub const ORPHAN: Duration = Duration::from_secs(600);
+/// Bytes of what people say of a snapshot.
+pub const NOTE_CHARS: usize = 500;
+/// Snapshots of one sandbox.
+pub const SNAPSHOTS: usize = 200;
+/// Layers of one workspace that are left as they are; each makes finding a name slower. Measured: 20 cost three
+/// times what one does.
+pub const LAYERS_MANY: usize = 16;
+/// Layers of one workspace at most: the kernel takes 500, and the words of a mount must fit a page.
+pub const LAYERS_MOST: usize = 64;
+/// Directories in one another that are copied or merged; each holds two descriptors.
+pub const TREE_DEPTH: usize = 200;
+/// How long a sandbox that runs may stand still while its files are copied.
+pub const STANDSTILL: Duration = Duration::from_secs(60);
+/// Exports and imports at once: each has two threads and up to 16 MiB.
+pub const ARCHIVES_AT_ONCE: usize = 8;
+/// Pieces of an archive between a thread and a connection, 128 KiB each; beyond it the faster one waits.
+pub const ARCHIVE_PIECES: usize = 8;
+/// How long nothing of an archive may come or be taken before it is given up: meanwhile no garbage is collected.
+pub const ARCHIVE_STALL: Duration = Duration::from_secs(60);
+/// Bytes that an archive may say of one entry beside its content, and of zeros after its end.
+pub const ARCHIVE_WORDS: usize = 1 << 20;
+/// Files and directories of an archive that is imported.
+pub const ARCHIVE_ENTRIES: u64 = 4_000_000;
+/// Files with several names that an export keeps in mind; further ones become files of their own.
+pub const ARCHIVE_NAMES: usize = 1 << 20;
+/// An archive may unpack to so many times what it is, beyond its first [`ARCHIVE_FREE`] bytes. What is nothing but
+/// zeros does not count: it takes no room.
+pub const ARCHIVE_RATIO: u64 = 1_000;
+/// Bytes that any archive may unpack to.
+pub const ARCHIVE_FREE: u64 = 256 << 20;
+/// With its zeros, an archive may unpack to so many times what may be written of it.
+pub const ARCHIVE_ZEROS: u64 = 16;
+/// Bytes of an archive after which the room on the host's disk is looked at again.
+pub const ARCHIVE_LOOK: u64 = 64 << 20;
+/// The memory that unpacking may take for what was said before, as a power of two: zstd's levels up to 19 need 8 MiB.
+pub const ARCHIVE_WINDOW: u32 = 23;
 
+const _: () = assert!(LAYERS_MANY < LAYERS_MOST);
+// `l63/workspace:` a layer, and the rest of the words.
+const _: () = assert!(LAYERS_MOST * 14 + 256 < 4096);
 // A character takes at most six bytes in JSON.
 const _: () = assert!(hand::limits::SPILL_CHARS * 6 + 1024 < TEXT_ANSWER_BYTES);
 const _: () = assert!(CANCEL.as_secs() < PING_INTERVAL.as_secs());

@@ -1,9 +1,11 @@
 //! Owns the caller's side of a process in a sandbox. It knows no transport.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use hand::wire::{Signal, Size};
+use hand::wire::{Exec, Signal, Size};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
@@ -23,6 +25,9 @@ pub struct Command {
     pub terminal: Option<Size>,
     /// How long it may run, pauses left out; then it is killed and [`ExitStatus::timed_out`] says so.
     pub time_limit: Option<Duration>,
+    /// A name of at most [`KEY_CHARS`](hand::limits::KEY_CHARS) bytes that no other process of this sandbox ever has.
+    /// With one, it goes on when this process has gone, and is asked about by [`Sandbox::exec`](crate::Sandbox::exec).
+    pub key: Option<String>,
 }
 
 impl Command {
@@ -35,8 +40,25 @@ impl Command {
             cwd: "/workspace".to_owned(),
             terminal: None,
             time_limit: None,
+            key: None,
         }
     }
+}
+
+/// What a process that has a key printed, as far as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Printed {
+    /// How it stands. What it had printed when that was looked at is not more than what follows.
+    pub exec: Exec,
+    /// Which byte of its standard output the first of `stdout` is: later than was asked for where earlier ones are
+    /// not kept.
+    pub stdout_from: u64,
+    /// From there on.
+    pub stdout: Vec<u8>,
+    /// Which byte of its standard error the first of `stderr` is.
+    pub stderr_from: u64,
+    /// From there on.
+    pub stderr: Vec<u8>,
 }
 
 /// How a process ended.
@@ -58,7 +80,8 @@ impl ExitStatus {
     }
 }
 
-/// A running process. Dropping it kills the process and what descends from it.
+/// A running process. Dropping it kills the process and what descends from it, unless it was left ([`Process::leave`]),
+/// or is kept ([`crate::Sandbox::keep`]) and the sandbox is left to the next server.
 ///
 /// Its streams are independent: one that is not read holds up the process when about 1 MiB is
 /// waiting, and nothing else. Dropping a stream's reader discards what comes; dropping `stdin`
@@ -72,14 +95,17 @@ pub struct Process {
     pub stderr: Option<Box<dyn AsyncRead + Send + Sync + Unpin>>,
     pub(crate) exit: watch::Receiver<Option<ExitStatus>>,
     pub(crate) control: Box<dyn Fn(Order) + Send + Sync>,
+    /// Whether it goes on without this value. Of one that is kept, that is whether its sandbox is left.
+    pub(crate) left: Arc<AtomicBool>,
 }
 
 /// What a process is told beside its input.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) enum Order {
     Kill,
     Signal(Signal),
     Resize(Size),
+    Mark { heard: u64, note: Vec<u8> },
 }
 
 impl Process {
@@ -100,9 +126,23 @@ impl Process {
         (self.control)(Order::Kill);
     }
 
+    /// From now on it goes on whatever becomes of this value: for one that has a key, and that somebody will ask
+    /// about. Its input ends when that is dropped.
+    pub fn leave(&self) {
+        self.left.store(true, Ordering::Relaxed);
+    }
+
     /// Sends a signal to it and its group. Does not wait; a process that has ended is no error.
     pub fn signal(&self, signal: Signal) {
         (self.control)(Order::Signal(signal));
+    }
+
+    /// Of a process that is kept: what it was told, and the first `heard` bytes of what it has said to this handle, no
+    /// later server needs; `note` is what that one is given beside the rest, at most
+    /// [`KEPT_NOTE_BYTES`](hand::limits::KEPT_NOTE_BYTES). Does not wait.
+    pub fn mark(&self, heard: u64, note: &str) {
+        let note = note.as_bytes().to_vec();
+        (self.control)(Order::Mark { heard, note });
     }
 
     /// Says that its terminal has another size; without a terminal nothing happens.
@@ -113,7 +153,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.kill();
+        if !self.left.load(Ordering::Relaxed) {
+            self.kill();
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! Owns the words in which everybody else speaks about sandboxes. It knows no operating system.
 
-use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,48 +10,16 @@ use crate::diary::Step;
 use crate::error::Error;
 use crate::files::{Connection, Download, FileWatch, Listing, Upload};
 use crate::isolation::Isolation;
-use crate::limits::ID_CHARS;
-use crate::process::{Command, Process};
+use crate::process::{Command, Printed, Process};
+use crate::snapshot::Workspaces;
 use crate::stats::Stats;
-use hand::wire::{Entry, Output, Running, Tool};
+use hand::wire::{Entry, Exec, Kept, Output, Running, Tool};
 
-/// The name of a sandbox and of its workspace, chosen by the caller. It is visible inside the
-/// sandbox and in the host's file names: it must carry neither a secret nor a tenant's name.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SandboxId(String);
+mod name;
+mod report;
 
-impl SandboxId {
-    /// 1 to [`ID_CHARS`] characters of `a-z A-Z 0-9 _ -`, the first a letter or digit.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for anything else.
-    pub fn new(name: impl Into<String>) -> Result<Self, Error> {
-        let name = name.into();
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-        let starts = name
-            .bytes()
-            .next()
-            .is_some_and(|byte| byte.is_ascii_alphanumeric());
-        if starts && name.len() <= ID_CHARS && name.bytes().all(plain) {
-            return Ok(Self(name));
-        }
-        Err(Error::invalid(format!(
-            "a sandbox's name is 1 to {ID_CHARS} letters, digits, `_` or `-`, not {name:?}"
-        )))
-    }
-
-    /// The name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for SandboxId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+pub use name::SandboxId;
+pub use report::{Finding, Report};
 
 /// Which sandbox to attach, and how it is to be.
 #[derive(Debug, Clone)]
@@ -160,6 +127,11 @@ pub trait Provider: Send + Sync {
     /// [`Error::Io`].
     async fn list(&self) -> Result<Vec<SandboxId>, Error>;
 
+    /// What it can do with whole workspaces, if it can.
+    fn workspaces(&self) -> Option<&dyn Workspaces> {
+        None
+    }
+
     /// What this host can and cannot do, found by trying.
     async fn probe(&self) -> Report;
 }
@@ -208,6 +180,10 @@ pub trait Sandbox: Send + Sync {
         Ok(None)
     }
 
+    /// These are the callers that there are, beside the one without a name: the shells of all others end, with what
+    /// runs in them. Never waits.
+    fn callers(&self, _names: Vec<String>) {}
+
     /// What came of the call of that name is safe: the sandbox need not keep it. Never waits.
     fn taken(&self, _key: &str) {}
 
@@ -217,6 +193,53 @@ pub trait Sandbox: Send + Sync {
     /// [`Error::Invalid`] when there is no such program or directory; [`Error::Lost`],
     /// [`Error::Gone`], [`Error::Busy`].
     async fn spawn(&self, command: Command) -> Result<Process, Error>;
+
+    /// Which processes of it were started under a key and are not forgotten, oldest first.
+    ///
+    /// # Errors
+    /// Those of [`Sandbox::spawn`].
+    async fn execs(&self) -> Result<Vec<Exec>, Error> {
+        Err(Error::lacking("keep what its programs print"))
+    }
+
+    /// How the process of that key stands, whichever server started it, and what it printed from these bytes of its
+    /// two outputs on, as far as that is kept: the last
+    /// [`KEPT_OUTPUT_BYTES`](hand::limits::KEPT_OUTPUT_BYTES) of each.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] when none is known; those of [`Sandbox::spawn`].
+    async fn exec(&self, key: &str, stdout: u64, stderr: u64) -> Result<Printed, Error> {
+        let _ = (key, stdout, stderr);
+        Err(Error::lacking("keep what its programs print"))
+    }
+
+    /// Ends the process of that key and its group, if it runs, and forgets it.
+    ///
+    /// # Errors
+    /// As [`Sandbox::exec`].
+    async fn end_exec(&self, key: &str) -> Result<(), Error> {
+        let _ = key;
+        Err(Error::lacking("keep what its programs print"))
+    }
+
+    /// Starts a process as [`Sandbox::spawn`] does, and keeps it: if this process is gone it goes on, for whoever
+    /// adopts the sandbox. There is one in a sandbox; the former is killed. It has no terminal, no time limit, and what
+    /// it complains is discarded.
+    ///
+    /// # Errors
+    /// Those of [`Sandbox::spawn`].
+    async fn keep(&self, _key: &str, command: Command) -> Result<Process, Error> {
+        self.spawn(command).await
+    }
+
+    /// The process that was kept under that key, and what is known of it: its output comes again from the last
+    /// [`Process::mark`] on. None if there is none, or more was said than is held; then none is kept any more.
+    ///
+    /// # Errors
+    /// Those of [`Sandbox::spawn`].
+    async fn kept(&self, _key: &str) -> Result<Option<(Process, Kept)>, Error> {
+        Ok(None)
+    }
 
     /// Asks whether it lives and answers.
     ///
@@ -248,7 +271,7 @@ pub trait Sandbox: Send + Sync {
         None
     }
 
-    /// The next tool result says that beneath its own words. Never waits.
+    /// The next tool result of each caller says that beneath its own words. Never waits.
     fn say(&self, _note: String) {}
 
     /// Opens a regular file to read, from byte `from` on. Paths, here and below, are absolute or start in
@@ -335,12 +358,15 @@ pub trait Sandbox: Send + Sync {
         Err(Error::lacking("connect to ports"))
     }
 
-    /// Listens on a free port of the sandbox's own loopback, from outside: what runs in the sandbox connects to it,
-    /// and nothing else can. It lives as long as it is held; the sandbox needs no network for it.
+    /// Listens on a port of the sandbox's own loopback, from outside: what runs in the sandbox connects to it,
+    /// and nothing else can. Port 0 is any that is free. It lives as long as it is held; the sandbox needs no network
+    /// for it.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] where this process may not enter the sandbox's network; [`Error::Gone`].
-    async fn listen(&self) -> Result<TcpListener, Error> {
+    /// [`Error::Unsupported`] where this process may not enter the sandbox's network; [`Error::Gone`]; [`Error::Io`]
+    /// for a port that is taken.
+    async fn listen(&self, port: u16) -> Result<TcpListener, Error> {
+        let _ = port;
         Err(Error::lacking("listen inside"))
     }
 
@@ -383,7 +409,7 @@ pub trait Sandbox: Send + Sync {
     }
 
     /// Stops it so that the next sandbox of its name goes on from here: directory and environment of the
-    /// persistent shell come back, and the first tool result says what was ended. `reason` is for the
+    /// persistent shells come back, and the first tool result of each caller says what was ended. `reason` is for the
     /// model, as in `it was idle for 10 minutes`.
     ///
     /// # Errors
@@ -433,60 +459,7 @@ pub struct ToolCall {
     pub name: Tool,
     /// Its input as the model wrote it; a mistake in it is answered by the tool.
     pub input: serde_json::Value,
-}
-
-/// What a host can do.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Report {
-    /// One line for each thing that was tried.
-    pub findings: Vec<Finding>,
-}
-
-/// One thing that was tried on this host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// What was tried, e.g. `make the user namespace`.
-    pub what: String,
-    /// Whether it works.
-    pub ok: bool,
-    /// Whether a sandbox cannot run without it.
-    pub required: bool,
-    /// What was found, or why it failed.
-    pub detail: String,
-    /// What mends it; empty when nothing is to be mended.
-    pub mend: String,
-}
-
-impl Report {
-    /// Whether sandboxes can run here.
-    #[must_use]
-    pub fn can_run(&self) -> bool {
-        self.findings
-            .iter()
-            .all(|finding| finding.ok || !finding.required)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_that_could_leave_their_directory_are_refused() {
-        for bad in [
-            "",
-            ".",
-            "..",
-            "a/b",
-            "-x",
-            "_x",
-            "a b",
-            "a\0",
-            "é",
-            &"a".repeat(65),
-        ] {
-            assert!(SandboxId::new(bad).is_err(), "{bad:?}");
-        }
-        assert_eq!(SandboxId::new("sesn_1-B").unwrap().as_str(), "sesn_1-B");
-    }
+    /// Whose it is, none included: at most [`KEY_CHARS`](hand::limits::KEY_CHARS) letters, digits, `_` and `-`. Each
+    /// of [`CALLERS`](hand::limits::CALLERS) has a shell of its own, beside the others'; files are everybody's.
+    pub caller: Option<String>,
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use contract::client_event::{Confirmation, Rubric, RubricText};
 use contract::content::Block;
 use contract::event::{Body, Judgement, RefusalDetails, SessionErrorKind};
-use contract::ids::{EventId, OutcomeId, SessionId, ThreadId};
+use contract::ids::{CredentialId, EventId, OutcomeId, SessionId, ThreadId, VaultId};
 use contract::patch::Patch;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -395,6 +395,15 @@ pub enum Fact {
         is_error: bool,
         /// What its request has used.
         used: Used,
+    },
+    /// Hosts of a credential are forbidden by the environment's networking. The turn goes on without.
+    HostUnreachable {
+        /// The credential.
+        credential: CredentialId,
+        /// Its vault.
+        vault: VaultId,
+        /// Which hosts, and what to do.
+        message: String,
     },
     /// Threads may have become due while the session was held: whatever is due begins.
     TakeUp,

@@ -87,6 +87,7 @@ fn take(s: &mut Scribe, fact: Fact, inbox: &[Waiting], pace: Pace) -> Result<(),
             turn::proceed(s, inbox, pace);
             Ok(())
         }
+        fact @ Fact::HostUnreachable { .. } => host_unreachable(s, fact),
         // Nobody holds a session in which nothing is in flight: its run is due, and a claim takes it up.
         Fact::TakeUp if s.out.state.is_in_flight() => Ok(()),
         Fact::TakeUp => Err(out_of_place(s, "a look for what is due")),
@@ -94,6 +95,25 @@ fn take(s: &mut Scribe, fact: Fact, inbox: &[Waiting], pace: Pace) -> Result<(),
             let done = outcome::report(s, &fact, inbox, pace);
             done.ok_or_else(|| out_of_place(s, "a grade"))
         }
+    }
+}
+
+/// Says that a credential is of no use; whatever goes on goes on.
+fn host_unreachable(s: &mut Scribe, fact: Fact) -> Result<(), Refused> {
+    match fact {
+        Fact::HostUnreachable {
+            credential,
+            vault,
+            message,
+        } if s.out.state.is_in_flight() => {
+            let kind = SessionErrorKind::CredentialHostUnreachableError {
+                credential_id: credential,
+                vault_id: vault,
+            };
+            turn::error(s, kind, message, RetryStatus::Retrying {});
+            Ok(())
+        }
+        _ => Err(out_of_place(s, "what a credential cannot reach")),
     }
 }
 

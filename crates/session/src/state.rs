@@ -1,5 +1,7 @@
 //! What a session is between two inputs: small, independent of the length of its history, stored as
 //! one row. It holds no content: what was said stands in the log.
+//!
+//! The row is written with every input, so what has the value that a new session has is left out of it.
 
 use contract::event::{CacheCreation, ModelUsage, SessionUsage};
 use contract::ids::{EventId, SessionId, ThreadId};
@@ -26,18 +28,19 @@ pub struct State {
     pub primary: Thread,
     /// The threads that the primary has begun and that have not ended, oldest first; at most
     /// [`crate::limits::THREADS`].
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub children: Vec<Thread>,
     /// Threads that were ever begun beside the primary, advisors included.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub begun: u32,
     /// Microseconds that threads ran which have ended.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub ended_active: i64,
     /// The advisor that is being asked.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub advising: Option<Advising>,
     /// Archived: accepts nothing any more.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub archived: bool,
     /// The current right to write.
     pub generation: Generation,
@@ -46,22 +49,31 @@ pub struct State {
     /// `processed_at` of the last event, or the creation: the next one is later.
     pub last_at: Micros,
     /// Events in the inbox, of all threads.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub waiting: u32,
     /// Bytes of their contents.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub waiting_bytes: u64,
     /// What it may cost.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub budget: Budget,
     /// What it has used.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub totals: Totals,
     /// What it works towards: the outcome that has no final evaluation yet.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub outcome: Option<Outcome>,
     /// An outcome was defined and waits in the inbox.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub outcome_waits: bool,
     /// Outcomes that were ever defined.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub outcomes: u32,
+}
+
+/// Whether a field is left out of the row.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// The status the contract shows.
@@ -80,26 +92,37 @@ pub enum Status {
 
 /// What a session has used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Totals {
     /// Tokens read that no cache held.
+    #[serde(skip_serializing_if = "is_default")]
     pub input: u64,
     /// Tokens written.
+    #[serde(skip_serializing_if = "is_default")]
     pub output: u64,
     /// Tokens read from caches.
+    #[serde(skip_serializing_if = "is_default")]
     pub cache_read: u64,
     /// Tokens cached for five minutes.
+    #[serde(skip_serializing_if = "is_default")]
     pub cache_5m: u64,
     /// Tokens cached for an hour.
+    #[serde(skip_serializing_if = "is_default")]
     pub cache_1h: u64,
     /// The list price of the requests that had one.
+    #[serde(skip_serializing_if = "is_default")]
     pub cost: Cost,
     /// Some request had a price.
+    #[serde(skip_serializing_if = "is_default")]
     pub priced: bool,
     /// Some request had none: what all of them cost is not known.
+    #[serde(skip_serializing_if = "is_default")]
     pub unpriced: bool,
     /// Microseconds of closed turns.
+    #[serde(skip_serializing_if = "is_default")]
     pub active: i64,
     /// When the open turn began to run.
+    #[serde(skip_serializing_if = "is_default")]
     pub running_since: Option<Micros>,
 }
 

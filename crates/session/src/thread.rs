@@ -6,7 +6,7 @@ use contract::time::Micros;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::ToolRules;
-use crate::state::{Status, Totals};
+use crate::state::{Status, Totals, is_default};
 
 /// One line of work: an agent with a transcript of its own.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,23 +20,28 @@ pub struct Thread {
     /// Where the turn stands.
     pub phase: Phase,
     /// The place of the event that opened the last turn; it names the turn. 0: there was none.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub turn: u64,
     /// An interrupt waits in the inbox, or was placed while a runner was still at work here.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub interrupting: bool,
     /// Events of the inbox that are for this thread.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub waiting: u32,
     /// Since when it rests, and for whom it waits; none while it runs, or if it waits for nobody.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub rest: Option<Rest>,
     /// What it has used; its running time is its own.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub totals: Totals,
     /// What keeps the open turn from going on for ever.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub effort: Effort,
     /// The transcript has outgrown the model's comfort: it is compacted before the next request.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub crowded: bool,
     /// The last compaction's place in the log: the model is shown nothing before it. 0: everything.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub history_from: u64,
 }
 
@@ -87,16 +92,22 @@ pub struct Advising {
 
 /// What the open turn has tried, so that nothing is tried for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Effort {
     /// Rounds of tool calls.
+    #[serde(skip_serializing_if = "is_default")]
     pub rounds: u32,
     /// Times the turn was taken up after a loss, since its last progress.
+    #[serde(skip_serializing_if = "is_default")]
     pub recoveries: u32,
     /// Model requests that failed in a row.
+    #[serde(skip_serializing_if = "is_default")]
     pub failures: u32,
     /// When the first of them failed.
+    #[serde(skip_serializing_if = "is_default")]
     pub failing_since: Option<Micros>,
     /// Compactions in a row without a word from the model.
+    #[serde(skip_serializing_if = "is_default")]
     pub compactions: u32,
 }
 

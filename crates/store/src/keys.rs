@@ -135,11 +135,12 @@ impl Store {
     /// [`Error::Unavailable`].
     pub async fn authenticate(&self, hash: KeyHash) -> Result<Option<ApiKeyRow>, Error> {
         let epoch = match self.known_keys().get(&hash) {
-            Ok(known) => return Ok(Some(known)),
-            Err(epoch) => epoch,
+            Ok(known) if !self.is_stale() => return Ok(Some(known)),
+            Ok(_) => None,
+            Err(epoch) => Some(epoch),
         };
         let found = on_back!(self, read, |c| keys::by_hash(c, hash))?;
-        if let Some(key) = &found {
+        if let (Some(key), Some(epoch)) = (&found, epoch) {
             self.known_keys().put(epoch, hash, key.clone(), 1);
         }
         Ok(found)

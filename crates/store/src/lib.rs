@@ -15,16 +15,24 @@ pub mod clock;
 pub mod environments;
 pub mod error;
 pub mod events;
+#[cfg(feature = "simulation")]
+pub mod faults;
+#[cfg(not(feature = "simulation"))]
+mod faults;
 pub mod feed;
 pub mod kept;
 pub mod keys;
 mod known;
 pub mod limits;
+mod link;
 pub mod master;
 pub mod meta;
+pub mod moving;
 pub mod page;
 mod postgres;
 pub mod refreshes;
+pub mod replica;
+mod rules;
 pub mod runs;
 pub mod sessions;
 #[cfg(feature = "simulation")]

@@ -22,8 +22,8 @@ pub const CONNECT: std::time::Duration = std::time::Duration::from_secs(5);
 /// of the time, so more than there are reader threads of a file.
 pub const CONNECTIONS: usize = 8;
 
-/// How long a start waits for the connection of a server that was killed just before to end.
-pub const TAKE_OVER: std::time::Duration = std::time::Duration::from_secs(15);
+/// How long a start waits for the connection of a server of its name, killed just before, to end.
+pub const TAKE_OVER: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// How long a read waits for a free connection.
 pub const CONNECTION_WAIT: std::time::Duration = std::time::Duration::from_secs(10);
@@ -37,6 +37,32 @@ pub const LOCK_WAIT: std::time::Duration = std::time::Duration::from_secs(10);
 /// How long a transaction may stand idle there before the server ends it: that of a replica that is frozen
 /// keeps nobody off a session for longer.
 pub const IDLE_IN_TRANSACTION: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// How often a transaction is run again that met another server's in a deadlock; each takes the server a second to see.
+pub const DEADLOCKS: u32 = 8;
+
+/// How long it leaves the rows to the other before: longer than a batch takes.
+pub const GIVE_WAY: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// How often a server on a database of several says that it is there, and reads what it may not have heard of.
+pub const BEAT: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// How long it may be silent until the others take over its turns, unless the operator says otherwise.
+pub const DEAD_AFTER: std::time::Duration = std::time::Duration::from_secs(4);
+
+/// How long what a commit changed is kept for the other servers: far longer than a beat. One that was away for
+/// longer looks at everything.
+pub const CHANGES_KEPT: std::time::Duration = std::time::Duration::from_secs(300);
+
+/// Remembered keys and definitions are not used once nothing was heard of the other servers for so long: what one
+/// of them revoked stops within it.
+pub const STALE: std::time::Duration = std::time::Duration::from_secs(3);
+
+/// How far the clock of a server may be from the database's: beyond it turns begin too early or too late.
+pub const CLOCK_SKEW: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// User events of a watched session of which the feed remembers that they were shown.
+pub const ANNOUNCED: usize = 2 * session::limits::INBOX as usize;
 
 /// Pages by which the write-ahead log grows (33 MB) between two checkpoints. It is read again at a start
 /// after a crash; shorter, its pages would be copied and the disk made to sync more often.
@@ -67,11 +93,20 @@ pub const SWEEP_EVENTS: usize = 1_000;
 /// API keys remembered by their hash, so that authentication needs no read.
 pub const KEY_CACHE: usize = 4_096;
 
+/// Threads of sessions whose state the writer remembers, about 2 KB each: as many turns as are at work at once.
+pub const WARM_THREADS: usize = 1_024;
+
+/// Combinations of agent, environment and vaults of which the writer remembers that sessions may be made from them.
+pub const WARM_GROUNDS: usize = 1_024;
+
 /// Bytes of definitions remembered for the sessions that are made from them.
 pub const DEFINITION_CACHE: usize = 16 << 20;
 
 const _: () = assert!(SUBSCRIBER_LAG > session::limits::SEND);
 const _: () = assert!(BATCH_JOBS <= WRITE_QUEUE);
+const _: () = assert!(BEAT.as_millis() * 3 < DEAD_AFTER.as_millis());
+const _: () = assert!(BEAT.as_millis() < STALE.as_millis());
+const _: () = assert!(DEAD_AFTER.as_millis() < IDLE_IN_TRANSACTION.as_millis());
 
 /// Entries that the timeline of one session keeps; the oldest go first.
 pub const TIMELINE: u32 = 10_000;

@@ -138,7 +138,7 @@ impl Store {
         ))
     }
 
-    /// Prolongs the leases of `holder`'s runs to `ttl` from `now`, all in one transaction. Returns those
+    /// Prolongs the leases of `holder`'s runs to `ttl` from `now`, or for good, all in one transaction. Returns those
     /// that it does not hold any more under the generation it names: their runners must stop.
     ///
     /// # Errors
@@ -147,7 +147,7 @@ impl Store {
         &self,
         holder: Holder,
         held: Vec<(SessionId, Generation)>,
-        ttl: Duration,
+        ttl: Option<Duration>,
         now: Micros,
     ) -> Result<Vec<SessionId>, Error> {
         on_back!(self, write, |cx| runs::renew_all(

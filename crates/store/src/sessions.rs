@@ -9,7 +9,7 @@ use contract::ids::{AgentId, EnvironmentId, OutcomeId, SessionId, ThreadId, Vaul
 use contract::time::Micros;
 use serde_json::value::RawValue;
 use session::input::Profile;
-use session::{Input, Opening, State, Status, Step};
+use session::{Command, Input, Opening, State, Status, Step};
 
 use crate::agents::AgentRow;
 use crate::environments::EnvironmentRow;
@@ -18,6 +18,7 @@ use crate::events::Stored;
 use crate::feed::Changed;
 use crate::page::{List, Slice};
 use crate::postgres;
+use crate::rules::decided::Given;
 use crate::runs::Holder;
 use crate::sqlite::{self, submit};
 use crate::store::{Back, Store, on_back};
@@ -112,6 +113,19 @@ pub struct NewSession {
     pub profile: Profile,
     /// Its ids, tools and first messages.
     pub opening: Opening,
+}
+
+impl NewSession {
+    /// What it is made from.
+    pub(crate) fn ground(&self) -> Ground {
+        Ground {
+            workspace: self.workspace,
+            agent: self.agent_id,
+            version: Some(self.agent_version),
+            environment: self.environment_id,
+            vaults: self.vault_ids.clone(),
+        }
+    }
 }
 
 /// What a session is made from, read at once.
@@ -285,8 +299,8 @@ impl Store {
         beside: Beside,
     ) -> Result<Committed, SubmitError> {
         let scope = scope.into();
-        let changes = matches!(input, Input::Command(session::Command::Update(_)));
-        let given = move || submit::Given {
+        let archives = matches!(input, Input::Command(Command::ArchiveThread(_)));
+        let given = move || Given {
             input: input.clone(),
             now,
             entropy,
@@ -304,8 +318,8 @@ impl Store {
                 .await
             }
         };
-        if changes && done.is_ok() {
-            self.feed().changed(Changed::Session(session));
+        if archives && done.is_ok() {
+            self.feed().changed(Changed::Threads(session));
         }
         done.map(numbered)
     }

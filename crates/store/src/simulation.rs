@@ -1,13 +1,23 @@
 //! What a simulation needs of a store: the real statements run on the caller's own thread, between a caller
-//! and the database stands a [`Line`], and what is decided can be listened to. Nothing shipped enables it.
+//! and the database stands a [`Line`], and what is decided can be listened to. What one of several servers hears of the
+//! others comes from [`Others`]; what it makes of it is what it makes of it on PostgreSQL. Nothing shipped enables it.
 
 use std::cell::RefCell;
 use std::pin::Pin;
+use std::sync::Arc;
 
+use contract::ids::SessionId;
 use contract::time::Micros;
 use session::{Decision, Input, Refused, State};
+use tokio::sync::Notify;
 
-use crate::error::Cause;
+use crate::error::{Cause, Error};
+use crate::events::Stored;
+use crate::limits;
+use crate::link::{self, Bond, Log};
+use crate::rules::change::Change;
+use crate::rules::told::Note;
+use crate::store::{Store, on_back};
 
 /// What becomes of a request or an answer on its way: it takes its time, and is lost or arrives. One that
 /// never ends is a caller that is no more.
@@ -39,6 +49,112 @@ pub enum Decided {
         /// What became of it.
         decided: Result<Box<Decision>, Refused>,
     },
+    /// A commit changed something for other servers: this text of it they can read from now on.
+    Changed(String),
+}
+
+/// What is asked on one's connection to the others. An error breaks it.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Cause>> + Send + 'a>>;
+
+/// The others on the database, as one of several servers reaches them.
+pub trait Others: Send + Sync + std::fmt::Debug {
+    /// Ends when something was heard since the last call. Cancel safe.
+    fn heard(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+    /// What others changed since a place among all changes, in any order, and the place from which on the next call
+    /// reads; nothing, and the end, if no place is given.
+    fn read(&self, since: Option<usize>) -> Answer<'_, (Vec<String>, usize)>;
+    /// Is there still; whether somebody holds runs who is not.
+    fn beat(&self) -> Answer<'_, bool>;
+    /// Sessions that this server may run.
+    fn held(&self) -> Answer<'_, Vec<SessionId>>;
+}
+
+/// A link of a simulated server.
+struct Simulated<'s> {
+    store: &'s Store,
+    others: &'s dyn Others,
+}
+
+impl Bond for Simulated<'_> {
+    type Reader = Option<usize>;
+
+    async fn enter(&self) -> Result<(), Cause> {
+        Ok(())
+    }
+
+    async fn read(&self, reader: &mut Option<usize>) -> Result<(), Cause> {
+        let (changes, next) = self.others.read(*reader).await?;
+        *reader = Some(next);
+        for change in changes {
+            Change::hear(&change, self.store.shared());
+        }
+        Ok(())
+    }
+
+    async fn tell(&self) -> Result<(), Cause> {
+        Ok(())
+    }
+
+    async fn beat(&self) -> Result<bool, Cause> {
+        self.others.beat().await
+    }
+
+    async fn sweep(&self) -> Result<(), Cause> {
+        Ok(())
+    }
+
+    async fn held(&self) -> Result<Vec<SessionId>, Cause> {
+        self.others.held().await
+    }
+}
+
+impl Log for Store {
+    async fn after(&self, session: SessionId, seq: u64, limit: u32) -> Result<Vec<Stored>, Error> {
+        self.events_after(session, seq, limit).await
+    }
+
+    async fn announced(&self, session: SessionId) -> Result<Vec<Stored>, Error> {
+        on_back!(self, read, |c| events::announced(c, session))
+    }
+}
+
+impl Store {
+    /// Makes it the store of one of several servers: what is returned keeps up with the others for as long as it is
+    /// polled, and makes its connection to them anew when that breaks.
+    pub fn among(&self, others: Arc<dyn Others>) -> impl Future<Output = ()> + Send + 'static {
+        self.feed().link();
+        let store = self.clone();
+        async move {
+            let links = async {
+                loop {
+                    keep_up(&store, &*others).await;
+                    tokio::time::sleep(limits::BEAT / 2).await;
+                }
+            };
+            tokio::select! {
+                biased;
+                () = links => {}
+                never = link::catch_up(&store, store.shared()) => match never {},
+            }
+        }
+    }
+}
+
+/// On one connection to the others, until it breaks.
+async fn keep_up(store: &Store, others: &dyn Others) {
+    let (heard, told) = (Notify::new(), Notify::new());
+    let hears = async {
+        loop {
+            others.heard().await;
+            heard.notify_one();
+        }
+    };
+    let link = Simulated { store, others };
+    tokio::select! {
+        biased;
+        () = hears => {}
+        _ = link::keep_up(&link, store.shared(), &heard, &told) => {}
+    }
 }
 
 thread_local! {
@@ -62,4 +178,10 @@ pub(crate) fn tell(decided: impl FnOnce() -> Decided) {
             heard.push(decided());
         }
     });
+}
+
+pub(crate) fn changed(notes: &[Note]) {
+    if let Ok(Some(text)) = Change::text(notes) {
+        tell(|| Decided::Changed(text));
+    }
 }

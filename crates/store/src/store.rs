@@ -12,6 +12,7 @@ use crate::keys::{ApiKeyRow, KeyHash};
 use crate::known::Known;
 use crate::limits;
 use crate::postgres::{self, Postgres};
+use crate::replica::{Freshness, Own, Replica};
 use crate::runs::Signals;
 use crate::sessions::{Ground, Resolved};
 use crate::sqlite::{self, Sqlite};
@@ -36,8 +37,6 @@ pub struct Options {
     pub readers: usize,
     /// What one workspace may have.
     pub caps: Caps,
-    /// Refuse to open, and later to write, a PostgreSQL database that another process has opened so.
-    pub alone: bool,
 }
 
 impl Default for Options {
@@ -46,7 +45,6 @@ impl Default for Options {
             synchronous: Synchronous::Full,
             readers: limits::READERS,
             caps: Caps::default(),
-            alone: false,
         }
     }
 }
@@ -100,6 +98,10 @@ pub(crate) struct Shared {
     pub(crate) keys: Known<KeyHash, ApiKeyRow>,
     /// What sessions are made from.
     pub(crate) grounds: Known<Ground, Arc<Resolved>>,
+    /// When the changes of other servers were read last.
+    pub(crate) fresh: Freshness,
+    /// What this server says of itself.
+    pub(crate) own: Own,
 }
 
 impl Default for Shared {
@@ -110,6 +112,8 @@ impl Default for Shared {
             counters: Counters::default(),
             keys: Known::new(limits::KEY_CACHE),
             grounds: Known::new(limits::DEFINITION_CACHE),
+            fresh: Freshness::default(),
+            own: Own::default(),
         }
     }
 }
@@ -146,11 +150,28 @@ impl Store {
 
     /// Opens the database that `url` names: `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, made ready and
     /// migrated if need be, or `sqlite://PATH`, as [`Store::open`] does. Of a PostgreSQL database several
-    /// processes may have it open.
+    /// processes may have it open; this one hears nothing of what the others commit.
     ///
     /// # Errors
     /// [`OpenError`], which says what to do and shows no password.
     pub async fn connect(url: &str, options: Options) -> Result<Self, OpenError> {
+        Self::open_url(url, options, None).await
+    }
+
+    /// As [`Store::connect`], as one of several servers on a PostgreSQL database: it is seen there, hears what the
+    /// others commit, and takes over from those that are not seen any more.
+    ///
+    /// # Errors
+    /// [`OpenError`]; also when a server of that name is there, or the clocks differ.
+    pub async fn join(url: &str, options: Options, replica: Replica) -> Result<Self, OpenError> {
+        Self::open_url(url, options, Some(replica)).await
+    }
+
+    async fn open_url(
+        url: &str,
+        options: Options,
+        replica: Option<Replica>,
+    ) -> Result<Self, OpenError> {
         if let Some(path) = url.strip_prefix("sqlite://") {
             let path = PathBuf::from(path);
             let opened = tokio::task::spawn_blocking(move || Self::open(&path, options)).await;
@@ -166,7 +187,8 @@ impl Store {
             });
         }
         let shared = Arc::<Shared>::default();
-        let back = Base::Postgres(Postgres::open(url, options, Arc::clone(&shared)).await?);
+        let back =
+            Base::Postgres(Postgres::open(url, options, Arc::clone(&shared), replica).await?);
         let caps = options.caps;
         Ok(Self(Arc::new(Inner { back, shared, caps }), None))
     }
@@ -253,6 +275,15 @@ impl Store {
         self.0.caps
     }
 
+    #[cfg(feature = "simulation")]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0.shared
+    }
+
+    pub(crate) fn own(&self) -> &Own {
+        &self.0.shared.own
+    }
+
     pub(crate) fn feed(&self) -> &Feed {
         &self.0.shared.feed
     }
@@ -263,6 +294,11 @@ impl Store {
 
     pub(crate) fn counters(&self) -> &Counters {
         &self.0.shared.counters
+    }
+
+    /// Whether what is remembered may be older than what another server has changed since.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.0.shared.fresh.is_stale()
     }
 
     pub(crate) fn known_keys(&self) -> &Known<KeyHash, ApiKeyRow> {

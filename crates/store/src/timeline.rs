@@ -86,6 +86,8 @@ pub struct Entry {
 pub struct Binding {
     /// The harness, the sandbox and whatever else places the session; a JSON object.
     pub body: Box<RawValue>,
+    /// The server that has the session's workspace, where there are several; none leaves it as it was.
+    pub host: Option<String>,
 }
 
 /// A binding as it is read.
@@ -97,6 +99,8 @@ pub struct Bound {
     pub since: Micros,
     /// The harness, the sandbox and whatever else places the session.
     pub body: Box<RawValue>,
+    /// The server that has the session's workspace, if it has one and there are several.
+    pub host: Option<String>,
 }
 
 /// What a runner has stored along with an input: in the same transaction, fenced by the same generation.

@@ -7,6 +7,7 @@ use contract::time::Micros;
 use serde_json::value::RawValue;
 
 use crate::error::Error;
+use crate::feed::Changed;
 use crate::page::{List, Slice};
 use crate::store::{Store, on_back};
 
@@ -223,7 +224,9 @@ impl Store {
         id: VaultId,
         now: Micros,
     ) -> Result<VaultRow, Error> {
-        on_back!(self, write, |cx| vaults::archive(cx, workspace, id, now))
+        let done = on_back!(self, write, |cx| vaults::archive(cx, workspace, id, now))?;
+        self.feed().changed(Changed::Vault(id));
+        Ok(done)
     }
 
     /// Deletes a vault with its credentials, for good.
@@ -231,7 +234,9 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn delete_vault(&self, workspace: WorkspaceId, id: VaultId) -> Result<(), Error> {
-        on_back!(self, write, |cx| vaults::delete(cx, workspace, id))
+        on_back!(self, write, |cx| vaults::delete(cx, workspace, id))?;
+        self.feed().changed(Changed::Vault(id));
+        Ok(())
     }
 
     /// Vaults by (created_at, id).
@@ -288,13 +293,15 @@ impl Store {
         now: Micros,
     ) -> Result<CredentialRow, Error> {
         let most = self.caps().vault_credentials;
-        on_back!(self, write, |cx| credentials::create(
+        let done = on_back!(self, write, |cx| credentials::create(
             cx,
             workspace,
             vault,
             new,
             (now, most)
-        ))
+        ))?;
+        self.feed().changed(Changed::Vault(vault));
+        Ok(done)
     }
 
     /// One credential.
@@ -322,9 +329,11 @@ impl Store {
         change: CredentialChange,
         now: Micros,
     ) -> Result<CredentialRow, Error> {
-        on_back!(self, write, |cx| credentials::update(
+        let done = on_back!(self, write, |cx| credentials::update(
             cx, workspace, vault, id, change, now
-        ))
+        ))?;
+        self.feed().changed(Changed::Vault(vault));
+        Ok(done)
     }
 
     /// Archives a credential, frees its slot and removes its secret. Again changes nothing.
@@ -338,9 +347,11 @@ impl Store {
         id: CredentialId,
         now: Micros,
     ) -> Result<CredentialRow, Error> {
-        on_back!(self, write, |cx| credentials::archive(
+        let done = on_back!(self, write, |cx| credentials::archive(
             cx, workspace, vault, id, now
-        ))
+        ))?;
+        self.feed().changed(Changed::Vault(vault));
+        Ok(done)
     }
 
     /// Deletes a credential for good.
@@ -355,7 +366,9 @@ impl Store {
     ) -> Result<(), Error> {
         on_back!(self, write, |cx| credentials::delete(
             cx, workspace, vault, id
-        ))
+        ))?;
+        self.feed().changed(Changed::Vault(vault));
+        Ok(())
     }
 
     /// The credentials of a vault by (created_at, id).

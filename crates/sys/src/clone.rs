@@ -55,6 +55,9 @@ struct CloneArgs {
     cgroup: u64,
 }
 
+// Without gaps, as long as the kernel's CLONE_ARGS_SIZE_VER2.
+const _: () = assert!(size_of::<CloneArgs>() == 88);
+
 /// Makes a child in the namespaces of `namespaces` (see [`flags`]; 0 for a plain fork), and in the
 /// cgroup of version 2 whose directory `cgroup` is, if one is given.
 ///

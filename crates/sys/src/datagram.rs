@@ -11,29 +11,6 @@ use std::ptr;
 #[repr(C, align(8))]
 struct Control([u8; 64]);
 
-/// Has the kernel say of each datagram on this IPv6 socket, IPv4 ones included, where it was sent to.
-///
-/// # Errors
-/// The errno of setsockopt.
-pub fn tell_destination(socket: BorrowedFd<'_>) -> io::Result<()> {
-    let on: libc::c_int = 1;
-    // SAFETY: the option reads one int, which lives through the call.
-    let answer = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_IPV6,
-            libc::IPV6_RECVPKTINFO,
-            (&raw const on).cast(),
-            int_size::<libc::c_int>(),
-        )
-    };
-    if answer == -1 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
-}
-
 /// Takes one datagram: its length, who sent it, and to which address. One that is longer than `buffer` is cut.
 ///
 /// # Errors
@@ -170,7 +147,7 @@ mod tests {
     #[test]
     fn a_datagram_tells_where_it_was_sent_and_is_answered_from_there() {
         let socket = UdpSocket::bind("[::]:0").unwrap();
-        tell_destination(socket.as_fd()).unwrap();
+        crate::tell_destination(socket.as_fd()).unwrap();
         let port = socket.local_addr().unwrap().port();
         for (asked, mapped) in [("127.0.0.3", "::ffff:127.0.0.3"), ("::1", "::1")] {
             let any = if asked.contains(':') {

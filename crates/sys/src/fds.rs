@@ -35,8 +35,9 @@ impl Standard {
 /// # Errors
 /// The errno of fcntl (`EBADF` when nothing is open there) or dup3.
 pub fn take_standard(which: Standard, instead: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    // SAFETY: the number is one of 0 to 2, which no value closes, so it stays open for the borrow
-    // (or is closed already, which F_DUPFD answers with EBADF).
+    // SAFETY: the number is one of 0 to 2. The standard library opens `/dev/null` at those that a process begins
+    // without (library/std/src/sys/pal/unix/mod.rs, `sanitize_standard_fds`), and no value closes them: it is open
+    // for the whole borrow.
     let standard = unsafe { BorrowedFd::borrow_raw(which.number()) };
     let taken = rustix::io::fcntl_dupfd_cloexec(standard, FIRST_OTHER)?;
     place_standard(which, instead)?;

@@ -14,11 +14,11 @@ mod steer;
 mod terminal;
 
 pub use clone::{Forked, clone_process, flags, hide_cgroups_above, new_user_namespace};
-pub use datagram::{receive_to, send_from, tell_destination};
+pub use datagram::{receive_to, send_from};
 pub use disk::attach_disk;
 pub use exec::{exec_fd, leave_session_keyring};
 pub use fds::{Standard, keep_only_standard_over_exec, take_standard};
 pub use mount::{MountAttr, mount_setattr};
-pub use net::{loopback_up, new_network};
+pub use net::{loopback_up, new_network, take_for_others, tell_destination};
 pub use steer::steer;
 pub use terminal::lead_session_on_stdin;

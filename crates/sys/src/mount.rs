@@ -28,6 +28,9 @@ struct RawAttr {
     userns_fd: u64,
 }
 
+// Without gaps, as long as the kernel's MOUNT_ATTR_SIZE_VER0.
+const _: () = assert!(size_of::<RawAttr>() == 32);
+
 /// Sets `attr` on the mount behind `tree` (a detached tree of open_tree or fsmount).
 ///
 /// # Errors

@@ -1,7 +1,8 @@
-//! Owns the calling process's network namespace: a new one, and its loopback. It sets no route.
+//! Owns the calling process's network namespace: a new one, its loopback, and the options of its sockets
+//! that nothing else offers. It sets no route.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 /// Brings `lo` up in the network namespace of the caller.
 ///
@@ -48,5 +49,44 @@ pub fn new_network() -> io::Result<()> {
     match unsafe { libc::unshare(libc::CLONE_NEWNET) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Lets a socket of both families be given packets that are for other addresses and ports than its own: what rules
+/// of nf_tables ask of it (`tproxy`).
+///
+/// # Errors
+/// The errno of setsockopt; `EPERM` without CAP_NET_ADMIN over the socket's network.
+pub fn take_for_others(socket: BorrowedFd<'_>) -> io::Result<()> {
+    switch_on(socket, libc::IPV6_TRANSPARENT)
+}
+
+/// Has the kernel say of each datagram on this IPv6 socket, IPv4 ones included, where it was sent to.
+///
+/// # Errors
+/// The errno of setsockopt.
+pub fn tell_destination(socket: BorrowedFd<'_>) -> io::Result<()> {
+    switch_on(socket, libc::IPV6_RECVPKTINFO)
+}
+
+/// One of the options that ipv6(7) and linux/in6.h have as an int which is on or off.
+fn switch_on(socket: BorrowedFd<'_>, option: libc::c_int) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let length = libc::socklen_t::try_from(size_of::<libc::c_int>());
+    // SAFETY: an option reads no more than the length that is passed, which is that of the int it points to; that
+    // lives through the call, and the descriptor is borrowed and open.
+    let answer = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IPV6,
+            option,
+            (&raw const on).cast(),
+            length.map_err(|_| io::ErrorKind::InvalidInput)?,
+        )
+    };
+    if answer == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
     }
 }

@@ -75,6 +75,11 @@ struct LinkCreate {
     flags: u32,
 }
 
+// What the fields come to without gaps: the kernel reads every byte of each.
+const _: () = assert!(size_of::<Insn>() == 8 && size_of::<MapCreate>() == 20);
+const _: () = assert!(size_of::<MapUpdate>() == 32 && size_of::<ProgLoad>() == 72);
+const _: () = assert!(size_of::<LinkCreate>() == 16);
+
 /// Brings all TCP of the network namespace `netns`, whatever the address and port, to the listener `tcp`, and
 /// UDP to port 53 of any address to `dns`. Other UDP, and every other protocol that asks for a socket, finds
 /// none. The namespace's own loopback (127/8, ::1) is left alone. It is so until what is returned is closed.

@@ -113,6 +113,25 @@ impl Api {
         Ok(id(&self.post("/v1/sessions", &ground.session()).await?))
     }
 
+    /// A vault whose model at `base_url` is asked by that harness, with `key`; its id.
+    ///
+    /// # Errors
+    /// [`Failed`].
+    pub async fn llm_vault(
+        &self,
+        harness: &str,
+        base_url: &str,
+        key: &str,
+    ) -> Result<String, Failed> {
+        let vault = json!({"display_name": "model", "metadata": {
+            "longhand.role": "llm", "longhand.harness": harness, "longhand.llm_base_url": base_url}});
+        let vault = id(&self.post("/v1/vaults", &vault).await?);
+        let key = json!({"auth": {"type": "static_bearer", "token": key}});
+        let path = format!("/v1/vaults/{vault}/credentials");
+        self.post(&path, &key).await?;
+        Ok(vault)
+    }
+
     /// Sends events; their ids.
     ///
     /// # Errors

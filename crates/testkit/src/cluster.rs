@@ -123,6 +123,8 @@ impl Drop for Database {
 #[derive(Debug)]
 pub struct Cluster {
     home: PathBuf,
+    durable: bool,
+    more: String,
 }
 
 impl Cluster {
@@ -132,12 +134,53 @@ impl Cluster {
     /// If there is no PostgreSQL 15 or later on this machine.
     #[must_use]
     pub fn new(home: &Path) -> Self {
+        Self::with(home, "", |_| {})
+    }
+
+    /// The same with further settings (`-c name=value …`), started once `prepare` has made its directory of data
+    /// ready, the files there being its owner's.
+    ///
+    /// # Panics
+    /// If there is no PostgreSQL 15 or later on this machine.
+    #[must_use]
+    pub fn with(home: &Path, more: &str, prepare: impl FnOnce(&Path)) -> Self {
         make(home);
+        let data = home.join("data");
+        prepare(&data);
+        if let Some((uid, gid)) = other() {
+            for file in std::fs::read_dir(data).expect("its data").flatten() {
+                std::os::unix::fs::chown(file.path(), Some(uid), Some(gid)).expect("its owner");
+            }
+        }
         let cluster = Self {
             home: home.to_owned(),
+            durable: false,
+            more: more.to_owned(),
         };
         cluster.start();
         cluster
+    }
+
+    /// The same for measurements: what it says is committed is on the disk, and its tables are tended.
+    ///
+    /// # Panics
+    /// If there is no PostgreSQL 15 or later on this machine.
+    #[must_use]
+    pub fn durable(home: &Path) -> Self {
+        make(home);
+        let cluster = Self {
+            home: home.to_owned(),
+            durable: true,
+            more: String::new(),
+        };
+        cluster.start();
+        cluster
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        &self.home
     }
 
     /// The URL of its first database.
@@ -146,12 +189,21 @@ impl Cluster {
         url(&self.home, "postgres")
     }
 
+    /// Runs statements on its first database. Returns what `psql` prints.
+    ///
+    /// # Panics
+    /// If one fails.
+    #[must_use]
+    pub fn sql(&self, text: &str) -> String {
+        psql(&self.home, "postgres", text)
+    }
+
     /// Starts it and waits until it answers.
     ///
     /// # Panics
     /// If it does not start.
     pub fn start(&self) {
-        start(&self.home);
+        start(&self.home, self.durable, &self.more);
     }
 
     /// Ends it at once, as a power cut would.
@@ -176,7 +228,9 @@ impl Drop for Cluster {
     }
 }
 
-fn url(home: &Path, database: &str) -> String {
+/// How a database of the server in `home` is reached.
+#[must_use]
+pub fn url(home: &Path, database: &str) -> String {
     let host = home.display().to_string().replace('/', "%2F");
     format!("postgres://longhand@{host}/{database}")
 }
@@ -191,7 +245,7 @@ fn shared() -> (PathBuf, File) {
         // What an earlier process of this number left behind.
         let _ = std::fs::remove_dir_all(&home);
         make(&home);
-        start(&home);
+        start(&home, false, "");
         watch(&home, parent);
         File::create(home.join("ready")).expect("a mark");
     }
@@ -230,10 +284,14 @@ fn make(home: &Path) {
     run(&mut init);
 }
 
-fn start(home: &Path) {
+fn start(home: &Path, durable: bool, more: &str) {
+    let care = if durable {
+        "-c shared_buffers=256MB -c max_wal_size=2GB"
+    } else {
+        "-c fsync=off -c full_page_writes=off -c shared_buffers=64MB -c autovacuum=off -c max_wal_size=256MB"
+    };
     let settings = format!(
-        "-c listen_addresses= -c unix_socket_directories={} -c fsync=off -c full_page_writes=off \
-         -c max_connections=200 -c shared_buffers=64MB -c autovacuum=off -c max_wal_size=256MB",
+        "-c listen_addresses= -c unix_socket_directories={} -c max_connections=200 {care} {more}",
         home.display()
     );
     let mut start = as_server("pg_ctl");

@@ -4,11 +4,14 @@
 #![allow(clippy::panic, reason = "a fixture fails the test that uses it")]
 
 pub mod api;
+pub mod cable;
+pub mod cache;
 pub mod canary;
 pub mod cluster;
 pub mod database;
 pub mod disk;
 pub mod http;
+pub mod inside;
 pub mod ledger;
 pub mod model;
 pub mod process;

@@ -38,6 +38,12 @@ impl Model {
         self.0.release(gate);
     }
 
+    /// How many requests have come.
+    #[must_use]
+    pub fn asked(&self) -> u64 {
+        self.0.stats().requests
+    }
+
     /// The bodies of the last `count` requests, oldest first.
     #[must_use]
     pub fn last(&self, count: usize) -> Vec<Value> {

@@ -238,6 +238,16 @@ impl Server {
         self.signal(Signal::HUP);
     }
 
+    /// Stops it where it stands (SIGSTOP): its connections stay, and nothing answers on them.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on (SIGCONT) as if no time had passed.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
     fn signal(&self, signal: Signal) {
         // The child is waited for only in `ended`, which takes the server: the id is still its own. That it
         // has ended already is a result that the test will see.

@@ -28,6 +28,18 @@ pub fn binary() -> Option<PathBuf> {
     read("LONGHAND_BIN").map(PathBuf::from)
 }
 
+/// Programs that load servers beside a test, as `TESTKIT_LOADERS` names them: each a command line, `;` between them.
+#[must_use]
+pub fn loaders() -> Vec<Vec<String>> {
+    let lines = read("TESTKIT_LOADERS").unwrap_or_default();
+    let words = |line: &str| line.split_whitespace().map(ToOwned::to_owned).collect();
+    lines
+        .split(';')
+        .map(words)
+        .filter(|words: &Vec<_>| !words.is_empty())
+        .collect()
+}
+
 /// By how much deadlines are stretched: 4 under CI, else 1. A deadline only bounds how long a broken build
 /// hangs, so it is generous everywhere.
 #[must_use]

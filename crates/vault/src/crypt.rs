@@ -102,7 +102,7 @@ pub(crate) fn open(
 ) -> Result<Zeroizing<Vec<u8>>, OpenError> {
     let (data_key, rest) = data_key(ring, place, sealed)?;
     let (data_nonce, body) = split(rest, NONCE_LEN)?;
-    unseal(&data_key, data_nonce, place.aad("data", DATA_VERSION), body)
+    unseal(&data_key, data_nonce, bound(place), body)
 }
 
 /// The same secret with its data key wrapped under `to`. It is opened neither before nor after.
@@ -138,8 +138,13 @@ fn wrapped(wrap: &Wrap, place: &Place<'_>, data_key: &[u8; LEN]) -> Vec<u8> {
     out
 }
 
+/// What the data layer of `place` is bound to.
+pub(crate) fn bound(place: &Place<'_>) -> Vec<u8> {
+    place.aad("data", DATA_VERSION)
+}
+
 /// The data key of a blob, and what follows it there.
-fn data_key<'b>(
+pub(crate) fn data_key<'b>(
     ring: &Ring,
     place: &Place<'_>,
     sealed: &'b Sealed,
@@ -163,11 +168,11 @@ fn data_key<'b>(
     Ok((key, rest))
 }
 
-fn split(from: &[u8], at: usize) -> Result<(&[u8], &[u8]), OpenError> {
+pub(crate) fn split(from: &[u8], at: usize) -> Result<(&[u8], &[u8]), OpenError> {
     from.split_at_checked(at).ok_or(OpenError::Damaged)
 }
 
-fn unseal(
+pub(crate) fn unseal(
     key: &[u8; LEN],
     nonce: &[u8],
     aad: Vec<u8>,

@@ -11,6 +11,7 @@
 mod crypt;
 mod handle;
 pub mod keys;
+mod lent;
 pub mod limits;
 pub mod llm;
 pub mod master;
@@ -26,4 +27,5 @@ mod unlock;
 
 pub use crypt::{OpenError, Place};
 pub use handle::Vault;
+pub use lent::Lent;
 pub use unlock::{KeySource, UnlockError};

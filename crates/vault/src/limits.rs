@@ -53,3 +53,7 @@ const _: () = assert!(TOKEN_TIMEOUT.as_secs() * 2 < REFRESH_LEASE.as_secs());
 const _: () = assert!(REFRESH_LEASE.as_secs() < REFRESH_WAIT.as_secs());
 const _: () = assert!(SKEW.as_secs() < REFRESH_AHEAD.as_secs());
 const _: () = assert!(SHOWN_ANSWER < TOKEN_ANSWER);
+
+/// How long a rotation of the master key waits for other servers on the same database to take up the next key: two of
+/// the beats with which they read what they were not told.
+pub const OTHERS_FOLLOW: std::time::Duration = std::time::Duration::from_secs(2);

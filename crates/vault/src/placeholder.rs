@@ -5,6 +5,7 @@
 //! changes it, and so that a scanner of a stream holds back less than one of them.
 
 use std::collections::HashMap;
+use std::ops::Deref;
 
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
@@ -38,6 +39,14 @@ impl Placeholder {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
+    /// The placeholder of that text, if it is one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes = <[u8; LEN]>::try_from(text.as_bytes()).ok()?;
+        let is_one = bytes.starts_with(PREFIX) && bytes.iter().all(u8::is_ascii_alphanumeric);
+        is_one.then_some(Self(bytes))
+    }
+
     /// Its bytes.
     #[must_use]
     pub const fn bytes(&self) -> &[u8; LEN] {
@@ -66,6 +75,15 @@ impl Vault {
         }
         Placeholder(text)
     }
+
+    /// The id under which the audit knows a credential that stands in no vault: the same for the same name after every
+    /// start.
+    #[must_use]
+    pub fn named(&self, name: &str) -> CredentialId {
+        let mark = self.mark(&[b"named credential", name.as_bytes()]);
+        let bits = mark.first_chunk::<16>().copied().unwrap_or_default();
+        CredentialId::from_bits(u128::from_be_bytes(bits))
+    }
 }
 
 /// Where a secret goes, which decides how it is written there.
@@ -87,6 +105,14 @@ pub enum Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the secret has line breaks or control characters, which a header cannot carry")]
 pub struct Unfit;
+
+/// A text in which placeholders were replaced.
+pub struct Replaced {
+    /// As it is now.
+    pub text: Zeroizing<Vec<u8>>,
+    /// Which ones they were, each once.
+    pub found: Vec<Placeholder>,
+}
 
 /// Placeholders and what replaces them in one kind of place.
 pub struct Covered {
@@ -125,6 +151,12 @@ impl Covered {
         Ok(())
     }
 
+    /// Notes one more placeholder wherever it is found, and leaves it as it is.
+    pub fn watch(&mut self, placeholder: Placeholder) {
+        let text = Zeroizing::new(placeholder.0.to_vec());
+        self.by.insert(placeholder.0, text);
+    }
+
     /// Whether nothing is covered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -135,23 +167,21 @@ impl Covered {
     /// `Basic`; none if there are none. `raw` covers the same for [`Place::Raw`]: what `Basic` encodes may
     /// have any character.
     #[must_use]
-    pub fn header(&self, value: &[u8], raw: &Covered) -> Option<Zeroizing<Vec<u8>>> {
-        if let Some(value) = raw.basic(value) {
-            return Some(value);
-        }
-        self.whole(value)
+    pub fn header(&self, value: &[u8], raw: &Covered) -> Option<Replaced> {
+        raw.basic(value).or_else(|| self.whole(value))
     }
 
     /// `text` with its placeholders replaced; none if there are none.
     #[must_use]
-    pub fn whole(&self, text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    pub fn whole(&self, text: &[u8]) -> Option<Replaced> {
         let mut scanner = Scanner::new(self);
         let mut out = Zeroizing::new(Vec::with_capacity(text.len() + self.longest()));
         scanner.push(text, &mut out);
-        (scanner.finish(&mut out) > 0).then_some(out)
+        let found = scanner.finish(&mut out);
+        (!found.is_empty()).then_some(Replaced { text: out, found })
     }
 
-    fn basic(&self, value: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    fn basic(&self, value: &[u8]) -> Option<Replaced> {
         const SCHEME: &[u8] = b"basic ";
         let (scheme, encoded) = value.split_at_checked(SCHEME.len())?;
         if !scheme.eq_ignore_ascii_case(SCHEME) {
@@ -162,14 +192,15 @@ impl Covered {
             .with_decode_allow_trailing_bits(true);
         let engine = GeneralPurpose::new(&STANDARD, lenient);
         let pair = Zeroizing::new(engine.decode(encoded.trim_ascii()).ok()?);
-        let pair = self.whole(&pair)?;
+        let Replaced { text: pair, found } = self.whole(&pair)?;
         let room = SCHEME.len() + pair.len().div_ceil(3) * 4;
         let mut out = Zeroizing::new(Vec::with_capacity(room));
         out.extend_from_slice(scheme);
         out.resize(room, 0);
         let (_, encoded) = out.split_at_mut(SCHEME.len());
         let written = engine.encode_slice(&**pair, encoded);
-        written.is_ok().then_some(out)
+        let text = out;
+        written.is_ok().then_some(Replaced { text, found })
     }
 
     fn longest(&self) -> usize {
@@ -222,21 +253,21 @@ fn json(text: &str, out: &mut Vec<u8>) {
 }
 
 /// Replaces placeholders in a stream, wherever its chunks are cut. It holds back less than [`LEN`] bytes.
-pub struct Scanner<'c> {
-    covered: &'c Covered,
+pub struct Scanner<C> {
+    covered: C,
     /// What may be the beginning of a placeholder.
     held: Vec<u8>,
-    replaced: u64,
+    found: Vec<Placeholder>,
 }
 
-impl<'c> Scanner<'c> {
+impl<C: Deref<Target = Covered>> Scanner<C> {
     /// A scanner at the beginning of a stream.
     #[must_use]
-    pub fn new(covered: &'c Covered) -> Self {
+    pub fn new(covered: C) -> Self {
         Self {
             covered,
             held: Vec::new(),
-            replaced: 0,
+            found: Vec::new(),
         }
     }
 
@@ -262,10 +293,27 @@ impl<'c> Scanner<'c> {
         }
     }
 
-    /// The end of the stream: what was held back is no placeholder. Returns how many were replaced.
-    pub fn finish(self, out: &mut Vec<u8>) -> u64 {
+    /// Those that were found so far, each once.
+    #[must_use]
+    pub fn found(&self) -> &[Placeholder] {
+        &self.found
+    }
+
+    /// Bytes that are held back.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Appends what was held back: nothing has followed it for so long that it is taken for no placeholder.
+    pub fn let_go(&mut self, out: &mut Vec<u8>) {
+        out.append(&mut self.held);
+    }
+
+    /// The end of the stream: what was held back is no placeholder. Returns those that were found, each once.
+    pub fn finish(self, out: &mut Vec<u8>) -> Vec<Placeholder> {
         out.extend_from_slice(&self.held);
-        self.replaced
+        self.found
     }
 
     /// Appends what is decided in `text` to `out` and returns the rest, which is shorter than a placeholder.
@@ -279,7 +327,10 @@ impl<'c> Scanner<'c> {
             };
             if let Some(secret) = self.covered.by.get(candidate) {
                 out.extend_from_slice(secret);
-                self.replaced += 1;
+                let placeholder = Placeholder(*candidate);
+                if !self.found.contains(&placeholder) {
+                    self.found.push(placeholder);
+                }
                 rest = behind;
             } else {
                 // One that is covered may begin inside.

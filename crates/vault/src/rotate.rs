@@ -7,7 +7,7 @@ use store::master::{MasterState, ToWrap, Wrapped};
 
 use crate::crypt;
 use crate::handle::{Source, Vault};
-use crate::limits::ROTATE_PAGE;
+use crate::limits::{OTHERS_FOLLOW, ROTATE_PAGE};
 use crate::master::{MasterKey, MasterKeyError};
 use crate::ring::{Ring, Wrap};
 use crate::secret::place;
@@ -66,6 +66,17 @@ impl Vault {
         if !self.is_rotating() {
             self.begin(store).await?;
         }
+        // They take it up before anything is sealed under it that they have to open.
+        if store
+            .replicas()
+            .await?
+            .iter()
+            .filter(|one| one.is_live)
+            .count()
+            > 1
+        {
+            tokio::time::sleep(OTHERS_FOLLOW).await;
+        }
         let mut wrapped = 0;
         loop {
             wrapped += self.wrap_all(store).await?;
@@ -83,6 +94,36 @@ impl Vault {
         let version = self.key_version();
         tracing::info!(version, wrapped, "the master key was rotated");
         Ok(Rotation { version, wrapped })
+    }
+
+    /// Takes up what another server on the same database has done to the master key: the key that a rotation goes to,
+    /// as soon as one is under way, and its end.
+    ///
+    /// # Errors
+    /// [`RotateError::NoNext`]: this server has not got the key that the others have. [`RotateError::Store`].
+    pub async fn follow(&self, store: &Store) -> Result<(), RotateError> {
+        // Whoever rotates here knows better.
+        let Ok(_one) = self.rotating.try_lock() else {
+            return Ok(());
+        };
+        let state = store.master_state().await?;
+        let (newest, leaving) = self.reading(|ring| (ring.newest().version, ring.leaving()));
+        let (check, version) = match &state.next_check {
+            Some(check) => (check, state.version + 1),
+            None => match &state.check {
+                Some(check) => (check, state.version),
+                None => return Ok(()),
+            },
+        };
+        if newest < version {
+            let next = self.source.begun(check)?;
+            self.changing(|ring| ring.begin(Wrap::of(&next, version)));
+        }
+        if state.next_check.is_none() && (newest < version || leaving.is_some()) {
+            self.changing(Ring::finish);
+            tracing::info!(version, "another server rotated the master key");
+        }
+        Ok(())
     }
 
     /// Has the next key recognised by the database before anything is sealed under it.
@@ -148,7 +189,11 @@ impl Source {
         let key = match self {
             Self::None => None,
             Self::Given { next } => next.as_ref().map(MasterKey::copy),
-            Self::File(path) => if_there(&next_path(path))?,
+            // Another server, with the same file, may have given it its name by now.
+            Self::File(path) => match if_there(&next_path(path))? {
+                Some(key) if key.check() == check => Some(key),
+                _ => if_there(path)?,
+            },
         };
         key.filter(|key| key.check() == check)
             .ok_or(RotateError::NoNext)

@@ -1,16 +1,172 @@
 //! Takes secrets out of texts that others wrote: whatever a foreign server says may repeat what it was told,
 //! as it stands or encoded. Says nothing of secrets that it was not given.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use contract::secret::Secret;
 use zeroize::Zeroizing;
+
+use crate::placeholder::Placeholder;
 
 /// What stands in place of a secret.
 const MARK: &str = "[redacted]";
 
 /// Characters below which a secret would be found everywhere.
 const SHORTEST: usize = 4;
+
+/// Takes secrets out of a stream, wherever its chunks are cut, in all the forms in which [`scrub`] finds them; in
+/// their place stands what stands for them in the sandbox. It holds back only what may be the beginning of one.
+pub struct Scrubber {
+    forms: Arc<Forms>,
+    held: Zeroizing<Vec<u8>>,
+}
+
+/// The forms of some secrets, and what takes their place.
+pub struct Forms(Vec<(Zeroizing<String>, Placeholder)>);
+
+/// Bytes below which a secret is not looked for in what a server answers: it would be found everywhere, and
+/// whoever reads the answer could as well guess it.
+pub const SHORTEST_ANSWERED: usize = 8;
+
+impl Forms {
+    /// Of these secrets.
+    #[must_use]
+    pub fn of(secrets: &[(&Secret, Placeholder)]) -> Self {
+        let long = secrets
+            .iter()
+            .filter(|(secret, _)| secret.expose().len() >= SHORTEST_ANSWERED);
+        let each = long.flat_map(|(secret, placeholder)| {
+            let forms = forms(secret.expose()).into_iter();
+            forms.map(|form| (form, *placeholder))
+        });
+        Self(each.collect())
+    }
+
+    /// Whether there is nothing to be looked for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// `text` without the secrets; none if there are none in it.
+    #[must_use]
+    pub fn whole(self: &Arc<Self>, text: &[u8]) -> Option<Vec<u8>> {
+        let found = |(form, _): &(Zeroizing<String>, _)| find(text, form).is_some();
+        if !self.0.iter().any(found) {
+            return None;
+        }
+        let (mut scrubber, mut out) = (Scrubber::new(Arc::clone(self)), Vec::new());
+        scrubber.push(text, &mut out);
+        scrubber.finish(&mut out);
+        Some(out)
+    }
+
+    /// Whether any of them is in the name of a field, which is in lower case.
+    #[must_use]
+    pub fn are_in_name(&self, name: &str) -> bool {
+        let is_in = |(form, _): &(Zeroizing<String>, _)| {
+            let lower = Zeroizing::new(form.to_ascii_lowercase());
+            name.contains(lower.as_str())
+        };
+        self.0.iter().any(is_in)
+    }
+
+    /// Replaces the secrets in `text` by as many bytes of what stands for them, for what must keep its length.
+    pub fn mask(&self, text: &mut [u8]) {
+        for (form, placeholder) in &self.0 {
+            let mut from = 0;
+            while let Some(found) = find(text.get(from..).unwrap_or_default(), form) {
+                let mask = placeholder.bytes().iter().chain(std::iter::repeat(&b'*'));
+                let masked = text.iter_mut().skip(from + found).take(form.len());
+                masked.zip(mask).for_each(|(byte, mask)| *byte = *mask);
+                from += found + form.len();
+            }
+        }
+    }
+
+    /// How many of the last bytes of `text` may be the beginning of a secret.
+    #[must_use]
+    pub fn begun(&self, text: &[u8]) -> usize {
+        let of_one = |(form, _): &(Zeroizing<String>, _)| {
+            let form = form.as_bytes();
+            let most = text.len().min(form.len().saturating_sub(1));
+            let (_, tail) = text.split_at(text.len() - most);
+            let first = form.first().copied().unwrap_or_default();
+            let mut starts = memchr::memchr_iter(first, tail);
+            let begun = starts.find(|at| form.starts_with(tail.get(*at..).unwrap_or_default()));
+            begun.map_or(0, |at| tail.len() - at)
+        };
+        self.0.iter().map(of_one).max().unwrap_or(0)
+    }
+}
+
+impl Scrubber {
+    /// A scrubber at the beginning of a stream.
+    #[must_use]
+    pub fn new(forms: Arc<Forms>) -> Self {
+        Self {
+            forms,
+            held: Zeroizing::default(),
+        }
+    }
+
+    /// Takes the next chunk and appends to `out` what is decided by now.
+    pub fn push(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
+        let mut joined = std::mem::take(&mut self.held);
+        let text = if joined.is_empty() {
+            chunk
+        } else {
+            joined.extend_from_slice(chunk);
+            &joined
+        };
+        let rest = self.replace(text, out);
+        let (done, held) = rest.split_at(rest.len() - self.forms.begun(rest));
+        out.extend_from_slice(done);
+        self.held = Zeroizing::new(held.to_vec());
+    }
+
+    /// Appends what was held back: at the end of the stream it is no secret.
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
+        out.append(&mut self.held);
+    }
+
+    /// Whether anything is held back.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Appends `text` to `out` up to behind the last secret in it, and returns the rest.
+    fn replace<'t>(&self, text: &'t [u8], out: &mut Vec<u8>) -> &'t [u8] {
+        let forms = &self.forms.0;
+        let mut next: Vec<_> = forms.iter().map(|(form, _)| find(text, form)).collect();
+        let mut at = 0;
+        loop {
+            let places = next.iter().zip(forms);
+            let places = places.filter_map(|(place, form)| Some(((*place)?, form)));
+            // The longest of those that begin at one place.
+            let first = places.min_by_key(|(place, (form, _))| (*place, usize::MAX - form.len()));
+            let Some((place, (form, placeholder))) = first else {
+                return text.get(at..).unwrap_or_default();
+            };
+            out.extend_from_slice(text.get(at..place).unwrap_or_default());
+            out.extend_from_slice(placeholder.bytes());
+            at = place + form.len();
+            for (next, (form, _)) in next.iter_mut().zip(forms) {
+                if next.is_some_and(|next| next < at) {
+                    let rest = text.get(at..).unwrap_or_default();
+                    *next = find(rest, form).map(|found| at + found);
+                }
+            }
+        }
+    }
+}
+
+fn find(text: &[u8], form: &str) -> Option<usize> {
+    memchr::memmem::find(text, form.as_bytes())
+}
 
 /// `text` without these secrets, in whatever of the usual forms they stand: plain, as JSON writes it,
 /// percent-encoded, base64 at any place of a longer text, or hexadecimal.
@@ -109,6 +265,41 @@ mod tests {
             let tail = &said[said.len() / 2..said.len() / 2 + 8];
             assert!(!shown.contains(tail), "{text}: {shown}");
         }
+    }
+
+    #[test]
+    fn a_stream_has_its_placeholder_wherever_it_is_cut() {
+        let placeholder = Placeholder::parse(&format!("lhph{}", "7".repeat(40))).unwrap();
+        let secret = Secret::new(SECRET.to_owned());
+        let forms = Arc::new(Forms::of(&[(&secret, placeholder)]));
+        let basic = base64::engine::general_purpose::STANDARD.encode(format!("client:{SECRET}"));
+        let text = format!("s3cr{SECRET}{SECRET} and s3cr3t/ and {basic} s3cr");
+        let whole = String::from_utf8(forms.whole(text.as_bytes()).unwrap()).unwrap();
+        let mark = placeholder.text();
+        assert!(
+            whole.starts_with(&format!("s3cr{mark}{mark} and s3cr3t/ and ")),
+            "{whole}"
+        );
+        assert_eq!(whole.matches(mark).count(), 3, "{whole}");
+        for piece in [1, 2, 3, 5, 8, 13, 64] {
+            let (mut scrubber, mut out) = (Scrubber::new(Arc::clone(&forms)), Vec::new());
+            text.as_bytes()
+                .chunks(piece)
+                .for_each(|chunk| scrubber.push(chunk, &mut out));
+            scrubber.finish(&mut out);
+            assert_eq!(
+                String::from_utf8(out).unwrap(),
+                whole,
+                "in pieces of {piece}"
+            );
+        }
+        let mut masked = text.clone().into_bytes();
+        forms.mask(&mut masked);
+        assert_eq!(masked.len(), text.len());
+        assert!(forms.whole(&masked).is_none());
+        assert!(forms.whole(b"nothing of it").is_none());
+        let short = Secret::new("1234567".to_owned());
+        assert!(Forms::of(&[(&short, placeholder)]).is_empty());
     }
 
     #[test]

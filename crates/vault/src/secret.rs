@@ -54,7 +54,7 @@ impl CredentialSecret {
         out
     }
 
-    fn decode(mut bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(mut bytes: &[u8]) -> Option<Self> {
         let (mut token, mut refresh_token, mut client_secret) = (None, None, None);
         while let Some((tag, rest)) = bytes.split_first() {
             let (len, rest) = rest.split_first_chunk::<4>()?;

@@ -92,6 +92,42 @@ impl SandboxPort {
     }
 }
 
+/// `GET …/exec/{exec_id}`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SandboxOutput {
+    /// The first byte of standard output that is wanted.
+    pub stdout_from: u64,
+    /// And of standard error.
+    pub stderr_from: u64,
+    /// Whether the outputs are to come in base64, so that nothing in them is replaced.
+    pub base64: bool,
+}
+
+impl SandboxOutput {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// As every query's.
+    pub fn parse(query: &str) -> Result<Self, Invalid> {
+        let mut pairs = Pairs::read(query)?;
+        let [stdout, stderr] = ["stdout_from", "stderr_from"].map(|name| {
+            let Some(text) = pairs.text(name)? else {
+                return Ok(0);
+            };
+            let from = text.parse();
+            from.map_err(|_| Invalid::at(name, "must be a number of bytes"))
+        });
+        let base64 = pairs.boolean("base64")?.unwrap_or(false);
+        let asked = Self {
+            stdout_from: stdout?,
+            stderr_from: stderr?,
+            base64,
+        };
+        pairs.finish()?;
+        Ok(asked)
+    }
+}
+
 fn octal(text: &str) -> Result<u32, Invalid> {
     let digits = (3..=4).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
     let mode = u32::from_str_radix(text, 8).ok().filter(|_| digits);
@@ -126,5 +162,11 @@ mod tests {
             assert!(SandboxPort::parse(bad).is_err(), "{bad}");
         }
         assert_eq!(SandboxPort::parse("port=8080").unwrap().port, 8080);
+        for bad in ["stdout_from=-1", "stderr_from=x", "base64=2", "from=1"] {
+            assert!(SandboxOutput::parse(bad).is_err(), "{bad}");
+        }
+        let asked = SandboxOutput::parse("stdout_from=5000000000&base64=true").unwrap();
+        assert_eq!((asked.stdout_from, asked.stderr_from), (5_000_000_000, 0));
+        assert!(asked.base64);
     }
 }

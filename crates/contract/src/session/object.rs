@@ -59,17 +59,18 @@ pub struct ThreadStats {
     pub startup_seconds: Option<f64>,
 }
 
-/// A session as it is served.
+/// A session as it is served. Its agent may be one that is written already.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "Session")]
 #[allow(missing_docs)] // the fields are the contract's, api.md §7.0
-pub struct Session {
+pub struct Session<A = SessionAgent> {
     pub id: SessionId,
     #[serde(rename = "type")]
     pub kind: SessionTag,
     pub status: Status,
     pub title: Option<String>,
     pub metadata: Metadata,
-    pub agent: SessionAgent,
+    pub agent: A,
     pub environment_id: EnvironmentId,
     pub vault_ids: Vec<VaultId>,
     pub resources: Vec<Resource>,

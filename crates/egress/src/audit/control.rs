@@ -1,13 +1,8 @@
 //! What is recorded of an action on keys, policies or credentials: a chain of its own, which a server writes. It
 //! must never carry a key, a secret or a body.
 
-use std::path::Path;
-
 use contract::time::Micros;
 use serde::{Deserialize, Serialize};
-
-use super::chain::{AuditError, Entry};
-use super::read::entries;
 
 /// One step of an action.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,20 +36,4 @@ pub enum Stage {
     Done,
     /// It was refused, or failed.
     Refused,
-}
-
-/// Actions behind place `after`, oldest first, at most `most`, each with its place; and the last place that was
-/// looked at.
-///
-/// # Errors
-/// [`AuditError`].
-pub fn read_control(
-    path: &Path,
-    after: u64,
-    most: u32,
-) -> Result<(Vec<(u64, Control)>, u64), AuditError> {
-    entries(path, after, most, |entry| match entry {
-        Entry::Control(control) => Some(*control),
-        Entry::Egress(_) | Entry::Retention { .. } => None,
-    })
 }

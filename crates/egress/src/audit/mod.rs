@@ -15,8 +15,8 @@ mod verify;
 mod writer;
 
 pub use chain::{AuditError, Head};
-pub use control::{Control, Stage, read_control};
-pub use read::read;
+pub use control::{Control, Stage};
+pub use read::{read, read_control};
 pub use record::{Action, Kind, Record};
 pub use retention::{Retention, trim};
 pub use search::{Found, Placed, Search, search};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use super::chain::{AuditError, Entry};
+use super::control::Control;
 use super::record::Record;
 
 /// Records behind place `after`, oldest first, at most `most`, each with its place. Marks of retention are left
@@ -21,8 +22,24 @@ pub fn read(path: &Path, after: u64, most: u32) -> Result<(Vec<(u64, Record)>, u
     })
 }
 
+/// Actions behind place `after`, oldest first, at most `most`, each with its place; and the last place that was
+/// looked at.
+///
+/// # Errors
+/// [`AuditError`].
+pub fn read_control(
+    path: &Path,
+    after: u64,
+    most: u32,
+) -> Result<(Vec<(u64, Control)>, u64), AuditError> {
+    entries(path, after, most, |entry| match entry {
+        Entry::Control(control) => Some(*control),
+        Entry::Egress(_) | Entry::Retention { .. } => None,
+    })
+}
+
 /// What `of` makes of the entries behind `after`.
-pub(super) fn entries<T>(
+fn entries<T>(
     path: &Path,
     after: u64,
     most: u32,

@@ -45,7 +45,7 @@ pub(super) async fn refuse(mut client: TcpStream, speech: &Speech, refusal: &Ref
         Speech::Tls(_) | Speech::BadTls(_) => {
             say(&mut client, &alert(speech, refusal.status)).await
         }
-        Speech::Opaque | Speech::More => reset(client),
+        Speech::Opaque | Speech::Begun | Speech::More => reset(client),
     }
 }
 

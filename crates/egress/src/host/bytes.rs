@@ -4,8 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
+use super::speech::Speech;
 use crate::limits;
+
+/// Who may hold more than most, of all connections of this process.
+static BUSY: Semaphore = Semaphore::const_new(limits::BUSY);
 
 /// Bytes that were passed on.
 #[derive(Default)]
@@ -14,15 +19,56 @@ pub(super) struct Counts {
     pub(super) back: AtomicU64,
 }
 
-/// Passes on what each side says until both have ended, or one has failed.
+/// Passes on what each side says until both have ended, or one has failed. Where `line` is what a client has said
+/// of a line, the rest of that is looked at first.
+///
+/// # Errors
+/// `InvalidData` when the line turns out to speak of HTTP: what makes it one was not passed on. What either socket
+/// says.
 pub(super) async fn both_ways(
     client: &mut TcpStream,
     server: &mut TcpStream,
+    line: Option<Vec<u8>>,
     counts: &Counts,
 ) -> std::io::Result<()> {
-    let (client_read, client_write) = client.split();
-    let (server_read, server_write) = server.split();
-    between(client_read, client_write, server_read, server_write, counts).await
+    let (mut client_read, client_write) = client.split();
+    let (server_read, mut server_write) = server.split();
+    let out = async {
+        if let Some(line) = line {
+            rest_of_line(line, &mut client_read, &mut server_write, &counts.out).await?;
+        }
+        pass(client_read, server_write, &counts.out).await
+    };
+    let back = pass(server_read, client_write, &counts.back);
+    tokio::try_join!(out, back)?;
+    Ok(())
+}
+
+/// Passes on what comes of a line until it is clear that it is no request of HTTP, or the client says no more.
+async fn rest_of_line(
+    mut line: Vec<u8>,
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    count: &AtomicU64,
+) -> std::io::Result<()> {
+    loop {
+        let passed = line.len();
+        if from.read_buf(&mut line).await? == 0 {
+            return Ok(());
+        }
+        let is_clear = match Speech::of(&line) {
+            // Nothing of the word that makes it a request has gone on.
+            Speech::Http | Speech::More => return Err(std::io::ErrorKind::InvalidData.into()),
+            Speech::Begun => false,
+            Speech::Opaque | Speech::Tls(_) | Speech::BadTls(_) => true,
+        };
+        let new = line.get(passed..).unwrap_or_default();
+        to.write_all(new).await?;
+        count.fetch_add(new.len() as u64, Ordering::Relaxed);
+        if is_clear {
+            return Ok(());
+        }
+    }
 }
 
 /// The same of two connections whose directions stand apart.
@@ -45,15 +91,26 @@ pub(super) async fn pass(
     mut to: impl AsyncWrite + Unpin,
     count: &AtomicU64,
 ) -> std::io::Result<()> {
-    let mut buffer = vec![0; limits::COPY];
+    let (mut buffer, mut busy) = (vec![0; limits::COPY], None);
     loop {
         let length = from.read(&mut buffer).await?;
         if length == 0 {
             return to.shutdown().await;
         }
+        let is_full = length == buffer.len();
         to.write_all(buffer.get(..length).unwrap_or_default())
             .await?;
         to.flush().await?;
         count.fetch_add(length as u64, Ordering::Relaxed);
+        if is_full && busy.is_none() {
+            busy = BUSY.try_acquire().ok();
+            if busy.is_some() {
+                buffer.resize(limits::COPY_BUSY, 0);
+            }
+        } else if busy.is_some() && length <= limits::COPY {
+            // It has caught up: others may need the place more.
+            busy = None;
+            buffer = vec![0; limits::COPY];
+        }
     }
 }

@@ -21,6 +21,7 @@ use super::http::Call;
 use super::wire::Owner;
 use super::{Host, dns, flow};
 use crate::dns::Pool;
+use crate::inject::Credentials;
 use crate::intercept::Ca;
 use crate::limits;
 use crate::name::Target;
@@ -41,6 +42,7 @@ pub(super) struct Carried {
     /// Which socket its listener is: another one is another sandbox of that name.
     pub(super) listener: u64,
     policy: RwLock<Arc<Policy>>,
+    credentials: RwLock<Arc<Credentials>>,
     pool: Mutex<Pool>,
     flows: Mutex<HashMap<u64, Open>>,
     numbers: AtomicU64,
@@ -131,7 +133,7 @@ impl Carried {
         name: String,
         owner: Option<Owner>,
         ends: Ends,
-        policy: Policy,
+        (policy, credentials): (Policy, Credentials),
         ca: Ca,
     ) -> io::Result<Arc<Self>> {
         let listener = identity(&ends.tcp)?;
@@ -147,6 +149,7 @@ impl Carried {
             owner,
             listener,
             policy: RwLock::new(Arc::new(policy)),
+            credentials: RwLock::new(Arc::new(credentials)),
             pool: Mutex::default(),
             flows: Mutex::default(),
             numbers: AtomicU64::new(0),
@@ -217,9 +220,20 @@ impl Carried {
         Arc::clone(&policy)
     }
 
-    /// Puts another policy in force, and closes what it does not allow.
-    pub(super) fn set_policy(&self, policy: Policy) {
+    /// The credentials that its programs may use.
+    pub(super) fn credentials(&self) -> Arc<Credentials> {
+        let held = self.credentials.read();
+        Arc::clone(&held.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts another policy in force, and closes what it does not allow. The credentials are those of every request
+    /// from now on.
+    pub(super) fn set_policy(&self, policy: Policy, credentials: Credentials) {
         let policy = Arc::new(policy);
+        {
+            let held = self.credentials.write();
+            *held.unwrap_or_else(PoisonError::into_inner) = Arc::new(credentials);
+        }
         {
             let mut held = self.policy.write().unwrap_or_else(PoisonError::into_inner);
             *held = Arc::clone(&policy);

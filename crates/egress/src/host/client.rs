@@ -20,10 +20,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::audited::{self, Keep};
+use super::orders::Orders;
 use super::wire::{self, Answer, Explained, Owner, Request, VERSION};
 use crate::audit::{Found, Search};
 use crate::limits;
-use crate::policy::PolicyFile;
 
 /// Questions that may wait for the egress process.
 const QUEUE: usize = 64;
@@ -82,7 +82,7 @@ enum Order {
     },
     Policy {
         sandbox: String,
-        policy: OwnedFd,
+        orders: [OwnedFd; 2],
         reply: Reply,
     },
     Explain {
@@ -107,7 +107,8 @@ type Reply = oneshot::Sender<Result<Answer, CarrierError>>;
 struct Held {
     owner: Option<Owner>,
     ends: [OwnedFd; 4],
-    policy: OwnedFd,
+    /// Its policy and its credentials.
+    orders: [OwnedFd; 2],
     /// Where the egress process keeps what the next one must know. Never read here.
     memory: OwnedFd,
 }
@@ -146,12 +147,12 @@ impl Carrier {
         sandbox: &str,
         owner: Option<Owner>,
         ends: [OwnedFd; 4],
-        policy: &PolicyFile,
+        orders: impl Into<Orders<'_>>,
     ) -> Result<String, CarrierError> {
         let held = Box::new(Held {
             owner,
             ends,
-            policy: wire::policy_out(policy).map_err(CarrierError::Policy)?,
+            orders: orders.into().out().map_err(CarrierError::Policy)?,
             memory: wire::memory().map_err(CarrierError::Policy)?,
         });
         let sandbox = sandbox.to_owned();
@@ -166,16 +167,20 @@ impl Carrier {
         }
     }
 
-    /// Puts another policy in force for that sandbox, and closes what it does not allow.
+    /// Puts another policy in force for that sandbox with other credentials, and closes what it does not allow.
     ///
     /// # Errors
     /// [`CarrierError`]. It is in force as soon as there is a process that does.
-    pub async fn set_policy(&self, sandbox: &str, policy: &PolicyFile) -> Result<(), CarrierError> {
-        let policy = wire::policy_out(policy).map_err(CarrierError::Policy)?;
+    pub async fn set_policy(
+        &self,
+        sandbox: &str,
+        orders: impl Into<Orders<'_>>,
+    ) -> Result<(), CarrierError> {
+        let orders = orders.into().out().map_err(CarrierError::Policy)?;
         let sandbox = sandbox.to_owned();
         let asked = self.ask(|reply| Order::Policy {
             sandbox,
-            policy,
+            orders,
             reply,
         });
         asked.await.map(|_| ())
@@ -415,15 +420,16 @@ impl Keeper {
             }
             Order::Policy {
                 sandbox,
-                policy,
+                orders,
                 reply,
             } => {
                 let request = Request::Policy {
                     sandbox: sandbox.clone(),
                 };
-                let answer = ask(connection, &request, &[policy.as_fd()]).await;
+                let answer =
+                    ask(connection, &request, &orders.each_ref().map(OwnedFd::as_fd)).await;
                 if let Some(held) = self.sandboxes.get_mut(&sandbox) {
-                    held.policy = policy;
+                    held.orders = orders;
                 }
                 (answer, reply)
             }
@@ -463,7 +469,8 @@ async fn attach(connection: &UnixStream, sandbox: &str, held: &Held) -> io::Resu
         owner: held.owner,
     };
     let [pid_one, tcp, dns, line] = &held.ends;
-    let all = [pid_one, tcp, dns, line, &held.policy, &held.memory];
+    let [policy, credentials] = &held.orders;
+    let all = [pid_one, tcp, dns, line, policy, &held.memory, credentials];
     let descriptors = all.map(|fd| fd.as_fd());
     ask(connection, &request, &descriptors).await
 }

@@ -17,7 +17,7 @@ use super::carried::{Asked, Carried, Open, Registered, Spoken, end};
 use super::http::{Channel, Scope};
 use super::speech::Speech;
 use super::upstream::{Upstream, dial};
-use super::{dns, http, tls};
+use super::{dns, http, postgres, tls};
 use crate::audit::{Action, Kind, Record};
 use crate::identity::check_server_name;
 use crate::limits;
@@ -134,7 +134,7 @@ impl Flow {
                 match (decision.verdict, spoken) {
                     (Verdict::Inspect, Spoken::Tls) => {
                         // What few connections need is not part of every one's memory.
-                        Box::pin(self.look_into(client, bytes, speech)).await;
+                        Box::pin(self.look_into(client, None, bytes, speech)).await;
                     }
                     (Verdict::Allow, _) | (Verdict::Inspect, Spoken::Http) => {
                         let judged = Judged {
@@ -189,6 +189,16 @@ impl Flow {
         {
             return self.misdirected(client, &speech, misdirected).await;
         }
+        if spoken == Spoken::Tls && self.carried.credentials().cover(&self.target) {
+            return Box::pin(self.look_into(client, upstream, bytes, speech)).await;
+        }
+        if spoken == Spoken::Opaque
+            && postgres::begins(&bytes)
+            && self.carried.credentials().cover(&self.target)
+        {
+            let carried = postgres::carry(self, client, upstream, bytes, judged);
+            return Box::pin(carried).await;
+        }
         if spoken == Spoken::Http {
             return Box::pin(self.requests(client, upstream, &bytes)).await;
         }
@@ -204,7 +214,9 @@ impl Flow {
             Ok(upstream) => {
                 let (policy, seen) = (judged.policy, judged.seen);
                 let rule = policy.explanation(&self.attempt(seen), &upstream.decision);
-                self.splice(client, upstream, &bytes, spoken, rule).await;
+                let is_begun = matches!(speech, Speech::Begun);
+                let first = First { bytes, is_begun };
+                self.splice(client, upstream, first, spoken, rule).await;
             }
             Err(failure) => {
                 self.fail(client, &judged.policy, &speech, judged.seen, failure)
@@ -225,14 +237,20 @@ impl Flow {
     }
 
     /// Goes on with TLS in which requests are to be judged.
-    async fn look_into(self, client: TcpStream, first: Vec<u8>, speech: Speech) {
+    async fn look_into(
+        self,
+        client: TcpStream,
+        upstream: Option<Upstream>,
+        first: Vec<u8>,
+        speech: Speech,
+    ) {
         let Speech::Tls(hello) = &speech else {
             return self.unclear(client, &speech).await;
         };
         if let Err(misdirected) = check_server_name(&self.target, hello.server_name.as_ref()) {
             return self.misdirected(client, &speech, misdirected).await;
         }
-        tls::intercept(self, client, first).await;
+        tls::intercept(self, client, upstream, first).await;
     }
 
     /// Passes bytes on both ways, as they are.
@@ -240,7 +258,7 @@ impl Flow {
         self,
         mut client: TcpStream,
         upstream: Upstream,
-        first: &[u8],
+        first: First,
         spoken: Spoken,
         why: crate::policy::Explanation,
     ) {
@@ -254,31 +272,43 @@ impl Flow {
         };
         let counts = Counts::default();
         let whole = async {
-            stream.write_all(first).await?;
-            counts.out.fetch_add(first.len() as u64, Ordering::Relaxed);
-            both_ways(&mut client, &mut stream, &counts).await
+            let bytes = first.bytes;
+            stream.write_all(&bytes).await?;
+            counts.out.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            let line = first.is_begun.then_some(bytes);
+            both_ways(&mut client, &mut stream, line, &counts).await
         };
-        let revoked = tokio::select! {
-            ended = whole => { let _either_way = ended; false }
-            () = registered.revoked.cancelled() => true,
+        let ended = tokio::select! {
+            ended = whole => Ended::of(&ended),
+            () = registered.revoked.cancelled() => Ended::Revoked,
         };
-        if revoked {
+        if ended != Ended::ByItself {
             end(client, stream);
         }
-        let action = if decision.observed {
+        let allowed = if decision.observed {
             Action::Observed
         } else {
             Action::Allowed
         };
-        let mut reason = why.reason;
-        if revoked {
-            reason.push_str("; ended by a change of policy");
-        }
+        let (action, rule, reason) = match ended {
+            Ended::ByItself => (allowed, why.rule.as_str(), why.reason),
+            Ended::Revoked => {
+                let reason = format!("{}; ended by a change of policy", why.reason);
+                (allowed, why.rule.as_str(), reason)
+            }
+            Ended::Http => {
+                let reason = format!(
+                    "{}:{} denied: a line that was begun went on as a request of HTTP; send it at once",
+                    self.target, self.port
+                );
+                (Action::Denied, "protocol", reason)
+            }
+        };
         let record = Record {
             address: Some(address),
             bytes_out: counts.out.load(Ordering::Relaxed),
             bytes_in: counts.back.load(Ordering::Relaxed),
-            ..self.record(Kind::Flow, spoken.as_str(), action, &why.rule, reason)
+            ..self.record(Kind::Flow, spoken.as_str(), action, rule, reason)
         };
         let _ = self.carried.host.audit.record(record).await;
     }
@@ -328,6 +358,32 @@ impl Flow {
     }
 }
 
+/// What a client said before it was let through.
+struct First {
+    bytes: Vec<u8>,
+    /// It is the beginning of a line.
+    is_begun: bool,
+}
+
+/// How bytes that were passed on have ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    ByItself,
+    /// By a change of policy.
+    Revoked,
+    /// They turned out to be a request, of which nobody has seen all.
+    Http,
+}
+
+impl Ended {
+    fn of(ended: &std::io::Result<()>) -> Self {
+        match ended {
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Self::Http,
+            _ => Self::ByItself,
+        }
+    }
+}
+
 /// A decision that let something through, with what it was made on.
 pub(super) struct Judged<'a> {
     pub(super) policy: Arc<Policy>,
@@ -340,7 +396,7 @@ fn spoken(speech: &Speech) -> Option<Spoken> {
     match speech {
         Speech::Tls(_) => Some(Spoken::Tls),
         Speech::Http => Some(Spoken::Http),
-        Speech::Opaque => Some(Spoken::Opaque),
+        Speech::Opaque | Speech::Begun => Some(Spoken::Opaque),
         Speech::BadTls(_) | Speech::More => None,
     }
 }
@@ -349,14 +405,23 @@ fn spoken(speech: &Speech) -> Option<Spoken> {
 async fn listen(client: &mut TcpStream, time: std::time::Duration) -> (Vec<u8>, Speech) {
     let mut bytes = Vec::with_capacity(2048);
     let listening = async {
+        let mut speech = Speech::More;
         loop {
-            match client.read_buf(&mut bytes).await {
-                // It says no more: what is not clear by now never is.
-                Ok(0) | Err(_) => return Speech::of(&bytes),
-                Ok(_) => match Speech::of(&bytes) {
-                    Speech::More => {}
-                    clear => return clear,
+            let more = client.read_buf(&mut bytes);
+            let said = match speech {
+                // A prompt that is answered, or a word without an end of line: it waits for the server.
+                Speech::Begun => match timeout(limits::PAUSE, more).await {
+                    Ok(said) => said,
+                    Err(_) => return speech,
                 },
+                _ => more.await,
+            };
+            speech = Speech::of(&bytes);
+            match (said, &speech) {
+                // It says no more: what is not clear by now never is.
+                (Ok(0) | Err(_), _) => return speech,
+                (Ok(_), Speech::More | Speech::Begun) => {}
+                (Ok(_), _) => return speech,
             }
         }
     };
@@ -371,12 +436,14 @@ async fn listen(client: &mut TcpStream, time: std::time::Duration) -> (Vec<u8>, 
 
 /// The client's first bytes; none if the server speaks first, or if neither does for a while.
 async fn listen_both(client: &mut TcpStream, server: &mut TcpStream) -> (Vec<u8>, Speech) {
+    // Looked at where they are, and not only said to be there: readiness may be false, of a client so that it is
+    // waited for in vain, of a server so that nobody judges what its client says.
+    let (mut client_says, mut server_says) = ([0], [0]);
     tokio::select! {
         biased;
-        ready = client.readable() => { let _looked_at_next = ready; }
-        // Its words stay where they are.
-        ready = server.readable() => {
-            let _ended_too = ready;
+        said = client.peek(&mut client_says) => { let _looked_at_next = said; }
+        said = server.peek(&mut server_says) => {
+            let _ended_too = said;
             return (Vec::new(), Speech::Opaque);
         }
     }

@@ -29,3 +29,5 @@ pub(super) const SEND_BUFFER: usize = 128 << 10;
 pub(super) const IDLE_WAYS: usize = 8;
 /// Bytes of a body that a rule must be able to read; also what is buffered to replace something in it.
 pub(super) const JUDGED_BODY: usize = 1 << 20;
+/// Bytes to which such a body may unpack; a longer one is no text that somebody wrote.
+pub(super) const UNPACKED_BODY: usize = 8 << 20;

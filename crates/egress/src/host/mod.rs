@@ -16,6 +16,9 @@ mod flow;
 mod http;
 mod limits;
 mod line;
+mod orders;
+mod postgres;
+mod ready;
 mod refusing;
 mod renounce;
 mod speech;
@@ -42,10 +45,12 @@ use tokio_util::task::TaskTracker;
 pub use self::audited::Keep;
 use self::carried::{Carried, Ends};
 pub use self::client::{Carrier, CarrierError, Program};
+pub use self::orders::Orders;
 pub use self::renounce::renounce;
 use self::wire::{Answer, Request, VERSION};
 pub use self::wire::{Explained, Owner};
 use crate::audit::{Action, Audit, AuditError, Kind, Options, Record};
+use crate::inject::Credentials;
 use crate::intercept::{Ca, Trust};
 use crate::limits as bounds;
 use crate::policy::Policy;
@@ -95,6 +100,7 @@ struct Host {
     audit: Audit,
     /// Searches of the audit that may run.
     searches: Semaphore,
+    ready: ready::Authorities,
     /// How long the audit is kept, as the last server has said.
     keep: watch::Sender<Option<Keep>>,
     resolver: dial::Resolver,
@@ -124,6 +130,7 @@ pub async fn serve(settings: Settings) -> Result<(), HostError> {
         dir: settings.dir,
         audit,
         searches: Semaphore::new(bounds::AUDIT_SEARCHES),
+        ready: ready::Authorities::default(),
         keep: watch::Sender::new(None),
         resolver: settings.resolver,
         trust: settings.trust,
@@ -136,6 +143,7 @@ pub async fn serve(settings: Settings) -> Result<(), HostError> {
         carries: Mutex::default(),
     });
     host.tasks.spawn(audited::keep(Arc::clone(&host)));
+    host.tasks.spawn(ready::make(Arc::clone(&host)));
     let servers = TaskTracker::new();
     let mut used = Instant::now();
     loop {
@@ -264,28 +272,29 @@ impl Host {
         owner: Option<Owner>,
         descriptors: Vec<OwnedFd>,
     ) -> Result<String, String> {
-        let Ok([pid_one, tcp, dns, line, policy, memory]) = <[OwnedFd; 6]>::try_from(descriptors)
+        let Ok([pid_one, tcp, dns, line, policy, memory, credentials]) =
+            <[OwnedFd; 7]>::try_from(descriptors)
         else {
-            return Err("a sandbox is attached with six descriptors".to_owned());
+            return Err("a sandbox is attached with seven descriptors".to_owned());
         };
-        let (policy, problem) = compiled(policy);
+        let (orders, problem) = orders(policy, credentials);
         let is_known = carried::identity(&tcp).map_err(|error| error.to_string())?;
         let known = self.sandboxes().get(&name).cloned();
         let certificate = match known {
             Some(known) if known.listener == is_known => {
                 wire::save(&memory, &known.ca).map_err(|error| error.to_string())?;
-                known.set_policy(policy);
+                known.set_policy(orders.0, orders.1);
                 known.ca.pem().to_owned()
             }
             other => {
                 if let Some(former) = other {
                     former.over.cancel();
                 }
-                let ca = self.authority(&name, &memory)?;
+                let ca = self.authority(&memory)?;
                 let certificate = ca.pem().to_owned();
                 let ends = Ends { pid_one, tcp, dns };
                 let started =
-                    Carried::start(Arc::clone(self), name.clone(), owner, ends, policy, ca);
+                    Carried::start(Arc::clone(self), name.clone(), owner, ends, orders, ca);
                 let started = started.map_err(|error| error.to_string())?;
                 self.sandboxes().insert(name, started);
                 // From here on connections are ours.
@@ -298,24 +307,27 @@ impl Host {
     }
 
     /// The authority of a sandbox: the one that an earlier egress process left in that memory, or a new one.
-    fn authority(&self, name: &str, memory: &OwnedFd) -> Result<Ca, String> {
+    fn authority(&self, memory: &OwnedFd) -> Result<Ca, String> {
         let saved = wire::saved(memory).map_err(|error| error.to_string())?;
-        let restored = saved.map(|saved| Ca::restored(name, &saved, self.now()));
+        let restored = saved.map(|saved| Ca::restored(&saved, self.now()));
         if let Some(Ok(ca)) = restored {
             return Ok(ca);
         }
-        let ca = Ca::new(name, self.now()).map_err(|error| error.to_string())?;
+        let ca = self
+            .ready
+            .take(self.now())
+            .map_err(|error| error.to_string())?;
         wire::save(memory, &ca).map_err(|error| error.to_string())?;
         Ok(ca)
     }
 
     fn set_policy(&self, name: &str, descriptors: Vec<OwnedFd>) -> Result<(), String> {
-        let Ok([policy]) = <[OwnedFd; 1]>::try_from(descriptors) else {
-            return Err("a policy is one descriptor".to_owned());
+        let Ok([policy, credentials]) = <[OwnedFd; 2]>::try_from(descriptors) else {
+            return Err("a policy and its credentials are two descriptors".to_owned());
         };
         let carried = self.carried(name)?;
-        let (policy, problem) = compiled(policy);
-        carried.set_policy(policy);
+        let ((policy, credentials), problem) = orders(policy, credentials);
+        carried.set_policy(policy, credentials);
         problem.map_or(Ok(()), Err)
     }
 
@@ -396,6 +408,20 @@ fn carries(line: &OwnedFd) -> io::Result<OwnedFd> {
     let (ours, theirs) = control::pair()?;
     wire::send_word(line, &[theirs.as_fd()])?;
     Ok(ours)
+}
+
+/// Policy and credentials behind two descriptors, and what is wrong with them.
+fn orders(policy: OwnedFd, credentials: OwnedFd) -> ((Policy, Credentials), Option<String>) {
+    let (policy, problem) = compiled(policy);
+    let read = wire::credentials_in(credentials).map_err(|error| error.to_string());
+    match read.and_then(Credentials::read) {
+        Ok(credentials) => ((policy, credentials), problem),
+        // Placeholders go out as they are, which is never more than they may.
+        Err(of_credentials) => (
+            (policy, Credentials::none()),
+            problem.or(Some(of_credentials)),
+        ),
+    }
 }
 
 /// The policy behind a descriptor; one that cannot be read allows nothing, and what is wrong with it.

@@ -118,7 +118,7 @@ impl Flow {
         let protocol = match speech {
             Speech::Tls(_) | Speech::BadTls(_) => "tls",
             Speech::Http => "http",
-            Speech::Opaque | Speech::More => "tcp",
+            Speech::Opaque | Speech::Begun | Speech::More => "tcp",
         };
         self.record_refusal(protocol, &refusal, address).await;
         refuse(client, speech, &refusal).await;

@@ -13,6 +13,8 @@ pub(super) enum Speech {
     Tls(ClientHello),
     /// What looks like TLS and is refused.
     BadTls(HelloError),
+    /// Text without an end of its line so far, which could become a request of HTTP.
+    Begun,
     /// HTTP/1, or what a forgiving server could read as that.
     Http,
     /// Neither.
@@ -59,7 +61,8 @@ fn text(bytes: &[u8]) -> Speech {
             }
         }
         None if bytes.len() >= limits::HEAD => Speech::Http,
-        None => Speech::More,
+        None if speaks_of_http => Speech::More,
+        None => Speech::Begun,
     }
 }
 
@@ -98,8 +101,11 @@ mod tests {
         ] {
             assert!(matches!(Speech::of(bytes), Speech::Opaque), "{bytes:?}");
         }
-        for bytes in [&b""[..], b"G", b"GET / HT", b"\x16\x03"] {
+        for bytes in [&b""[..], b"GET / HTTP/1", b"\x16\x03"] {
             assert!(matches!(Speech::of(bytes), Speech::More), "{bytes:?}");
+        }
+        for bytes in [&b"G"[..], b"GET / HT", b"login: ", b"PRI * HTTP"] {
+            assert!(matches!(Speech::of(bytes), Speech::Begun), "{bytes:?}");
         }
         assert!(is_http(&vec![b'a'; limits::HEAD]));
     }

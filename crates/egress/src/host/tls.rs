@@ -20,9 +20,16 @@ use super::flow::Flow;
 use super::http::{self, Channel, Scope};
 use super::limits::HANDSHAKE;
 use super::line::Socket;
+use super::upstream::Upstream;
 
-/// Carries a client's TLS that begins with `first`; its server name was held to the connection's.
-pub(super) async fn intercept(flow: Flow, client: TcpStream, first: Vec<u8>) {
+/// Carries a client's TLS that begins with `first`; its server name was held to the connection's. Nothing was said
+/// yet over `upstream`.
+pub(super) async fn intercept(
+    flow: Flow,
+    client: TcpStream,
+    upstream: Option<Upstream>,
+    first: Vec<u8>,
+) {
     let config = flow
         .carried
         .ca
@@ -36,13 +43,10 @@ pub(super) async fn intercept(flow: Flow, client: TcpStream, first: Vec<u8>) {
             return reset(client);
         }
     };
-    let client = Replayed {
-        first: first.into(),
-        stream: client,
-    };
+    let client = Replayed::new(first, client);
     let accepting = TlsAcceptor::from(config).accept(client);
     let problem = match timeout(HANDSHAKE, accepting).await {
-        Ok(Ok(client)) => return requests(flow, client).await,
+        Ok(Ok(client)) => return requests(flow, client, upstream).await,
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("nothing for {} s", HANDSHAKE.as_secs()),
     };
@@ -54,11 +58,14 @@ pub(super) async fn intercept(flow: Flow, client: TcpStream, first: Vec<u8>) {
         .await;
 }
 
-async fn requests(flow: Flow, client: TlsStream<Replayed>) {
+async fn requests(flow: Flow, client: TlsStream<Replayed>, upstream: Option<Upstream>) {
     let scope = Scope::new(&flow.carried.host.tasks);
     let _ends_with_this = scope.guard();
     let is_two = client.get_ref().1.alpn_protocol() == Some(b"h2");
     let channel = Arc::new(Channel::new(flow, Spoken::Tls, scope));
+    if let Some(upstream) = upstream {
+        channel.keep_blank(upstream);
+    }
     if is_two {
         http::serve_two(channel, client).await;
     } else {
@@ -75,9 +82,16 @@ fn failed(flow: &Flow, reason: &str) -> Refusal {
 }
 
 /// A connection of which the first bytes were read already.
-struct Replayed {
+pub(super) struct Replayed {
     first: Bytes,
     stream: TcpStream,
+}
+
+impl Replayed {
+    pub(super) fn new(first: Vec<u8>, stream: TcpStream) -> Self {
+        let first = first.into();
+        Self { first, stream }
+    }
 }
 
 impl Socket for TlsStream<Replayed> {

@@ -9,20 +9,24 @@ use contract::ids::{SessionId, WorkspaceId};
 use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use super::audited::Keep;
 use crate::audit::Search;
+use crate::inject::CredentialsFile;
 use crate::intercept::Ca;
 use crate::policy::PolicyFile;
 
 /// The version of this file's types. A server that finds an egress process of another one has it end
 /// ([`Request::End`] never changes) and starts its own.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Bytes of the longest packet.
 const PACKET: usize = 64 << 10;
 /// Bytes of a policy as it is handed over: the most targets that one may have, at the length of names.
 const POLICY: u64 = 64 << 20;
+/// Bytes of the credentials of a sandbox: the most that its vaults may hold, each at its longest.
+const CREDENTIALS: u64 = 256 << 20;
 
 /// What a server asks of the egress process. Each is answered, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,15 +38,16 @@ pub enum Request {
         version: u32,
     },
     /// To carry for that sandbox from now on. Beside it: the pidfd of its PID 1, its listener, its socket for
-    /// DNS, the line of who carries, its policy, and memory in which its certificate authority outlives the
-    /// egress process. One that is carried already gets the policy. Answered by [`Answer::Attached`].
+    /// DNS, the line of who carries, its policy, memory in which its certificate authority outlives the egress
+    /// process, and its credentials. One that is carried already gets policy and credentials. Answered by [`Answer::Attached`].
     Attach {
         /// Its name.
         sandbox: String,
         /// Whose it is; none for one that an operator made.
         owner: Option<Owner>,
     },
-    /// Another policy for that sandbox, which is beside it. What it no longer allows is closed.
+    /// Another policy for that sandbox, which is beside it with its credentials. What it no longer allows is
+    /// closed.
     Policy {
         /// Its name.
         sandbox: String,
@@ -172,6 +177,36 @@ pub(super) fn value_out(value: &impl Serialize) -> io::Result<OwnedFd> {
     let mut file = File::from(memfd_create("value", MemfdFlags::CLOEXEC)?);
     file.write_all(&serde_json::to_vec(value)?)?;
     Ok(file.into())
+}
+
+/// The credentials of a sandbox as a descriptor.
+///
+/// # Errors
+/// The errno of memfd_create or write.
+pub(super) fn credentials_out(credentials: &CredentialsFile) -> io::Result<OwnedFd> {
+    let mut file = File::from(memfd_create("credentials", MemfdFlags::CLOEXEC)?);
+    // Room at once: growing would leave copies behind of what opens them.
+    let each = credentials.credentials.iter();
+    let room: usize = each
+        .map(|one| 2048 + one.lent.as_ref().map_or(0, |lent| 2 * lent.len()))
+        .sum();
+    let mut text = Zeroizing::new(Vec::with_capacity(256 + room));
+    serde_json::to_writer(&mut *text, credentials)?;
+    file.write_all(&text)?;
+    Ok(file.into())
+}
+
+/// The credentials behind a descriptor.
+///
+/// # Errors
+/// `InvalidData` for what is none, with the field.
+pub(super) fn credentials_in(from: OwnedFd) -> io::Result<CredentialsFile> {
+    let mut file = File::from(from);
+    file.rewind()?;
+    let length = file.metadata()?.len().min(CREDENTIALS);
+    let mut text = Zeroizing::new(Vec::with_capacity(usize::try_from(length).unwrap_or(0) + 1));
+    file.take(CREDENTIALS).read_to_end(&mut text)?;
+    Ok(serde_json::from_slice(&text)?)
 }
 
 /// The policy behind a descriptor.

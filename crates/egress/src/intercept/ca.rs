@@ -26,8 +26,9 @@ const BACKDATED: Duration = Duration::from_secs(86_400);
 const VALID: Duration = Duration::from_secs(3_650 * 86_400);
 /// For how long what it signs is valid; after half of that it is signed anew.
 const SIGNED: Duration = Duration::from_secs(60 * 86_400);
-/// Bytes of a common name (RFC 5280, ub-common-name).
-const COMMON_NAME: usize = 64;
+/// The name of every authority: one sandbox has one, and never sees another's. Where programs look for it in a
+/// directory, its place is made of its name (`sandbox`, `local::trust`).
+const COMMON_NAME: &str = "Longhand egress authority";
 
 /// The authority of one sandbox.
 pub struct Ca {
@@ -70,13 +71,13 @@ pub enum CaError {
 }
 
 impl Ca {
-    /// A new one, for the sandbox of that name.
+    /// A new one.
     ///
     /// # Errors
     /// [`CaError`].
-    pub fn new(sandbox: &str, now: Micros) -> Result<Self, CaError> {
+    pub fn new(now: Micros) -> Result<Self, CaError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let params = params(sandbox, now)?;
+        let params = params(now)?;
         let certificate = params.self_signed(&key)?;
         Self::of(params, key, certificate.der().clone())
     }
@@ -85,7 +86,7 @@ impl Ca {
     ///
     /// # Errors
     /// [`CaError::Saved`] for what is none.
-    pub fn restored(sandbox: &str, saved: &[u8], now: Micros) -> Result<Self, CaError> {
+    pub fn restored(saved: &[u8], now: Micros) -> Result<Self, CaError> {
         let (length, rest) = saved.split_first_chunk::<4>().ok_or(CaError::Saved)?;
         let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
         let (key, certificate) = rest.split_at_checked(length).ok_or(CaError::Saved)?;
@@ -93,7 +94,7 @@ impl Ca {
         let key = KeyPair::from_pkcs8_der_and_sign_algo(&key, &PKCS_ECDSA_P256_SHA256)
             .map_err(|_| CaError::Saved)?;
         // An issuer is its name and its key; the rest stands in the certificate, which is kept.
-        Self::of(params(sandbox, now)?, key, certificate.to_vec().into())
+        Self::of(params(now)?, key, certificate.to_vec().into())
     }
 
     /// Its key and its certificate, for memory that outlives this process.
@@ -189,15 +190,12 @@ fn oldest(leaves: &HashMap<Target, Leaf>) -> Option<Target> {
     oldest.map(|(target, _)| target.clone())
 }
 
-fn params(sandbox: &str, now: Micros) -> Result<CertificateParams, CaError> {
+fn params(now: Micros) -> Result<CertificateParams, CaError> {
     let mut params = CertificateParams::default();
-    let name: String = format!("Longhand egress of {sandbox}")
-        .chars()
-        .filter(|c| c.is_ascii_graphic() || *c == ' ')
-        .take(COMMON_NAME)
-        .collect();
     params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, name);
+    params
+        .distinguished_name
+        .push(DnType::CommonName, COMMON_NAME);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     valid(&mut params, now, VALID)?;

@@ -39,6 +39,21 @@ pub struct PolicyFile {
 }
 
 impl PolicyFile {
+    /// What an environment says, without any operator.
+    #[must_use]
+    pub fn of(networking: NetworkingFile, attached: AttachedFile) -> Self {
+        Self {
+            mode: Mode::default(),
+            networking,
+            attached,
+            contract_ports: Ports::default(),
+            allow_private: Vec::new(),
+            dns_deny: OnDenied::default(),
+            rules: Vec::new(),
+            sandbox_rules: Vec::new(),
+        }
+    }
+
     /// A digest in hex: two that differ anywhere have different ones.
     #[must_use]
     pub fn digest(&self) -> String {

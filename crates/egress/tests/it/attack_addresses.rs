@@ -3,7 +3,7 @@
 use crate::ground::{PRIVATE, hello, on_ground, policy, python, unrestricted};
 
 #[test]
-fn private_and_metadata_addresses_are_refused_as_literals() {
+pub fn private_and_metadata_addresses_are_refused_as_literals() {
     on_ground(unrestricted(), |ground| async move {
         let servers: Vec<_> = PRIVATE
             .iter()

@@ -53,7 +53,7 @@ fn a_tunnel_through_long_labels_or_other_records_reaches_nobody() {
 }
 
 #[test]
-fn another_resolver_is_ours_over_udp_and_tcp_and_both_families() {
+pub fn another_resolver_is_ours_over_udp_and_tcp_and_both_families() {
     on_ground(unrestricted(), |ground| async move {
         let server = ground.serve(SERVER, 53, |_| b"the resolver outside".to_vec());
         let sandbox = ground.sandbox("resolver").await;

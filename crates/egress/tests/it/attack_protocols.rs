@@ -3,7 +3,7 @@
 use crate::ground::{PRIVATE, SERVER, SERVER_V6, on_ground, python, unrestricted};
 
 #[test]
-fn udp_to_anything_but_port_53_is_refused_at_once() {
+pub fn udp_to_anything_but_port_53_is_refused_at_once() {
     on_ground(unrestricted(), |ground| async move {
         let sandbox = ground.sandbox("udp").await;
         let program = format!(
@@ -24,7 +24,7 @@ fn udp_to_anything_but_port_53_is_refused_at_once() {
 }
 
 #[test]
-fn other_protocols_and_changes_of_the_network_are_refused() {
+pub fn other_protocols_and_changes_of_the_network_are_refused() {
     on_ground(unrestricted(), |ground| async move {
         let sandbox = ground.sandbox("raw").await;
         // ICMP raw and as datagrams, SCTP, UDP-Lite, packets, vsock; then bpf(2), setns, a user namespace.
@@ -42,7 +42,7 @@ fn other_protocols_and_changes_of_the_network_are_refused() {
 }
 
 #[test]
-fn another_sandbox_and_the_host_itself_cannot_be_reached() {
+pub fn another_sandbox_and_the_host_itself_cannot_be_reached() {
     on_ground(unrestricted(), |ground| async move {
         let (one, other) = (ground.sandbox("one").await, ground.sandbox("other").await);
         // Nothing of the one is at an address that the other has, and the host's own is refused.

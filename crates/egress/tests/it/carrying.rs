@@ -7,7 +7,7 @@ use crate::ground::{
 };
 
 #[test]
-fn an_allowed_server_is_reached_by_name_and_by_address_over_both_families() {
+pub fn an_allowed_server_is_reached_by_name_and_by_address_over_both_families() {
     on_ground(unrestricted(), |ground| async move {
         let (four, six) = (
             ground.serve(SERVER, 80, hello),
@@ -45,7 +45,7 @@ fn an_allowed_server_is_reached_by_name_and_by_address_over_both_families() {
 }
 
 #[test]
-fn any_port_and_any_protocol_over_tcp_is_carried_as_it_is() {
+pub fn any_port_and_any_protocol_over_tcp_is_carried_as_it_is() {
     on_ground(unrestricted(), |ground| async move {
         let server = ground.serve(SERVER, 65_535, echo);
         let sandbox = ground.sandbox("ports").await;
@@ -60,22 +60,40 @@ fn any_port_and_any_protocol_over_tcp_is_carried_as_it_is() {
             python(&sandbox, "print(tcp('allowed.test', 22))").await,
             "SSH-2.0-server"
         );
+        let greeted = ground
+            .recorded("is of the greeting", |it| {
+                it.port == Some(22) && it.bytes_in > 0
+            })
+            .await;
+        let waited = std::time::Duration::from_micros(greeted.duration_us);
+        assert!(
+            waited < egress::limits::FIRST_BYTES,
+            "its client was waited for: {waited:?}"
+        );
     });
 }
 
 #[test]
-fn its_own_loopback_is_left_alone() {
+pub fn its_own_loopback_is_left_alone() {
     on_ground(unrestricted(), |ground| async move {
+        let _held = ground.server(SERVER, 8080, |mut stream, _| {
+            let _ = std::io::Read::read(&mut stream, &mut [0]);
+        });
         let sandbox = ground.sandbox("loopback").await;
         let program = "s = socket.create_server(('127.0.0.1', 80)); c = socket.create_connection(('localhost', 80)); c.send(b'x'); print(s.accept()[0].recv(1))\n\
             s = socket.create_server(('::1', 443), family=socket.AF_INET6); c = socket.create_connection(('::1', 443)); print('six')\n\
-            u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.bind(('127.0.0.1', 5353)); v = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); v.sendto(b'y', ('127.0.0.1', 5353)); print(u.recv(1))";
-        assert_eq!(python(&sandbox, program).await, "b'x'\nsix\nb'y'");
+            u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.bind(('127.0.0.1', 5353)); v = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); v.sendto(b'y', ('127.0.0.1', 5353)); print(u.recv(1))\n\
+            out = socket.create_connection(('allowed.test', 8080)); s = socket.create_server(('0.0.0.0', 8080)); print('beside one that goes out')\n\
+            print(tried(lambda: socket.create_server(('127.0.0.1', 65534)) and 'taken'), tried(lambda: socket.create_server(('::', 65534), family=socket.AF_INET6) and 'taken'))";
+        assert_eq!(
+            python(&sandbox, program).await,
+            "b'x'\nsix\nb'y'\nbeside one that goes out\nEADDRINUSE EADDRINUSE"
+        );
     });
 }
 
 #[test]
-fn a_host_that_nothing_lists_is_refused_at_once_with_a_line_that_says_why() {
+pub fn a_host_that_nothing_lists_is_refused_at_once_with_a_line_that_says_why() {
     on_ground(limited(&["allowed.test"]), |ground| async move {
         let server = ground.serve(crate::ground::OTHER, 80, hello);
         let sandbox = ground.sandbox("refused").await;

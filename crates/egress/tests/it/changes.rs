@@ -113,7 +113,7 @@ fn a_policy_that_cannot_be_read_allows_nothing() {
 }
 
 #[test]
-fn without_the_egress_process_nothing_is_carried_and_the_next_one_goes_on() {
+pub fn without_the_egress_process_nothing_is_carried_and_the_next_one_goes_on() {
     on_ground(unrestricted(), |ground| async move {
         let server = ground.serve(SERVER, 7000, echo);
         let sandbox = ground.sandbox("restart").await;

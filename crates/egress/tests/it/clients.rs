@@ -4,6 +4,9 @@
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+
+use sandbox::Sandbox;
 
 use crate::ground::{SERVER, on_ground, policy, run};
 use crate::upstreams::{BOTH, FILES, Shown, https};
@@ -70,6 +73,66 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
         "200 HTTP_2\n403 HTTP_2\nlonghand-egress",
     ),
     (
+        "/workspace/cargo",
+        "mkdir -p /tmp/crate/src /tmp/cargo && cd /tmp/crate && touch src/lib.rs && printf '[package]\nname = \"a\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[dependencies]\nlhcrate = \"1\"\n' >Cargo.toml && \
+         printf '[source.crates-io]\nreplace-with = \"here\"\n[source.here]\nregistry = \"sparse+https://allowed.test/index/\"\n' >/tmp/cargo/config.toml && \
+         CARGO_HOME=/tmp/cargo /workspace/cargo vendor -q --versioned-dirs --respect-source-config >/dev/null && cat vendor/lhcrate-1.0.0/src/lib.rs",
+        "// from a crate",
+    ),
+    // In Go, over gRPC.
+    (
+        "etcdctl",
+        "ETCDCTL_API=3 etcdctl --endpoints=https://allowed.test:443 --command-timeout=20s get key -w json",
+        "{}",
+    ),
+    (
+        "python3",
+        "/usr/bin/python3 -c \"
+import grpc
+to = grpc.secure_channel('allowed.test:443', grpc.ssl_channel_credentials())
+def call(path, what):
+    try: return to.unary_unary(path)(what, timeout=20).decode()
+    except grpc.RpcError as e: return e.code().name
+print(call('/lh.Echo/Say', b'hello'), call('/secret/Say', b'hello'))\" 2>/dev/null",
+        "hello PERMISSION_DENIED",
+    ),
+    (
+        "python3",
+        "/usr/bin/python3 -c \"import httpx; c = httpx.Client(); print([c.get('https://allowed.test' + p).status_code for p in ('/x', '/secret', '/y')])\"",
+        "[200, 403, 200]",
+    ),
+    (
+        "python3",
+        "/usr/bin/python3 -c \"
+import aiohttp, asyncio
+async def main():
+    async with aiohttp.ClientSession() as s:
+        for p in ('/x', '/secret'):
+            async with s.get('https://allowed.test' + p) as r: print(r.status, (await r.text())[:8])
+        async with s.ws_connect('https://allowed.test/ws') as w:
+            await w.send_str('to and fro'); print((await w.receive()).data)
+asyncio.run(main())\"",
+        "200 hello /x\n403 longhand\nto and fro",
+    ),
+    (
+        "python3",
+        "/usr/bin/python3 -c \"
+import asyncio, websockets
+async def main():
+    async with websockets.connect('wss://allowed.test/ws') as w:
+        await w.send('hello'); print(await w.recv())
+    try: await websockets.connect('wss://allowed.test/secret')
+    except websockets.InvalidStatusCode as e: print(e.status_code)
+asyncio.run(main())\"",
+        "hello\n403",
+    ),
+    // The directory of certificates, without the file.
+    (
+        "openssl",
+        "printf 'GET /x HTTP/1.0\\r\\nHost: allowed.test\\r\\n\\r\\n' | SSL_CERT_FILE=/nowhere SSL_CERT_DIR=/etc/ssl/certs openssl s_client -quiet -verify_return_error -servername allowed.test -connect allowed.test:443 2>/dev/null | tail -1",
+        "hello /x",
+    ),
+    (
         "psql",
         "PGCONNECT_TIMEOUT=20 psql -At 'host=10.0.0.5 user=agent dbname=one sslmode=disable' -c 'select 1'; PGCONNECT_TIMEOUT=20 psql -At 'host=192.168.0.5 user=agent dbname=one' -c 'select 1' 2>&1 | grep -c -e reset -e closed",
         "42\n1",
@@ -85,28 +148,22 @@ fn programs_reach_what_they_may_and_are_told_what_they_may_not() {
         let _database = ground.server("10.0.0.5", 5432, postgres);
         let other = ground.server("192.168.0.5", 5432, postgres);
         let sandbox = ground.sandbox("clients").await;
-        let mut absent = Vec::new();
-        for (program, command, expected) in PROGRAMS {
-            if run(
-                &sandbox,
-                &format!("command -v {program} >/dev/null && echo yes"),
-            )
+        // No template has it: the one that builds this.
+        let cargo = std::fs::read(env!("CARGO")).unwrap();
+        let mut upload = sandbox
+            .write("/workspace/cargo", Some(0o755))
             .await
-                != "yes"
-            {
-                absent.push(program);
-                continue;
-            }
-            let said = run(&sandbox, &format!("({command}) 2>&1")).await;
-            assert_eq!(said, expected.trim(), "{program}: {command}");
-        }
+            .unwrap();
+        upload.send(&cargo).await.unwrap();
+        upload.finish().await.unwrap();
+        let absent = each(&sandbox, PROGRAMS).await;
         println!("not on this machine: {absent:?}");
         assert_eq!(other.connections(), 0);
         let text = String::from_utf8(FILES.lock().unwrap()["git"].clone()).unwrap();
         let log = Command::new("git")
             .args(["-C", &format!("{text}/one.git"), "log", "--format=%s"])
             .output();
-        if !absent.contains(&&"git") {
+        if !absent.contains(&"git") {
             assert_eq!(
                 String::from_utf8_lossy(&log.unwrap().stdout),
                 "more\nfirst\n"
@@ -125,8 +182,27 @@ fn programs_reach_what_they_may_and_are_told_what_they_may_not() {
     });
 }
 
+/// Has each program do what it does, and looks at what it prints; those that are not there.
+pub async fn each<'a>(
+    sandbox: &Arc<dyn Sandbox>,
+    programs: &[(&'a str, &str, &str)],
+) -> Vec<&'a str> {
+    let mut absent = Vec::new();
+    for (program, command, expected) in programs {
+        let is_there =
+            format!("{{ command -v {program} || ls {program}; }} >/dev/null 2>&1 && echo yes");
+        if run(sandbox, &is_there).await != "yes" {
+            absent.push(*program);
+            continue;
+        }
+        let said = run(sandbox, &format!("({command}) 2>&1")).await;
+        assert_eq!(said, expected.trim(), "{program}: {command}");
+    }
+    absent
+}
+
 /// A wheel, a tarball and a repository, made by the tools of this machine.
-fn fill(dir: &Path) {
+pub fn fill(dir: &Path) {
     let made = Command::new("sh")
         .arg("-ec")
         .arg(
@@ -137,6 +213,9 @@ fn fill(dir: &Path) {
              python3 -c 'import shutil; shutil.make_archive(\"wheel\", \"zip\", \"w\")'\n\
              printf '{\"name\":\"lhnpm\",\"version\":\"1.0.0\",\"main\":\"i.js\"}' >package/package.json; echo \"module.exports = 'from a tarball'\" >package/i.js\n\
              tar czf package.tgz package\n\
+             mkdir -p lhcrate-1.0.0/src; echo '// from a crate' >lhcrate-1.0.0/src/lib.rs\n\
+             printf '[package]\\nname = \"lhcrate\"\\nversion = \"1.0.0\"\\nedition = \"2021\"\\n' >lhcrate-1.0.0/Cargo.toml\n\
+             tar czf lhcrate.crate lhcrate-1.0.0; sha256sum lhcrate.crate | cut -c1-64 | tr -d '\\n' >sum\n\
              git init -q -b main seed; cd seed; echo 'read me' >README; git add README; git -c user.name=a -c user.email=a@a.test commit -qm first\n\
              git clone -q --bare . ../git/one.git; git -C ../git/one.git config http.receivepack true",
         )
@@ -159,6 +238,14 @@ fn fill(dir: &Path) {
         \"dist\":{\"tarball\":\"https://allowed.test/files/lhnpm-1.0.0.tgz\"}}}}";
     put("/lhnpm", described.into());
     put("/files/lhnpm-1.0.0.tgz", read("package.tgz"));
+    let index = "{\"dl\":\"https://allowed.test/crates/{crate}-{version}.crate\"}";
+    put("/index/config.json", index.into());
+    let sum = String::from_utf8(read("sum")).unwrap();
+    let version = format!(
+        "{{\"name\":\"lhcrate\",\"vers\":\"1.0.0\",\"deps\":[],\"cksum\":\"{sum}\",\"features\":{{}},\"yanked\":false}}\n"
+    );
+    put("/index/lh/cr/lhcrate", version.into());
+    put("/crates/lhcrate-1.0.0.crate", read("lhcrate.crate"));
     put("git", dir.join("git").to_string_lossy().as_bytes().to_vec());
 }
 

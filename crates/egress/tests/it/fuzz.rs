@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use egress::dns::{Answer, OnDenied, Pool, Query, answer_for, write_answer};
+use egress::http1::{Body, Head, Parsed, parse};
 use egress::policy::{Attempt, Policy, Seen, Verdict, read_policy};
 use egress::sni::{Peeked, peek};
 use egress::{Name, Target};
@@ -171,6 +172,76 @@ fn hellos_of_tls() {
             Ok(_) | Err(_) => {}
         }
     });
+}
+
+#[test]
+fn heads_of_requests() {
+    let seeds = [
+        "GET /a/../b?c=d HTTP/1.1\r\nHost: a.test\r\nAccept: */*\r\n\r\nGET / HTTP/1.1\r\n",
+        "POST /x HTTP/1.1\r\nHost: a.test:80\r\nContent-Length: 12\r\nExpect: 100-continue\r\n\r\nabc",
+        "PUT http://a.test/%41 HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\nTE: trailers\r\n\r\n3\r\n",
+        "GET / HTTP/1.0\r\nHost: [::1]:8080\r\nConnection: keep-alive, X\r\nX: \t y \r\n\r\n",
+        "GET /ws HTTP/1.1\r\nhost: A.TEST.\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        "OPTIONS * HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\nCookie: a=b\r\n\r\n",
+    ]
+    .map(|text| text.as_bytes().to_vec());
+    fuzz("http1", |dice| {
+        let bytes = dice.mutated(&seeds);
+        let mut fields = [httparse::EMPTY_HEADER; 256];
+        let mut theirs = httparse::Request::new(&mut fields);
+        let read = theirs.parse(&bytes);
+        match parse(&bytes) {
+            Ok(Parsed::Head(head, length)) => {
+                assert_eq!(read, Ok(httparse::Status::Complete(length)));
+                agrees(&head, &theirs);
+                // As it is written, it is read the same, and ends where it ends.
+                let written = [head.write().as_slice(), b"GET /behind"].concat();
+                let again = match parse(&written) {
+                    Ok(Parsed::Head(again, length)) if length + 11 == written.len() => again,
+                    other => panic!("{other:?}: {}", String::from_utf8_lossy(&written)),
+                };
+                assert_eq!(
+                    (&again.target, &again.authority, again.body),
+                    (&head.target, &head.authority, head.body)
+                );
+            }
+            // Nobody else sees the end of it before we do.
+            Ok(Parsed::More) => assert!(!matches!(read, Ok(httparse::Status::Complete(_)))),
+            Err(_) => {}
+        }
+    });
+}
+
+/// Whether a second reader sees the same method, fields and body.
+fn agrees(head: &Head<'_>, theirs: &httparse::Request<'_, '_>) {
+    assert_eq!(theirs.method, Some(head.method));
+    let ours: Vec<_> = head.headers.iter().map(|it| (it.name, it.value)).collect();
+    let all = theirs.headers.iter();
+    let all: Vec<_> = all.map(|it| (it.name, it.value.trim_ascii())).collect();
+    let of = |name: &str| -> Vec<&[u8]> {
+        let those = all.iter().filter(|it| it.0.eq_ignore_ascii_case(name));
+        those.map(|it| it.1).collect()
+    };
+    let others = all.iter().filter(|it| !it.0.eq_ignore_ascii_case("host"));
+    assert_eq!(ours, others.copied().collect::<Vec<_>>());
+    assert!(of("host").len() <= 1, "{all:?}");
+    let (lengths, codings) = (of("content-length"), of("transfer-encoding"));
+    let length = match lengths.as_slice() {
+        [] => None,
+        [length] => Some(String::from_utf8_lossy(length).parse::<u64>().unwrap()),
+        more => panic!("two lengths: {more:?}"),
+    };
+    match head.body {
+        Body::Chunked => {
+            assert!(length.is_none() && codings.len() == 1, "{all:?}");
+            assert!(codings[0].eq_ignore_ascii_case(b"chunked"), "{all:?}");
+        }
+        Body::Length(ours) => assert!(length == Some(ours) && codings.is_empty(), "{all:?}"),
+        Body::None => assert!(
+            length.is_none_or(|it| it == 0) && codings.is_empty(),
+            "{all:?}"
+        ),
+    }
 }
 
 #[test]

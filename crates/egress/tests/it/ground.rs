@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use crate::outer::{enter, interfaces, namespaces};
 use egress::audit::{Action, Record};
-use egress::host::{Carrier, Program, Settings, serve};
+use egress::host::{Carrier, Orders, Program, Settings, serve};
+use egress::inject::CredentialsFile;
 use egress::policy::{NetworkingFile, PolicyFile};
 use sandbox::{
     Config, Content, Ends, Local, Network, Provider as _, Sandbox, SandboxId, Spec, Tool, ToolCall,
@@ -34,6 +35,9 @@ pub const SERVER: &str = "198.51.100.10";
 pub const OTHER: &str = "203.0.113.10";
 pub const SERVER_V6: &str = "2001:db8:1::10";
 
+/// A private address behind the prefix of NAT64.
+pub const NAT64: &str = "64:ff9b::a00:5";
+
 /// Addresses of the servers' namespace that no sandbox may reach.
 pub const PRIVATE: [&str; 6] = [
     "169.254.169.254",
@@ -50,6 +54,8 @@ pub type Names = Arc<Mutex<HashMap<String, Vec<IpAddr>>>>;
 pub struct Ground {
     pub local: Local,
     pub carrier: Carrier,
+    /// Those of sandboxes that are made from now on.
+    pub credentials: Arc<Mutex<CredentialsFile>>,
     pub names: Names,
     /// How often the host's resolver was asked.
     pub lookups: Arc<AtomicUsize>,
@@ -143,9 +149,11 @@ impl Ground {
             arguments: Vec::new(),
         };
         let carrier = Carrier::start(program, &tasks, stop.clone());
+        let credentials = Arc::<Mutex<CredentialsFile>>::default();
         let network = Carried {
             carrier: carrier.clone(),
             policy,
+            credentials: Arc::clone(&credentials),
         };
         let sandboxes = dir.path().join("sandboxes");
         let mut config = Config::beside(&sandboxes);
@@ -154,6 +162,7 @@ impl Ground {
         let ground = Self {
             local: Local::new(sandboxes, config).unwrap(),
             carrier,
+            credentials,
             names,
             lookups,
             dir,
@@ -345,17 +354,29 @@ pub fn echo(bytes: &[u8]) -> Vec<u8> {
 struct Carried {
     carrier: Carrier,
     policy: PolicyFile,
+    credentials: Arc<Mutex<CredentialsFile>>,
 }
 
 #[async_trait::async_trait]
 impl Network for Carried {
     async fn attach(&self, id: &SandboxId, ends: Ends) -> Result<Option<String>, sandbox::Error> {
         let ends = [ends.pid_one, ends.tcp, ends.dns, ends.line];
-        let attached = self
-            .carrier
-            .attach(id.as_str(), None, ends, &self.policy)
-            .await;
+        let credentials = self.credentials.lock().unwrap().clone();
+        let orders = Orders {
+            policy: &self.policy,
+            credentials: &credentials,
+        };
+        let attached = self.carrier.attach(id.as_str(), None, ends, orders).await;
         Ok(Some(attached.unwrap()))
+    }
+
+    /// Each placeholder, as `P` and its number.
+    async fn variables(&self, _: &SandboxId) -> Result<Vec<(String, String)>, sandbox::Error> {
+        let credentials = self.credentials.lock().unwrap();
+        let each = (1..).zip(&credentials.credentials);
+        Ok(each
+            .map(|(number, one)| (format!("P{number}"), one.placeholder.clone()))
+            .collect())
     }
 
     fn gone(&self, id: &SandboxId) {
@@ -368,6 +389,7 @@ pub async fn run(sandbox: &Arc<dyn Sandbox>, command: &str) -> String {
     let call = ToolCall {
         name: Tool::Bash,
         input: json!({ "command": command }),
+        caller: None,
     };
     let output = sandbox.tool(call, CancellationToken::new()).await.unwrap();
     match output.content.as_slice() {
@@ -410,6 +432,7 @@ pub async fn python(sandbox: &Arc<dyn Sandbox>, program: &str) -> String {
     let call = ToolCall {
         name: Tool::Write,
         input: json!({ "file_path": "/tmp/attack.py", "content": format!("{PRELUDE}{program}") }),
+        caller: None,
     };
     let written = sandbox.tool(call, CancellationToken::new()).await.unwrap();
     assert!(!written.is_error, "{written:?}");

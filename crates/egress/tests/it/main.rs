@@ -13,6 +13,9 @@ mod audit_search;
 mod carrying;
 mod changes;
 mod clients;
+#[allow(dead_code, reason = "the store's suite uses the rest")]
+#[path = "../../../testkit/src/cluster.rs"]
+mod cluster;
 mod corpus;
 mod dns;
 mod explained;
@@ -22,6 +25,11 @@ mod hellos;
 mod http1;
 mod http1_attacks;
 mod identity;
+mod injected;
+mod injected_clients;
+mod injected_postgres;
+mod injected_secrets;
+mod injected_templates;
 mod looked_into;
 mod names;
 mod offline;
@@ -31,4 +39,6 @@ mod policies;
 mod policy_input;
 mod policy_properties;
 mod requests;
+mod telltale;
+mod tproxy;
 mod upstreams;

@@ -5,7 +5,10 @@ use std::process::Command;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::ground::{OTHER, PRIVATE, SERVER, SERVER_V6};
+use crate::ground::{NAT64, OTHER, PRIVATE, SERVER, SERVER_V6};
+
+/// On the cable alone, on the servers' side of it.
+const LINK_LOCAL: &str = "fe80::5/64 nodad";
 
 /// Two network namespaces with a cable between them: one for the egress process, one for servers.
 pub fn namespaces() -> (OwnedFd, OwnedFd) {
@@ -18,10 +21,14 @@ pub fn namespaces() -> (OwnedFd, OwnedFd) {
         wait.recv().unwrap();
         ip("link set lo up");
         ip("link set in0 up");
-        for address in ["192.0.2.2/24", "2001:db8::2/64 nodad"] {
+        for address in [
+            "192.0.2.2/24 broadcast 192.0.2.255",
+            "2001:db8::2/64 nodad",
+            LINK_LOCAL,
+        ] {
             ip(&format!("addr add {address} dev in0"));
         }
-        for address in [SERVER, OTHER, SERVER_V6].into_iter().chain(PRIVATE) {
+        for address in [SERVER, OTHER, SERVER_V6, NAT64].into_iter().chain(PRIVATE) {
             // An address of IPv6 that is looked for first is not there yet.
             let length = if address.contains(':') {
                 "128 dev lo nodad"
@@ -39,7 +46,7 @@ pub fn namespaces() -> (OwnedFd, OwnedFd) {
             "link add out0 type veth peer name in0 netns {tid}"
         ));
         ip("link set out0 up");
-        ip("addr add 192.0.2.1/24 dev out0");
+        ip("addr add 192.0.2.1/24 broadcast 192.0.2.255 dev out0");
         ip("addr add 2001:db8::1/64 dev out0 nodad");
         go.send(()).unwrap();
         ip("route add default via 192.0.2.2");

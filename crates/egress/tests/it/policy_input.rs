@@ -87,6 +87,14 @@ fn a_policy_is_bounded() {
             |i| format!("[[rules]]\nname = \"r{i}\"\naction = \"deny\"\nto = [\"a.test\"]\n");
         read_policy(&(0..n).map(rule).collect::<String>())
     };
+    let many = |n: usize| {
+        let rule =
+            |i| format!("[[rules]]\nname = \"r{i}\"\naction = \"deny\"\nto = [\"h{i}.test\"]\n");
+        read_policy(&(0..n).map(rule).collect::<String>())
+    };
+    assert!(many(10_000).is_ok());
+    let error = many(10_001).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("10000"), "{error}");
     assert!(rules(64).is_ok());
     let error = rules(65).map(|_| ()).unwrap_err().to_string();
     assert!(

@@ -164,6 +164,7 @@ fn a_server_that_misbehaves_gives_one_line_and_an_answer_that_stops_is_seen_to()
         let program = r#"
 for port in (8001, 8002, 8003, 8004, 8005, 8006, 8007, 8008, 8009, 8010):
     said = tcp('allowed.test', port, b'GET / HTTP/1.1\r\nHost: allowed.test:%d\r\nConnection: close\r\n\r\n' % port)
+    said = said[max(said.rfind('HTTP/1.1 '), 0):]
     print(port, said[9:12] if said.startswith('HTTP') else said, said.split('\r\n\r\n', 1)[1].replace('\r\n', '|').strip()[:90] if said.startswith('HTTP') else '')
 "#;
         let said = python(&sandbox, program).await;
@@ -178,6 +179,52 @@ for port in (8001, 8002, 8003, 8004, 8005, 8006, 8007, 8008, 8009, 8010):
             8009 502 longhand egress: allowed.test:8009 answers with 1xx again and again, and never with the an\n\
             8010 502 longhand egress: allowed.test:8010 answers with what is no HTTP, or with too long a head";
         assert_eq!(said, expected, "{said}");
+    });
+}
+
+#[test]
+fn hints_before_an_answer_are_passed_on_as_they_come_and_to_nobody_who_does_not_know_them() {
+    on_ground(unrestricted(), |ground| async move {
+        // Answers when the client has said that it has the hint.
+        ground.server(SERVER, 80, |mut stream, seen| {
+            let mut head = [0; 4096];
+            let length = stream.read(&mut head).unwrap();
+            let is_body_here = head[..length].ends_with(b"!");
+            let hint = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\nConnection: X-Hop\r\nX-Hop: 1\r\n\
+                X-Longhand-Egress: denied\r\n\r\nHTTP/1.1 104 Upload Resumption\r\nLocation: /x\r\n\r\n";
+            stream.write_all(hint).unwrap();
+            if !is_body_here {
+                stream.read_exact(&mut [0]).unwrap();
+            }
+            seen.lock().unwrap().push(b'!');
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                .unwrap();
+        });
+        let sandbox = ground.sandbox("hints").await;
+        let program = r#"
+def post(version, more=''):
+    s = socket.create_connection(('allowed.test', 80), timeout=20)
+    s.sendall(('POST / HTTP/%s\r\nHost: allowed.test\r\nContent-Length: 1\r\nConnection: close\r\n%s\r\n' % (version, more)).encode())
+    return s
+s = post('1.1')
+got = b''
+while got.count(b'\r\n\r\n') < 2: got += s.recv(1024)
+print(got.decode().lower().replace('\r\n', '|'))
+s.sendall(b'!'); print(told(s)[:15])
+s = post('1.0'); s.sendall(b'!'); print(told(s).count('HTTP/1.1 '))
+s = post('1.1', 'Expect: 100-continue\r\n')
+got = b''
+while b'HTTP/1.1 100' not in got or got.count(b'\r\n\r\n') < 3: got += s.recv(1024)
+s.sendall(b'!'); print(got.count(b'HTTP/1.1 103'), told(s)[-2:])
+"#;
+        let said = python(&sandbox, program).await;
+        assert_eq!(
+            said,
+            "http/1.1 103 early hints|link: </style.css>||http/1.1 104 |location: /x||\n\
+             HTTP/1.1 200 OK\n1\n1 ok",
+            "{said}"
+        );
     });
 }
 

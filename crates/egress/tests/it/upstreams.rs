@@ -25,7 +25,10 @@ use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::task::TaskTracker;
 
-type Body = BoxBody<Bytes, Infallible>;
+use crate::telltale;
+
+/// A body of an answer.
+pub type Body = BoxBody<Bytes, Infallible>;
 
 /// What the egress process of the tests trusts.
 pub static ROOT: LazyLock<CertifiedIssuer<'static, KeyPair>> = LazyLock::new(|| root("tests"));
@@ -226,7 +229,8 @@ async fn answer(request: Request<Incoming>, upgrades: &TaskTracker) -> Response<
     response
 }
 
-async fn answered(mut request: Request<Incoming>, upgrades: &TaskTracker) -> Response<Body> {
+/// What they have at each path.
+pub async fn answered(mut request: Request<Incoming>, upgrades: &TaskTracker) -> Response<Body> {
     match request.uri().path() {
         "/echo" => Response::new(echoed(request.into_body())),
         "/count" => {
@@ -236,6 +240,20 @@ async fn answered(mut request: Request<Incoming>, upgrades: &TaskTracker) -> Res
                 length += frame.data_ref().map_or(0, Bytes::len);
             }
             text(length.to_string())
+        }
+        "/mirror" => telltale::mirror(request).await,
+        "/tail" => telltale::tail(&request),
+        "/reflect" => {
+            let told = request.headers().get("x-told").cloned().unwrap();
+            let to = format!("https://other.test/?{}", told.to_str().unwrap());
+            let mut response = Response::builder()
+                .status(302)
+                .header("x-told", told)
+                .header("location", to);
+            if let Some(cookie) = request.headers().get("cookie") {
+                response = response.header("set-cookie", cookie);
+            }
+            response.body(echoed(request.into_body())).unwrap()
         }
         "/told" => {
             let mut lines = format!(
@@ -300,7 +318,10 @@ async fn answered(mut request: Request<Incoming>, upgrades: &TaskTracker) -> Res
                 .body(empty())
                 .unwrap()
         }
+        "/ws" => telltale::websocket(&mut request, upgrades),
+        path if path.starts_with("/private/") => telltale::private(request, upgrades).await,
         path if path.starts_with("/git/") => git(request).await,
+        _ if is_grpc(&request) => grpc(request).await,
         path => match FILES.lock().unwrap().get(path) {
             Some(file) => {
                 let kind = if path.ends_with('/') {
@@ -317,6 +338,30 @@ async fn answered(mut request: Request<Incoming>, upgrades: &TaskTracker) -> Res
             None => text(format!("hello {path}\n")),
         },
     }
+}
+
+fn is_grpc(request: &Request<Incoming>) -> bool {
+    let kind = request.headers().get("content-type");
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// A call of gRPC: what came is the answer, but to etcd's, which has an empty one.
+async fn grpc(request: Request<Incoming>) -> Response<Body> {
+    let is_etcd = request.uri().path().starts_with("/etcdserverpb.");
+    let said = request.into_body().collect().await.unwrap().to_bytes();
+    let said = if is_etcd {
+        Bytes::from_static(&[0; 5])
+    } else {
+        said
+    };
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", "0".parse().unwrap());
+    let frames = [Frame::data(said), Frame::trailers(trailers)];
+    let frames = futures_util::stream::iter(frames.map(Ok));
+    let response = Response::builder().header("content-type", "application/grpc");
+    response
+        .body(BodyExt::boxed(StreamBody::new(frames)))
+        .unwrap()
 }
 
 /// A repository as git itself serves it, for everybody to read and write.
@@ -393,10 +438,10 @@ impl<T> futures_util::Stream for SyncStream<T> {
     }
 }
 
-fn text(text: String) -> Response<Body> {
+pub fn text(text: String) -> Response<Body> {
     Response::new(Full::new(Bytes::from(text)).boxed())
 }
 
-fn empty() -> Body {
+pub fn empty() -> Body {
     Full::new(Bytes::new()).boxed()
 }

@@ -10,6 +10,7 @@ use crate::routes::egress::Shown as EgressRecord;
 use crate::routes::master_key::MasterKey;
 use crate::routes::operate::{CreateKey, CreateWorkspace, Key, Status, Workspace};
 use crate::routes::place::{Bound, Copied, Spent, Used};
+use crate::routes::replicas::Replica;
 use crate::routes::why::Why;
 
 /// The line of a route below `/v1/x/`.
@@ -17,6 +18,10 @@ pub(super) fn of(method: &Method, path: &str) -> Option<Line> {
     let (workspace, key) = (typed::<Workspace>(), typed::<Key>());
     Some(match (method.as_str(), path) {
         ("GET", "status") => ("The server's state", Query::None, None, typed::<Status>()),
+        ("GET", "replicas") => {
+            let page = typed::<Page<Replica>>();
+            ("The servers on the database", Query::None, None, page)
+        }
         ("POST", "backup") => ("Copy the database", Query::None, None, typed::<Copied>()),
         ("GET", "master_key") => {
             let key = typed::<MasterKey>();

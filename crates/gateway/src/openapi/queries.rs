@@ -24,6 +24,7 @@ pub(super) enum Query {
     SandboxWatch,
     SandboxUpload,
     SandboxPort,
+    SandboxOutput,
     EgressAudit,
     EgressStream,
     EgressExplain,
@@ -57,6 +58,11 @@ impl Query {
             Self::SandboxWatch => vec![("path", text()), ("deep", boolean())],
             Self::SandboxUpload => vec![("path", text()), ("mode", text())],
             Self::SandboxPort => vec![("port", positive(65_535))],
+            Self::SandboxOutput => {
+                let from = || json!({"type": "integer", "minimum": 0});
+                let parts = ["stdout_from", "stderr_from"].map(|name| (name, from()));
+                [parts.to_vec(), vec![("base64", boolean())]].concat()
+            }
             Self::EgressAudit => {
                 let order = ("order", json!({"type": "string", "enum": ["asc", "desc"]}));
                 [paging(AUDIT_PAGE), vec![order], egress()].concat()

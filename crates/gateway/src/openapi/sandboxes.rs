@@ -8,12 +8,17 @@ use super::queries::Query;
 use super::shapes::{Body, Line, Reply, takes, typed};
 use crate::routes::egress::Explanation;
 use crate::routes::sandbox_exec::{Ended, Exec};
+use crate::routes::sandbox_execs::{Forgotten, Known};
 use crate::routes::sandbox_files::{Done, MakeDirectory, Move, Shown as File};
 use crate::routes::sandbox_logs::Log;
 use crate::routes::sandboxes::{Create, Deleted, Running, Shown};
+use crate::routes::snapshots::{Create as Keep, Deleted as Removed, Fork, Kept, Restore};
 
-/// The line of a route below `/v1/x/`, which starts with `sandboxes`.
+/// The line of a route below `/v1/x/`, which starts with `sandboxes` or `snapshots`.
 pub(super) fn of(method: &Method, path: &str) -> Option<Line> {
+    if let Some(rest) = path.strip_prefix("snapshots") {
+        return snapshots(method, rest);
+    }
     let rest = path.strip_prefix("sandboxes")?;
     let Some(rest) = rest.strip_prefix("/{sandbox_id}") else {
         return match (method.as_str(), rest) {
@@ -28,7 +33,78 @@ pub(super) fn of(method: &Method, path: &str) -> Option<Line> {
             _ => None,
         };
     };
-    whole(method, rest).or_else(|| inside(method, rest))
+    whole(method, rest)
+        .or_else(|| kept(method, rest))
+        .or_else(|| inside(method, rest))
+}
+
+/// What is done with snapshots.
+fn snapshots(method: &Method, rest: &str) -> Option<Line> {
+    Some(match (method.as_str(), rest) {
+        ("GET", "") => (
+            "List the snapshots of all sandboxes, the newest first",
+            Query::None,
+            None,
+            typed::<Page<Kept>>(),
+        ),
+        ("GET", "/{snapshot_id}") => ("Get a snapshot", Query::None, None, typed::<Kept>()),
+        ("DELETE", "/{snapshot_id}") => (
+            "Delete a snapshot; what was made from it stays",
+            Query::None,
+            None,
+            typed::<Removed>(),
+        ),
+        ("GET", "/{snapshot_id}/export") => (
+            "The files of a snapshot as an archive (tar, zstd)",
+            Query::None,
+            None,
+            Reply::Bytes,
+        ),
+        _ => return None,
+    })
+}
+
+/// What is done with the files of a sandbox as a whole.
+fn kept(method: &Method, rest: &str) -> Option<Line> {
+    Some(match (method.as_str(), rest) {
+        ("GET", "/snapshots") => (
+            "List the snapshots of a sandbox, the newest first",
+            Query::None,
+            None,
+            typed::<Page<Kept>>(),
+        ),
+        ("POST", "/snapshots") => (
+            "Keep the files of a sandbox as they are now",
+            Query::None,
+            takes::<Keep>(),
+            typed::<Kept>(),
+        ),
+        ("POST", "/fork") => (
+            "Make another sandbox with the files that this one has",
+            Query::None,
+            takes::<Fork>(),
+            typed::<Shown>(),
+        ),
+        ("POST", "/restore") => (
+            "Give a sandbox the files of a snapshot instead of its own",
+            Query::None,
+            takes::<Restore>(),
+            typed::<Shown>(),
+        ),
+        ("GET", "/export") => (
+            "The files of a sandbox as an archive (tar, zstd)",
+            Query::None,
+            None,
+            Reply::Bytes,
+        ),
+        ("POST", "/import") => (
+            "Give a sandbox that has no files yet those of an archive",
+            Query::None,
+            Some(Body::Bytes),
+            typed::<Shown>(),
+        ),
+        _ => return None,
+    })
 }
 
 /// What is done to a sandbox.
@@ -69,6 +145,24 @@ fn inside(method: &Method, rest: &str) -> Option<Line> {
             Query::None,
             None,
             typed::<Page<Running>>(),
+        ),
+        ("GET", "/exec") => (
+            "Which programs of a sandbox are known",
+            Query::None,
+            None,
+            typed::<Page<Known>>(),
+        ),
+        ("GET", "/exec/{exec_id}") => (
+            "How a program in a sandbox stands, and the end of what it printed",
+            Query::SandboxOutput,
+            None,
+            typed::<Known>(),
+        ),
+        ("DELETE", "/exec/{exec_id}") => (
+            "End a program in a sandbox and forget it",
+            Query::None,
+            None,
+            typed::<Forgotten>(),
         ),
         ("POST", "/exec") => (
             "Run a program in a sandbox; as application/vnd.longhand.exec, input and output are streamed",

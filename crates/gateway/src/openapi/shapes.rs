@@ -66,7 +66,9 @@ pub(super) const fn takes<T: JsonSchema>() -> Option<Body> {
 /// The shape of a served route; `None` if nobody wrote one.
 pub(super) fn of(method: &Method, path: &str) -> Option<Shape> {
     let (kind, rest) = match path.strip_prefix("/v1/x/") {
-        Some(rest) if rest.starts_with("sandboxes") => (sandboxes::of(method, rest), rest),
+        Some(rest) if rest.starts_with("sandboxes") || rest.starts_with("snapshots") => {
+            (sandboxes::of(method, rest), rest)
+        }
         Some(rest) => (operators::of(method, rest), rest),
         None => {
             let rest = path.strip_prefix("/v1/")?;

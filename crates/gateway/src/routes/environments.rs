@@ -148,6 +148,20 @@ pub(super) fn definition(row: &EnvironmentRow) -> Result<EnvironmentDefinition, 
     stored::read("an environment", &row.body)
 }
 
+/// The same, remembered.
+pub(super) fn setting(
+    gateway: &Gateway,
+    row: &EnvironmentRow,
+) -> Result<Arc<EnvironmentDefinition>, Failure> {
+    let key = (row.id, row.revision);
+    if let Some(known) = gateway.settings.known(&key) {
+        return Ok(known);
+    }
+    let read = Arc::new(definition(row)?);
+    gateway.settings.keep(key, &read, row.body.get().len());
+    Ok(read)
+}
+
 fn object(row: EnvironmentRow) -> Result<Environment, Failure> {
     let definition = definition(&row)?;
     Ok(Environment::new(

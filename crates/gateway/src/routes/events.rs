@@ -214,6 +214,7 @@ pub(super) async fn watch(
         .store
         .subscribe_with(id, gateway.config.subscriber_lag);
     let row = gateway.store.session(call.workspace(), id).await?;
+    subscription.begin_at(row.state.next_seq);
     let of = of(&row)?;
     let replay_after = match after {
         None => None,

@@ -4,32 +4,19 @@
 use crate::gateway::Installed;
 use contract::agent::SessionAgent;
 use contract::error::ApiError;
-use store::vaults::{CredentialKind, VaultView};
+use store::vaults::VaultView;
 use vault::llm::{self, Api, Harness, LlmVault};
 
-/// Checks a session's vaults: the LLM vault, if there is one, and that no credential needs injection.
+/// Checks a session's vaults: the LLM vault, if there is one.
 ///
 /// # Errors
 /// 400 naming the vaults and the metadata key: two LLM vaults, an incomplete one, or one that needs what
-/// this build does not have; 400 naming the vault whose environment variables nobody would inject.
+/// this build does not have.
 pub(super) fn check(
     vaults: &[VaultView],
     agent: &SessionAgent,
     claude: Option<&Installed>,
 ) -> Result<(), ApiError> {
-    for (index, view) in vaults.iter().enumerate() {
-        if view
-            .credentials
-            .iter()
-            .any(|c| c.kind == CredentialKind::EnvironmentVariable)
-        {
-            let what = format!(
-                "injecting the environment variables of vault {} is not supported by this build",
-                view.vault.id
-            );
-            return Err(ApiError::unbuilt(&format!("vault_ids[{index}]"), &what));
-        }
-    }
     let chosen = llm::resolve(vaults).map_err(|error| ApiError::invalid(error.to_string()))?;
     match chosen {
         Some(chosen) => built(&chosen, agent, claude),

@@ -2,6 +2,7 @@
 //! No rule stands here that `contract`, `session` or `store` could hold.
 
 pub(crate) mod agents;
+pub(crate) mod archives;
 pub(crate) mod credentials;
 pub(crate) mod egress;
 pub(crate) mod environments;
@@ -11,12 +12,16 @@ pub(crate) mod master_key;
 pub(crate) mod models;
 pub(crate) mod operate;
 pub(crate) mod place;
+pub(crate) mod replicas;
 pub(crate) mod sandbox_exec;
+pub(crate) mod sandbox_execs;
 pub(crate) mod sandbox_files;
+pub(crate) mod sandbox_forward;
 pub(crate) mod sandbox_logs;
 mod sandbox_terms;
 pub(crate) mod sandboxes;
 pub(crate) mod sessions;
+pub(crate) mod snapshots;
 mod stored;
 pub(crate) mod threads;
 pub(crate) mod vaults;

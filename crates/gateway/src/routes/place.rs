@@ -49,12 +49,16 @@ pub(crate) struct Bound {
 #[derive(JsonSchema)]
 #[allow(dead_code)] // it describes what is passed on as it was stored
 struct Placed {
-    /// The loop that runs it.
-    harness: String,
-    /// The process that runs it.
-    runner: String,
+    /// The loop that runs it; null until its first turn.
+    harness: Option<String>,
+    /// The process that runs it; null until its first turn.
+    runner: Option<String>,
     /// The sandbox; null until a tool needs one.
     sandbox: Option<String>,
+    /// How the loop's process inside the sandbox came to be there, if this turn had to see to that: `started`,
+    /// `ahead` (before the first message), `adopted` (it ran on while its server was away), `revived` (from its own
+    /// state) or `rebuilt` (from the log).
+    harness_process: Option<String>,
 }
 
 #[derive(Serialize, JsonSchema)]

@@ -1,5 +1,5 @@
-//! `/v1/x/sandboxes/{id}/exec` and `/forward`: programs and ports of a sandbox. Whoever hangs up ends what they
-//! started.
+//! `POST /v1/x/sandboxes/{id}/exec`: programs of a sandbox. Whoever hangs up ends what they started; when the server
+//! ends, what it has started goes on, and is asked about by its id (`sandbox_execs`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,13 +12,14 @@ use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use contract::error::{ApiError, ErrorKind};
 use contract::parse::{self, Invalid};
-use contract::query::{self, SandboxPort};
+use contract::query;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _, future, stream};
 use http_body_util::BodyExt as _;
-use sandbox::{Command, Connection, ExitStatus, Process, Signal, Size, Visit};
+use sandbox::{Command, ExitStatus, Process, Signal, Size, Visit};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::sandboxes::named;
@@ -57,6 +58,9 @@ pub(crate) struct Exec {
     /// Absent: for ever.
     #[serde(default)]
     timeout_seconds: Option<u64>,
+    /// Whether to answer as soon as it runs; it is asked about by its id then, and goes on when whoever asked hangs up.
+    #[serde(default)]
+    detached: bool,
     /// Only of a stream.
     #[serde(default)]
     #[schemars(with = "Option<TerminalSize>")]
@@ -84,11 +88,15 @@ pub(crate) struct Ended {
     #[serde(rename = "type")]
     #[schemars(extend("const" = "sandbox_exec"))]
     kind: &'static str,
+    /// What it is asked about by.
+    id: String,
     /// When it ended by itself.
     exit_code: Option<i32>,
     /// The number of the signal that ended it.
     signal: Option<i32>,
     timed_out: bool,
+    /// Whether it runs on: `exit_code` and `signal` are null then.
+    running: bool,
     /// What it said, unless that was streamed; what is no Unicode in it is replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     stdout: Option<String>,
@@ -100,12 +108,14 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    fn new(status: ExitStatus) -> Self {
+    fn new(id: &str, status: Option<ExitStatus>) -> Self {
         Self {
             kind: "sandbox_exec",
-            exit_code: status.code,
-            signal: status.signal,
-            timed_out: status.timed_out,
+            id: id.to_owned(),
+            exit_code: status.and_then(|status| status.code),
+            signal: status.and_then(|status| status.signal),
+            timed_out: status.is_some_and(|status| status.timed_out),
+            running: status.is_none(),
             stdout: None,
             stderr: None,
             truncated: None,
@@ -114,7 +124,8 @@ impl Ended {
 }
 
 impl Exec {
-    fn command(&self) -> Result<Command, Invalid> {
+    /// What is to run, under that id; on a terminal it ends with the server, as whatever hangs on a line does.
+    fn command(&self, id: &str) -> Result<Command, Invalid> {
         if self.command.is_empty() {
             return Err(Invalid::at("command", "must name a program"));
         }
@@ -132,6 +143,7 @@ impl Exec {
         }
         command.time_limit = self.timeout_seconds.map(Duration::from_secs);
         command.terminal = self.terminal;
+        command.key = self.terminal.is_none().then(|| id.to_owned());
         Ok(command)
     }
 }
@@ -149,7 +161,8 @@ pub(crate) async fn exec(gateway: Arc<Gateway>, mut call: Call) -> Result<Respon
         let problem = format!("needs a stream: send {MEDIA_TYPE}");
         return Err(Invalid::at("terminal", problem).into());
     }
-    let command = asked.command()?;
+    let id = exec_id(&gateway);
+    let command = asked.command(&id)?;
     let visit = named(&gateway, &call).await?.visit().await?;
     let mut process = visit.spawn(command).await?;
     let (stdin, text) = (process.stdin.take(), asked.stdin);
@@ -159,7 +172,16 @@ pub(crate) async fn exec(gateway: Arc<Gateway>, mut call: Call) -> Result<Respon
             let _ = stdin.write_all(text.as_bytes()).await;
         }
     };
-    let mut talk = Talk::new(process, visit, |_| feed.boxed());
+    if asked.detached {
+        tokio::select! {
+            () = feed => {}
+            // One that has ended reads nothing more.
+            _ = process.wait() => {}
+        }
+        process.leave();
+        return reply::json(&Ended::new(&id, None));
+    }
+    let mut talk = Talk::new(id.clone(), process, visit, |_| feed.boxed());
     let (mut stdout, mut stderr, mut truncated) = (Vec::new(), Vec::new(), false);
     let status = loop {
         let (kept, bytes) = match talk.next().await? {
@@ -176,7 +198,7 @@ pub(crate) async fn exec(gateway: Arc<Gateway>, mut call: Call) -> Result<Respon
         stdout: text(&stdout),
         stderr: text(&stderr),
         truncated: Some(truncated),
-        ..Ended::new(status)
+        ..Ended::new(&id, Some(status))
     })
 }
 
@@ -197,11 +219,22 @@ async fn streamed(gateway: Arc<Gateway>, mut call: Call) -> Result<Response, Fai
     if asked.stdin.is_some() {
         return Err(Invalid::at("stdin", "comes in frames of its own").into());
     }
-    let command = asked.command()?;
+    if asked.detached {
+        let problem = "is for JSON: a stream is there to be followed";
+        return Err(Invalid::at("detached", problem).into());
+    }
+    let id = exec_id(&gateway);
+    let command = asked.command(&id)?;
     let visit = named(&gateway, &call).await?.visit().await?;
     let mut process = visit.spawn(command).await?;
     let stdin = process.stdin.take();
-    let talk = Talk::new(process, visit, |process| {
+    let started = frame(
+        Kind::Started,
+        json!({"type": "sandbox_exec", "id": id})
+            .to_string()
+            .as_bytes(),
+    );
+    let talk = Talk::new(id, process, visit, |process| {
         client.feed(stdin, process).boxed()
     });
     let (meta, shutdown) = (call.meta, gateway.shutdown.clone());
@@ -217,13 +250,16 @@ async fn streamed(gateway: Arc<Gateway>, mut call: Call) -> Result<Response, Fai
             };
             let step = tokio::select! {
                 step = talk.next() => step.map_err(Failure::from),
-                () = shutdown.cancelled() => Err(stopping().into()),
+                () = shutdown.cancelled() => {
+                    talk.process.leave();
+                    Err(stopping().into())
+                }
             };
             Some(match step {
                 Ok(Step::Stdout(bytes)) => (frame(Kind::Stdout, &bytes), Talking::On(talk)),
                 Ok(Step::Stderr(bytes)) => (frame(Kind::Stderr, &bytes), Talking::On(talk)),
                 Ok(Step::Ended(status)) => {
-                    let ended = last(&Ended::new(status), meta);
+                    let ended = last(&Ended::new(&talk.id, Some(status)), meta);
                     (ended, Talking::Over(talk.feed.take()))
                 }
                 Err(failure) => (failed(failure, meta), Talking::Over(talk.feed.take())),
@@ -231,52 +267,11 @@ async fn streamed(gateway: Arc<Gateway>, mut call: Call) -> Result<Response, Fai
         }
     });
     Ok(endless(
-        frames.map(Ok::<_, std::convert::Infallible>),
+        stream::once(future::ready(started))
+            .chain(frames)
+            .map(Ok::<_, std::convert::Infallible>),
         MEDIA_TYPE,
     ))
-}
-
-/// `POST /v1/x/sandboxes/{sandbox_id}/forward?port=`: a connection to a port inside; the two bodies are its two
-/// ways.
-pub(crate) async fn forward(gateway: Arc<Gateway>, mut call: Call) -> Result<Response, Failure> {
-    let asked = SandboxPort::parse(call.query())?;
-    let visit = named(&gateway, &call).await?.visit().await?;
-    let Connection {
-        read,
-        mut write,
-        held,
-    } = visit.connect(asked.port).await?;
-    let mut body = call.stream();
-    let feed = async move {
-        while let Some(Ok(piece)) = body.frame().await {
-            let Ok(bytes) = piece.into_data() else {
-                continue;
-            };
-            if write.write_all(&bytes).await.is_err() {
-                return;
-            }
-        }
-    };
-    let shutdown = gateway.shutdown.clone();
-    let state = (Some(read), Some(feed.boxed()), (held, visit));
-    let bytes = stream::unfold(state, move |(mut read, mut feed, held)| {
-        let shutdown = shutdown.clone();
-        async move {
-            loop {
-                let piece = tokio::select! {
-                    piece = piece(&mut read) => piece,
-                    () = done(&mut feed) => { feed = None; continue }
-                    () = shutdown.cancelled() => None,
-                };
-                let Some(piece) = piece else {
-                    linger(feed).await;
-                    return None;
-                };
-                return Some((Ok::<_, std::convert::Infallible>(piece), (read, feed, held)));
-            }
-        }
-    });
-    Ok(endless(bytes, "application/octet-stream"))
 }
 
 /// An exchange in frames.
@@ -287,7 +282,7 @@ enum Talking {
 }
 
 /// Hears a client out whose answer is complete.
-async fn linger(feed: Option<BoxFuture<'static, ()>>) {
+pub(super) async fn linger(feed: Option<BoxFuture<'static, ()>>) {
     if let Some(feed) = feed {
         let _ = tokio::time::timeout(LINGER, feed).await;
     }
@@ -295,12 +290,13 @@ async fn linger(feed: Option<BoxFuture<'static, ()>>) {
 
 /// A running program and whoever talks with it.
 struct Talk {
+    id: String,
     process: Arc<Process>,
     stdout: Reader,
     stderr: Reader,
     /// Brings the client's side in.
     feed: Option<BoxFuture<'static, ()>>,
-    _visit: Visit,
+    visit: Visit,
 }
 
 type Reader = Option<Box<dyn AsyncRead + Send + Sync + Unpin>>;
@@ -313,6 +309,7 @@ enum Step {
 
 impl Talk {
     fn new(
+        id: String,
         mut process: Process,
         visit: Visit,
         feed: impl FnOnce(Arc<Process>) -> BoxFuture<'static, ()>,
@@ -324,7 +321,8 @@ impl Talk {
             process,
             stdout,
             stderr,
-            _visit: visit,
+            id,
+            visit,
         }
     }
 
@@ -332,7 +330,10 @@ impl Talk {
     async fn next(&mut self) -> Result<Step, sandbox::Error> {
         loop {
             if self.stdout.is_none() && self.stderr.is_none() {
-                return Ok(Step::Ended(self.process.wait().await?));
+                let status = self.process.wait().await?;
+                // Whoever asked has heard all of it.
+                self.visit.taken(&self.id);
+                return Ok(Step::Ended(status));
             }
             tokio::select! {
                 piece = piece(&mut self.stdout) => match piece {
@@ -397,14 +398,19 @@ impl Client {
                         process.signal(told.signal);
                     }
                 }
-                Kind::Start | Kind::Stdout | Kind::Stderr | Kind::Exit | Kind::Error => return,
+                Kind::Start
+                | Kind::Started
+                | Kind::Stdout
+                | Kind::Stderr
+                | Kind::Exit
+                | Kind::Error => return,
             }
         }
     }
 }
 
 /// The next bytes; `None` at the end, and never if there is nothing to read from.
-async fn piece(from: &mut Reader) -> Option<Bytes> {
+pub(super) async fn piece(from: &mut Reader) -> Option<Bytes> {
     let Some(from) = from else {
         return future::pending().await;
     };
@@ -415,7 +421,7 @@ async fn piece(from: &mut Reader) -> Option<Bytes> {
     }
 }
 
-async fn done(feed: &mut Option<BoxFuture<'static, ()>>) {
+pub(super) async fn done(feed: &mut Option<BoxFuture<'static, ()>>) {
     match feed {
         Some(feed) => feed.await,
         None => future::pending().await,
@@ -427,6 +433,11 @@ async fn quiet(process: &Process) {
     // One that is lost has ended too; whoever asks next hears of it.
     let _ = process.wait().await;
     tokio::time::sleep(QUIET).await;
+}
+
+/// A fresh one.
+fn exec_id(gateway: &Gateway) -> String {
+    format!("exec_{:026x}", gateway.id_bits() >> 24)
 }
 
 fn stopping() -> ApiError {
@@ -447,7 +458,7 @@ fn failed(failure: Failure, meta: Meta) -> Bytes {
 }
 
 /// An answer that ends when it ends; nobody on the way may hold any of it back.
-fn endless<S>(bytes: S, media: &'static str) -> Response
+pub(super) fn endless<S>(bytes: S, media: &'static str) -> Response
 where
     S: futures_util::Stream<Item = Result<Bytes, std::convert::Infallible>> + Send + 'static,
 {

@@ -13,6 +13,8 @@ use contract::time::Micros;
 use sandbox::{HeldLimit, Isolation, Keeper, Sandbox, SandboxId, Spec, Standing, Terms, Visit};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use store::Store;
+use store::sessions::Scope;
 use tokio::time::Instant;
 
 use super::sandbox_terms::terms;
@@ -59,10 +61,14 @@ struct Apart {
     /// `basic`, `ids`, `limits` or `disk`; see docs/sandbox.md.
     level: &'static str,
     own_user_ids: bool,
+    /// How many it has: with one, programs inside cannot change their user.
+    user_ids: u32,
     memory_bytes: Limit,
     cpu_millis: Limit,
     processes: Limit,
     disk_bytes: Limit,
+    /// Read from its disk, and as many written to it.
+    io_bytes_per_second: Limit,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -85,10 +91,12 @@ impl From<Isolation> for Apart {
         Self {
             level: isolation.level.name(),
             own_user_ids: isolation.own_ids,
+            user_ids: isolation.ids,
             memory_bytes: limit(isolation.memory),
             cpu_millis: limit(isolation.cpu),
             processes: limit(isolation.processes),
             disk_bytes: limit(isolation.disk),
+            io_bytes_per_second: limit(isolation.io),
         }
     }
 }
@@ -134,6 +142,9 @@ pub(super) struct Named {
     /// How it is to be kept.
     terms: Terms,
     pub(super) keeper: Keeper,
+    store: Store,
+    /// When it was named.
+    now: Micros,
 }
 
 /// The sandbox that the path names. One that the caller may not see is missing like one that does not exist.
@@ -149,12 +160,32 @@ pub(super) async fn named(gateway: &Gateway, call: &Call) -> Result<Named, Failu
         None if call.is_operator() => Terms::default(),
         None => return Err(none()),
     };
+    if let Some(session) = session {
+        is_here(&gateway.store, session).await?;
+    }
     Ok(Named {
         id,
         session,
         terms,
         keeper,
+        store: gateway.store.clone(),
+        now: gateway.now(),
     })
+}
+
+/// Among several servers a session's workspace is on one of them, and another would make a second, empty one.
+async fn is_here(store: &Store, session: SessionId) -> Result<(), Failure> {
+    let Some((me, _)) = store.replica() else {
+        return Ok(());
+    };
+    let bound = store.binding(Scope::Any, session).await?;
+    match bound.and_then(|bound| bound.host) {
+        Some(host) if host != me.as_str() => Err(Failure::Api(ApiError::conflict(format!(
+            "The sandbox of this session is on the server {host:?}, and this is {:?}: ask that one.",
+            me.as_str()
+        )))),
+        Some(_) | None => Ok(()),
+    }
 }
 
 impl Named {
@@ -164,18 +195,34 @@ impl Named {
         if self.session.is_none() && self.keeper.running(&self.id).is_none() {
             self.exists().await?;
         }
+        if let Some(session) = self.session {
+            // Before there is anything that another server's turn would miss.
+            self.store.bind_here(session, self.now).await?;
+            is_here(&self.store, session).await?;
+        }
         let spec = Spec::new(self.id.clone());
         Ok(self.keeper.visit(spec, &self.terms).await?)
     }
 
+    /// Whose it is; none: an operator's.
+    pub(super) fn workspace(&self) -> Option<String> {
+        self.terms.workspace.as_ref().map(ToString::to_string)
+    }
+
+    /// How it stands, if it was ever made. One that an earlier server left running runs, also before this one has come
+    /// to look after it.
     pub(super) async fn exists(&self) -> Result<Standing, Failure> {
         let all = self.keeper.list().await?;
         let found = all.into_iter().find(|one| one.id == self.id);
-        found.ok_or_else(|| Failure::Api(missing("Sandbox")))
+        let mut standing = found.ok_or_else(|| Failure::Api(missing("Sandbox")))?;
+        if standing.running.is_none() {
+            standing.running = self.keeper.left(&self.id).await?;
+        }
+        Ok(standing)
     }
 }
 
-fn keeper(gateway: &Gateway) -> Result<&Keeper, ApiError> {
+pub(super) fn keeper(gateway: &Gateway) -> Result<&Keeper, ApiError> {
     gateway
         .sandboxes
         .as_ref()
@@ -317,6 +364,11 @@ async fn usage(running: &dyn Sandbox) -> Result<Usage, sandbox::Error> {
         disk_bytes: stats.disk_bytes,
         disk_bytes_is_least: stats.disk_more,
     })
+}
+
+/// One as it stands, without what it uses.
+pub(super) fn standing(gateway: &Gateway, one: &Standing) -> Shown {
+    shown(gateway, one, None)
 }
 
 fn shown(gateway: &Gateway, one: &Standing, usage: Option<Usage>) -> Shown {

@@ -52,12 +52,11 @@ pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
         .map_err(|failure| error::named(failure, at))?;
     let agent_version = resolved.agent.version;
     let cast = cast(&gateway, call.workspace(), &resolved, asked.overrides).await?;
-    let environment = environments::definition(&resolved.environment)?;
+    let environment = environments::setting(&gateway, &resolved.environment)?;
     if let Some(missing) = unbuilt(&request, &cast.agent, &environment) {
         return Err(Failure::Api(missing.into()));
     }
     let budget = request.budget.as_ref().map(Budget::cents);
-    let rules = rules(&cast.agent)?;
     if budget.is_some() {
         budgetable(&gateway, &cast.agent)?;
     }
@@ -72,7 +71,7 @@ pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
         session: SessionId::from_bits(gateway.id_bits()),
         thread: ThreadId::from_bits(gateway.id_bits()),
         agent_name: cast.agent.name.clone(),
-        rules,
+        rules: cast.rules.clone(),
         budget,
         initial,
     };
@@ -93,12 +92,12 @@ pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
     let (now, entropy) = (gateway.now(), gateway.random());
     let (edge, copy) = (Arc::clone(&gateway), Arc::clone(&cast));
     let store = call.store(&gateway, move |row: &SessionRow| {
-        reply::bytes(&object_with(&edge, row.clone(), copy.agent.clone()))
+        reply::bytes(&object_with(&edge, row.clone(), &*copy.written))
     });
     let created = store.create_session(new, now, entropy).await;
     let row = created.map_err(|failure| error::named(failure, at))?;
     super::sandbox_terms::prepare(&gateway, &row, wishes);
-    reply::json(&object_with(&gateway, row, cast.agent.clone()))
+    reply::json(&object_with(&gateway, row, &*cast.written))
 }
 
 /// The session's copy of the agent, with a copy of each agent of its team.
@@ -110,7 +109,7 @@ async fn cast(
 ) -> Result<Arc<Cast>, Failure> {
     let (id, version) = (resolved.agent.id, resolved.agent.version);
     if overrides.is_none()
-        && let Some(known) = gateway.casts.known(id, version)
+        && let Some(known) = gateway.casts.known(&(id, version))
     {
         return Ok(known);
     }
@@ -121,10 +120,16 @@ async fn cast(
     let find = |id, version| team.get(&(id, version)).cloned();
     let agent = agent.team_snapshot(id, version, overrides, find)?;
     let written = stored::write(&agent)?;
-    let cast = Arc::new(Cast { agent, written });
+    let rules = rules(&agent)?;
+    let cast = Arc::new(Cast {
+        agent,
+        written,
+        rules,
+    });
     // The agents of a team may be archived meanwhile: they are looked at each time.
     if plain && alone {
-        gateway.casts.keep(id, version, &cast);
+        let bytes = cast.written.get().len();
+        gateway.casts.keep((id, version), &cast, bytes);
     }
     Ok(cast)
 }
@@ -396,8 +401,8 @@ fn object(gateway: &Gateway, row: SessionRow) -> Result<Session, Failure> {
     Ok(object_with(gateway, row, agent))
 }
 
-/// The object of a session whose agent is at hand.
-fn object_with(gateway: &Gateway, mut row: SessionRow, agent: SessionAgent) -> Session {
+/// The object of a session whose agent is at hand, as itself or as it is written.
+fn object_with<A>(gateway: &Gateway, mut row: SessionRow, agent: A) -> Session<A> {
     let now = gateway.now();
     let outcomes = std::mem::take(&mut row.outcomes);
     let totals = &row.state.totals;

@@ -325,3 +325,51 @@ async fn another_workspace_sees_nothing() {
         400
     );
 }
+
+#[tokio::test]
+async fn an_agent_of_another_workspace_is_in_no_roster_whether_it_is_made_or_changed() {
+    let server = Server::start().await;
+    let workspace = server
+        .operate(Method::POST, "/v1/x/workspaces")
+        .body(json!({"name": "other"}).to_string())
+        .send()
+        .await
+        .body;
+    let key = server
+        .new_key(json!({"name": "k", "workspace_id": workspace["id"]}))
+        .await;
+    let agent = |name: &str| json!({"name": name, "model": "claude-sonnet-5-5"});
+    let foreign = server
+        .ask(Method::POST, "/v1/agents")
+        .key(&key)
+        .body(agent("theirs").to_string())
+        .send()
+        .await;
+    assert_eq!(foreign.status, 200, "{}", foreign.body);
+    let own = server.create("/v1/agents", agent("ours")).await;
+    let team = |ids: &[&Value]| json!({"type": "coordinator", "agents": ids});
+    let mut lead = agent("lead");
+    lead["multiagent"] = team(&[&json!(own), &foreign.body["id"]]);
+    let made = server.post("/v1/agents", lead.clone()).await;
+    lead["multiagent"] = team(&[&json!(own)]);
+    let lead = server.create("/v1/agents", lead).await;
+    let path = format!("/v1/agents/{lead}");
+    let change = json!({"version": 1, "multiagent": team(&[&foreign.body["id"]])});
+    let changed = server.post(&path, change).await;
+    for (refused, at) in [(made, 1), (changed, 0)] {
+        assert_eq!(refused.status, 400, "{}", refused.body);
+        let error = &refused.body["error"];
+        assert_eq!(error["type"], "invalid_request_error");
+        let message = error["message"].as_str().unwrap();
+        let field = format!("multiagent.agents[{at}]");
+        assert!(message.contains(&field), "{message}");
+        // As one that never was: nothing tells that there is such an agent elsewhere.
+        assert!(message.contains("no such agent"), "{message}");
+        assert!(refused.body["request_id"].is_string());
+    }
+    let agent = server.get(&path).await.body;
+    assert_eq!(
+        (&agent["version"], &agent["multiagent"]["agents"][0]["id"]),
+        (&json!(1), &json!(own))
+    );
+}

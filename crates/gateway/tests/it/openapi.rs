@@ -21,6 +21,8 @@ fn nobody(path: &str) -> String {
         ("key_id", "apikey_"),
         ("model_id", "model-"),
         ("sandbox_id", "sbx_"),
+        ("exec_id", "exec_"),
+        ("snapshot_id", "snap_"),
     ];
     let mut concrete = path.to_owned();
     for (name, prefix) in prefixes {

@@ -3,6 +3,7 @@
 
 use axum::http::Method;
 use futures_util::StreamExt as _;
+use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
 use crate::support::{Ask, PATIENCE, Server, agent, environment};
@@ -10,8 +11,13 @@ use crate::support::{Ask, PATIENCE, Server, agent, environment};
 /// What each route of one sandbox is asked with: its query and its body.
 fn asked(route: &str) -> (&'static str, Option<Value>) {
     match route {
-        "GET " | "GET /logs" | "GET /processes" | "DELETE " => ("", None),
-        "POST /pause" | "POST /resume" | "POST /stop" => ("", Some(json!({}))),
+        "GET " | "GET /logs" | "GET /processes" | "GET /snapshots" | "GET /export" | "DELETE " => {
+            ("", None)
+        }
+        "GET /exec" | "GET /exec/{exec_id}" | "DELETE /exec/{exec_id}" => ("", None),
+        "POST /pause" | "POST /resume" | "POST /stop" | "POST /snapshots" => ("", Some(json!({}))),
+        "POST /fork" => ("", Some(json!({"to": "sesn_1111111111111111111111"}))),
+        "POST /restore" => ("", Some(json!({"snapshot_id": "snap_0"}))),
         "POST /exec" => ("", Some(json!({"command": ["cat"], "stdin": "in"}))),
         "POST /forward" => ("?port=8000", Some(json!("x"))),
         "GET /files" | "GET /content" | "GET /files/watch" => ("?path=file", None),
@@ -19,6 +25,7 @@ fn asked(route: &str) -> (&'static str, Option<Value>) {
         "DELETE /files" => ("?path=file&all=true", None),
         "POST /directories" => ("", Some(json!({"path": "new"}))),
         "POST /move" => ("", Some(json!({"from": "file", "to": "moved"}))),
+        "POST /import" => ("", Some(json!("no archive"))),
         "POST /content" => ("?path=file", Some(json!("content"))),
         other => panic!("{other}: say how it is asked"),
     }
@@ -44,6 +51,7 @@ fn routes() -> Vec<(Method, String)> {
 
 fn ask(server: &Server, method: &Method, id: &str, rest: &str) -> Ask {
     let (query, body) = asked(&format!("{method} {rest}"));
+    let rest = rest.replace("{exec_id}", "exec_none");
     let path = format!("/v1/x/sandboxes/{id}{rest}{query}");
     let ask = server.ask(method.clone(), &path);
     match body {
@@ -140,6 +148,7 @@ async fn every_route_answers_as_it_is_described() {
         ("GET", "/content"),
         ("POST", "/directories"),
         ("POST", "/exec"),
+        ("GET", "/exec"),
         ("GET", "/processes"),
         ("GET", ""),
         ("POST", "/pause"),
@@ -177,6 +186,160 @@ async fn every_route_answers_as_it_is_described() {
     );
     let all = server.get("/v1/x/sandboxes").await;
     assert_eq!(all.body["data"][0]["session_id"], json!(session));
+    stop(&server).await;
+}
+
+#[tokio::test]
+async fn snapshots_are_their_workspaces_and_forks_go_into_its_sessions() {
+    let server = Server::with_sandboxes(|_| {}).await;
+    let (one, two) = (server.session().await, server.session().await);
+    let path = |id: &str, rest: &str| format!("/v1/x/sandboxes/{id}{rest}");
+    let none = server.post(&path(&one, "/snapshots"), json!({})).await;
+    assert_eq!(none.status, 404, "{}", none.body);
+    ask(&server, &Method::POST, &one, "/content").send().await;
+    let note = json!({"note": "before the change"});
+    let kept = server.post(&path(&one, "/snapshots"), note).await;
+    assert_eq!(kept.status, 200, "{}", kept.body);
+    assert_eq!(kept.body["note"], "before the change");
+    assert_eq!(
+        (&kept.body["sandbox_id"], &kept.body["live"]),
+        (&json!(one), &json!(true))
+    );
+    let long = json!({"note": "x".repeat(501)});
+    assert_eq!(
+        server.post(&path(&one, "/snapshots"), long).await.status,
+        400
+    );
+    for list in ["/v1/x/snapshots".to_owned(), path(&one, "/snapshots")] {
+        assert_eq!(
+            server.get(&list).await.body["data"],
+            json!([kept.body]),
+            "{list}"
+        );
+    }
+    assert_eq!(
+        server.get(&path(&two, "/snapshots")).await.body["data"],
+        json!([])
+    );
+    let id = kept.body["id"].as_str().unwrap();
+    let this = format!("/v1/x/snapshots/{id}");
+    assert_eq!(server.get(&this).await.body, kept.body);
+
+    // Another workspace: nothing of it is there.
+    let other = server
+        .operate(Method::POST, "/v1/x/workspaces")
+        .body(r#"{"name": "other"}"#)
+        .send()
+        .await;
+    let other = json!({"name": "other", "workspace_id": other.body["id"]});
+    let other = server.new_key(other).await;
+    let asked =
+        async |method: Method, path: &str| server.ask(method, path).key(&other).send().await;
+    assert_eq!(
+        asked(Method::GET, "/v1/x/snapshots").await.body["data"],
+        json!([])
+    );
+    assert_eq!(asked(Method::GET, &this).await.status, 404);
+    assert_eq!(asked(Method::DELETE, &this).await.status, 404);
+
+    // A fork, and what is refused.
+    for (to, status, says) in [
+        (json!({}), 403, "operator"),
+        (json!({"to": "mine"}), 403, "operator"),
+        (json!({"to": "../up"}), 400, "`to`"),
+        (
+            json!({"to": "sesn_1111111111111111111111"}),
+            400,
+            "no such session",
+        ),
+        (json!({"to": one}), 409, "already"),
+        (json!({"to": two}), 200, ""),
+        (json!({"to": two}), 409, "already"),
+    ] {
+        let forked = server.post(&path(&one, "/fork"), to.clone()).await;
+        assert_eq!(forked.status, status, "{to}: {}", forked.body);
+        assert!(
+            says.is_empty() || forked.message().contains(says),
+            "{to}: {}",
+            forked.body
+        );
+    }
+    let content = ask(&server, &Method::GET, &two, "/content").send().await;
+    assert_eq!(content.body, json!("content"));
+
+    // Back again.
+    ask(&server, &Method::DELETE, &one, "/files").send().await;
+    let missing = json!({"snapshot_id": "snap_none"});
+    assert_eq!(
+        server.post(&path(&one, "/restore"), missing).await.status,
+        400
+    );
+    let back = server
+        .post(&path(&one, "/restore"), json!({"snapshot_id": id}))
+        .await;
+    assert_eq!(
+        (back.status, &back.body["status"]),
+        (200, &json!("stopped")),
+        "{}",
+        back.body
+    );
+    let content = ask(&server, &Method::GET, &one, "/content").send().await;
+    assert_eq!(content.body, json!("content"));
+    let gone = server.ask(Method::DELETE, &this).send().await;
+    assert_eq!(
+        gone.body["type"], "sandbox_snapshot_deleted",
+        "{}",
+        gone.body
+    );
+    assert_eq!(server.get(&this).await.status, 404);
+    stop(&server).await;
+}
+
+#[tokio::test]
+async fn a_workspace_goes_out_as_an_archive_and_comes_into_a_session() {
+    let server = Server::with_sandboxes(|_| {}).await;
+    let (one, two) = (server.session().await, server.session().await);
+    let three = server.session().await;
+    let path = |id: &str, rest: &str| format!("/v1/x/sandboxes/{id}{rest}");
+    assert_eq!(server.get(&path(&one, "/export")).await.status, 404);
+    ask(&server, &Method::POST, &one, "/content").send().await;
+    let kept = server.post(&path(&one, "/snapshots"), json!({})).await;
+    let kept = kept.body["id"].as_str().unwrap().to_owned();
+    let bytes = async |path: &str| {
+        let answer = server.ask(Method::GET, path).open().await;
+        assert_eq!(answer.status(), 200, "{path}");
+        answer.into_body().collect().await.unwrap().to_bytes()
+    };
+    let archive = bytes(&path(&one, "/export")).await;
+    let of_snapshot = bytes(&format!("/v1/x/snapshots/{kept}/export")).await;
+    let send = async |id: &str, archive: axum::body::Bytes| {
+        let ask = server.ask(Method::POST, &path(id, "/import"));
+        let ask = ask.header("content-type", "application/octet-stream");
+        ask.body(archive).send().await
+    };
+    let cut = send(&two, archive.slice(..archive.len() / 2)).await;
+    assert_eq!(cut.status, 400, "{}", cut.body);
+    assert!(cut.message().contains("was cut"), "{}", cut.body);
+    let none = ask(&server, &Method::POST, &two, "/import").send().await;
+    assert_eq!(none.status, 400, "{}", none.body);
+    assert!(
+        none.message().contains("no Longhand export"),
+        "{}",
+        none.body
+    );
+    for (id, archive) in [(&two, &archive), (&three, &of_snapshot)] {
+        let made = send(id, archive.clone()).await;
+        assert_eq!(
+            (made.status, &made.body["status"]),
+            (200, &json!("stopped")),
+            "{}",
+            made.body
+        );
+        let content = ask(&server, &Method::GET, id, "/content").send().await;
+        assert_eq!(content.body, json!("content"));
+    }
+    let taken = send(&two, archive).await;
+    assert_eq!(taken.status, 409, "{}", taken.body);
     stop(&server).await;
 }
 

@@ -1,13 +1,15 @@
 //! Owns answering the server's questions, each on a thread of its own. It runs no command.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::callers::Callers;
 use super::clock::Clock;
-use super::notes::Notes;
+use super::keeper::Keeper;
+use super::kept::Kept;
 use super::transfer::Transfers;
-use super::{Sender, calls::Calls, files, tree, workers};
+use super::variables::Variables;
+use super::{Sender, files, tree, workers};
 use crate::limits::{ASKS, NAMED_PROCESSES};
 use crate::wire::{Ask, FromHand, Id, Refusal, Running, Said};
 
@@ -15,27 +17,33 @@ pub(crate) struct Asks(Arc<Shared>);
 
 struct Shared {
     sender: Sender,
-    calls: Calls,
+    callers: Callers,
     clock: Clock,
-    notes: Arc<Notes>,
     transfers: Transfers,
+    kept: Kept,
+    variables: Variables,
+    keeper: Keeper,
     under_way: AtomicUsize,
 }
 
 impl Asks {
     pub(crate) fn new(
         sender: Sender,
-        calls: Calls,
+        callers: Callers,
         clock: Clock,
-        notes: Arc<Notes>,
         transfers: Transfers,
+        kept: Kept,
+        variables: Variables,
+        keeper: Keeper,
     ) -> Self {
         Self(Arc::new(Shared {
             sender,
-            calls,
+            callers,
             clock,
-            notes,
             transfers,
+            kept,
+            variables,
+            keeper,
             under_way: AtomicUsize::new(0),
         }))
     }
@@ -46,7 +54,10 @@ impl Asks {
             Err(error) => return self.0.refuse(id, Refusal::Invalid, error.to_string()),
         };
         // By this thread, so that nothing that the server says after it overtakes it.
-        if matches!(ask, Ask::Pause { .. } | Ask::Resume | Ask::End) {
+        if matches!(
+            ask,
+            Ask::Pause { .. } | Ask::Resume | Ask::End | Ask::Environment { .. }
+        ) {
             return self.0.answer(id, ask);
         }
         if self.0.under_way.fetch_add(1, Ordering::SeqCst) >= ASKS {
@@ -80,6 +91,22 @@ impl Shared {
             Ask::Processes => Ok(Said::Processes {
                 processes: tree::running(),
             }),
+            Ask::Execs => Ok(Said::Execs {
+                execs: self.kept.list(),
+            }),
+            Ask::Exec {
+                key,
+                stdout,
+                stderr,
+            } => {
+                let printed = self.kept.look(&key, stdout, stderr);
+                let printed = printed.ok_or_else(|| unknown(&key));
+                printed.map(|printed| Said::Printed { printed })
+            }
+            Ask::EndExec { key } => match self.kept.end(&key) {
+                true => Ok(Said::Done),
+                false => Err(unknown(&key)),
+            },
             Ask::Pause { stop } => {
                 self.pause(stop);
                 Ok(Said::Done)
@@ -93,6 +120,11 @@ impl Shared {
                 self.transfers.kill_writes();
                 Ok(Said::Done)
             }
+            Ask::Environment { env } => {
+                self.variables.set(env);
+                Ok(Said::Done)
+            }
+            Ask::Compose { files } => files::compose(&files, id).map(|()| Said::Done),
             Ask::Rest { reason } => self.rest(&reason).map(|()| Said::Done),
         };
         let body = match said {
@@ -125,39 +157,44 @@ impl Shared {
                 paused.as_secs(),
                 shown(&frozen)
             );
-            self.notes.add(note);
+            self.callers.tell(&note);
         }
     }
 
-    /// What runs and is not the shell itself.
+    /// What runs and is neither a caller's shell itself nor the loop that the model speaks through.
     fn background(&self) -> Vec<Running> {
-        let shell = self.calls.shell();
+        let (shells, kept) = (self.callers.shells(), self.keeper.pid());
         let mut running = tree::running();
-        running.retain(|process| Some(process.pid) != shell && process.state != 'Z');
+        running.retain(|process| {
+            let is_ours = shells.contains(&process.pid) || Some(process.pid) == kept;
+            !is_ours && process.state != 'Z'
+        });
         running
     }
 
     fn rest(&self, reason: &str) -> Result<(), files::Refused> {
         let ended = self.background();
-        let cwd = self.calls.keep_shell();
-        let mut note = format!("[The sandbox was stopped: {reason}. Its files are there");
-        match cwd {
-            Some(cwd) => {
+        let kept = self.callers.rest(|cwd| {
+            let mut note = format!("[The sandbox was stopped: {reason}. Its files are there");
+            match cwd {
+                Some(cwd) => {
+                    note.push_str(&format!(
+                        "; the shell is back in {cwd} with the variables it had exported"
+                    ));
+                }
+                None => note.push_str("; the shell is a new one, in /workspace"),
+            }
+            if !ended.is_empty() {
                 note.push_str(&format!(
-                    "; the shell is back in {cwd} with the variables it had exported"
+                    ". What ran in the background was ended: {}. Start it again if it is needed",
+                    shown(&ended)
                 ));
             }
-            None => note.push_str("; the shell is a new one, in /workspace"),
-        }
-        if !ended.is_empty() {
-            note.push_str(&format!(
-                ". What ran in the background was ended: {}. Start it again if it is needed",
-                shown(&ended)
-            ));
-        }
-        note.push_str(".]");
-        self.notes.keep(note).map_err(|error| {
-            let dir = Path::new(super::notes::KEPT).display();
+            note.push_str(".]");
+            note
+        });
+        kept.map_err(|error| {
+            let dir = super::notes::KEPT;
             (Refusal::Invalid, format!("keep a note in {dir}: {error}"))
         })
     }
@@ -166,6 +203,10 @@ impl Shared {
         let refused = FromHand::Refused { id, why, problem };
         self.sender.send(&refused, &[]);
     }
+}
+
+fn unknown(key: &str) -> files::Refused {
+    (Refusal::Missing, format!("no program {key} is known"))
 }
 
 /// Some of them by name.

@@ -11,11 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::clock::Clock;
+use super::callers::{Callers, may_be_named};
 use super::line::Sender;
-use super::notes::Notes;
-use super::reaper::Reaper;
-use super::tools::{Outcome, Tools};
+use super::tools::{self, Outcome};
 use super::workers;
 use crate::limits::{CALLS, KEPT_BYTES, KEPT_RESULTS, KEY_CHARS};
 use crate::wire::{FromHand, Id, Refusal, Tool};
@@ -54,6 +52,7 @@ impl Cancel {
 pub(crate) struct Name {
     pub(crate) id: Id,
     pub(crate) key: Option<String>,
+    pub(crate) caller: Option<String>,
 }
 
 #[derive(Clone)]
@@ -62,7 +61,7 @@ pub(crate) struct Calls {
 }
 
 struct Shared {
-    tools: Tools,
+    callers: Callers,
     table: Mutex<Table>,
 }
 
@@ -94,11 +93,10 @@ enum Answer {
 }
 
 impl Calls {
-    pub(crate) fn new(reaper: Reaper, clock: &Clock, notes: Arc<Notes>) -> Self {
-        let tools = Tools::new(reaper, clock.clone(), notes);
+    pub(crate) fn new(callers: Callers) -> Self {
         Self {
             shared: Arc::new(Shared {
-                tools,
+                callers,
                 table: Mutex::default(),
             }),
         }
@@ -121,11 +119,13 @@ impl Calls {
     ) -> Result<(), (Refusal, String)> {
         let busy = |problem| (Refusal::Busy, problem);
         let cancel = Arc::new(Cancel::new().map_err(|error| busy(error.to_string()))?);
-        let id = name.id;
+        let (id, caller) = (name.id, name.caller.clone());
         let number = self.shared.lock().add(name, asker, &cancel)?;
+        // By this thread: what is said of callers after it finds this one there.
+        let caller = self.shared.callers.get(caller.as_deref());
         let shared = Arc::clone(&self.shared);
         let started = workers::run(move || {
-            let outcome = shared.tools.run(tool, id, &input, &cancel);
+            let outcome = tools::run(caller.as_deref(), tool, id, &input, &cancel);
             shared.ended(number, outcome);
         });
         started.map(drop).map_err(|error| {
@@ -134,14 +134,9 @@ impl Calls {
         })
     }
 
-    /// The number of the persistent shell, if it runs.
-    pub(crate) fn shell(&self) -> Option<i32> {
-        self.shared.tools.shell()
-    }
-
-    /// Keeps what the next sandbox's shell goes on from; where it is.
-    pub(crate) fn keep_shell(&self) -> Option<String> {
-        self.shared.tools.keep_shell()
+    /// Has the shells end of all callers but those and the one without a name. A call that is under way ends first.
+    pub(crate) fn keep_callers(&self, keep: &[String]) {
+        self.shared.callers.keep(keep);
     }
 
     /// Ends the call that `asker` knows by `id`; one that has ended is left alone.
@@ -229,6 +224,12 @@ impl Table {
         if running.count() >= CALLS {
             let problem = format!("more than {CALLS} calls at once");
             return Err((Refusal::Busy, problem));
+        }
+        if name.caller.as_deref().is_some_and(|it| !may_be_named(it)) {
+            let problem = format!(
+                "a caller's name is 1 to {KEY_CHARS} letters, digits, underscores and hyphens"
+            );
+            return Err((Refusal::Invalid, problem));
         }
         if let Some(key) = &name.key {
             if key.len() > KEY_CHARS {

@@ -1,4 +1,4 @@
-//! Owns what the server asks about files: look, list, make, rename, remove, open. It never leaves the
+//! Owns what the server asks about files: look, list, make, rename, remove, open, compose. It never leaves the
 //! sandbox, which is all it can see, and never looks into the kernel's own file systems.
 //!
 //! Names on the way may be symlinks; they lead to where they would lead a process inside. The last name is
@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -16,7 +17,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::limits::LIST_ENTRIES;
-use crate::wire::{Entry, Kind, Refusal};
+use crate::wire::{Composed, Entry, Kind, Part, Refusal};
 
 /// Where relative paths start.
 const WORKSPACE: &str = "/workspace";
@@ -134,6 +135,33 @@ pub(crate) fn open(path: &str) -> Result<(File, Entry), Refused> {
     let name = path.file_name().unwrap_or(path.as_os_str());
     let entry = entry(name.to_string_lossy().into_owned(), &found, None);
     Ok((File::from(file), entry))
+}
+
+/// Writes those files, by the question of that number.
+pub(crate) fn compose(files: &[Composed], id: u64) -> Result<(), Refused> {
+    for Composed { path, mode, parts } in files {
+        let mut draft = Draft::new(path, Some(*mode), id)?;
+        for part in parts {
+            let added = match part {
+                Part::Bytes { bytes } => draft.file.write_all(bytes),
+                Part::File { path, from, length } => {
+                    let (mut file, _) = open(path)?;
+                    let sought = file.seek(SeekFrom::Start(*from));
+                    let copied =
+                        sought.and_then(|_| io::copy(&mut file.take(*length), &mut draft.file));
+                    copied.map(drop)
+                }
+            };
+            added.map_err(|error| {
+                let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+                (Refusal::Invalid, draft.problem(errno))
+            })?;
+        }
+        draft
+            .finish()
+            .map_err(|problem| (Refusal::Invalid, problem))?;
+    }
+    Ok(())
 }
 
 /// A file that takes its place when it is finished. Dropped before, it leaves no trace.

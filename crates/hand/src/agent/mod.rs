@@ -3,9 +3,12 @@
 
 mod ansi;
 mod asks;
+mod callers;
 mod calls;
 mod clock;
 mod files;
+mod keeper;
+mod kept;
 mod line;
 mod notes;
 mod output;
@@ -17,28 +20,30 @@ mod terminal;
 mod tools;
 mod transfer;
 mod tree;
+mod variables;
 mod watch;
 mod workers;
 
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use sys::Standard;
 
 use crate::wire::{FromHand, ToHand, VERSION, read_frame};
 use asks::Asks;
+use callers::Callers;
 use calls::{Calls, Name};
 use clock::Clock;
+use keeper::Keeper;
+use kept::Kept;
 use line::Lines;
 pub(crate) use line::Sender;
-use notes::{KEPT, Notes};
 use process::Processes;
 use reaper::Reaper;
 use transfer::Transfers;
+use variables::Variables;
 
 /// The role `hand`. Returns when the supervisor has gone.
 #[must_use]
@@ -58,23 +63,36 @@ fn serve() -> io::Result<()> {
     let first = sys::take_standard(Standard::Input, null.as_fd())?;
     let handover = sys::take_standard(Standard::Output, null.as_fd())?;
     let reaper = Reaper::start()?;
-    let (clock, notes) = (Clock::default(), Arc::new(Notes::open(Path::new(KEPT))));
-    let calls = Calls::new(reaper.clone(), &clock, Arc::clone(&notes));
+    let (clock, kept) = (Clock::default(), Kept::default());
+    let variables = Variables::default();
+    let callers = Callers::new(reaper.clone(), &clock, variables.clone());
+    let calls = Calls::new(callers.clone());
+    let keeper = Keeper::new(reaper.clone(), variables.clone());
     let lines = Lines::open(first, handover)?;
     workers::reserve()?;
     while let Some(sender) = lines.next() {
         let transfers = Transfers::new(sender.clone());
         let asks = Asks::new(
             sender.clone(),
-            calls.clone(),
+            callers.clone(),
             clock.clone(),
-            notes.clone(),
             transfers.clone(),
+            kept.clone(),
+            variables.clone(),
+            keeper.clone(),
+        );
+        let processes = Processes::new(
+            sender.clone(),
+            reaper.clone(),
+            clock.clone(),
+            kept.clone(),
+            variables.clone(),
         );
         let server = Server {
             calls: calls.clone(),
+            keeper: keeper.clone(),
             asks,
-            processes: Processes::new(sender.clone(), reaper.clone(), clock.clone()),
+            processes,
             transfers,
             sender,
         };
@@ -92,6 +110,7 @@ struct Server {
     asks: Asks,
     processes: Processes,
     transfers: Transfers,
+    keeper: Keeper,
 }
 
 impl Server {
@@ -119,20 +138,38 @@ impl Server {
             asks,
             processes,
             transfers,
+            keeper,
         } = self;
         match message {
             // Refused before.
             ToHand::Hello { .. } => {}
-            ToHand::Call { id, tool, key } => calls.start(sender, Name { id, key }, tool, body),
+            ToHand::Call {
+                id,
+                tool,
+                key,
+                caller,
+            } => calls.start(sender, Name { id, key, caller }, tool, body),
+            ToHand::Callers { keep } => calls.keep_callers(&keep),
             ToHand::Resume { id, key } => calls.resume(sender, id, &key),
-            ToHand::Taken { key } => calls.taken(&key),
+            ToHand::Taken { key } => {
+                calls.taken(&key);
+                processes.taken(&key);
+            }
             ToHand::Ping { id } => sender.send(&FromHand::Pong { id }, &[]),
             ToHand::Cancel { id } => calls.cancel(sender, id),
             ToHand::Ask { id } => asks.start(id, &body),
-            ToHand::Spawn { id } => processes.start(id, &body),
+            ToHand::Spawn { id, key } => processes.start(id, key.as_deref(), &body),
             ToHand::Open { id } => transfers.start(id, &body),
             ToHand::Signal { id, signal } => processes.signal(id, signal),
             ToHand::Resize { id, size } => processes.resize(id, size),
+            ToHand::Keep { id, key } => keeper.start(sender, id, key, &body),
+            ToHand::Attach { id, key } => keeper.attach(sender, id, &key),
+            ToHand::Mark { id, heard } => keeper.mark(sender, id, heard, &body),
+            ToHand::Stdin { id } if keeper.has(sender, id) => keeper.stdin(sender, id, body),
+            // It reads on: a later server may have more to say.
+            ToHand::StdinEnd { id } if keeper.has(sender, id) => {}
+            ToHand::Ack { id, .. } if keeper.has(sender, id) => keeper.ack(sender, id),
+            ToHand::Kill { id } if keeper.has(sender, id) => keeper.kill(sender, id),
             // One or the other knows the id, or it is over.
             ToHand::Stdin { id } if processes.has(id) => processes.stdin(id, body),
             ToHand::Stdin { id } => transfers.stdin(id, body),
@@ -149,7 +186,8 @@ impl Server {
     fn leave(&self) {
         self.sender.cut();
         self.calls.leave(&self.sender);
-        self.processes.kill_all();
+        self.keeper.leave(&self.sender);
+        self.processes.leave();
         self.transfers.kill_all();
     }
 }

@@ -1,4 +1,4 @@
-//! Owns what the model is to hear with its next tool result: what was frozen, and what an earlier sandbox
+//! Owns what one caller is to hear with its next tool result: what was frozen, and what an earlier sandbox
 //! of this name left. It decides nothing of what is said.
 
 use std::fs::{self, File};
@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{Mode, OFlags, open};
 
-use crate::limits::NOTE_BYTES;
+use crate::limits::{NOTE_BYTES, NOTES};
 use crate::wire::Output;
 
 /// Where a sandbox leaves what the next one of its name goes on from. It is the agent's own file system:
@@ -37,7 +37,11 @@ impl Notes {
 
     /// For the next result.
     pub(crate) fn add(&self, note: String) {
-        self.lock().push(note);
+        let mut pending = self.lock();
+        if pending.len() >= NOTES {
+            pending.remove(0);
+        }
+        pending.push(note);
     }
 
     /// For the first result of the next sandbox, after what nobody has heard of this one.
@@ -108,6 +112,17 @@ mod tests {
         assert_eq!(text(&next.told(Output::text(""))), "");
         assert_eq!(text(&Notes::open(&dir).told(Output::text("out"))), "out");
         fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn who_hears_nothing_for_long_is_told_the_latest() {
+        let notes = Notes::open(Path::new("/nowhere"));
+        for n in 0..=NOTES {
+            notes.add(format!("[{n}]"));
+        }
+        let told = notes.told(Output::text("out"));
+        assert!(text(&told).starts_with("out\n[1]\n[2]"), "{told:?}");
+        assert!(text(&told).ends_with(&format!("[{NOTES}]")), "{told:?}");
     }
 
     #[test]

@@ -68,7 +68,6 @@ pub(crate) struct Log {
     /// Of which pipe the last line was.
     last: Option<PathBuf>,
     grew: bool,
-    told: bool,
 }
 
 impl Log {
@@ -81,20 +80,18 @@ impl Log {
             dir: dir.to_owned(),
             last: None,
             grew: false,
-            told: false,
         }
     }
 
-    /// What the model is to hear, once a sandbox: where the log is.
-    pub(crate) fn news(&mut self) -> Option<String> {
-        if !self.grew || std::mem::replace(&mut self.told, true) {
-            return None;
-        }
+    /// What each caller is to hear once: where the log is, if there is one.
+    pub(crate) fn news(&self) -> Option<String> {
         let path = self.dir.join(LOG);
-        Some(format!(
-            "[What processes in the background print after their command was answered is in {}.]",
-            path.display()
-        ))
+        self.grew.then(|| {
+            format!(
+                "[What processes in the background print after their command was answered is in {}.]",
+                path.display()
+            )
+        })
     }
 
     fn add(&mut self, source: &Source, bytes: &[u8]) {
@@ -332,7 +329,6 @@ mod tests {
         let line = vec![b'x'; usize::try_from(BACKGROUND_LOG_BYTES).unwrap()];
         log.add(&source, &line);
         log.add(&source, b"last\n");
-        assert_eq!(log.news(), None, "it is told once");
         let now = fs::read_to_string(dir.join(LOG)).unwrap();
         assert_eq!(now, "--- serve\nlast\n");
         let before = fs::read_to_string(dir.join("background.log.1")).unwrap();

@@ -87,25 +87,27 @@ impl Piped {
         }
     }
 
-    /// Carries `from` to its end, and says so.
+    /// Carries `from` to its end, which the caller says; each piece is `seen` before.
     pub(crate) fn pump(
         &self,
         sender: &Sender,
         id: Id,
         stream: Stream,
         mut from: impl Read,
+        seen: impl Fn(&[u8]),
     ) -> io::Result<()> {
         let mut chunk = vec![0; CHUNK_BYTES];
-        let ended = loop {
+        loop {
             match from.read(&mut chunk) {
                 Ok(0) => break Ok(()),
-                Ok(n) => self.send(sender, id, stream, &chunk[..n]),
+                Ok(n) => {
+                    seen(&chunk[..n]);
+                    self.send(sender, id, stream, &chunk[..n]);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => break Err(error),
             }
-        };
-        sender.send(&FromHand::End { id, stream }, &[]);
-        ended
+        }
     }
 
     fn input(&self) -> std::sync::MutexGuard<'_, Option<SyncSender<Vec<u8>>>> {

@@ -13,8 +13,10 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal as Sig, kill_process_group};
 
 use super::clock::Clock;
+use super::kept::{Kept, One};
 use super::piped::{Piped, Table, exited, feed, named};
 use super::reaper::{Exit, Reaper, Started};
+use super::variables::Variables;
 use super::{Sender, terminal, tree, workers};
 use crate::limits::{CHUNK_BYTES, PROCESSES};
 use crate::wire::{FromHand, Id, Refusal, Signal, Size, Spawn, Stream};
@@ -30,6 +32,8 @@ pub(crate) struct Processes {
     sender: Sender,
     reaper: Reaper,
     clock: Clock,
+    kept: Kept,
+    variables: Variables,
     table: Table<Process>,
 }
 
@@ -40,6 +44,8 @@ struct Process {
     terminal: Option<File>,
     /// Its number may belong to another process by now.
     reaped: AtomicBool,
+    /// What is known of it when this server has gone.
+    kept: Option<(String, Arc<One>)>,
 }
 
 /// The hand's ends of a process's streams.
@@ -52,22 +58,29 @@ struct Ends {
 }
 
 impl Processes {
-    pub(crate) fn new(sender: Sender, reaper: Reaper, clock: Clock) -> Self {
+    pub(crate) fn new(
+        sender: Sender,
+        reaper: Reaper,
+        clock: Clock,
+        kept: Kept,
+        variables: Variables,
+    ) -> Self {
         Self {
             sender,
             reaper,
             clock,
+            kept,
+            variables,
             table: Table::default(),
         }
     }
 
-    pub(crate) fn start(&self, id: Id, body: &[u8]) {
+    pub(crate) fn start(&self, id: Id, key: Option<&str>, body: &[u8]) {
         let started = if self.lock().len() >= PROCESSES {
             let problem = format!("more than {PROCESSES} processes at once");
             Err((Refusal::Busy, problem))
         } else {
-            let started = self.try_start(id, body);
-            started.map_err(|problem| (Refusal::Invalid, problem))
+            self.try_start(id, key, body)
         };
         if let Err((why, problem)) = started {
             let refused = FromHand::Refused { id, why, problem };
@@ -75,11 +88,26 @@ impl Processes {
         }
     }
 
-    fn try_start(&self, id: Id, body: &[u8]) -> Result<(), String> {
-        let spawn: Spawn = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    fn try_start(&self, id: Id, key: Option<&str>, body: &[u8]) -> Result<(), (Refusal, String)> {
+        let invalid = |problem| (Refusal::Invalid, problem);
+        let spawn = serde_json::from_slice(body);
+        let spawn: Spawn = spawn.map_err(|error| invalid(error.to_string()))?;
+        let Some(key) = key else {
+            return self.run(id, spawn, None).map_err(invalid);
+        };
+        let one = self.kept.add(key, &spawn.argv)?;
+        let run = self.run(id, spawn, Some((key.to_owned(), one)));
+        run.map_err(|problem| {
+            self.kept.forget(key);
+            invalid(problem)
+        })
+    }
+
+    fn run(&self, id: Id, spawn: Spawn, kept: Option<(String, Arc<One>)>) -> Result<(), String> {
         let (program, arguments) = spawn.argv.split_first().ok_or("no program named")?;
         let mut command = Command::new(program);
-        command.args(arguments).envs(spawn.env);
+        let given = self.variables.now();
+        command.args(arguments).envs(given.all).envs(spawn.env);
         // Where the hand is itself, the cheaper way to start one is open to the standard library.
         if spawn.cwd != WORKSPACE {
             command.current_dir(&spawn.cwd);
@@ -103,11 +131,15 @@ impl Processes {
         drop(command);
         let started = started.map_err(|error| format!("start {program}: {error}"))?;
         let (pid, limit) = (started.pid, spawn.time_limit_ms.map(Duration::from_millis));
-        self.attend(id, started, terminal, limit).map_err(|error| {
-            tree::kill(pid);
-            self.lock().remove(&id);
-            format!("attend {program}: {error}")
-        })
+        if let Some((_, one)) = &kept {
+            one.runs(pid);
+        }
+        self.attend(id, started, terminal, kept, limit)
+            .map_err(|error| {
+                tree::kill(pid);
+                self.lock().remove(&id);
+                format!("attend {program}: {error}")
+            })
     }
 
     /// Announces the process and starts the threads that carry its streams.
@@ -116,6 +148,7 @@ impl Processes {
         id: Id,
         mut started: Started,
         terminal: Option<File>,
+        kept: Option<(String, Arc<One>)>,
         limit: Option<Duration>,
     ) -> io::Result<()> {
         let ends = Ends::of(&mut started, terminal)?;
@@ -125,6 +158,7 @@ impl Processes {
             piped,
             terminal: ends.terminal,
             reaped: AtomicBool::new(false),
+            kept,
         });
         self.lock().insert(id, Arc::clone(&process));
         self.sender.send(&FromHand::Spawned { id }, &[]);
@@ -150,8 +184,16 @@ impl Processes {
         let process = Arc::clone(process);
         workers::run(move || {
             // The end of a terminal is an error to who reads it.
-            let _ = process.piped.pump(&sender, id, stream, from);
+            let seen = |bytes: &[u8]| {
+                if let Some((_, one)) = &process.kept {
+                    one.printed(stream, bytes);
+                }
+            };
+            let _ = process.piped.pump(&sender, id, stream, from, seen);
+            // Before it is said: whoever lets go of a process that has ended must not meet it here, and end with it
+            // what it left running.
             process.part_ended(id, &table);
+            sender.send(&FromHand::End { id, stream }, &[]);
         })
     }
 
@@ -179,8 +221,11 @@ impl Processes {
             };
             let ended = ended.or_else(|| exit.recv().ok()).unwrap_or(unknown);
             process.reaped.store(true, Ordering::SeqCst);
-            exited(&sender, id, ended, timed_out);
+            if let Some((_, one)) = &process.kept {
+                one.ended(ended, timed_out);
+            }
             process.part_ended(id, &table);
+            exited(&sender, id, ended, timed_out);
         })
     }
 
@@ -216,6 +261,9 @@ impl Processes {
 
     pub(crate) fn kill(&self, id: Id) {
         self.with(id, |process| {
+            if let Some((key, _)) = &process.kept {
+                self.kept.forget(key);
+            }
             let (pid, reaped) = (process.pid, process.reaped.load(Ordering::SeqCst));
             // Killing waits for the dead, and this thread reads what the server says next.
             let kill = move || {
@@ -237,12 +285,20 @@ impl Processes {
         self.lock().contains_key(&id)
     }
 
-    /// Nobody drives them any more.
-    pub(crate) fn kill_all(&self) {
-        let all: Vec<Id> = self.lock().keys().copied().collect();
-        for id in all {
-            self.kill(id);
+    /// Nobody drives them any more: those without a key end.
+    pub(crate) fn leave(&self) {
+        let all: Vec<_> = self.lock().iter().map(|(id, p)| (*id, p.clone())).collect();
+        for (id, process) in all {
+            match process.kept {
+                Some(_) => process.piped.discard(),
+                None => self.kill(id),
+            }
         }
+    }
+
+    /// What became of the one with that key is known elsewhere.
+    pub(crate) fn taken(&self, key: &str) {
+        self.kept.forget(key);
     }
 
     fn with(&self, id: Id, act: impl FnOnce(&Process)) {

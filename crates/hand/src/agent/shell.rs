@@ -52,7 +52,11 @@ pub(crate) struct Shell {
 }
 
 impl Shell {
-    pub(crate) fn start(reaper: &Reaper, log: &Arc<Mutex<Log>>) -> io::Result<Self> {
+    pub(crate) fn start(
+        reaper: &Reaper,
+        log: &Arc<Mutex<Log>>,
+        variables: Vec<(String, String)>,
+    ) -> io::Result<Self> {
         let (output_rx, output_tx) = pipe_with(PipeFlags::CLOEXEC)?;
         let (status_rx, status_tx) = pipe_with(PipeFlags::CLOEXEC)?;
         let (stdin_rx, stdin_tx) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -62,6 +66,7 @@ impl Shell {
         let mut command = Command::new("/bin/bash");
         command
             .args(["--noprofile", "--norc"])
+            .envs(variables)
             .current_dir("/workspace")
             .process_group(0);
         command

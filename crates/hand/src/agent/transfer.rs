@@ -98,7 +98,9 @@ impl Transfers {
         let entry = serde_json::to_vec(&entry);
         let entry = entry.map_err(|error| (Refusal::Invalid, error.to_string()))?;
         let (transfer, _) = self.opened(id, None, false, &entry);
-        let read = transfer.piped.pump(&self.sender, id, Stream::Stdout, file);
+        let read = transfer
+            .piped
+            .pump(&self.sender, id, Stream::Stdout, file, |_| {});
         self.ended(
             id,
             &transfer,
@@ -111,13 +113,6 @@ impl Transfers {
         let draft = Draft::new(path, mode, id)?;
         let (transfer, chunks) = self.opened(id, None, true, &[]);
         let written = self.take(id, draft, &transfer, &chunks);
-        self.sender.send(
-            &FromHand::End {
-                id,
-                stream: Stream::Stdout,
-            },
-            &[],
-        );
         self.ended(id, &transfer, written);
         Ok(())
     }
@@ -166,8 +161,6 @@ impl Transfers {
             }
             next = watch.next(stop.as_fd());
         }
-        let stream = Stream::Stdout;
-        self.sender.send(&FromHand::End { id, stream }, &[]);
         self.ended(
             id,
             &transfer,
@@ -200,7 +193,7 @@ impl Transfers {
         let read = match fed {
             Ok(_) => transfer
                 .piped
-                .pump(&self.sender, id, Stream::Stdout, reading),
+                .pump(&self.sender, id, Stream::Stdout, reading, |_| {}),
             Err(error) => Err(error),
         };
         if let Some(socket) = &transfer.socket {
@@ -231,8 +224,10 @@ impl Transfers {
         (transfer, chunks)
     }
 
-    /// Says how it went: what went wrong on standard error, and a status.
+    /// Says that nothing more comes and how it went: what went wrong on standard error, and a status.
     fn ended(&self, id: Id, transfer: &Transfer, ended: Result<(), String>) {
+        let stream = Stream::Stdout;
+        self.sender.send(&FromHand::End { id, stream }, &[]);
         let stream = Stream::Stderr;
         if let Err(problem) = &ended {
             let most = problem.floor_char_boundary(CHUNK_BYTES);

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,8 +22,8 @@ const TICKS_PER_SECOND: u64 = 100;
 /// What was stopped for a pause.
 static STOPPED: LazyLock<Mutex<HashSet<i32>>> = LazyLock::new(Mutex::default);
 
-/// Whether [`kill_all`] was called.
-static ENDED: AtomicBool = AtomicBool::new(false);
+/// How often [`kill_all`] was called.
+static ENDED: AtomicU64 = AtomicU64::new(0);
 
 /// Rounds after which a tree that forks faster than it is killed is left to the sandbox's end.
 const ROUNDS: usize = 64;
@@ -54,14 +54,14 @@ pub(crate) fn kill(root: Pid) {
 
 /// SIGKILL to every process of the sandbox but the hand, at once: none can start another in between.
 pub(crate) fn kill_all() {
-    ENDED.store(true, Ordering::SeqCst);
+    ENDED.fetch_add(1, Ordering::SeqCst);
     // This is kill(-1): it spares the caller. Source: kill(2). That nothing runs is no failure.
     let _ = kill_process_group(Pid::INIT, Signal::KILL);
 }
 
-/// Whether all was killed since this was asked last: a shell that is gone then was not its user's to end.
-pub(crate) fn take_ended() -> bool {
-    ENDED.swap(false, Ordering::SeqCst)
+/// How often all was killed: a shell that is gone since then was not its user's to end.
+pub(crate) fn times_ended() -> u64 {
+    ENDED.load(Ordering::SeqCst)
 }
 
 /// SIGKILL to what is left of the group of a process that has ended.

@@ -12,6 +12,8 @@ use crate::limits::{WORKERS_RESERVED, WORKERS_WAITING};
 
 /// How long one that is not reserved waits before it ends.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long those that have just been given work may take to come back before others are made in their place.
+const COME_BACK: Duration = Duration::from_millis(20);
 /// Stack of one: it may go down a tree of directories. Only what is used of it is memory.
 const STACK: usize = 1024 * 1024;
 /// Of the thread that only makes others.
@@ -40,9 +42,12 @@ pub(crate) fn reserve() -> io::Result<()> {
     Ok(())
 }
 
-/// Makes as many as there are fewer than are to wait, so that nobody who has work for one waits for the kernel.
+/// Makes as many as there are fewer than are to wait, so that nobody who has work for one waits for the kernel. Not
+/// at once: what a short program takes is given back, and each thread of each sandbox costs the host something
+/// whenever it makes another sandbox.
 fn fill(woken: &Receiver<()>) {
     while woken.recv().is_ok() {
+        thread::sleep(COME_BACK);
         let fewer = WORKERS_RESERVED.saturating_sub(idle().len());
         // If there is none to be had now, those that work come back.
         let _ = (0..fewer).try_for_each(|_| start(None));

@@ -97,6 +97,7 @@ mod tests {
             id: 7,
             tool: Tool::Bash,
             key: None,
+            caller: Some("sthr_1".to_owned()),
         };
         write_frame(&mut wire, &sent, b"{}").unwrap();
         let mut from = wire.as_slice();

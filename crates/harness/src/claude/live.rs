@@ -1,25 +1,22 @@
 //! One claude that runs: what it has been told, what it waits for, and the little it may do. It decides nothing; what
 //! is not where the session is, is replaced by one that is (see [`super`]).
 
-use std::collections::HashMap;
+mod adopt;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 
 use contract::content::Block;
 use model::{Message, UserBlock};
-use sandbox::{Command, Sandbox};
-use serde_json::json;
+use sandbox::Sandbox;
 
 use crate::brief::Brief;
-use crate::claude::names::{runs_beside, theirs};
+use crate::claude::names::runs_beside;
 use crate::claude::path::{Asked, ModelPath, Serving};
 use crate::claude::process::{Asks, Broken, Foreign, Waits};
+use crate::claude::start::{How, command, lay_out, made_of, uuid};
 use crate::claude::wire::{self, Heard, ToolResult};
 use crate::claude::{prompt, rebuild};
-
-/// Where it keeps its own state, in the session's sandbox.
-const HOME: &str = "/var/lib/longhand/claude";
-/// The directory of its transcripts there, whatever directory it works in.
-const PROJECT: &str = "session";
 
 /// A claude that runs.
 pub(crate) struct Live {
@@ -38,8 +35,18 @@ pub(crate) struct Live {
     round: Vec<Call>,
     /// How calls ended that it has not asked for yet.
     outcomes: HashMap<String, (Vec<Block>, bool)>,
-    /// The call of its own that it may run now.
-    allowed: Option<String>,
+    /// The calls of its own that it was let run.
+    allowed: HashSet<String>,
+    /// Requests of it that an earlier server has answered.
+    answered: HashSet<String>,
+    /// Whether the end of a turn that an earlier server saw may come again.
+    ending: bool,
+    /// Whether it is still to be seen that it stands where the session stands.
+    unproven: bool,
+    /// How it came to be there.
+    how: How,
+    /// What it was told to be.
+    made_of: String,
 }
 
 /// A call of the last reply.
@@ -75,20 +82,18 @@ impl Live {
         id: u128,
         messages: &[Message],
     ) -> Result<Self, NotStarted> {
-        let path = ModelPath::new(sandbox.listen().await?).map_err(NotStarted::Path)?;
+        let path = ModelPath::new(sandbox.listen(0).await?).map_err(NotStarted::Path)?;
         let id = uuid(id);
         let start = rebuild::start(messages, &id, version);
         let resumes = !start.transcript.is_empty();
-        if !resumes && start.say.is_none() {
+        if !resumes && start.say.is_none() && !messages.is_empty() {
             return Err(NotStarted::Nothing);
         }
-        if resumes {
-            keep(sandbox.as_ref(), &id, start.transcript.as_bytes()).await?;
-        }
+        let how = lay_out(sandbox.as_ref(), &id, &start, messages).await?;
         let mut command = command(brief, version, &path);
-        let how = if resumes { "--resume" } else { "--session-id" };
-        command.argv.extend([how.to_owned(), id]);
-        if start.say.is_none() {
+        let flag = if resumes { "--resume" } else { "--session-id" };
+        command.argv.extend([flag.to_owned(), id]);
+        if resumes && start.say.is_none() {
             let goes_on = "CLAUDE_CODE_RESUME_INTERRUPTED_TURN";
             command.env.push((goes_on.to_owned(), "1".to_owned()));
         }
@@ -100,23 +105,67 @@ impl Live {
         if let Some(content) = start.say {
             foreign.say(&wire::user(content)).await?;
         }
-        Ok(Self {
+        let made_of = made_of(brief);
+        let live = Self::new(foreign, path, sandbox, messages.len(), (how, made_of));
+        live.mark(how == How::Ahead);
+        Ok(live)
+    }
+
+    /// Waits until one that was told nothing listens. Cancel safe: no.
+    pub(crate) async fn listens(&mut self, brief: &Brief) -> Result<(), Broken> {
+        loop {
+            let heard = self.foreign.hear().await?;
+            if self.take(heard, brief).await? == Heard::Listens {
+                return Ok(());
+            }
+        }
+    }
+
+    fn new(
+        foreign: Foreign,
+        path: ModelPath,
+        sandbox: &Arc<dyn Sandbox>,
+        told: usize,
+        (how, made_of): (How, String),
+    ) -> Self {
+        Self {
             foreign,
             path,
             serving: None,
             sandbox: Arc::downgrade(sandbox),
-            told: messages.len(),
-            settled: messages.len(),
+            told,
+            settled: told,
             asks: Asks::default(),
             round: Vec::new(),
             outcomes: HashMap::new(),
-            allowed: None,
-        })
+            allowed: HashSet::new(),
+            answered: HashSet::new(),
+            ending: false,
+            unproven: matches!(how, How::Adopted | How::Revived),
+            how,
+            made_of,
+        }
     }
 
-    /// Whether its sandbox is still there.
+    /// How it came to be there.
+    pub(crate) fn how(&self) -> How {
+        self.how
+    }
+
+    /// Whether it was told nothing yet.
+    pub(crate) fn is_new(&self) -> bool {
+        self.told == 0
+    }
+
+    /// Whether it is still there, as far as is known without asking.
     pub(crate) fn lives(&self) -> bool {
-        self.sandbox.upgrade().is_some_and(|it| it.is_alive())
+        let sandbox = self.sandbox.upgrade();
+        sandbox.is_some_and(|it| it.is_alive()) && !self.foreign.has_ended()
+    }
+
+    /// Whether it runs in that one, and is what the session wants there: an agent may have been changed since.
+    pub(crate) fn is_for(&self, sandbox: &Arc<dyn Sandbox>, brief: &Brief) -> bool {
+        self.is_in(sandbox) && self.made_of == made_of(brief)
     }
 
     /// Whether it runs in that one.
@@ -140,6 +189,10 @@ impl Live {
         });
         // Its own requests it knows.
         let foreign = |message: &Message| matches!(message, Message::Assistant(_));
+        if news.is_empty() {
+            // An earlier server has said it.
+            return Ok(true);
+        }
         if said != self.round.is_empty() || news.iter().any(foreign) {
             return Ok(false);
         }
@@ -210,7 +263,9 @@ impl Live {
             tokio::select! {
                 asked = serving.asked() => return asked.ok_or(Broken::Ended),
                 heard = self.foreign.hear() => {
-                    if let Heard::Ended { .. } = self.take(heard?, brief).await? {
+                    let heard = self.take(heard?, brief).await?;
+                    let again = heard == (Heard::Ended { wrong: false }) && std::mem::take(&mut self.ending);
+                    if matches!(heard, Heard::Ended { .. }) && !again {
                         return Err(Broken::Upset);
                     }
                 }
@@ -230,7 +285,10 @@ impl Live {
             let over = first.is_none();
             let heard = self.foreign.hear().await?;
             match self.take(heard, brief).await? {
-                Heard::Ended { wrong: false } if over => break,
+                Heard::Ended { wrong: false } if over => {
+                    self.mark(true);
+                    break;
+                }
                 Heard::Ended { .. } => return Err(Broken::Upset),
                 _ => {}
             }
@@ -245,6 +303,14 @@ impl Live {
         self.settled = known;
         self.asks.clear();
         self.outcomes.clear();
+        self.allowed.clear();
+        self.answered.clear();
+        self.ending = false;
+        self.round_of(calls, brief);
+        self.mark(false);
+    }
+
+    fn round_of(&mut self, calls: &[(String, String)], brief: &Brief) {
         let is_custom = |name: &str| brief.custom.iter().any(|tool| tool.name == name);
         let calls = calls.iter().map(|(id, name)| Call {
             id: id.clone(),
@@ -271,19 +337,17 @@ impl Live {
         call: &str,
         brief: &Brief,
     ) -> Result<ToolResult, (Broken, bool)> {
-        while !self.asks.contains_key(call) {
-            let heard = self.foreign.hear().await.map_err(|why| (why, false))?;
-            let heard = self.take(heard, brief).await;
-            if let Heard::Ended { wrong: true } = heard.map_err(|why| (why, false))? {
-                return Err((Broken::Upset, false));
+        if !self.wanted(call, brief).await.map_err(|why| (why, false))? {
+            let Some(Waits::Permission { request, input }) = self.asks.remove(call) else {
+                return Err((Broken::Disobedient, false));
+            };
+            if self.foreign.has_ended() {
+                return Err((Broken::Ended, false));
             }
+            self.allowed.insert(call.to_owned());
+            let allowed = self.foreign.say(&wire::allow(&request, &input)).await;
+            allowed.map_err(|why| (why, true))?;
         }
-        let Some(Waits::Permission { request, input }) = self.asks.remove(call) else {
-            return Err((Broken::Disobedient, false));
-        };
-        self.allowed = Some(call.to_owned());
-        let allowed = self.foreign.say(&wire::allow(&request, &input)).await;
-        allowed.map_err(|why| (why, true))?;
         loop {
             let heard = self.foreign.hear().await.map_err(|why| (why, true))?;
             if let Heard::Results(results) = heard {
@@ -296,7 +360,7 @@ impl Live {
                     }
                 }
                 if let Some(mine) = mine {
-                    self.allowed = None;
+                    self.allowed.remove(call);
                     if let Some(known) = self.round.iter_mut().find(|known| known.id == call) {
                         known.done = true;
                     }
@@ -309,8 +373,26 @@ impl Live {
         }
     }
 
+    /// Waits until it wants to run that call; true if it has been let already. Cancel safe: no.
+    pub(crate) async fn wanted(&mut self, call: &str, brief: &Brief) -> Result<bool, Broken> {
+        while !self.asks.contains_key(call) && !self.allowed.contains(call) {
+            let heard = self.foreign.hear().await?;
+            if let Heard::Ended { wrong: true } = self.take(heard, brief).await? {
+                return Err(Broken::Upset);
+            }
+        }
+        Ok(self.allowed.contains(call))
+    }
+
     /// Takes in one thing that it said; gives back what is left of it.
     async fn take(&mut self, heard: Heard, brief: &Brief) -> Result<Heard, Broken> {
+        if heard.request().is_some_and(|it| self.answered.remove(it)) {
+            // An earlier server has said what it said; a permission still holds.
+            if let Heard::Ask { call, .. } = &heard {
+                self.allowed.insert(call.clone());
+            }
+            return Ok(Heard::Other);
+        }
         match &heard {
             Heard::Ask {
                 request,
@@ -345,7 +427,7 @@ impl Live {
                     self.unasked(result)?;
                 }
             }
-            Heard::Ended { .. } | Heard::Other => {}
+            Heard::Ended { .. } | Heard::Listens | Heard::Other => {}
         }
         Ok(heard)
     }
@@ -373,84 +455,6 @@ impl Live {
         }
         Ok(())
     }
-}
-
-/// Writes its transcript to where it looks for it, in place of all that were there.
-async fn keep(sandbox: &dyn Sandbox, id: &str, transcript: &[u8]) -> Result<(), sandbox::Error> {
-    let projects = format!("{HOME}/projects");
-    match sandbox.remove(&projects, true).await {
-        Ok(()) | Err(sandbox::Error::Missing { .. }) => {}
-        Err(error) => return Err(error),
-    }
-    let dir = format!("{projects}/{PROJECT}");
-    sandbox.make_directory(&dir).await?;
-    let mut upload = sandbox
-        .write(&format!("{dir}/{id}.jsonl"), Some(0o600))
-        .await?;
-    upload.send(transcript).await?;
-    upload.finish().await
-}
-
-fn command(brief: &Brief, version: &str, path: &ModelPath) -> Command {
-    let tools = brief.builtin.iter().map(|tool| theirs(*tool));
-    let tools = tools.collect::<Vec<_>>();
-    let settings = json!({
-        // Each of them waits for the session's word, whatever its policy.
-        "permissions": {"ask": tools, "defaultMode": "default"},
-        "autoCompactEnabled": false,
-    });
-    let program = format!("{}/claude/{version}/claude", sandbox::PROGRAMS);
-    let mut argv = vec![program, "-p".to_owned()];
-    let mut add = |more: &[&str]| argv.extend(more.iter().map(|&it| it.to_owned()));
-    add(&["--input-format", "stream-json"]);
-    add(&["--output-format", "stream-json", "--verbose"]);
-    add(&["--permission-prompt-tool", "stdio"]);
-    add(&["--permission-mode", "default"]);
-    // Nothing that the agent has written says what it may do.
-    add(&["--setting-sources", ""]);
-    add(&["--strict-mcp-config", "--await-initialize"]);
-    add(&["--tools", &tools.join(",")]);
-    add(&["--settings", &settings.to_string()]);
-    add(&["--model", &brief.model]);
-    let mut command = Command::new(argv);
-    let env = [
-        ("ANTHROPIC_BASE_URL", path.url()),
-        ("ANTHROPIC_API_KEY", path.token().to_owned()),
-        ("CLAUDE_CONFIG_DIR", HOME.to_owned()),
-        ("CLAUDE_CODE_PROJECT_DIR_NAME", PROJECT.to_owned()),
-    ];
-    let fixed = FIXED.map(|(name, value)| (name, value.to_owned()));
-    let env = env.into_iter().chain(fixed);
-    command.env = env.map(|(name, value)| (name.to_owned(), value)).collect();
-    command
-}
-
-/// What holds for each of them. Nothing leaves the sandbox but by the model path; what the session plane does itself
-/// (retries, compaction, work in the background) it is not to do as well.
-const FIXED: [(&str, &str); 15] = [
-    ("API_TIMEOUT_MS", "3600000"),
-    ("CLAUDE_AGENT_SDK_MCP_NO_PREFIX", "1"),
-    ("CLAUDE_CODE_ATTRIBUTION_HEADER", "0"),
-    ("CLAUDE_CODE_DISABLE_BACKGROUND_TASKS", "1"),
-    ("CLAUDE_CODE_DISABLE_BUNDLED_SKILLS", "1"),
-    // Providers that speak the dialect take what the dialect has.
-    ("CLAUDE_CODE_DISABLE_EXPERIMENTAL_BETAS", "1"),
-    ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
-    ("CLAUDE_CODE_ENTRYPOINT", "sdk-rs"),
-    ("CLAUDE_CODE_MAX_RETRIES", "0"),
-    ("DISABLE_AUTOUPDATER", "1"),
-    ("DISABLE_AUTO_COMPACT", "1"),
-    ("DISABLE_ERROR_REPORTING", "1"),
-    ("DISABLE_TELEMETRY", "1"),
-    ("ENABLE_TOOL_SEARCH", "false"),
-    ("IS_SANDBOX", "1"),
-];
-
-/// An id as claude wants them.
-fn uuid(bits: u128) -> String {
-    let hex = format!("{bits:032x}");
-    let (a, b, c) = (&hex[..8], &hex[8..12], &hex[13..16]);
-    format!("{a}-{b}-4{c}-8{}-{}", &hex[17..20], &hex[20..])
 }
 
 /// The results that a message of the conversation holds: the call by the model's id, what it said, whether it failed.

@@ -17,22 +17,27 @@ mod path;
 mod process;
 mod prompt;
 mod rebuild;
+mod recover;
+mod standing;
+mod start;
 mod wire;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use async_trait::async_trait;
 use contract::event::SessionErrorKind;
 use contract::ids::{EventId, SessionId};
 use model::{Block, Client, Failure, Relayed, Stop, Words};
+use sandbox::Sandbox;
 use serde_json::value::to_raw_value;
 use session::{Fact, Remedy, Step, Used};
 
 use crate::Harness;
 use crate::bill::Bill;
+use crate::brief::Brief;
 use crate::causes::chain;
 use crate::claude::live::{Live, NotStarted};
 use crate::claude::names::ours;
@@ -40,7 +45,7 @@ use crate::claude::path::Asked;
 use crate::claude::process::Broken;
 use crate::install;
 use crate::judge;
-use crate::limits::{FOREIGN_REST, FOREIGN_SILENCE};
+use crate::limits::{FOREIGN_AHEAD, FOREIGN_REST, FOREIGN_SILENCE};
 use crate::native::conversation::Conversation;
 use crate::native::failed::{failed, gave_up};
 use crate::native::reply::Previewer;
@@ -69,6 +74,13 @@ impl Claude {
         }
     }
 
+    /// How many processes wait for their session's next turn.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        let resting = self.resting();
+        resting.values().filter(|live| live.lives()).count()
+    }
+
     fn resting(&self) -> MutexGuard<'_, HashMap<SessionId, Live>> {
         // The map is whole between any two statements: a panic elsewhere does not spoil it.
         self.resting.lock().unwrap_or_else(PoisonError::into_inner)
@@ -86,13 +98,14 @@ impl Harness for Claude {
             return Ok(());
         }
         let conversation = Conversation::read_with(ours, plane.transcript().await?)?;
-        let live = self.resting().remove(&plane.session());
         let mut turn = Turn {
             claude: self,
             plane,
             conversation,
-            live,
+            live: None,
+            looked: false,
         };
+        turn.take_rested();
         turn.work(first).await?;
         turn.rest().await;
         let mut resting = self.resting();
@@ -103,6 +116,24 @@ impl Harness for Claude {
         }
         Ok(())
     }
+
+    async fn prepare(&self, session: SessionId, brief: &Brief, sandbox: &Arc<dyn Sandbox>) {
+        let Some(version) = install::current_claude(&self.programs) else {
+            return;
+        };
+        let made = async {
+            let mut live = Live::start(sandbox, brief, &version, session.bits(), &[]).await?;
+            live.listens(brief).await?;
+            Ok::<_, NotStarted>(live)
+        };
+        match tokio::time::timeout(FOREIGN_AHEAD, made).await {
+            Ok(Ok(live)) => {
+                self.resting().insert(session, live);
+            }
+            Ok(Err(why)) => tracing::info!(why = %chain(&why), "claude is not started ahead"),
+            Err(_) => tracing::info!("claude is not started ahead: it takes too long"),
+        }
+    }
 }
 
 /// One run of a session.
@@ -112,6 +143,8 @@ struct Turn<'a> {
     conversation: Conversation,
     /// The process, while it is where the session is.
     live: Option<Live>,
+    /// Whether it was looked for one that an earlier server has left.
+    looked: bool,
 }
 
 /// Why a model request was not made.
@@ -139,8 +172,7 @@ impl Turn<'_> {
                     plane.report(fact).await?
                 }
                 Step::Recover { call } => {
-                    self.live = None;
-                    let fact = native::recover(plane, &self.conversation, call).await?;
+                    let fact = self.recover(call).await?;
                     plane.report(fact).await?
                 }
                 Step::Grade { start, beat } => {
@@ -255,10 +287,24 @@ impl Turn<'_> {
     async fn asked(&mut self) -> Result<Asked, NotAsked> {
         let cancel = self.plane.cancelled();
         let asking = async {
+            let mut doubted = false;
             loop {
                 let anew = self.ready().await.map_err(NotAsked::NotStarted)?;
                 let live = self.live.as_mut().ok_or(NotAsked::Broken(Broken::Ended))?;
-                match live.asked(self.plane.brief()).await {
+                let mut asked = live.asked(self.plane.brief()).await;
+                if let Ok(it) = &asked
+                    && !live.agrees(it, &self.conversation.messages())
+                {
+                    // The log wins.
+                    asked = Err(Broken::Elsewhere);
+                }
+                let elsewhere = matches!(asked, Err(Broken::Elsewhere));
+                let distrusted = elsewhere || asked.is_err() && live.is_doubtful();
+                match asked {
+                    Err(_) if distrusted && !std::mem::replace(&mut doubted, true) => {
+                        tracing::info!("claude does not go on as the log says and is made from it");
+                        self.forget().await.map_err(NotAsked::NotStarted)?;
+                    }
                     Err(why) if !anew => {
                         tracing::info!(why = %chain(&why), "claude is started anew");
                         self.live = None;
@@ -279,8 +325,14 @@ impl Turn<'_> {
         let plane = self.plane;
         let sandbox = plane.sandbox().await?;
         sandbox.resume().await?;
+        self.take_rested();
+        self.adopt().await;
         let messages = self.conversation.messages();
-        if let Some(live) = self.live.as_mut().filter(|live| live.is_in(&sandbox)) {
+        if let Some(live) = self
+            .live
+            .as_mut()
+            .filter(|live| live.is_for(&sandbox, plane.brief()))
+        {
             match live.tell(&messages).await {
                 Ok(true) => return Ok(false),
                 Ok(false) => {
@@ -292,8 +344,9 @@ impl Turn<'_> {
         self.live = None;
         let version =
             install::current_claude(&self.claude.programs).ok_or(NotStarted::NotInstalled)?;
-        let id = plane.mint().bits();
+        let (id, began) = (plane.session().bits(), Instant::now());
         let live = Live::start(&sandbox, plane.brief(), &version, id, &messages).await?;
+        plane.placed(live.how().name(), began.elapsed());
         self.live = Some(live);
         Ok(true)
     }
@@ -336,6 +389,7 @@ impl Turn<'_> {
 
     /// Has a call run: by claude, if it will come to it, else by the hand.
     async fn execute(&mut self, call: EventId) -> Result<Fact, PlaneError> {
+        self.adopt().await;
         let plane = self.plane;
         let wanted = self
             .conversation

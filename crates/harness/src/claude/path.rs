@@ -57,11 +57,24 @@ impl ModelPath {
         let mut token = [0_u8; 24];
         aws_lc_rs::rand::fill(&mut token).map_err(|_| std::io::ErrorKind::Other)?;
         let token: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self::again(listener, &format!("stand-in-{token}"))
+    }
+
+    /// Takes the listener over for a loop that has this credential already.
+    ///
+    /// # Errors
+    /// No address.
+    pub(crate) fn again(listener: TcpListener, token: &str) -> std::io::Result<Self> {
         Ok(Self {
             at: listener.local_addr()?,
             listener: Arc::new(listener),
-            token: format!("stand-in-{token}").into(),
+            token: token.into(),
         })
+    }
+
+    /// Where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.at.port()
     }
 
     /// The base URL, as the loop sees it.

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use sandbox::{Command, Process, Sandbox};
+use futures_util::FutureExt as _;
+use sandbox::{Command, Kept, Process, Sandbox};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -24,7 +25,12 @@ pub(crate) enum Broken {
     Silent,
     #[error("the turn ended badly, as it sees it")]
     Upset,
+    #[error("it is not where the session is")]
+    Elsewhere,
 }
+
+/// What it is kept under in its sandbox.
+const KEY: &str = "claude";
 
 /// A process and its lines.
 pub(crate) struct Foreign {
@@ -33,24 +39,51 @@ pub(crate) struct Foreign {
 }
 
 impl Foreign {
-    /// Starts it.
+    /// Starts it, in place of whatever was kept before.
     ///
     /// # Errors
-    /// Those of [`Sandbox::spawn`].
+    /// Those of [`Sandbox::keep`].
     pub(crate) async fn start(
         sandbox: &dyn Sandbox,
         command: Command,
     ) -> Result<Self, sandbox::Error> {
-        let mut process = sandbox.spawn(command).await?;
+        Self::over(sandbox.keep(KEY, command).await?)
+    }
+
+    /// The one that an earlier server drove, and what is known of it.
+    ///
+    /// # Errors
+    /// Those of [`Sandbox::kept`].
+    pub(crate) async fn kept(
+        sandbox: &dyn Sandbox,
+    ) -> Result<Option<(Self, Kept)>, sandbox::Error> {
+        match sandbox.kept(KEY).await? {
+            Some((process, kept)) => Ok(Some((Self::over(process)?, kept))),
+            None => Ok(None),
+        }
+    }
+
+    fn over(mut process: Process) -> Result<Self, sandbox::Error> {
         let stdout = process.stdout.take().ok_or(sandbox::Error::Gone)?;
-        // It has nothing to complain about that its lines do not say; what is not read is discarded.
+        // It has nothing to complain about that its lines do not say.
         drop(process.stderr.take());
         let lines = Lines {
             from: stdout,
             held: Vec::new(),
             seen: 0,
+            taken: 0,
         };
         Ok(Self { process, lines })
+    }
+
+    /// What it was told, and what has been heard of it, is safe; a later server goes on from `note`. Never waits.
+    pub(crate) fn mark(&self, note: &str) {
+        self.process.mark(self.lines.taken, note);
+    }
+
+    /// Whether it is known to have ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.process.wait().now_or_never().is_some()
     }
 
     /// Says one line. Cancel safe: no; half a line may have been said.
@@ -98,6 +131,8 @@ struct Lines {
     held: Vec<u8>,
     /// Bytes of `held` in which there is no end of a line.
     seen: usize,
+    /// Bytes of all lines that were read.
+    taken: u64,
 }
 
 impl Lines {
@@ -108,6 +143,7 @@ impl Lines {
                 let rest = self.held.split_off(self.seen + at + 1);
                 let line = std::mem::replace(&mut self.held, rest);
                 self.seen = 0;
+                self.taken += line.len() as u64;
                 return Ok(line);
             }
             self.seen = self.held.len();

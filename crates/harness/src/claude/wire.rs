@@ -1,6 +1,8 @@
 //! What is said to claude and what it says: one JSON object a line, both ways. It reads what it hears as hostile: a
 //! line means one of a few things or nothing, and none of them is an event. No IO.
 
+use std::collections::HashSet;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use contract::content::{Block, Source};
@@ -11,6 +13,8 @@ use crate::limits::{FOREIGN_RESULT_BYTES, FOREIGN_RESULT_IMAGE_BYTES};
 
 /// The name of the MCP server by which it reaches the client's tools, through us.
 pub(crate) const CUSTOM: &str = "custom";
+/// The name of our first request to it.
+const INITIALIZE: &str = "initialize";
 
 /// What a line means to us.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +44,8 @@ pub(crate) enum Heard {
     Results(Vec<ToolResult>),
     /// It has come to the end of a turn, as it sees it; true if that went wrong.
     Ended { wrong: bool },
+    /// It has taken in the first words.
+    Listens,
     /// Nothing that matters here.
     Other,
 }
@@ -52,12 +58,45 @@ pub(crate) struct ToolResult {
     pub(crate) is_error: bool,
 }
 
+impl Heard {
+    /// The request that it waits for an answer to.
+    pub(crate) fn request(&self) -> Option<&str> {
+        match self {
+            Self::Ask { request, .. }
+            | Self::Custom { request, .. }
+            | Self::Rpc { request, .. }
+            | Self::Unknown { request } => Some(request),
+            Self::Results(_) | Self::Ended { .. } | Self::Listens | Self::Other => None,
+        }
+    }
+}
+
+/// What it was told, read back from the lines: the requests that were answered, and whether the user said something.
+pub(crate) fn told(lines: &str) -> (HashSet<String>, bool) {
+    let (mut answered, mut said) = (HashSet::new(), false);
+    for line in lines.lines() {
+        let Ok(line) = serde_json::from_str::<Value>(line) else {
+            continue;
+        };
+        match text(&line, "type") {
+            "control_response" => {
+                let response = line.get("response").unwrap_or(&Value::Null);
+                answered.insert(text(response, "request_id").to_owned());
+            }
+            "user" => said = true,
+            _ => {}
+        }
+    }
+    (answered, said)
+}
+
 /// Reads a line; none if it is no JSON object.
 pub(crate) fn heard(line: &[u8]) -> Option<Heard> {
     let line: Value = serde_json::from_slice(line).ok()?;
     line.as_object()?;
     Some(match text(&line, "type") {
         "control_request" => request(&line),
+        "control_response" if line["response"]["request_id"] == INITIALIZE => Heard::Listens,
         // What happens in a loop of its own below the conversation is not part of it.
         "user" if line.get("parent_tool_use_id").is_none_or(Value::is_null) => results(&line),
         "result" => Heard::Ended {
@@ -181,7 +220,7 @@ pub(crate) fn initialize(append: &str, custom: &[ToolSpec]) -> Value {
         request["sdkMcpServerConfigs"] =
             json!({CUSTOM: {"timeout": 2_147_483_647, "disableAutoBackground": true}});
     }
-    json!({"type": "control_request", "request_id": "initialize", "request": request})
+    json!({"type": "control_request", "request_id": INITIALIZE, "request": request})
 }
 
 /// What a user says.

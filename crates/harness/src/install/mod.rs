@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use npm::DEFAULT_REGISTRY;
+pub use npm::{DEFAULT_REGISTRY, Registry};
 
 /// The version of claude that this build is tested with.
 pub const CLAUDE_TESTED: &str = "2.1.330";
@@ -90,7 +90,7 @@ pub enum InstallError {
 /// [`InstallError`].
 pub async fn claude(
     client: &reqwest::Client,
-    registry: &str,
+    registry: &Registry,
     version: &str,
     programs: &Path,
 ) -> Result<Installed, InstallError> {

@@ -6,8 +6,9 @@ use std::path::Path;
 use aws_lc_rs::digest::{Context, SHA512};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use contract::secret::Secret;
 use reqwest::header::LOCATION;
-use reqwest::{Response, Url};
+use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
@@ -22,6 +23,38 @@ const DESCRIPTION_BYTES: usize = 64 * 1024 * 1024;
 const PACKAGE_BYTES: u64 = 1024 * 1024 * 1024;
 /// Mirrors send elsewhere for the bytes; not for ever.
 const HOPS: usize = 5;
+
+/// Where packages come from.
+#[derive(Debug)]
+pub struct Registry {
+    /// Its URL.
+    pub url: String,
+    /// What it wants to be shown; it goes to this host and to no other.
+    pub token: Option<Secret>,
+}
+
+impl Registry {
+    /// One that wants to be shown nothing.
+    #[must_use]
+    pub fn open(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            token: None,
+        }
+    }
+
+    /// Asks for something there, or where it sends.
+    fn request(&self, client: &reqwest::Client, url: &Url) -> RequestBuilder {
+        let request = client.get(url.clone());
+        let own = Url::parse(&self.url);
+        match &self.token {
+            Some(token) if own.is_ok_and(|own| own.origin() == url.origin()) => {
+                request.bearer_auth(token.expose())
+            }
+            _ => request,
+        }
+    }
+}
 
 /// One version of a package.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,13 +73,13 @@ struct Dist {
 /// What the registry offers as that version.
 pub(crate) async fn offer(
     client: &reqwest::Client,
-    registry: &str,
+    registry: &Registry,
     package: &str,
     version: &str,
 ) -> Result<Offer, InstallError> {
     let problem = |problem: String| wrong(registry, problem);
     let name = package.replace('/', "%2f");
-    let url = format!("{}/{name}", registry.trim_end_matches('/'));
+    let url = format!("{}/{name}", registry.url.trim_end_matches('/'));
     let mut response = get(client, registry, &url).await?;
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|e| problem(cause(&e)))? {
@@ -81,7 +114,7 @@ pub(crate) async fn offer(
 /// Writes the package to `to`, and fails unless it is what was offered.
 pub(crate) async fn fetch(
     client: &reqwest::Client,
-    registry: &str,
+    registry: &Registry,
     offer: &Offer,
     to: &Path,
 ) -> Result<(), InstallError> {
@@ -116,12 +149,12 @@ pub(crate) async fn fetch(
 
 async fn get(
     client: &reqwest::Client,
-    registry: &str,
+    registry: &Registry,
     url: &str,
 ) -> Result<Response, InstallError> {
     let mut url = Url::parse(url).map_err(|e| wrong(registry, format!("{url:?}: {e}")))?;
     for _ in 0..HOPS {
-        let sent = client.get(url.clone()).send().await;
+        let sent = registry.request(client, &url).send().await;
         let response = sent.map_err(|e| wrong(registry, cause(&e)))?;
         if response.status().is_redirection() {
             let to = response.headers().get(LOCATION);
@@ -133,14 +166,18 @@ async fn get(
             return Ok(response);
         }
         let status = response.status();
+        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            let mend = "set `harness.registry_token` (LONGHAND_HARNESS_REGISTRY_TOKEN)";
+            return Err(wrong(registry, format!("{url} answers {status}: {mend}")));
+        }
         return Err(wrong(registry, format!("{url} answers {status}")));
     }
     Err(wrong(registry, format!("{url} sends in circles")))
 }
 
-fn wrong(registry: &str, problem: String) -> InstallError {
+fn wrong(registry: &Registry, problem: String) -> InstallError {
     InstallError::Registry {
-        registry: registry.to_owned(),
+        registry: registry.url.clone(),
         problem,
     }
 }

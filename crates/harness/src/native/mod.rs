@@ -364,8 +364,8 @@ pub(crate) async fn recover(
     let began = Instant::now();
     let outcome = match (plane.left_sandbox().await, conversation.call(call)) {
         (Ok(Some(sandbox)), Some(wanted)) => {
-            let (name, input) = (&wanted.name, wanted.input.clone());
-            tools::resume(sandbox.as_ref(), call, name, input, plane.cancelled()).await
+            let wanted = (wanted.name.as_str(), wanted.input.clone());
+            tools::resume(plane, sandbox.as_ref(), call, wanted).await
         }
         (Ok(_), _) => Ok(None),
         (Err(error), _) => Err(error),
@@ -400,14 +400,8 @@ async fn run(
 ) -> Result<(Vec<Block>, bool), sandbox::Error> {
     let once = || async {
         let sandbox = plane.sandbox().await?;
-        tools::run(
-            sandbox.as_ref(),
-            call,
-            &wanted.name,
-            wanted.input.clone(),
-            plane.cancelled(),
-        )
-        .await
+        let wanted = (wanted.name.as_str(), wanted.input.clone());
+        tools::run(plane, sandbox.as_ref(), call, wanted).await
     };
     match once().await {
         Err(sandbox::Error::Gone) => once().await,

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::brief::{Brief, BuiltinTool};
+use crate::plane::Plane;
 
 /// Everything on offer, sorted by name.
 pub(crate) fn offered(brief: &Brief) -> Vec<ToolSpec> {
@@ -24,35 +25,33 @@ pub(crate) fn offered(brief: &Brief) -> Vec<ToolSpec> {
     tools
 }
 
-/// Runs one call, under its own name: if this server is lost, it goes on.
+/// Runs one call, under its own name: if this server is lost, it goes on. In the shell of the plane's thread.
 pub(crate) async fn run(
+    plane: &dyn Plane,
     sandbox: &dyn Sandbox,
     call: EventId,
-    name: &str,
-    input: Value,
-    cancel: CancellationToken,
+    (name, input): (&str, Value),
 ) -> Result<(Vec<Block>, bool), sandbox::Error> {
     let Some(tool) = tool(name) else {
         return Ok(unknown(name));
     };
-    let key = call.to_string();
-    let output = sandbox.keyed(&key, ToolCall { name: tool, input }, cancel);
+    let (key, cancel) = (call.to_string(), plane.cancelled());
+    let output = sandbox.keyed(&key, tool_call(plane, tool, input), cancel);
     output.await.map(told)
 }
 
 /// How a call ended that an earlier server began; none if the sandbox does not know.
 pub(crate) async fn resume(
+    plane: &dyn Plane,
     sandbox: &dyn Sandbox,
     call: EventId,
-    name: &str,
-    input: Value,
-    cancel: CancellationToken,
+    (name, input): (&str, Value),
 ) -> Result<Option<(Vec<Block>, bool)>, sandbox::Error> {
     let Some(tool) = tool(name) else {
         return Ok(None);
     };
-    let key = call.to_string();
-    let output = sandbox.resume_call(&key, ToolCall { name: tool, input }, cancel);
+    let (key, cancel) = (call.to_string(), plane.cancelled());
+    let output = sandbox.resume_call(&key, tool_call(plane, tool, input), cancel);
     Ok(output.await?.map(told))
 }
 
@@ -66,8 +65,20 @@ pub(crate) async fn look(
     let Some(tool) = tool(name) else {
         return Ok(unknown(name));
     };
-    let output = sandbox.tool(ToolCall { name: tool, input }, cancel);
-    output.await.map(told)
+    let call = ToolCall {
+        name: tool,
+        input,
+        caller: None,
+    };
+    sandbox.tool(call, cancel).await.map(told)
+}
+
+fn tool_call(plane: &dyn Plane, name: Tool, input: Value) -> ToolCall {
+    ToolCall {
+        name,
+        input,
+        caller: plane.caller(),
+    }
 }
 
 /// The session core let it through, so it is a tool of a newer server: say so to the model.

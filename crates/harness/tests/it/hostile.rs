@@ -223,6 +223,39 @@ sys.stdin.readline()
 }
 
 #[tokio::test]
+async fn what_is_said_twice_or_out_of_order_counts_once_and_in_the_order_of_the_log() {
+    let program = r#"
+status, stream = model(said)
+calls = [json.loads(l[6:]) for l in stream.splitlines() if l.startswith("data: ")]
+calls = [e["content_block"]["id"] for e in calls if e["type"] == "content_block_start" and e["content_block"]["type"] == "tool_use"]
+def let():
+    note(json.loads(sys.stdin.readline())["response"]["request_id"] == "ask-" + calls[0])
+ask(calls[1])
+ask(calls[0])
+let()
+result(calls[0], "one")
+result(calls[0], "one again")
+ask(calls[0])
+let()
+result(calls[0], "one at last")
+result(calls[1], "two")
+result(calls[1], "two again")
+sys.stdin.readline()
+"#;
+    let call = |command: &str| json!({"name": "Bash", "input": {"command": command}});
+    let steps = json!([{"tools": [call("echo a"), call("echo b")]}, {"text": "done"}]);
+    let (world, first) = World::new(ToolRule::Allow, &steps, program).await;
+    // It asks its model for nothing after that.
+    let run = world.claude.run(&world.plane, first);
+    tokio::select! {
+        ended = run => panic!("the turn is over: {ended:?}"),
+        () = async { while world.count("agent.tool_result") < 2 { tokio::task::yield_now().await } } => {}
+    }
+    assert_eq!(world.results(), ["one", "two"]);
+    assert_eq!(world.notes().await, [json!(true), json!(false)]);
+}
+
+#[tokio::test]
 async fn a_program_that_talks_nonsense_or_ends_is_a_failed_request() {
     for (what, program) in [
         (

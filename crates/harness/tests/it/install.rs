@@ -6,6 +6,7 @@ use std::path::Path;
 use aws_lc_rs::digest::{SHA512, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use contract::secret::Secret;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use harness::install::{self, InstallError};
@@ -17,6 +18,8 @@ use tokio::task::JoinSet;
 /// A registry with one package; ends when dropped.
 struct Registry {
     url: String,
+    /// What is shown to it.
+    token: Option<&'static str>,
     _served: JoinSet<()>,
 }
 
@@ -41,15 +44,27 @@ fn integrity(bytes: &[u8]) -> String {
 impl Registry {
     /// One that says of version 1.0.0 that it has this integrity, and sends elsewhere for the bytes.
     async fn new(integrity: &str, bytes: Vec<u8>) -> Self {
+        Self::wanting(None, "", integrity, bytes).await
+    }
+
+    /// One that wants to be shown that token, and no other; its bytes are at `other`.
+    async fn wanting(
+        wants: Option<&'static str>,
+        other: &str,
+        integrity: &str,
+        bytes: Vec<u8>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
+        let elsewhere = format!("{other}/elsewhere.tgz");
         let dist = json!({"tarball": format!("{url}/claude.tgz"), "integrity": integrity});
         let about =
             json!({"dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": {"dist": dist}}});
         let mut served = JoinSet::new();
-        served.spawn(serve(listener, about, bytes));
+        served.spawn(serve(listener, about, bytes, (wants, elsewhere)));
         Self {
             url,
+            token: None,
             _served: served,
         }
     }
@@ -60,11 +75,21 @@ impl Registry {
         programs: &Path,
     ) -> Result<install::Installed, InstallError> {
         let client = dial::client(&dial::Mode::Exempt, &dial::Options::default()).unwrap();
-        install::claude(&client, &self.url, version, programs).await
+        let registry = install::Registry {
+            url: self.url.clone(),
+            token: self.token.map(|token| Secret::new(token.to_owned())),
+        };
+        install::claude(&client, &registry, version, programs).await
     }
 }
 
-async fn serve(listener: TcpListener, about: Value, bytes: Vec<u8>) {
+async fn serve(
+    listener: TcpListener,
+    about: Value,
+    bytes: Vec<u8>,
+    (wants, elsewhere): (Option<&str>, String),
+) {
+    let found = format!("302 Found\r\nlocation: {elsewhere}");
     loop {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut head = Vec::new();
@@ -76,8 +101,13 @@ async fn serve(listener: TcpListener, about: Value, bytes: Vec<u8>) {
         }
         let head = String::from_utf8(head).unwrap();
         let path = head.split(' ').nth(1).unwrap_or_default();
+        let shown = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(": ")?;
+            name.eq_ignore_ascii_case("authorization").then_some(value)
+        });
         let (status, body) = match path {
-            "/claude.tgz" => ("302 Found\r\nlocation: /elsewhere.tgz", Vec::new()),
+            _ if shown != wants => ("401 Unauthorized", Vec::new()),
+            "/claude.tgz" => (found.as_str(), Vec::new()),
             "/elsewhere.tgz" => ("200 OK", bytes.clone()),
             path if path.starts_with("/@anthropic-ai%2fclaude-code-linux-") => {
                 ("200 OK", about.to_string().into_bytes())
@@ -139,4 +169,23 @@ async fn what_does_not_match_its_digest_or_is_not_there_is_not_installed() {
     assert_eq!(install::list(programs.path()), []);
     let left = std::fs::read_dir(programs.path().join("claude")).unwrap();
     assert_eq!(left.count(), 0, "nothing is left of them");
+}
+
+#[tokio::test]
+async fn a_token_is_shown_to_the_registry_and_to_nobody_it_sends_to() {
+    let bytes = package();
+    let programs = tempfile::tempdir().unwrap();
+    // It refuses whoever shows it anything.
+    let files = Registry::new(&integrity(&bytes), bytes.clone()).await;
+    let wants = Some("Bearer npm_0123456789");
+    let mut registry = Registry::wanting(wants, &files.url, &integrity(&bytes), Vec::new()).await;
+    let refused = registry.install("1.0.0", programs.path()).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(
+        refused.contains("401") && refused.contains("harness.registry_token"),
+        "{refused}"
+    );
+    registry.token = Some("npm_0123456789");
+    registry.install("1.0.0", programs.path()).await.unwrap();
+    assert!(install::current_claude(programs.path()).is_some());
 }

@@ -1,6 +1,9 @@
 //! The loop as the session plane meets it, and the texts that are part of every session's prefix.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
+// The place is the same for all tests that need the package.
+#[path = "../../../testkit/src/cache.rs"]
+mod cache;
 mod claude;
 mod dialects;
 mod foreign;

@@ -28,6 +28,7 @@ pub struct MemoryPlane {
     brief: Brief,
     endpoint: Endpoint,
     sandbox: Arc<dyn Sandbox>,
+    provider: Local,
     inner: Mutex<Inner>,
     pub cancel: CancellationToken,
 }
@@ -37,6 +38,10 @@ struct Inner {
     entries: Vec<Entry>,
     kinds: Vec<&'static str>,
     previews: Vec<Preview>,
+    /// Whether the next result of a call is to come to nobody, and whether one did.
+    holds: (bool, bool),
+    /// How each process of the loop came to be there.
+    placed: Vec<&'static str>,
     /// The calls of the log.
     called: BTreeMap<EventId, Called>,
     ids: u128,
@@ -102,6 +107,8 @@ impl MemoryPlane {
             entries: Vec::new(),
             kinds: Vec::new(),
             previews: Vec::new(),
+            placed: Vec::new(),
+            holds: (false, false),
             called: BTreeMap::new(),
             ids: 1 << 100,
             now: 1,
@@ -112,6 +119,7 @@ impl MemoryPlane {
             brief,
             endpoint: endpoint(base_url),
             sandbox,
+            provider,
             inner: Mutex::new(inner),
             cancel: CancellationToken::new(),
         };
@@ -119,6 +127,36 @@ impl MemoryPlane {
         let claimed = plane.decide(Input::Claim).unwrap();
         plane.take(&claimed, None);
         (plane, claimed.step)
+    }
+
+    /// What runs in the sandbox goes on without its server, and somebody else claims the session: the first step. What
+    /// drove it before is to be dropped.
+    pub fn claim_again(&self) -> Step {
+        let claimed = self.decide(Input::Claim).unwrap();
+        self.take(&claimed, None);
+        claimed.step
+    }
+
+    /// As if the server was gone: nothing that is dropped here ends anything there.
+    pub async fn lose_server(&self) {
+        self.provider.leave().await;
+    }
+
+    /// The next result of a call is not stored: its server is killed just then.
+    pub fn hold_result(&self) {
+        self.inner.lock().unwrap().holds = (true, false);
+    }
+
+    /// Whether that has come.
+    pub fn has_held(&self) -> bool {
+        self.inner.lock().unwrap().holds.1
+    }
+
+    fn holds(&self) -> bool {
+        let mut inner = self.inner.lock().unwrap();
+        let holds = std::mem::take(&mut inner.holds.0);
+        inner.holds.1 |= holds;
+        holds
     }
 
     /// Sends a message to the session at rest and claims it; returns the first step.
@@ -148,6 +186,10 @@ impl MemoryPlane {
 
     pub fn kinds(&self) -> Vec<&'static str> {
         self.inner.lock().unwrap().kinds.clone()
+    }
+
+    pub fn placed_so_far(&self) -> Vec<&'static str> {
+        self.inner.lock().unwrap().placed.clone()
     }
 
     pub fn state(&self) -> session::State {
@@ -329,6 +371,9 @@ impl Plane for MemoryPlane {
     }
 
     async fn report(&self, fact: Fact) -> Result<Taken, PlaneError> {
+        if matches!(fact, Fact::Finished { .. }) && self.holds() {
+            std::future::pending::<()>().await;
+        }
         let record = match &fact {
             Fact::Replied { record, .. } | Fact::Compacted { record, .. } => Some(record.clone()),
             _ => None,
@@ -352,6 +397,14 @@ impl Plane for MemoryPlane {
 
     fn preview(&self, preview: Preview) {
         self.inner.lock().unwrap().previews.push(preview);
+    }
+
+    async fn left_sandbox(&self) -> Result<Option<Arc<dyn Sandbox>>, sandbox::Error> {
+        Ok(Some(self.sandbox.clone()))
+    }
+
+    fn placed(&self, how: &'static str, _: Duration) {
+        self.inner.lock().unwrap().placed.push(how);
     }
 
     async fn sandbox(&self) -> Result<Arc<dyn Sandbox>, sandbox::Error> {

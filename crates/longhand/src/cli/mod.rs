@@ -12,7 +12,7 @@ pub use people::{
     Agents, By, CreateAgent, CreateSession, CreateVault, Environments, ListSessions, Listed, Named,
     Send, Sessions, Usage, Vaults, Watch,
 };
-pub use sandbox::{Program, Sandbox};
+pub use sandbox::{Program, Sandbox, Whole};
 
 /// A self-hosted backend for managed agents: the official Anthropic SDK works with it by changing
 /// `base_url`.
@@ -116,6 +116,8 @@ pub enum Command {
     /// Programs of others that run agents in their sandboxes.
     #[command(subcommand)]
     Harness(Harness),
+    /// The servers on the same PostgreSQL database: which are there, and what they carry.
+    Replicas(Output),
     /// What was used in the last 31 days, by workspace, agent and day.
     Usage(Usage),
     /// Print the OpenAPI document of the HTTP interface.
@@ -126,6 +128,12 @@ pub enum Command {
     },
     /// Copy the database, whole and consistent, while the server runs (never the master key).
     Backup(Backup),
+    /// Move the database from its file to a PostgreSQL server, whole and verified.
+    ///
+    /// No server may run on the data directory or the target meanwhile. If it is interrupted, the same command goes on
+    /// where it stopped. The file stays as it is. Sealed secrets stay sealed: every server on the target needs the
+    /// master key of this data directory.
+    Move(Move),
     /// Show the settings in force.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -389,4 +397,15 @@ pub enum ConfigCommand {
         #[arg(long)]
         origin: bool,
     },
+}
+
+/// `longhand move`
+#[derive(Debug, Args)]
+pub struct Move {
+    /// The file (default: DIR/longhand.db).
+    #[arg(long, value_name = "sqlite://PATH")]
+    pub from: Option<String>,
+    /// The server and a new database on it.
+    #[arg(long, value_name = "postgres://USER@HOST/DATABASE")]
+    pub to: String,
 }

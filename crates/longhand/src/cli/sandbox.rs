@@ -56,6 +56,17 @@ pub enum Sandbox {
         #[command(flatten)]
         program: Program,
     },
+    /// Take up a program that an `exec` has lost because the server ended, or one that was started detached: what it
+    /// printed, what it prints, its exit code. Without a program, list those that are known.
+    Follow {
+        /// The sandbox.
+        id: String,
+        /// The program, as `exec_…`.
+        exec: Option<String>,
+        /// How to print the list.
+        #[command(flatten)]
+        output: Output,
+    },
     /// A shell in a sandbox, on this terminal.
     Shell {
         /// The sandbox.
@@ -76,6 +87,9 @@ pub enum Sandbox {
     Resume(Named),
     /// Stop it: no process is left; its files, and where its shell was, stay.
     Stop(Named),
+    /// What is done with its files as a whole.
+    #[command(flatten)]
+    Whole(Whole),
     /// Reach a port inside: connections to the one here go there.
     Forward {
         /// The sandbox.
@@ -98,6 +112,82 @@ pub enum Sandbox {
         /// Only say which.
         #[arg(long)]
         dry_run: bool,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// What is done with the files of a sandbox as a whole.
+#[derive(Debug, Subcommand)]
+pub enum Whole {
+    /// Keep its files as they are now. One that runs stands still for as long as they are copied; of one that does not,
+    /// nothing is.
+    Snapshot {
+        /// The sandbox.
+        id: String,
+        /// What is to be said of it, for people.
+        #[arg(long)]
+        note: Option<String>,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List the snapshots of one sandbox, or of all.
+    Snapshots {
+        /// The sandbox, which may be gone.
+        id: Option<String>,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Remove snapshots. What was made from one stays.
+    RmSnapshot {
+        /// Which.
+        #[arg(required = true)]
+        ids: Vec<String>,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Make another sandbox with the files that this one has now. What either writes later the other never sees.
+    Fork {
+        /// The sandbox.
+        id: String,
+        /// The new one: a name, or a session that has no sandbox yet (default: a fresh name).
+        to: Option<String>,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Give a sandbox the files of a snapshot instead of its own. It is stopped if it runs, and made if there is none.
+    Restore {
+        /// The sandbox.
+        id: String,
+        /// The snapshot.
+        snapshot: String,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Write the files of a sandbox, or of a snapshot, as an archive (tar, zstd), for this server or another.
+    Export {
+        /// The sandbox.
+        id: String,
+        /// The id is a snapshot's.
+        #[arg(long)]
+        snapshot: bool,
+        /// The file (default: standard output).
+        #[arg(long = "output", short = 'o', value_name = "FILE")]
+        to: Option<PathBuf>,
+    },
+    /// Make a sandbox from such an archive.
+    Import {
+        /// The new one: a name, or a session that has no sandbox yet.
+        id: String,
+        /// The archive (default: standard input).
+        #[arg(value_name = "FILE")]
+        from: Option<PathBuf>,
         /// How to print.
         #[command(flatten)]
         output: Output,

@@ -36,6 +36,8 @@ pub struct Sandbox {
     /// MiB that stay free on the host's disk: below, no sandbox starts, and one that writes is stopped in
     /// that. 0: nobody looks.
     pub disk_reserve_mib: u64,
+    /// MiB a second that each may read from its disk, and as many that it may write. 0: as many as the disk can.
+    pub io_mib_per_second: u64,
     /// The lowest level of isolation that this server runs with: `basic`, `ids`, `limits` or `disk`.
     pub require_isolation: String,
     /// Seconds without use after which one is paused: it keeps its memory and uses no processor. 0: never.
@@ -74,6 +76,7 @@ impl Default for Sandbox {
             cpu_millis,
             processes,
             disk,
+            io_bytes,
         } = Allowance::default();
         Self {
             require_isolation: Level::Basic.to_string(),
@@ -81,6 +84,7 @@ impl Default for Sandbox {
             disk_mib: disk.bytes >> 20,
             disk_files: disk.files,
             disk_reserve_mib: 512,
+            io_mib_per_second: io_bytes >> 20,
             memory_mib: memory_bytes >> 20,
             memory_together_mib: 0,
             cpu_percent: cpu_millis / 10,
@@ -140,6 +144,7 @@ impl Sandbox {
                     Kind::Image => DiskKind::Image,
                 },
             },
+            io_bytes: self.io_mib_per_second.saturating_mul(1 << 20),
         })
     }
 
@@ -196,6 +201,10 @@ impl Sandbox {
             (
                 "sandbox.disk_reserve_mib",
                 self.disk_reserve_mib.to_string(),
+            ),
+            (
+                "sandbox.io_mib_per_second",
+                self.io_mib_per_second.to_string(),
             ),
             ("sandbox.pause_after", self.pause_after.to_string()),
             ("sandbox.stop_after", self.stop_after.to_string()),

@@ -2,7 +2,7 @@
 //! before it is used, and no link is made.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{Read, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::path;
-use crate::client::Client;
+use crate::client::{Client, Exchange};
 
 /// Pieces of a file on their way.
 const QUEUED: usize = 8;
@@ -123,9 +123,27 @@ async fn download(
     found: &Value,
 ) -> anyhow::Result<()> {
     let query = encoded(there);
-    let mut bytes = client
+    let bytes = client
         .download(&path(id, &format!("/content?path={query}"))?)
         .await?;
+    // What may be done with it, and nothing that makes its owner's rights somebody else's.
+    let mode = u32::try_from(found["mode"].as_u64().unwrap_or(0o644)).unwrap_or(0o644);
+    let mode = if found["kind"] == "symlink" {
+        0o644
+    } else {
+        mode
+    };
+    let received = receive(bytes, here, mode & 0o777, |_| {}).await;
+    received.with_context(|| format!("{there} to {}", here.display()))
+}
+
+/// Has a file here be what comes, whole or not at all; `seen` hears of how much has come.
+pub(super) async fn receive(
+    mut bytes: Exchange,
+    here: &Path,
+    mode: u32,
+    mut seen: impl FnMut(usize),
+) -> anyhow::Result<()> {
     let draft = sibling(here)?;
     let written = async {
         let mut file = File::options()
@@ -135,15 +153,9 @@ async fn download(
             .open(&draft)?;
         while let Some(piece) = bytes.next().await? {
             file.write_all(&piece)?;
+            seen(piece.len());
         }
-        // What may be done with it, and nothing that makes its owner's rights somebody else's.
-        let mode = u32::try_from(found["mode"].as_u64().unwrap_or(0o644)).unwrap_or(0o644);
-        let mode = if found["kind"] == "symlink" {
-            0o644
-        } else {
-            mode
-        };
-        file.set_permissions(fs::Permissions::from_mode(mode & 0o777))?;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
         fs::rename(&draft, here)?;
         anyhow::Ok(())
     };
@@ -151,7 +163,7 @@ async fn download(
     if written.is_err() {
         let _ = fs::remove_file(&draft);
     }
-    written.with_context(|| format!("{there} to {}", here.display()))
+    written
 }
 
 fn sibling(here: &Path) -> anyhow::Result<PathBuf> {
@@ -213,17 +225,28 @@ async fn upload(
     there: &str,
     mode: u32,
 ) -> anyhow::Result<()> {
-    use std::io::Read as _;
     let query = format!("/content?path={}&mode={:04o}", encoded(there), mode & 0o777);
     let query = path(id, &query)?;
+    let file = File::open(here).with_context(|| here.display().to_string())?;
+    let sent = send(client, &query, file, |_| {}).await;
+    sent.map(drop).with_context(|| here.display().to_string())
+}
+
+/// Sends what can be read to the API; the bytes that it answers. `seen` hears of how much was sent.
+pub(super) async fn send(
+    client: &Client,
+    query: &str,
+    mut file: impl Read + Send + 'static,
+    mut seen: impl FnMut(usize) + Send + 'static,
+) -> anyhow::Result<Vec<u8>> {
     let (pieces, queue) = mpsc::channel(QUEUED);
-    let mut file = File::open(here).with_context(|| here.display().to_string())?;
     let reading = tokio::task::spawn_blocking(move || {
         let mut piece = vec![0; PIECE];
         loop {
             match file.read(&mut piece)? {
                 0 => return Ok(()),
                 n => {
+                    seen(n);
                     let sent = pieces.blocking_send(piece[..n].to_vec().into());
                     if sent.is_err() {
                         // The server has answered already, and says why.
@@ -233,12 +256,13 @@ async fn upload(
             }
         }
     });
-    client
-        .exchange(&query, BYTES, queue)
-        .await?
-        .finish()
-        .await?;
-    reading.await?.with_context(|| here.display().to_string())
+    let mut answer = client.exchange(query, BYTES, queue).await?;
+    let mut answered = Vec::new();
+    while let Some(piece) = answer.next().await? {
+        answered.extend_from_slice(&piece);
+    }
+    reading.await??;
+    Ok(answered)
 }
 
 /// A value of a query.

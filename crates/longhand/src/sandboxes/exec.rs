@@ -9,10 +9,10 @@ use bytes::Bytes;
 use gateway::frames::{Frames, Kind, MEDIA_TYPE, frame};
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::path;
+use super::{follow, path};
 use crate::Exited;
 use crate::cli::Program;
 use crate::client::{Client, Exchange};
@@ -35,10 +35,13 @@ pub(super) async fn run(client: &Client, id: &str, program: &Program) -> anyhow:
     if program.tty && !(isatty(&input) && isatty(&output)) {
         bail!("this is no terminal, so the program cannot have one; leave -t away, or use `exec`");
     }
+    // Before its size is looked at for the first time: then no change of it is missed.
+    let changes = program.tty.then(|| signal(SignalKind::window_change()));
+    let changes = changes.transpose()?;
     let (frames, queue) = mpsc::channel(QUEUED);
     frames.try_send(frame(Kind::Start, start(program)?.to_string().as_bytes()))?;
-    let path = path(id, "/exec")?;
-    let mut exchange = client.exchange(&path, MEDIA_TYPE, queue).await?;
+    let exec = path(id, "/exec")?;
+    let mut exchange = client.exchange(&exec, MEDIA_TYPE, queue).await?;
     let raw = program.tty.then(Raw::enter).transpose()?;
     if program.interactive {
         read_input(frames.clone())?;
@@ -46,16 +49,47 @@ pub(super) async fn run(client: &Client, id: &str, program: &Program) -> anyhow:
         // Whatever waits for input sees its end.
         frames.send(frame(Kind::StdinEnd, b"")).await?;
     }
-    let sizes = program.tty.then(|| follow_size(frames.clone()));
+    let sizes = changes.map(|changes| follow_size(changes, frames.clone()));
+    let mut seen = Seen::default();
     let ended = match sizes {
         Some(sizes) => tokio::select! {
-            ended = show(&mut exchange) => ended,
+            ended = show(&mut exchange, &mut seen) => ended,
             failed = sizes => failed.map(|never: std::convert::Infallible| match never {}),
         },
-        None => show(&mut exchange).await,
+        None => show(&mut exchange, &mut seen).await,
     };
-    drop((raw, frames));
-    let ended = ended?;
+    drop((raw, frames, exchange));
+    let ended = match ended {
+        Err(cut) if cut.is::<Cut>() && !program.tty && !seen.exec.is_empty() => {
+            eprintln!(
+                "{cut}; {} goes on in {id}, and is taken up again",
+                seen.exec
+            );
+            follow::to_the_end(client, id, &seen).await?
+        }
+        other => other?,
+    };
+    ended_as(&ended)
+}
+
+/// What of a program is on this terminal.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// Its id, once the server has said it.
+    pub(super) exec: String,
+    /// Bytes of its standard output.
+    pub(super) stdout: u64,
+    /// And of its standard error.
+    pub(super) stderr: u64,
+}
+
+/// The server has gone, and said nothing of how the program ended.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection was cut")]
+struct Cut;
+
+/// This command ends as the program did.
+pub(super) fn ended_as(ended: &Value) -> anyhow::Result<()> {
     match (
         ended["timed_out"].as_bool(),
         ended["exit_code"].as_i64(),
@@ -98,14 +132,24 @@ fn start(program: &Program) -> anyhow::Result<Value> {
 }
 
 /// Shows what comes until the program has ended; how it did.
-async fn show(exchange: &mut Exchange) -> anyhow::Result<Value> {
+async fn show(exchange: &mut Exchange, seen: &mut Seen) -> anyhow::Result<Value> {
     let mut frames = Frames::default();
-    while let Some(piece) = exchange.next().await? {
+    while let Some(piece) = exchange.next().await.map_err(|_| Cut)? {
         frames.push(&piece);
         while let Some((kind, payload)) = frames.take()? {
             match kind {
-                Kind::Stdout => print(std::io::stdout(), &payload)?,
-                Kind::Stderr => print(std::io::stderr(), &payload)?,
+                Kind::Started => {
+                    let started: Value = serde_json::from_slice(&payload)?;
+                    seen.exec = started["id"].as_str().unwrap_or_default().to_owned();
+                }
+                Kind::Stdout => {
+                    print(std::io::stdout(), &payload)?;
+                    seen.stdout += payload.len() as u64;
+                }
+                Kind::Stderr => {
+                    print(std::io::stderr(), &payload)?;
+                    seen.stderr += payload.len() as u64;
+                }
                 Kind::Exit => return serde_json::from_slice(&payload).context("how it ended"),
                 Kind::Error => {
                     let envelope: Value = serde_json::from_slice(&payload).unwrap_or_default();
@@ -116,10 +160,10 @@ async fn show(exchange: &mut Exchange) -> anyhow::Result<Value> {
             }
         }
     }
-    bail!("the connection was cut; the program was ended with it")
+    Err(Cut.into())
 }
 
-fn print(mut to: impl std::io::Write, bytes: &[u8]) -> std::io::Result<()> {
+pub(super) fn print(mut to: impl std::io::Write, bytes: &[u8]) -> std::io::Result<()> {
     to.write_all(bytes)?;
     to.flush()
 }
@@ -145,8 +189,10 @@ fn read_input(frames: mpsc::Sender<Bytes>) -> anyhow::Result<()> {
 }
 
 /// Passes on each new size of this terminal.
-async fn follow_size(frames: mpsc::Sender<Bytes>) -> anyhow::Result<std::convert::Infallible> {
-    let mut changes = signal(SignalKind::window_change())?;
+async fn follow_size(
+    mut changes: Signal,
+    frames: mpsc::Sender<Bytes>,
+) -> anyhow::Result<std::convert::Infallible> {
     loop {
         changes.recv().await;
         let size = tcgetwinsize(std::io::stdout())?;

@@ -1,8 +1,11 @@
 //! `sandbox`: the sandboxes of a server for people. It speaks to the API and to nothing else.
 
+mod archive;
 mod copy;
 mod exec;
+mod follow;
 mod forward;
+mod whole;
 
 use anyhow::bail;
 use serde_json::{Value, json};
@@ -70,6 +73,7 @@ pub async fn run(command: Sandbox, client: &Client) -> anyhow::Result<()> {
         }
         Sandbox::Run { keep, program } => fresh(client, keep, &program).await,
         Sandbox::Exec { id, program } => exec::run(client, &id, &program).await,
+        Sandbox::Follow { id, exec, output } => follow::run(client, &id, exec, output.json).await,
         Sandbox::Shell { id } => {
             let program = Program {
                 interactive: true,
@@ -89,6 +93,7 @@ pub async fn run(command: Sandbox, client: &Client) -> anyhow::Result<()> {
             act(client, &named.id, "/resume", &columns, named.output.json).await
         }
         Sandbox::Stop(named) => act(client, &named.id, "/stop", &columns, named.output.json).await,
+        Sandbox::Whole(command) => whole::run(command, client, &columns).await,
         Sandbox::Forward { id, ports } => forward::run(client, &id, &ports).await,
         Sandbox::Rm { ids, output } => remove(client, &ids, output.json).await,
         Sandbox::Gc { dry_run, output } => collect(client, dry_run, output.json).await,

@@ -84,7 +84,7 @@ async fn traffic(stage: &Stage, planted: &[String]) -> Vec<Value> {
         .post(&format!("/v1/vaults/{llm}/credentials"), &key)
         .await;
     answers.push(key.expect("made"));
-    answers.push(turn(&api, &llm, planted).await);
+    answers.push(turn(&api, &[&llm, &vault], planted).await);
     for path in [
         "/v1/vaults",
         &path,
@@ -116,14 +116,15 @@ async fn refused(api: &Api, path: &str) -> Vec<Value> {
     answers
 }
 
-/// A turn whose tool call looks for secrets, at the model whose key is in the vault.
-async fn turn(api: &Api, llm: &str, planted: &[String]) -> Value {
+/// A turn whose tool call looks for secrets, at the model whose key is in the first vault, with the variables of the
+/// other.
+async fn turn(api: &Api, vaults: &[&str], planted: &[String]) -> Value {
     let agent = json!({"name": "Canary", "model": "claude-sonnet-5-5", "tools": [{"type": "agent_toolset_20260401"}]});
     let agent = id(&api.post("/v1/agents", &agent).await.expect("an agent"));
     let environment = json!({"name": "canary", "config": {"type": "cloud"}});
     let environment = api.post("/v1/environments", &environment).await;
     let environment = id(&environment.expect("an environment"));
-    let body = json!({"agent": agent, "environment_id": environment, "vault_ids": [llm]});
+    let body = json!({"agent": agent, "environment_id": environment, "vault_ids": vaults});
     let session = id(&api.post("/v1/sessions", &body).await.expect("a session"));
     let look =
         "env; cat /proc/*/environ /proc/*/cmdline | tr '\\0' '\\n'; find / -xdev -name '*.key'";
@@ -133,6 +134,8 @@ async fn turn(api: &Api, llm: &str, planted: &[String]) -> Value {
     ]);
     let message = script::message("canary", &steps);
     api.send(&session, &[message]).await.expect("sent");
+    // A message that comes before the first request is read with it, and would be the script in its place.
+    api.idle(&session).await;
     for text in planted {
         let message = script::message(text, &json!([{"text": "heard"}]));
         api.send(&session, &[message]).await.expect("sent");
@@ -142,6 +145,10 @@ async fn turn(api: &Api, llm: &str, planted: &[String]) -> Value {
         events.iter().any(|e| e["type"] == "agent.tool_result"),
         "{events:?}"
     );
+    let results = events.iter().filter(|e| e["type"] == "agent.tool_result");
+    let shown: String = results.map(testkit::api::texts).collect();
+    let variables = shown.matches("TOKEN=lhph").count();
+    assert!(variables >= 1, "the placeholder is there: {shown}");
     for path in ["binding", "timeline", "why"] {
         let path = format!("/v1/x/sessions/{session}/{path}");
         events.push(api.get(&path).await.expect("read"));
@@ -222,6 +229,7 @@ async fn no_secret_is_found_anywhere_and_every_planted_leak_is() {
     let decoys = FORMS.map(|form| String::from_utf8_lossy(&told(form, PLANTED)).into_owned());
     let launch = launch
         .environment("LONGHAND_LOG_LEVEL", "trace")
+        .environment("LONGHAND_EGRESS_ENABLED", "true")
         .environment("DECOY", &decoys.join(" "));
     let stage = Stage::on(launch, model, 0).await;
     let answers = traffic(&stage, &decoys).await;
@@ -286,12 +294,14 @@ async fn no_core_is_left(mut stage: Stage) {
             .count()
     };
     let before = cores();
+    let carries = crate::egress::process(&stage).expect("it runs");
     let server = stage.server.take().expect("it runs");
     let target = rustix::process::Pid::from_raw(pid).expect("a process");
     rustix::process::kill_process(target, rustix::process::Signal::ABORT).expect("aborted");
     let status = wait::within("the server to end", server.ended()).await;
     assert_eq!((status.signal(), status.core_dumped()), (Some(6), false));
     assert_eq!(cores(), before);
+    crate::egress::kill(carries);
     let dir = stage.launch.data_dir();
     let mut left = Places::new();
     files(dir, &mut left);

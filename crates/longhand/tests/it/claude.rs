@@ -6,30 +6,36 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use testkit::api::{Api, id, texts};
-use testkit::{script, wait};
+use testkit::{inside, script, wait};
 
 use crate::stage::{self, Stage};
 use crate::terminal::{lines, piped};
 
 /// A server on which claude is installed, and what sessions behind it are made of.
-struct Claudes {
-    stage: Stage,
-    session: Value,
+pub struct Claudes {
+    pub stage: Stage,
+    pub session: Value,
 }
 
-fn bash(command: &str) -> Value {
+/// What the command line of a claude holds.
+pub const CLAUDE: &str = "run/longhand/claude";
+
+/// The provider's.
+const KEY: &str = "sk-real-0123456789abcdef";
+
+pub fn bash(command: &str) -> Value {
     json!({"tool": "Bash", "input": {"command": command}})
 }
 
 /// Runs until the file `go` is there.
-const LONG: &str = "touch begun; until test -e go; do sleep 0.01; done; echo over";
+pub const LONG: &str = "touch begun; until test -e go; do sleep 0.01; done; echo over";
 
 impl Claudes {
     /// Agents whose bash has this policy.
-    async fn new(policy: &str) -> Self {
+    pub async fn new(policy: &str) -> Self {
         let (launch, model) = stage::launch().await;
         // Kept from run to run: the package is large.
-        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("harness");
+        let kept = testkit::cache::directory("harness");
         std::fs::create_dir_all(&kept).unwrap();
         std::fs::create_dir_all(launch.data_dir()).unwrap();
         std::os::unix::fs::symlink(&kept, launch.data_dir().join("harness")).unwrap();
@@ -37,14 +43,10 @@ impl Claudes {
         assert!(installed.status.success(), "{installed:?}");
         let stage = Stage::on(launch, model, 0).await;
         let api = stage.api();
-        let vault = json!({"display_name": "model", "metadata": {
-            "longhand.role": "llm", "longhand.harness": "claude",
-            "longhand.llm_base_url": stage.model.base_url()}});
-        let vault = id(&api.post("/v1/vaults", &vault).await.unwrap());
-        let key = json!({"auth": {"type": "static_bearer", "token": "sk-real-0123456789abcdef"}});
-        let path = format!("/v1/vaults/{vault}/credentials");
-        api.post(&path, &key).await.unwrap();
-        let policy = json!([{"name": "bash", "permission_policy": {"type": policy}}]);
+        let model = stage.model.base_url();
+        let vault = api.llm_vault("claude", &model, KEY).await.unwrap();
+        let policy = json!([{"name": "bash", "permission_policy": {"type": policy}},
+            {"name": "write", "permission_policy": {"type": "always_ask"}}]);
         let weather = json!({"type": "custom", "name": "weather", "description": "Says how it is.",
             "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}}});
         let agent = json!({"name": "Tester", "model": "claude-sonnet-5-5", "tools": [
@@ -56,11 +58,11 @@ impl Claudes {
         Self { stage, session }
     }
 
-    fn api(&self) -> Api {
+    pub fn api(&self) -> Api {
         self.stage.api()
     }
 
-    async fn session(&self) -> String {
+    pub async fn session(&self) -> String {
         id(&self
             .api()
             .post("/v1/sessions", &self.session)
@@ -68,21 +70,34 @@ impl Claudes {
             .unwrap())
     }
 
-    async fn play(&self, session: &str, steps: &Value) {
+    pub async fn play(&self, session: &str, steps: &Value) {
         let message = script::message("turn", steps);
         self.api().send(session, &[message]).await.unwrap();
     }
 
     /// One turn to its end; what it added to the log.
-    async fn turn(&self, session: &str, steps: &Value) -> Vec<Value> {
+    pub async fn turn(&self, session: &str, steps: &Value) -> Vec<Value> {
         let before = self.api().events(session).await.unwrap().len();
         self.play(session, steps).await;
         self.api().idle(session).await.split_off(before)
     }
 
-    fn workspace(&self, session: &str) -> std::path::PathBuf {
+    pub fn workspace(&self, session: &str) -> std::path::PathBuf {
         let sandboxes = self.stage.launch.data_dir().join("sandboxes");
         sandboxes.join(session).join("workspace")
+    }
+
+    /// How its claude came to be there, as far as this turn had to see to that.
+    pub async fn placed(&self, session: &str) -> Value {
+        let binding = format!("/v1/x/sessions/{session}/binding");
+        self.api().get(&binding).await.unwrap()["harness_process"].clone()
+    }
+
+    /// The host's number of its claude.
+    pub fn claude(&self, session: &str) -> i32 {
+        let all = inside::processes(session, CLAUDE);
+        assert_eq!(all.len(), 1, "{all:?}");
+        all[0]
     }
 
     /// The processes of claude in that session's sandbox.
@@ -90,30 +105,30 @@ impl Claudes {
         let all = lines(self.stage.launch.data_dir(), &["sandbox", "ps", session]).await;
         let all = all
             .iter()
-            .filter(|one| one["command"].to_string().contains("longhand/claude"));
+            .filter(|one| one["command"].to_string().contains(CLAUDE));
         all.map(|one| one["pid"].as_i64().unwrap()).collect()
     }
 }
 
-fn of<'a>(log: &'a [Value], kind: &str) -> Vec<&'a Value> {
+pub fn of<'a>(log: &'a [Value], kind: &str) -> Vec<&'a Value> {
     log.iter().filter(|event| event["type"] == kind).collect()
 }
 
 /// Why the log rests.
-fn rests(log: &[Value]) -> &str {
+pub fn rests(log: &[Value]) -> &str {
     let last = log.last().unwrap();
     assert_eq!(last["type"], "session.status_idle", "{last}");
     last["stop_reason"]["type"].as_str().unwrap()
 }
 
 /// The calls that the log waits for.
-fn asked(log: &[Value]) -> Vec<String> {
+pub fn asked(log: &[Value]) -> Vec<String> {
     let last = log.last().unwrap()["stop_reason"]["event_ids"].as_array();
     let ids = last.unwrap().iter();
     ids.map(|id| id.as_str().unwrap().to_owned()).collect()
 }
 
-fn answer(call: &str, result: &str) -> Value {
+pub fn answer(call: &str, result: &str) -> Value {
     let mut answer =
         json!({"type": "user.tool_confirmation", "tool_use_id": call, "result": result});
     if result == "deny" {
@@ -122,7 +137,7 @@ fn answer(call: &str, result: &str) -> Value {
     answer
 }
 
-async fn reached(path: &Path) {
+pub async fn reached(path: &Path) {
     wait::until("the call runs", || async { path.exists().then_some(()) }).await;
 }
 
@@ -301,18 +316,22 @@ async fn asks_of_one_reply_are_one_pause_of_one_process() {
 async fn a_server_that_is_killed_in_the_middle_of_a_turn_of_claude_goes_on_with_it() {
     let mut claudes = Claudes::new("always_allow").await;
     let session = claudes.session().await;
-    // While a tool runs: how it ended nobody knows, and the model is told so.
+    // While a tool runs: it goes on, and how it ends is found out.
     claudes
         .play(&session, &json!([bash(LONG), {"text": "told"}]))
         .await;
     reached(&claudes.workspace(&session).join("begun")).await;
+    let before = claudes.processes(&session).await;
     claudes.stage.kill().await;
+    std::fs::write(claudes.workspace(&session).join("go"), "").unwrap();
     claudes.stage.restart().await;
     let log = claudes.api().idle(&session).await;
     assert_eq!(rests(&log), "end_turn");
     let results = of(&log, "agent.tool_result");
     assert_eq!(results.len(), 1);
-    assert_eq!(results[0]["is_error"], true, "{results:?}");
+    assert_eq!(texts(results[0]), "over", "{results:?}");
+    assert_eq!(claudes.processes(&session).await, before);
+    assert_eq!(claudes.placed(&session).await, "adopted");
     // While the model speaks.
     let gate = format!("speaks-{session}");
     claudes
@@ -338,7 +357,7 @@ async fn a_server_that_is_killed_in_the_middle_of_a_turn_of_claude_goes_on_with_
     // The key is nowhere in what was kept.
     let home = claudes.stage.launch.data_dir();
     let found = Command::new("grep")
-        .args(["-rlF", "sk-real-0123456789abcdef"])
+        .args(["-rlF", KEY])
         .arg(home.join("sandboxes"))
         .output();
     assert_eq!(String::from_utf8(found.unwrap().stdout).unwrap(), "");

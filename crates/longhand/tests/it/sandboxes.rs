@@ -102,8 +102,9 @@ async fn a_shell_is_on_a_real_terminal() {
     shell.types("stty size; test -t 0 && echo is-a-$((40+2))-terminal");
     let seen = shell.shows("is-a-42-terminal", 1).await;
     assert!(seen.contains("50 160"), "{seen}");
-    shell.types("sleep 1000");
-    shell.shows("# sleep 1000", 1).await;
+    // Its word says that it has the terminal: before that, the interrupt is the shell's own, and the sleep goes on.
+    shell.types("sh -c 'echo sleeps-$((40+2)); exec sleep 1000'");
+    shell.shows("sleeps-42", 1).await;
     shell.types("\u{3}echo still-$((6*7))");
     shell.shows("still-42", 1).await;
     shell.types("exit 0");
@@ -223,7 +224,13 @@ async fn a_sandbox_is_listed_paused_resumed_stopped_and_removed() {
         lines(dir, &["sandbox", "gc", "--dry-run"]).await[0]["id"],
         json!(id)
     );
-    lines(dir, &["sandbox", "rm", &id]).await;
+    // What runs is nobody's to collect.
+    let other = fresh(dir).await;
+    let gone = lines(dir, &["sandbox", "gc"]).await;
+    assert_eq!((gone.len(), &gone[0]["id"]), (1, &json!(id)), "{gone:?}");
+    let left = lines(dir, &["sandbox", "ps"]).await;
+    assert_eq!((left.len(), &left[0]["id"]), (1, &json!(other)), "{left:?}");
+    lines(dir, &["sandbox", "rm", &other]).await;
     assert_eq!(lines(dir, &["sandbox", "ps"]).await, Vec::<Value>::new());
 }
 

@@ -4,7 +4,7 @@
 use orchestrator::faults::{Fault, plant};
 
 use crate::histories::home;
-use crate::simulation::{blank, history};
+use crate::simulation::{blank, history, history_among};
 
 /// Seeds within which a fault must show; most show in the first few.
 const SEEDS: u64 = 600;
@@ -32,6 +32,28 @@ fn each_planted_fault_is_caught() {
                 );
             }
             None => unseen.push(fault),
+        }
+    }
+    assert_eq!(unseen, [], "nobody saw these");
+}
+
+/// The same of what goes wrong between several servers and their database.
+#[test]
+fn each_planted_fault_of_several_servers_is_caught() {
+    let home = home();
+    let blank = blank(home.path());
+    let mut unseen = Vec::new();
+    for fault in store::faults::Fault::ALL {
+        let found = (0..SEEDS).find(|seed| {
+            store::faults::plant(Some(fault));
+            let run = std::panic::AssertUnwindSafe(|| history_among(*seed, &blank));
+            let outcome = std::panic::catch_unwind(run);
+            store::faults::plant(None);
+            outcome.is_err()
+        });
+        println!("{fault:?}: seed {found:?}");
+        if found.is_none() {
+            unseen.push(fault);
         }
     }
     assert_eq!(unseen, [], "nobody saw these");

@@ -4,11 +4,13 @@
 use std::path::PathBuf;
 
 use crate::coverage::Coverage;
-use crate::simulation::{blank, history};
+use crate::simulation::{blank, history, history_among};
 
 /// Seeds that once failed stay here.
 const PAST: [u64; 9] = [1, 4, 8, 91, 102, 1146, 1258, 2343, 3533];
 const SEEDS: u64 = 40;
+/// Cells of the core's state table that these seeds meet at least; many more seeds, many more (`sim_plane`).
+const CELLS: usize = 170;
 
 pub fn home() -> tempfile::TempDir {
     let memory = PathBuf::from("/dev/shm");
@@ -36,6 +38,26 @@ fn every_history_keeps_every_invariant_and_comes_to_rest() {
     }
     assert!(steps / SEEDS >= 100, "histories are short: {steps}");
     assert!(threads >= SEEDS, "few threads: {threads}");
+    let met = coverage.met();
+    assert!(met >= CELLS, "{met} cells were met\n{}", coverage.table());
+}
+
+/// Among several servers a lost, late or misplaced word of what another committed costs a delay, never an event: each
+/// stream shows the whole log of its session, once and in order.
+#[test]
+fn whatever_servers_hear_of_one_another_nothing_is_lost_or_shown_twice() {
+    let home = home();
+    let blank = blank(home.path());
+    let mut shown = 0;
+    for seed in 0..SEEDS {
+        let run = std::panic::AssertUnwindSafe(|| history_among(seed, &blank));
+        let told = std::panic::catch_unwind(run);
+        let hint = format!(
+            "seed {seed}: cargo xtask sim --orchestrator --replicas --seeds 1 --from {seed}"
+        );
+        shown += told.expect(&hint).shown;
+    }
+    assert!(shown / SEEDS >= 100, "little is shown: {shown}");
 }
 
 #[test]
@@ -45,5 +67,11 @@ fn a_seed_is_a_history() {
     for seed in 0..5 {
         let (one, two) = (history(seed, &blank), history(seed, &blank));
         assert_eq!((one.steps, one.sum), (two.steps, two.sum), "seed {seed}");
+        let (one, two) = (history_among(seed, &blank), history_among(seed, &blank));
+        assert_eq!(
+            (one.shown, one.sum),
+            (two.shown, two.sum),
+            "seed {seed} among others"
+        );
     }
 }

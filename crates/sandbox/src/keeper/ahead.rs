@@ -1,5 +1,8 @@
 //! Sandboxes that are made ready before anybody needs them. It takes the room of nobody and makes nobody wait.
 
+use std::pin::Pin;
+use std::sync::Arc;
+
 use hand::wire::Tool;
 use serde_json::json;
 use tokio::time::Instant;
@@ -10,13 +13,26 @@ use super::{Keeper, Terms};
 use crate::diary::What;
 use crate::error::Error;
 use crate::limits::PREPARED_QUEUE;
-use crate::provider::{Spec, ToolCall};
+use crate::provider::{Sandbox, SandboxId, Spec, ToolCall};
 
 impl Keeper {
     /// Whether sandboxes are made ready ahead unless somebody says otherwise.
     #[must_use]
     pub fn is_eager(&self) -> bool {
         self.0.settings.eager
+    }
+
+    /// From now on `furnish` brings into each sandbox that is made ready ahead what is to run there beside its shell.
+    /// Whoever comes to use the sandbox waits for it, so it must come to an end.
+    pub fn furnish(
+        &self,
+        furnish: impl Fn(SandboxId, Arc<dyn Sandbox>) -> Pin<Box<dyn Future<Output = ()> + Send>>
+        + Send
+        + Sync
+        + 'static,
+    ) {
+        // A second one is a mistake of whoever wires this, and harms nobody.
+        let _ = self.0.furnished_by.set(Box::new(furnish));
     }
 
     /// Makes a sandbox ready in the background, with its shell, and has it stand still. Never waits. Where there
@@ -63,8 +79,12 @@ impl Keeper {
             let shell = ToolCall {
                 name: Tool::Bash,
                 input: json!({"command": ":"}),
+                caller: None,
             };
             running.tool(shell, CancellationToken::new()).await?;
+            if let Some(furnish) = self.0.furnished_by.get() {
+                furnish(id.clone(), Arc::clone(&running)).await;
+            }
             // Somebody who waits for this lock is about to use it.
             if !terms.awake && place.is_unvisited() {
                 let begun = Instant::now();

@@ -94,7 +94,6 @@ async fn try_adopt(
             supervisor.forget();
             return Err(Error::busy(format!("a later process had sandbox {id}")));
         }
-        Some((Report::Refused { .. }, _)) => None,
         // It was about to end, or is of a build that nobody understands.
         _ => None,
     };
@@ -109,8 +108,10 @@ async fn try_adopt(
         && client.ask(&Ask::Resume).await.is_ok()
     {
         if let Some(certificate) = net::attach(shared, id, &mut body).await? {
-            trust::renew(&client, &shared.templates.host()?, &certificate).await;
+            let java = shared.templates.java()?;
+            trust::renew(&client, java.as_deref(), &certificate).await;
         }
+        net::renew_variables(shared, id, &client).await;
         let range = shared.ranges.share(body.live.id_base);
         let memory = Memory::of(&body.live);
         let running = Running::new(client, supervisor, body, range, memory, shared, id.clone());

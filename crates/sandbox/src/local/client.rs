@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes};
 use hand::wire::{
-    Ask, FromHand, Id, Open, PREFIX_BYTES, Refusal, Said, Spawn, ToHand, VERSION, head, lengths,
+    FromHand, Id, KEEPS, OLDEST, PREFIX_BYTES, Refusal, ToHand, VERSION, head, lengths,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -20,14 +20,15 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::held::Unstarted;
+use self::held::Shells;
 use super::pipes::Pipes;
 use crate::error::{Doing, Error};
-use crate::limits::{ASK, PING, PING_INTERVAL, QUEUED_FRAMES, SPAWN};
-use crate::process::{Command, Process};
+use crate::limits::{PING, PING_INTERVAL, QUEUED_FRAMES};
 
+mod asks;
 mod calls;
 mod held;
+mod started;
 #[cfg(test)]
 mod tests;
 
@@ -46,9 +47,11 @@ pub(super) struct Inner {
     /// Cancelled when the conversation is over, for whatever reason.
     over: CancellationToken,
     /// Whether the sandbox is left to the next server.
-    left: AtomicBool,
-    /// Milliseconds that the bash calls under way may take, one after another.
-    shell: AtomicU64,
+    left: Arc<AtomicBool>,
+    /// Who waits for which shell.
+    shells: Shells,
+    /// Whether the hand can keep a process for the next server.
+    keeps: bool,
     /// Whether the hand is paused: then it answers nobody, and no time runs out.
     paused: watch::Sender<bool>,
     pub(super) tasks: TaskTracker,
@@ -84,11 +87,15 @@ impl Client {
     ) -> Result<Self, Error> {
         let doing = || "talk to the hand".to_owned();
         let read = |result: io::Result<(FromHand, Vec<u8>)>| result.doing(doing);
-        let hello = read(read_frame(&mut stream).await)?;
-        if !matches!(hello, (FromHand::Hello { version: VERSION }, _)) {
+        let (hello, _) = read(read_frame(&mut stream).await)?;
+        let FromHand::Hello {
+            version: version @ OLDEST..=VERSION,
+        } = hello
+        else {
             return Err(io::Error::from(io::ErrorKind::InvalidData)).doing(doing);
-        }
-        let greeting = head(&ToHand::Hello { version: VERSION }, 0).doing(doing)?;
+        };
+        // In the hand's words: it may be of an older build, and has outlived its server.
+        let greeting = head(&ToHand::Hello { version }, 0).doing(doing)?;
         stream.write_all(&greeting).await.doing(doing)?;
         let (reader, writer) = stream.into_split();
         let (frames, queue) = mpsc::channel(QUEUED_FRAMES);
@@ -99,8 +106,9 @@ impl Client {
             next: AtomicU64::new(first),
             table: Mutex::default(),
             over: CancellationToken::new(),
-            left: AtomicBool::new(false),
-            shell: AtomicU64::new(0),
+            left: Arc::default(),
+            shells: Shells::of(version),
+            keeps: version >= KEEPS,
             paused: watch::channel(false).0,
             tasks: tasks.clone(),
         }));
@@ -170,78 +178,6 @@ impl Client {
         }
     }
 
-    pub(super) async fn spawn(&self, command: Command) -> Result<Process, Error> {
-        let limit = command.time_limit.map(|limit| limit.as_millis());
-        let spawn = Spawn {
-            argv: command.argv,
-            env: command.env,
-            cwd: command.cwd,
-            terminal: command.terminal,
-            time_limit_ms: limit.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX)),
-        };
-        let started = self.start(|id| ToHand::Spawn { id }, &spawn).await;
-        Ok(started?.0)
-    }
-
-    /// Opens a stream; what the hand said of it comes beside it.
-    pub(super) async fn open(&self, open: &Open) -> Result<(Process, Vec<u8>), Error> {
-        self.start(|id| ToHand::Open { id }, open).await
-    }
-
-    async fn start(
-        &self,
-        message: impl FnOnce(Id) -> ToHand,
-        what: &impl serde::Serialize,
-    ) -> Result<(Process, Vec<u8>), Error> {
-        let what = serde_json::to_vec(what).map_err(io::Error::from);
-        let what = what.doing(|| "write what is to be started".to_owned())?;
-        let id = self.0.id();
-        // Before the request, so that no chunk can come too early.
-        let (unstarted, process) = Unstarted::open(&self.0, id)?;
-        let mut request = Request::new(&self.0, id);
-        let answered = self.0.within(SPAWN, async {
-            request.send(&message(id), what.into()).await?;
-            let answer = (&mut request.answer).await;
-            request.answered(answer)
-        });
-        match answered.await {
-            Some(answer) => match answer? {
-                Answer::Spawned(said) => {
-                    unstarted.started();
-                    Ok((process, said))
-                }
-                Answer::Refused(refused) => Err(refused),
-                _ => Err(self.0.broken()),
-            },
-            None => Err(self.0.broken()),
-        }
-    }
-
-    /// Has the hand do or say one thing.
-    pub(super) async fn ask(&self, ask: &Ask) -> Result<Said, Error> {
-        let (id, ask) = (self.0.id(), question(ask)?);
-        let mut request = Request::new(&self.0, id);
-        let answered = self.0.within(ASK, async {
-            request.send(&ToHand::Ask { id }, ask).await?;
-            let answer = (&mut request.answer).await;
-            request.answered(answer)
-        });
-        match answered.await {
-            Some(answer) => match answer? {
-                Answer::Done(said) => serde_json::from_slice(&said).map_err(|_| self.0.broken()),
-                Answer::Refused(refused) => Err(refused),
-                _ => Err(self.0.broken()),
-            },
-            None => Err(Error::busy("the sandbox takes too long to answer")),
-        }
-    }
-
-    /// Has the hand do one thing, whose answer nobody waits for. What is said after it comes after it. Cancel safe.
-    pub(super) async fn tell(&self, ask: &Ask) -> Result<(), Error> {
-        let (id, ask) = (self.0.id(), question(ask)?);
-        self.0.send(&ToHand::Ask { id }, ask).await
-    }
-
     /// The hand said what no honest one says.
     pub(super) fn break_off(&self) -> Error {
         self.0.broken()
@@ -255,11 +191,6 @@ impl Client {
     pub(super) fn is_held(&self) -> bool {
         *self.0.paused.borrow()
     }
-}
-
-fn question(ask: &Ask) -> Result<Bytes, Error> {
-    let ask = serde_json::to_vec(ask).map_err(io::Error::from);
-    Ok(ask.doing(|| "write a question".to_owned())?.into())
 }
 
 /// One request under way. Dropped before its answer, it asks the hand to cancel.
@@ -366,15 +297,10 @@ impl Inner {
     }
 
     /// Queues a frame if there is room.
-    pub(super) fn try_send(&self, message: &ToHand) -> bool {
-        head(message, 0).is_ok_and(|head| {
-            self.frames
-                .try_send(Frame {
-                    head,
-                    body: Bytes::new(),
-                })
-                .is_ok()
-        })
+    pub(super) fn try_send(&self, message: &ToHand, body: &Bytes) -> bool {
+        let body = body.clone();
+        head(message, body.len())
+            .is_ok_and(|head| self.frames.try_send(Frame { head, body }).is_ok())
     }
 
     fn forget_process(&self, id: Id) {

@@ -67,6 +67,11 @@ impl Dirs {
         self.handover
     }
 
+    /// Below which all of them lie.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
     pub(super) fn path(&self, id: &SandboxId) -> PathBuf {
         self.root.join(id.as_str())
     }
@@ -158,11 +163,27 @@ impl Dirs {
 
     /// The lock of a sandbox that has a directory.
     pub(super) async fn lock_existing(&self, id: &SandboxId) -> Result<Option<File>, Error> {
+        self.lock_within(id, self.handover).await
+    }
+
+    /// The same, unless somebody has it just now: [`Error::Busy`].
+    pub(super) async fn lock_resting(&self, id: &SandboxId) -> Result<Option<File>, Error> {
+        self.lock_within(id, Duration::ZERO).await
+    }
+
+    async fn lock_within(&self, id: &SandboxId, handover: Duration) -> Result<Option<File>, Error> {
         let path = self.path(id);
-        match fs::symlink_metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).doing(|| format!("look at {}", path.display())),
-            Ok(_) => take_lock(&path, id, self.handover).await.map(Some),
+        loop {
+            match fs::symlink_metadata(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error).doing(|| format!("look at {}", path.display())),
+                Ok(_) => {}
+            }
+            let lock = take_lock(&path, id, handover).await?;
+            // Another workspace may have taken its place meanwhile.
+            if same_file(&lock, &path.join("lock")) {
+                return Ok(Some(lock));
+            }
         }
     }
 }

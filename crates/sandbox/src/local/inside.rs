@@ -15,19 +15,19 @@ use crate::error::{Doing, Error};
 /// What is being done.
 const LISTEN: &str = "listen in the sandbox's network";
 
-/// Listens on a free port of the loopback in the network of `pid_one`.
+/// Listens on that port of the loopback in the network of `pid_one`; 0 is any that is free.
 ///
 /// A socket belongs to the network that its thread was in when it was made, whoever holds it later. So a thread of
 /// its own goes there, makes the socket, and ends: no thread that does anything else is ever there.
 ///
 /// # Errors
 /// As [`crate::Sandbox::listen`].
-pub(super) async fn listen(pid_one: OwnedFd) -> Result<TcpListener, Error> {
+pub(super) async fn listen(pid_one: OwnedFd, port: u16) -> Result<TcpListener, Error> {
     let (made, listener) = oneshot::channel();
     let thread = thread::Builder::new().name("inside".to_owned());
     let spawned = thread.spawn(move || {
         // Nobody may be waiting any more; then it closes.
-        let _ = made.send(bound(&pid_one));
+        let _ = made.send(bound(&pid_one, port));
     });
     spawned.doing(|| LISTEN.to_owned())?;
     let listener = listener.await.unwrap_or(Err(io::ErrorKind::Other.into()));
@@ -36,9 +36,9 @@ pub(super) async fn listen(pid_one: OwnedFd) -> Result<TcpListener, Error> {
     TcpListener::from_std(listener).doing(|| LISTEN.to_owned())
 }
 
-fn bound(pid_one: &OwnedFd) -> io::Result<Listener> {
+fn bound(pid_one: &OwnedFd, port: u16) -> io::Result<Listener> {
     move_into_thread_name_spaces(pid_one.as_fd(), ThreadNameSpaceType::NETWORK)?;
-    Listener::bind((Ipv4Addr::LOCALHOST, 0))
+    Listener::bind((Ipv4Addr::LOCALHOST, port))
 }
 
 fn why(error: io::Error) -> Error {

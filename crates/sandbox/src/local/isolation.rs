@@ -19,8 +19,8 @@ pub(super) fn gives_own_ids() -> bool {
     may || rustix::process::geteuid().is_root()
 }
 
-/// Of a sandbox whose ids begin there.
-pub(super) fn isolation(id_base: u32, limits: &Limits) -> Isolation {
+/// Of a sandbox whose ids begin there, and that has so many.
+pub(super) fn isolation(id_base: u32, ids: u32, limits: &Limits) -> Isolation {
     let own_ids = id_base != SHARED;
     let (memory, cpu) = (held(limits.memory, false), held(limits.cpu, false));
     // The kernel counts processes for a whole user namespace, whoever counts besides.
@@ -34,10 +34,12 @@ pub(super) fn isolation(id_base: u32, limits: &Limits) -> Isolation {
     Isolation {
         level,
         own_ids,
+        ids,
         memory,
         cpu,
         processes,
         disk,
+        io: held(limits.io, false),
     }
 }
 
@@ -68,16 +70,26 @@ pub(super) fn findings(isolation: &Isolation) -> Vec<Finding> {
         detail: if isolation.own_ids {
             "65,536 that nobody else on this host has".to_owned()
         } else {
+            let how_many = match isolation.ids {
+                1 => "one, and outside it is",
+                _ => "65,536, those of /etc/subuid for all sandboxes; root inside is outside",
+            };
             format!(
-                "one, and outside it is user {user}, as the server is: namespaces, the filter of system \
+                "{how_many} user {user}, as the server is: namespaces, the filter of system \
                  calls and resource limits alone keep sandboxes from the server's files and from each other"
             )
         },
         mend: if isolation.own_ids {
             String::new()
         } else {
-            "run the server as root, or as a service with CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID"
-                .to_owned()
+            let root = "run the server as root, or as a service with CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID";
+            match isolation.ids {
+                1 => format!(
+                    "{root}; or, so that programs inside can change their user: newuidmap and newgidmap (package \
+                     uidmap) and 65,535 ids of /etc/subuid and /etc/subgid for user {user}"
+                ),
+                _ => root.to_owned(),
+            }
         },
     };
     let weaker = isolation.weaker();
@@ -111,6 +123,7 @@ mod tests {
             cpu: limit(cpu),
             processes: limit(processes),
             disk: limit(disk),
+            io: Limit::none(),
         }
     }
 
@@ -143,12 +156,12 @@ mod tests {
             (SHARED, all, Level::Basic),
         ] {
             assert_eq!(
-                isolation(id_base, &limits).level,
+                isolation(id_base, 1, &limits).level,
                 level,
                 "{id_base} {limits:?}"
             );
         }
-        let weak = isolation(SHARED, &limits(Rlimit, Nothing, Rlimit, Watch)).weaker();
+        let weak = isolation(SHARED, 1, &limits(Rlimit, Nothing, Rlimit, Watch)).weaker();
         assert_eq!(weak.len(), 4, "{weak:?}");
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fs::{File, Permissions};
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -53,12 +53,33 @@ pub(super) struct Started {
     body: Body,
     range: Range,
     steps: Steps,
+    network: Given,
+}
+
+/// Whether a sandbox has its network yet.
+enum Given {
+    /// When it is somebody's.
+    Later,
+    /// With what its programs are to trust.
+    Has(Option<String>),
 }
 
 pub(super) async fn launch(shared: &Arc<Shared>, spec: Spec) -> Result<Running, Error> {
     let id = spec.id.clone();
-    let started = begin(shared, spec).await?;
+    let started = begun(shared, spec, Whose::Its).await?;
     started.given(shared, id, How::Made).await
+}
+
+/// Starts one that is to wait until it is somebody's.
+pub(super) async fn begin(shared: &Arc<Shared>, spec: Spec) -> Result<Started, Error> {
+    begun(shared, spec, Whose::Nobodys).await
+}
+
+/// Whose a sandbox is when it starts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Its,
+    Nobodys,
 }
 
 impl Started {
@@ -69,9 +90,19 @@ impl Started {
         id: SandboxId,
         how: How,
     ) -> Result<Running, Error> {
-        if let Some(certificate) = net::attach(shared, &id, &mut self.body).await? {
-            trust::place(&self.client, &shared.templates.host()?, &certificate).await?;
-        }
+        let certificate = match self.network {
+            Given::Has(certificate) => certificate,
+            Given::Later => net::attach(shared, &id, &mut self.body).await?,
+        };
+        let java = shared.templates.java()?;
+        let trusts = async {
+            match &certificate {
+                Some(certificate) => trust::place(&self.client, java.as_deref(), certificate).await,
+                None => Ok(()),
+            }
+        };
+        // At once: each waits for the sandbox to answer.
+        tokio::try_join!(trusts, net::give_variables(shared, &id, &self.client))?;
         let steps = self.steps.end();
         let memory = Memory::of(&self.body.live);
         let (client, supervisor, body, range) =
@@ -97,7 +128,7 @@ impl Started {
 }
 
 /// Starts one in the directory of that name.
-pub(super) async fn begin(shared: &Arc<Shared>, spec: Spec) -> Result<Started, Error> {
+async fn begun(shared: &Arc<Shared>, spec: Spec, whose: Whose) -> Result<Started, Error> {
     let mut steps = Steps::begin("lock");
     shared.disks.room()?;
     let lock = super::sweep::settle(shared.dirs.lock(&spec.id).await?).await?;
@@ -105,19 +136,22 @@ pub(super) async fn begin(shared: &Arc<Shared>, spec: Spec) -> Result<Started, E
     let (prepared, id) = (Arc::clone(shared), spec.id.clone());
     let blocking = tokio::task::spawn_blocking(move || {
         let disk = *prepared.disks.settings();
+        // A seal that somebody has begun is finished before anything is made that seems to be missing.
+        let layers = prepared.layers.of(&prepared.dirs.path(&id));
+        let layers = layers.doing(|| format!("find the layers of sandbox {id}"))?;
         prepared.dirs.fill(&id, |dir| match disk.kind {
             DiskKind::Soft => Ok(false),
             DiskKind::Image => prepared.images.give(dir, disk.bytes).map(|()| true),
         })?;
         let (template, helper) = (prepared.templates.host()?, prepared.helper()?);
-        Ok::<_, Error>((template, helper, prepared.groups()))
+        Ok::<_, Error>((layers, template, helper, prepared.groups()))
     });
-    let (template, helper, groups) = match blocking.await {
+    let (layers, template, helper, groups) = match blocking.await {
         Ok(prepared) => prepared?,
         Err(_) => return Err(Error::Gone),
     };
     steps.then("supervisor");
-    let range = shared.ranges.take(spec.id.as_str())?;
+    let mut range = shared.ranges.take(spec.id.as_str())?;
     let dir = shared.dirs.path(&spec.id);
     let disk = shared.disks.settings().limit(&dir);
     let plan = Plan {
@@ -125,40 +159,32 @@ pub(super) async fn begin(shared: &Arc<Shared>, spec: Spec) -> Result<Started, E
         image: disk.by == By::Image,
         dir,
         template,
+        layers,
         usr: shared.templates.usr().to_owned(),
         programs: shared.programs.clone(),
         id_base: if shared.own_ids { range.base() } else { SHARED },
+        sub_ids: shared.sub_ids,
         volumes: VOLUMES.iter().map(volume).collect(),
         env: environment(shared.network.is_some(), spec.env),
         limits: shared.limits(disk),
         groups: groups.each.clone(),
-        // Steering it takes rights over the whole host.
-        network: shared.network.is_some() && shared.own_ids,
+        network: shared.network.is_some(),
         generation: shared.dirs.generation(),
         orphan_millis: orphan_millis(shared, &spec.id),
     };
     let (mut supervisor, line) = start(shared, &helper, lock)?;
-    let started = async {
-        supervisor.tell(&plan)?;
-        let body = runs(&mut supervisor).await?;
-        steps.then("hand");
-        let client = Client::connect(line, plan.generation, &shared.tasks).await?;
-        Ok::<_, Error>((body, client))
-    };
+    let started = comes_up(
+        (shared, &spec.id, whose),
+        (&mut supervisor, line, &mut range),
+        &plan,
+        &mut steps,
+    );
     let Ok(started) = timeout(START, started).await else {
         // One that is stuck in the set-up hears no word.
         supervisor.kill();
-        tracing::warn!(sandbox = %spec.id, "a sandbox did not start in time");
-        return Err(Error::Unsupported {
-            step: "start the hand".to_owned(),
-            errno: 0,
-            hint: format!(
-                "no answer within {} s: is the host overloaded?",
-                START.as_secs()
-            ),
-        });
+        return Err(late(&spec.id));
     };
-    let (body, client) = started?;
+    let (body, client, network) = started?;
     steps.then("network");
     Ok(Started {
         client,
@@ -166,7 +192,43 @@ pub(super) async fn begin(shared: &Arc<Shared>, spec: Spec) -> Result<Started, E
         body,
         range,
         steps,
+        network,
     })
+}
+
+fn late(id: &SandboxId) -> Error {
+    tracing::warn!(sandbox = %id, "a sandbox did not start in time");
+    let seconds = START.as_secs();
+    Error::Unsupported {
+        step: "start the hand".to_owned(),
+        errno: 0,
+        hint: format!("no answer within {seconds} s: is the host overloaded?"),
+    }
+}
+
+/// Has that supervisor start it.
+async fn comes_up(
+    (shared, id, whose): (&Arc<Shared>, &SandboxId, Whose),
+    (supervisor, line, range): (&mut Supervisor, UnixStream, &mut Range),
+    plan: &Plan,
+    steps: &mut Steps,
+) -> Result<(Body, Client, Given), Error> {
+    // Its last copy here goes with this: a descriptor less that each later supervisor is started with.
+    let lock = range.hand_over();
+    supervisor.give(plan, lock.as_ref().map(AsFd::as_fd))?;
+    drop(lock);
+    let mut body = runs(supervisor).await?;
+    steps.then("hand");
+    // While the hand comes up: the two know nothing of each other.
+    let network = async {
+        Ok(match whose {
+            Whose::Its => Given::Has(net::attach(shared, id, &mut body).await?),
+            Whose::Nobodys => Given::Later,
+        })
+    };
+    let connecting = Client::connect(line, plan.generation, &shared.tasks);
+    let (client, network) = tokio::try_join!(connecting, network)?;
+    Ok((body, client, network))
 }
 
 /// A probe is of no use to the next server.
@@ -209,7 +271,7 @@ impl Shared {
     }
 }
 
-fn image() -> io::Result<OwnedFd> {
+pub(super) fn image() -> io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     // MFD_EXEC is unknown before 6.3, where every memfd can be executed.
     let file =

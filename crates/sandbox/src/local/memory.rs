@@ -151,6 +151,7 @@ mod tests {
         ToolCall {
             name,
             input: json!({"command": "x".repeat(300)}),
+            caller: None,
         }
     }
 

@@ -2,7 +2,9 @@
 //! It builds none itself: that is the helper's work.
 
 mod adopt;
+mod allowance;
 mod answer;
+mod archives;
 mod client;
 mod dirs;
 mod disk;
@@ -21,12 +23,14 @@ mod pool;
 mod probe;
 mod ranges;
 mod running;
+mod sub_ids;
 mod supervisor;
 mod sweep;
 mod template;
 mod trash;
 mod trust;
 mod usage;
+mod workspaces;
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -37,13 +41,16 @@ use std::thread;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jail::plan::{Limit, Limits, SHARED};
+use jail::plan::{ID_COUNT, Limit, Limits, SHARED, SubIds};
 use tokio_util::task::TaskTracker;
 
 use crate::error::{Doing, Error};
 use crate::isolation::Isolation;
-use crate::limits::{CPU_MILLIS_MIN, HANDOVER, MEMORY_BYTES_MIN, ORPHAN, PROCESSES_MIN};
+use crate::limits::{HANDOVER, ORPHAN};
 use crate::provider::{Provider, Report, Sandbox, SandboxId, Spec};
+use crate::snapshot::Workspaces;
+use crate::workspace::Layers;
+pub use allowance::Allowance;
 use dirs::Dirs;
 pub use disk::{Disk, DiskKind};
 use disk::{Disks, Images};
@@ -66,6 +73,8 @@ pub struct Config {
     pub trash: PathBuf,
     /// Where generated templates are kept; on the same file system as the sandboxes.
     pub templates: PathBuf,
+    /// Where layers and snapshots are kept; on the same file system as the sandboxes.
+    pub snapshots: PathBuf,
     /// What sandboxes see as `/usr`, read-only.
     pub usr: PathBuf,
     /// Programs of the operator that every sandbox sees at [`PROGRAMS`](crate::PROGRAMS), read-only: readable for
@@ -89,62 +98,15 @@ pub struct Config {
     pub network: Option<Arc<dyn Network>>,
 }
 
-/// What a sandbox may use: all its processes together, where this host has cgroups (see
-/// [`Provider::probe`] for what it has).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Allowance {
-    /// Bytes of memory, files in `/tmp` and `/dev/shm` included; at least [`MEMORY_BYTES_MIN`].
-    pub memory_bytes: u64,
-    /// Thousandths of one processor; at least [`CPU_MILLIS_MIN`].
-    pub cpu_millis: u64,
-    /// Processes and threads; at least [`PROCESSES_MIN`].
-    pub processes: u64,
-    /// Of the disk.
-    pub disk: Disk,
-}
-
-impl Default for Allowance {
-    fn default() -> Self {
-        Self {
-            memory_bytes: 4 << 30,
-            cpu_millis: 4000,
-            processes: 4096,
-            disk: Disk::default(),
-        }
-    }
-}
-
-impl Allowance {
-    fn check(&self) -> Result<(), Error> {
-        self.disk.check()?;
-        let least = [
-            ("memory", self.memory_bytes, MEMORY_BYTES_MIN, "bytes"),
-            (
-                "cpu",
-                self.cpu_millis,
-                CPU_MILLIS_MIN,
-                "thousandths of a processor",
-            ),
-            ("processes", self.processes, PROCESSES_MIN, ""),
-        ];
-        match least.iter().find(|(_, value, least, _)| value < least) {
-            Some((name, value, least, unit)) => {
-                let problem = format!("{name} of a sandbox: {value} is less than {least} {unit}");
-                Err(Error::invalid(problem.trim_end()))
-            }
-            None => Ok(()),
-        }
-    }
-}
-
 impl Config {
-    /// The usual places beside `dir`: `trash` and `templates` in its parent, the host's `/usr`.
+    /// The usual places beside `dir`: `trash`, `templates` and `snapshots` in its parent, the host's `/usr`.
     #[must_use]
     pub fn beside(dir: &Path) -> Self {
         let parent = dir.parent().unwrap_or(dir);
         Self {
             trash: parent.join("trash"),
             templates: parent.join("templates"),
+            snapshots: parent.join("snapshots"),
             usr: PathBuf::from("/usr"),
             programs: None,
             handover: HANDOVER,
@@ -165,9 +127,12 @@ pub struct Local(Arc<Shared>);
 struct Shared {
     dirs: Dirs,
     templates: Templates,
+    layers: Layers,
     trash: Trash,
     ranges: Arc<Ranges>,
     own_ids: bool,
+    /// Without ids of their own: those that this user may give away.
+    sub_ids: Option<SubIds>,
     programs: Option<PathBuf>,
     disks: Disks,
     images: Images,
@@ -237,19 +202,30 @@ impl Local {
             std::path::absolute(&path).doing(|| format!("make {} absolute", path.display()))
         };
         let (trash, templates) = (absolute(config.trash)?, absolute(config.templates)?);
+        let snapshots = absolute(config.snapshots)?;
         let dir = absolute(dir)?;
         let together = (config.memory_together > 0).then(|| Together {
             name: format!("longhand-all-{:08x}", ranges::hash(&dir.to_string_lossy())),
             bytes: config.memory_together,
         });
+        dirs::private_dir(&snapshots)?;
+        let own_ids = isolation::gives_own_ids();
+        let layers = Layers::open(snapshots, dir.clone(), own_ids);
+        let sub_ids = if own_ids {
+            None
+        } else {
+            sub_ids::of_this_user()
+        };
         let shared = Arc::new(Shared {
+            layers: layers.doing(|| "open the snapshots".to_owned())?,
             disks: Disks::new(dir.clone(), config.allowance.disk, config.disk_reserve),
             images: Images::new(templates.clone()),
-            dirs: Dirs::open(dir, config.handover)?,
             templates: Templates::open(templates, config.usr)?,
-            trash: Trash::open(trash)?,
-            ranges: Arc::default(),
-            own_ids: isolation::gives_own_ids(),
+            trash: Trash::open(trash, sub_ids)?,
+            ranges: Ranges::of(&dir, own_ids.then_some(Path::new(ranges::OF_THE_HOST))),
+            dirs: Dirs::open(dir, config.handover)?,
+            own_ids,
+            sub_ids,
             programs: config.programs,
             helper: OnceLock::new(),
             allowance: config.allowance,
@@ -290,7 +266,9 @@ impl Local {
         let shared = Arc::clone(&self.0);
         let found = tokio::task::spawn_blocking(move || {
             let base = if shared.own_ids { 1 } else { SHARED };
-            isolation::isolation(base, &shared.limits(shared.disks.settings().wanted()))
+            let many = shared.own_ids || shared.sub_ids.is_some();
+            let ids = if many { ID_COUNT } else { 1 };
+            isolation::isolation(base, ids, &shared.limits(shared.disks.settings().wanted()))
         });
         found.await.map_err(|_| Error::Gone)
     }
@@ -332,13 +310,7 @@ impl Local {
 impl Provider for Local {
     async fn attach(&self, spec: Spec) -> Result<Arc<dyn Sandbox>, Error> {
         check_env(&spec.env)?;
-        if pool::is_of(&spec.id) {
-            let problem = format!(
-                "the name {} is kept for sandboxes that are nobody's",
-                spec.id
-            );
-            return Err(Error::invalid(problem));
-        }
+        pool::refuse(&spec.id)?;
         let (mut change, former) = self.change(&spec.id)?;
         if let Some(former) = former {
             if let Some(running) = former.alive() {
@@ -435,6 +407,7 @@ impl Provider for Local {
         let taken = move || shared.trash.take(&path);
         blocking(|| format!("delete sandbox {id}"), taken).await??;
         drop(lock);
+        self.collect();
         Ok(())
     }
 
@@ -443,6 +416,10 @@ impl Provider for Local {
         let list = move || shared.dirs.list();
         let listed = blocking(|| "list the sandboxes".to_owned(), list).await?;
         listed.map(somebodys)
+    }
+
+    fn workspaces(&self) -> Option<&dyn Workspaces> {
+        Some(self)
     }
 
     async fn probe(&self) -> Report {
@@ -470,7 +447,7 @@ impl Shared {
     /// What holds sandboxes to their limits here. Blocks the first time.
     fn groups(&self) -> Arc<Groups> {
         let found = self.groups.get_or_init(|| {
-            let groups = Groups::find(&self.allowance, self.together.as_ref());
+            let groups = Groups::find(&self.allowance, self.together.as_ref(), self.dirs.root());
             groups.sweep_strays();
             Arc::new(groups)
         });

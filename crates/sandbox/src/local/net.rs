@@ -7,10 +7,13 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use jail::plan::Failure;
+use hand::wire::Ask;
+use jail::plan::{Failure, Steering};
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use super::client::Client;
+use super::environment::check_env;
 use super::supervisor::Body;
 use super::{Local, Shared};
 use crate::error::{Doing, Error};
@@ -44,6 +47,15 @@ pub trait Network: fmt::Debug + Send + Sync {
     /// The sandbox cannot be carried for at all, as when nothing is known of what it may reach; it ends then.
     async fn attach(&self, id: &SandboxId, ends: Ends) -> Result<Option<String>, Error>;
 
+    /// Variables that programs of this sandbox find in their environment, besides those of every sandbox: none of
+    /// them a secret.
+    ///
+    /// # Errors
+    /// Nothing is known of it; it ends then.
+    async fn variables(&self, _id: &SandboxId) -> Result<Vec<(String, String)>, Error> {
+        Ok(Vec::new())
+    }
+
     /// That sandbox has ended, or is left to the next process. Never waits.
     fn gone(&self, id: &SandboxId);
 }
@@ -74,29 +86,53 @@ pub(super) async fn attach(
     network.attach(id, ends).await
 }
 
+/// Has the programs of a sandbox find the variables that its network has for them.
+pub(super) async fn give_variables(
+    shared: &Arc<Shared>,
+    id: &SandboxId,
+    client: &Client,
+) -> Result<(), Error> {
+    let Some(network) = &shared.network else {
+        return Ok(());
+    };
+    let env = network.variables(id).await?;
+    check_env(&env)?;
+    if !env.is_empty() {
+        client.ask(&Ask::Environment { env }).await?;
+    }
+    Ok(())
+}
+
+/// The same for a sandbox that runs already. It goes on with what it had, if it must.
+pub(super) async fn renew_variables(shared: &Arc<Shared>, id: &SandboxId, client: &Client) {
+    if let Err(error) = give_variables(shared, id, client).await {
+        tracing::warn!(sandbox = %id, %error, "a sandbox keeps the variables that it had");
+    }
+}
+
 impl Local {
-    /// Whether sandboxes of this host can have a network, by making one and throwing it away.
+    /// Whether sandboxes of this host can have a network, by making one and throwing it away; and by what means.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] with the step that failed and what mends it: without root's rights, or where bpf(2) is
-    /// refused.
-    pub async fn try_network(&self) -> Result<(), Error> {
+    /// [`Error::Unsupported`] with the step that failed and what mends it, as where both bpf(2) and rules of
+    /// nf_tables are refused.
+    pub async fn try_network(&self) -> Result<Steering, Error> {
         let refused = |step: &str, errno: i32, hint: &str| Error::Unsupported {
             step: step.to_owned(),
             errno,
             hint: hint.to_owned(),
         };
         let step = "make the sandbox's network";
-        if !self.0.own_ids {
-            let hint =
-                "run the server as root: to steer a network takes rights over the whole host";
-            return Err(refused(step, rustix::io::Errno::PERM.raw_os_error(), hint));
-        }
         let shared = Arc::clone(&self.0);
         let helper = tokio::task::spawn_blocking(move || shared.helper()).await;
         let helper = helper.map_err(|_| Error::Gone)??;
         let mut trial = Command::new(format!("/proc/self/fd/{}", helper.as_raw_fd()));
-        trial.arg("network").env_clear().kill_on_drop(true);
+        let role = if self.0.own_ids {
+            "network"
+        } else {
+            "network-of-user"
+        };
+        trial.arg(role).env_clear().kill_on_drop(true);
         trial.stdin(Stdio::null()).stderr(Stdio::null());
         let Ok(tried) = timeout(START, trial.output()).await else {
             return Err(refused(
@@ -106,12 +142,12 @@ impl Local {
             ));
         };
         let tried = tried.doing(|| "try the network of sandboxes".to_owned())?;
+        let silent = |_| refused(step, 0, "the helper ended without a word");
         if tried.status.success() {
-            return Ok(());
+            return serde_json::from_slice(&tried.stdout).map_err(silent);
         }
-        match serde_json::from_slice::<Failure>(&tried.stdout) {
-            Ok(Failure { step, errno, hint }) => Err(Error::Unsupported { step, errno, hint }),
-            Err(_) => Err(refused(step, 0, "the helper ended without a word")),
-        }
+        let failure: Failure = serde_json::from_slice(&tried.stdout).map_err(silent)?;
+        let Failure { step, errno, hint } = failure;
+        Err(Error::Unsupported { step, errno, hint })
     }
 }

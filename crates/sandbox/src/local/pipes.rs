@@ -42,6 +42,7 @@ pub(super) fn open(inner: &Arc<Inner>, id: Id) -> (Pipes, Process) {
         stderr: Some(Box::new(stderr_reader)),
         exit: exited,
         control: Box::new(move |order| command(&killed, id, order)),
+        left: Arc::default(),
     };
     let pipes = Pipes {
         stdout: Some(stdout),
@@ -118,16 +119,21 @@ impl Drop for Pipes {
 
 /// Passes an order on. Never waits: with a full queue a task waits for it.
 fn command(inner: &Arc<Inner>, id: Id, order: Order) {
+    let mut body = Bytes::new();
     let message = match order {
         Order::Kill => ToHand::Kill { id },
+        Order::Mark { heard, note } => {
+            body = note.into();
+            ToHand::Mark { id, heard }
+        }
         Order::Signal(signal) => ToHand::Signal { id, signal },
         Order::Resize(size) => ToHand::Resize { id, size },
     };
-    if !inner.try_send(&message) {
+    if !inner.try_send(&message, &body) {
         let waiting = Arc::clone(inner);
         inner.tasks.spawn(async move {
             // Gone is as good as killed.
-            let _ = waiting.send(&message, Bytes::new()).await;
+            let _ = waiting.send(&message, body).await;
         });
     }
 }

@@ -28,6 +28,16 @@ pub(super) fn is_of(id: &SandboxId) -> bool {
     id.as_str().starts_with(NAME)
 }
 
+/// Refuses such a name to whoever chooses one.
+pub(super) fn refuse(id: &SandboxId) -> Result<(), Error> {
+    match is_of(id) {
+        true => Err(Error::invalid(format!(
+            "the name {id} is kept for sandboxes that are nobody's"
+        ))),
+        false => Ok(()),
+    }
+}
+
 /// Those of them that are somebody's.
 pub(super) fn left_out(mut ids: Vec<SandboxId>) -> Vec<SandboxId> {
     ids.retain(|id| !is_of(id));
@@ -196,6 +206,7 @@ async fn make(shared: &Arc<Shared>) -> Result<Ready, Error> {
     let shell = ToolCall {
         name: Tool::Bash,
         input: json!({"command": ":"}),
+        caller: None,
     };
     let never = CancellationToken::new();
     started.client.tool(None, shell, never).await?;

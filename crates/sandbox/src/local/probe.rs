@@ -134,6 +134,7 @@ async fn run(sandbox: &Arc<dyn Sandbox>, command: &str) -> Result<bool, Error> {
     let call = ToolCall {
         name: Tool::Bash,
         input,
+        caller: None,
     };
     let ran = sandbox.tool(call, CancellationToken::new()).await;
     ran.map(|output| !output.is_error)

@@ -1,10 +1,13 @@
 //! Owns one running sandbox: its supervisor, its end, and what callers do with it in between.
 
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -22,10 +25,11 @@ use crate::error::{Doing, Error};
 use crate::files::{Connection, Download, FileWatch, Listing, Upload};
 use crate::isolation::Isolation;
 use crate::limits::STOP;
-use crate::process::{Command, Process};
+use crate::process::{Command, Printed, Process};
 use crate::provider::{Birth, Ending, How, Sandbox, SandboxId, ToolCall};
 use crate::stats::Stats;
-use hand::wire::{Ask, Entry, Open, Output, Running as Inside, Said};
+use hand::limits::KEPT_OUTPUT_BYTES;
+use hand::wire::{self, Ask, Entry, Exec, Kept, Open, Output, Running as Inside, Said};
 
 pub(super) struct Running {
     client: Client,
@@ -41,8 +45,8 @@ pub(super) struct Running {
     pid_one: Option<OwnedFd>,
     ends: End,
     birth: Birth,
-    /// What the next tool result is to say.
-    notes: Mutex<Vec<String>>,
+    /// What the next tool result of each caller is to say.
+    notes: Mutex<Notes>,
     /// The last handle dropped ends the sandbox.
     _guard: DropGuard,
 }
@@ -58,7 +62,7 @@ impl Running {
         id: SandboxId,
     ) -> Self {
         let (groups, dir) = (body.live.groups.clone(), shared.dirs.path(&id));
-        let isolation = isolation::isolation(body.live.id_base, &body.live.limits);
+        let isolation = isolation::isolation(body.live.id_base, body.live.ids, &body.live.limits);
         let disk = shared.disks.watch(dir.clone(), &body.live, client.clone());
         let pid_one = body.pid_one.try_clone().ok();
         let ends = End::look_after(supervisor, body, range, client.clone(), shared, id);
@@ -146,6 +150,10 @@ impl Sandbox for Running {
         self.told(&call, ran).await.map(Some)
     }
 
+    fn callers(&self, names: Vec<String>) {
+        self.client.callers(names);
+    }
+
     fn taken(&self, key: &str) {
         self.client.taken(key);
     }
@@ -153,6 +161,43 @@ impl Sandbox for Running {
     async fn spawn(&self, command: Command) -> Result<Process, Error> {
         self.wake().await?;
         self.client.spawn(command).await
+    }
+
+    async fn execs(&self) -> Result<Vec<Exec>, Error> {
+        match self.ask(Ask::Execs).await? {
+            Said::Execs { execs } => Ok(execs),
+            _ => Err(self.client.break_off()),
+        }
+    }
+
+    async fn exec(&self, key: &str, stdout: u64, stderr: u64) -> Result<Printed, Error> {
+        let key = key.to_owned();
+        let asked = self.ask(Ask::Exec {
+            key,
+            stdout,
+            stderr,
+        });
+        match asked.await? {
+            Said::Printed { printed } => printed_as(printed).ok_or_else(|| self.client.break_off()),
+            _ => Err(self.client.break_off()),
+        }
+    }
+
+    async fn end_exec(&self, key: &str) -> Result<(), Error> {
+        let named = key.to_owned();
+        self.ask(Ask::EndExec { key: named }).await?;
+        self.client.taken(key);
+        Ok(())
+    }
+
+    async fn keep(&self, key: &str, command: Command) -> Result<Process, Error> {
+        self.wake().await?;
+        self.client.keep(key, command).await
+    }
+
+    async fn kept(&self, key: &str) -> Result<Option<(Process, Kept)>, Error> {
+        self.wake().await?;
+        self.client.kept(key).await
     }
 
     async fn ping(&self) -> Result<(), Error> {
@@ -255,10 +300,10 @@ impl Sandbox for Running {
         Connection::new(process)
     }
 
-    async fn listen(&self) -> Result<TcpListener, Error> {
+    async fn listen(&self, port: u16) -> Result<TcpListener, Error> {
         let pid_one = self.pid_one.as_ref().and_then(|fd| fd.try_clone().ok());
         let pid_one = pid_one.ok_or_else(|| Error::busy("no descriptors are left"))?;
-        inside::listen(pid_one).await
+        inside::listen(pid_one, port).await
     }
 
     async fn processes(&self) -> Result<Vec<Inside>, Error> {
@@ -279,22 +324,10 @@ impl Sandbox for Running {
 
     async fn pause(&self) -> Result<(), Error> {
         let mut paused = self.paused.lock().await;
-        if *paused {
-            return Ok(());
+        match *paused {
+            true => Ok(()),
+            false => self.stand_still(&mut paused).await,
         }
-        // Dropped on the way, it counts as paused: the next use has it go on.
-        *paused = true;
-        let stop = self.freezer.is_none();
-        self.client.ask(&Ask::Pause { stop }).await?;
-        self.client.hold(true);
-        let freezer = self.freezer.clone();
-        let frozen = tokio::task::spawn_blocking(move || freezer.freeze()).await;
-        if let Ok(Ok(())) = frozen {
-            return Ok(());
-        }
-        tracing::warn!(?frozen, "a sandbox does not stand still");
-        self.go_on(&mut paused).await?;
-        Err(Error::busy("what runs in the sandbox does not stand still"))
     }
 
     async fn resume(&self) -> Result<(), Error> {
@@ -319,7 +352,10 @@ impl Running {
     /// What came of a call, and whether the sandbox ran out of memory meanwhile.
     async fn told(&self, call: &ToolCall, ran: Result<Output, Error>) -> Result<Output, Error> {
         match ran {
-            Ok(output) => Ok(self.noted(self.disk.told(self.memory.told(call, output)))),
+            Ok(output) => {
+                let output = self.disk.told(self.memory.told(call, output));
+                Ok(self.notes().told(&call.caller, output))
+            }
             Err(Error::Lost) => {
                 let kills = self.ends.wait(STOP).await.unwrap_or_default().oom_kills;
                 self.memory.ended(call, kills).ok_or(Error::Lost)
@@ -328,15 +364,7 @@ impl Running {
         }
     }
 
-    /// The output, and under it what is to be said.
-    fn noted(&self, mut output: Output) -> Output {
-        for note in std::mem::take(&mut *self.notes()) {
-            output.add(&note);
-        }
-        output
-    }
-
-    fn notes(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+    fn notes(&self) -> std::sync::MutexGuard<'_, Notes> {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -347,6 +375,39 @@ impl Running {
             self.go_on(&mut paused).await?;
         }
         Ok(())
+    }
+
+    /// Does `work` while everything in it stands still. Whoever uses it meanwhile waits.
+    pub(super) async fn still<T>(
+        &self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let mut paused = self.paused.lock().await;
+        let stood_still = *paused;
+        if !stood_still {
+            self.stand_still(&mut paused).await?;
+        }
+        let done = work.await;
+        if !stood_still {
+            self.go_on(&mut paused).await?;
+        }
+        done
+    }
+
+    async fn stand_still(&self, paused: &mut bool) -> Result<(), Error> {
+        // Dropped on the way, it counts as paused: the next use has it go on.
+        *paused = true;
+        let stop = self.freezer.is_none();
+        self.client.ask(&Ask::Pause { stop }).await?;
+        self.client.hold(true);
+        let freezer = self.freezer.clone();
+        let frozen = tokio::task::spawn_blocking(move || freezer.freeze()).await;
+        if let Ok(Ok(())) = frozen {
+            return Ok(());
+        }
+        tracing::warn!(?frozen, "a sandbox does not stand still");
+        self.go_on(paused).await?;
+        Err(Error::busy("what runs in the sandbox does not stand still"))
     }
 
     async fn go_on(&self, paused: &mut bool) -> Result<(), Error> {
@@ -374,5 +435,45 @@ impl Running {
     async fn open(&self, open: Open) -> Result<(Process, Vec<u8>), Error> {
         self.wake().await?;
         self.client.open(&open).await
+    }
+}
+
+/// What a hand says that it kept, unless no honest one says that.
+fn printed_as(printed: wire::Printed) -> Option<Printed> {
+    let bytes = |text: String| STANDARD.decode(text).ok();
+    let (stdout, stderr) = (bytes(printed.stdout)?, bytes(printed.stderr)?);
+    let most = KEPT_OUTPUT_BYTES;
+    (stdout.len() <= most && stderr.len() <= most).then_some(Printed {
+        exec: printed.exec,
+        stdout_from: printed.stdout_from,
+        stdout,
+        stderr_from: printed.stderr_from,
+        stderr,
+    })
+}
+
+/// What was said to all callers, and how much of it each has heard.
+#[derive(Default)]
+struct Notes {
+    said: Vec<String>,
+    heard: HashMap<Option<String>, usize>,
+}
+
+impl Notes {
+    fn push(&mut self, note: String) {
+        self.said.push(note);
+    }
+
+    /// The output, and under it what this caller has not heard.
+    fn told(&mut self, caller: &Option<String>, mut output: Output) -> Output {
+        let heard = self.heard.get(caller).copied().unwrap_or(0);
+        for note in self.said.iter().skip(heard) {
+            output.add(note);
+        }
+        // Nothing is said in most sandboxes: then nobody is remembered.
+        if heard < self.said.len() {
+            self.heard.insert(caller.clone(), self.said.len());
+        }
+        output
     }
 }

@@ -1,7 +1,7 @@
 //! Owns the server's end of the conversation with one supervisor. It never speaks to a hand.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -108,8 +108,17 @@ impl Supervisor {
 
     /// Says one thing. Never waits: its side is empty but for what this process said before.
     pub(super) fn tell(&self, value: &impl Serialize) -> Result<(), Error> {
+        self.give(value, None)
+    }
+
+    /// The same, with a descriptor beside it that it is to hold.
+    pub(super) fn give(
+        &self,
+        value: &impl Serialize,
+        held: Option<BorrowedFd<'_>>,
+    ) -> Result<(), Error> {
         let doing = || "talk to the supervisor".to_owned();
-        control::send(&self.control, value, &[]).doing(doing)
+        control::send(&self.control, value, held.as_slice()).doing(doing)
     }
 
     /// Tells it to end the sandbox. It can still say how that went, unless this is false.

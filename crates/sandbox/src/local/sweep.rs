@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::dirs::InUse;
-use super::{Shared, dirs, groups, probe};
+use super::{Shared, dirs, groups, probe, workspaces};
 use crate::error::Error;
 use crate::limits::{HANDOVER, SWEEP_AGAIN, SWEEP_TIME};
 
@@ -16,6 +16,9 @@ use crate::limits::{HANDOVER, SWEEP_AGAIN, SWEEP_TIME};
 pub(super) fn sweep(shared: &Weak<Shared>) {
     let start = Instant::now();
     let deadline = start + HANDOVER;
+    if let Some(shared) = shared.upgrade() {
+        workspaces::collect(&shared);
+    }
     while let Some(shared) = shared.upgrade() {
         let until = match sweep_once(&shared, deadline) {
             InUse::Nothing => return,

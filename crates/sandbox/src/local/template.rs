@@ -5,14 +5,15 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::dirs::private_dir;
+use super::trust::{self, Store};
 use crate::error::{Doing, Error};
 use crate::limits::{TEMPLATE_FILE_BYTES, TEMPLATE_FILES};
 
 /// Changed whenever the code below makes another tree.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// Directories with their modes, parents first.
 const DIRECTORIES: &[(&str, u32)] = &[
@@ -105,7 +106,13 @@ const WRITTEN: &[(&str, &str)] = &[
 pub(super) struct Templates {
     dir: PathBuf,
     usr: PathBuf,
-    ready: Mutex<Option<PathBuf>>,
+    ready: Mutex<Option<Ready>>,
+}
+
+/// One that is generated.
+struct Ready {
+    tree: PathBuf,
+    java: Option<Arc<Store>>,
 }
 
 impl Templates {
@@ -125,8 +132,8 @@ impl Templates {
     /// The tree, generated at the first use and when the host's files have changed. Blocks.
     pub(super) fn host(&self) -> Result<PathBuf, Error> {
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(path) = &*ready {
-            return Ok(path.clone());
+        if let Some(ready) = &*ready {
+            return Ok(ready.tree.clone());
         }
         let path = self.dir.join("host");
         let stamp = stamp(&self.usr);
@@ -145,8 +152,18 @@ impl Templates {
             fs::rename(&new, &path).doing(doing)?;
         }
         let tree = path.join("tree");
-        *ready = Some(tree.clone());
+        *ready = Some(Ready {
+            tree: tree.clone(),
+            java: trust::java(&tree).map(Arc::new),
+        });
         Ok(tree)
+    }
+
+    /// What Java trusts in it, where it has a store that is understood. Blocks, as [`Self::host`].
+    pub(super) fn java(&self) -> Result<Option<Arc<Store>>, Error> {
+        self.host()?;
+        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(ready.as_ref().and_then(|ready| ready.java.clone()))
     }
 }
 
@@ -201,6 +218,7 @@ fn generate(place: &Path, usr: &Path, stamp: &str) -> io::Result<()> {
     for (name, content) in WRITTEN {
         fs::write(tree.join(name), content)?;
     }
+    trust::prepare(&tree)?;
     fs::write(tree.join("etc/machine-id"), machine_id()?)?;
     symlink("/usr/share/zoneinfo/UTC", tree.join("etc/localtime"))?;
     symlink("/proc/self/mounts", tree.join("etc/mtab"))?;

@@ -11,6 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
+use jail::plan::SubIds;
+
 use rustix::fs::{
     AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, RenameFlags, flock, openat, renameat,
     renameat_with, unlinkat,
@@ -18,7 +20,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::dirs::{former, private_dir, remove_socket};
-use super::groups;
+use super::{groups, sub_ids};
 use crate::error::{Doing, Error};
 use crate::limits::{HANDOVER, TRASH_QUEUE};
 
@@ -36,7 +38,8 @@ pub(super) struct Trash {
 }
 
 impl Trash {
-    pub(super) fn open(dir: PathBuf) -> Result<Self, Error> {
+    /// With `sub_ids`, what is in it may belong to those.
+    pub(super) fn open(dir: PathBuf, sub_ids: Option<SubIds>) -> Result<Self, Error> {
         private_dir(&dir)?;
         let (queue, work) = sync_channel(TRASH_QUEUE);
         // What an earlier process left.
@@ -44,7 +47,7 @@ impl Trash {
         let (below, also) = (dir.clone(), Arc::clone(&more));
         thread::Builder::new()
             .name("trash".to_owned())
-            .spawn(move || worker(&below, &also, &work))
+            .spawn(move || worker(&below, &also, &work, sub_ids))
             .doing(|| "start the trash worker".to_owned())?;
         Ok(Self {
             dir,
@@ -79,7 +82,7 @@ impl Trash {
 }
 
 /// Removes what comes, each once it was let go.
-fn worker(dir: &Path, more: &AtomicBool, work: &Receiver<PathBuf>) {
+fn worker(dir: &Path, more: &AtomicBool, work: &Receiver<PathBuf>, sub_ids: Option<SubIds>) {
     let mut next = 0;
     let mut places = Vec::new();
     loop {
@@ -97,7 +100,15 @@ fn worker(dir: &Path, more: &AtomicBool, work: &Receiver<PathBuf>) {
             if !place.is_let_go() {
                 return !place.is_given_up();
             }
-            if let Err(error) = remove(dir, &place.path, &mut next) {
+            let mut removed = remove(dir, &place.path, &mut next);
+            if removed.is_err()
+                && let Some(ids) = sub_ids
+            {
+                // All of the trash: what was moved up on the way is in it, and is looked for again.
+                removed = sub_ids::reclaim(dir, ids).and_then(|()| remove(dir, &place.path, &mut next));
+                more.fetch_or(removed.is_ok(), Ordering::SeqCst);
+            }
+            if let Err(error) = removed {
                 tracing::warn!(path = %place.path.display(), %error, "trash stays until the next start");
             }
             false
@@ -275,7 +286,7 @@ mod tests {
         }
         drop(at);
         let dir = base.path().join("trash");
-        let trash = Trash::open(dir.clone()).unwrap();
+        let trash = Trash::open(dir.clone(), None).unwrap();
         trash.take(&old).unwrap();
         let deadline = Instant::now() + Duration::from_secs(60);
         while fs::read_dir(&dir).unwrap().next().is_some() {

@@ -178,10 +178,15 @@ async fn the_limit_of_dumps_cannot_be_lowered_to_where_a_handler_on_the_host_wou
 }
 
 #[tokio::test]
-async fn the_hands_limits_cannot_be_changed_by_its_number() {
+async fn the_hands_limits_cannot_be_changed_by_its_number_or_that_of_a_thread() {
     let host = host();
     let sandbox = host.attach("prlimit").await;
     let program = "both = (ctypes.c_ulong * 2)(5, 5)\n\
-        print(call(302, 1, 7, both, 0), call(302, 1, 4, both, 0), call(302, 1 | 9 << 32, 7, both, 0))\n";
-    assert_eq!(python(&sandbox, program).await, "EPERM EPERM EPERM");
+        open_files = lambda: open('/proc/1/limits').read().split('Max open files')[1].split()[:2]\n\
+        before = open_files()\n\
+        print(call(302, 1, 7, both, 0), call(302, 1 | 9 << 32, 7, both, 0), {call(302, n, 7, both, 0) for n in range(2, 99)})\n\
+        print(call(302, 1, 4, both, 0), open_files() == before)\n\
+        mine = (ctypes.c_ulong * 2)(); print(call(302, os.getpid(), 7, 0, mine), mine[1] > 5)\n";
+    let wanted = "EPERM EPERM {'EPERM'}\nEPERM True\n0 True";
+    assert_eq!(python(&sandbox, program).await, wanted);
 }

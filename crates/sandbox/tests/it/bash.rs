@@ -241,6 +241,7 @@ async fn a_cancelled_command_is_killed_with_its_children_and_the_next_works() {
         ToolCall {
             name: Tool::Bash,
             input,
+            caller: None,
         },
         cancel.clone(),
     );
@@ -264,6 +265,7 @@ async fn a_dropped_call_is_cancelled() {
         ToolCall {
             name: Tool::Bash,
             input,
+            caller: None,
         },
         CancellationToken::new(),
     );

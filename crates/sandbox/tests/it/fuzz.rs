@@ -43,6 +43,7 @@ const HEADERS: &[&str] = &[
     r#"{"type":"ping","id":7}"#,
     r#"{"type":"cancel","id":1}"#,
     r#"{"type":"spawn","id":8}"#,
+    r#"{"type":"spawn","id":11,"key":"e"}"#,
     r#"{"type":"stdin","id":8}"#,
     r#"{"type":"stdin_end","id":8}"#,
     r#"{"type":"ack","id":8,"stream":"stdout"}"#,
@@ -69,6 +70,9 @@ const BODIES: &[&str] = &[
     r#"{"open":"connect","port":0}"#,
     r#"{"ask":"stat","path":"/workspace"}"#,
     r#"{"ask":"list","path":"/workspace"}"#,
+    r#"{"ask":"execs"}"#,
+    r#"{"ask":"exec","key":"e","stdout":1,"stderr":18446744073709551615}"#,
+    r#"{"ask":"end_exec","key":"e"}"#,
 ];
 
 /// Numbers from a seed (splitmix64).

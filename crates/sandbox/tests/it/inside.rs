@@ -12,7 +12,7 @@ use crate::support::{host, host_with, id, ok};
 async fn a_socket_inside_is_reached_from_that_sandbox_and_from_nowhere_else() {
     let host = host();
     let (one, other) = (host.attach("one").await, host.attach("other").await);
-    let listener = one.listen().await.unwrap();
+    let listener = one.listen(0).await.unwrap();
     let at = listener.local_addr().unwrap();
     assert!(at.ip().is_loopback());
     let serve = async {
@@ -37,7 +37,7 @@ async fn a_socket_inside_is_reached_from_that_sandbox_and_from_nowhere_else() {
     drop(listener);
     assert_eq!(ok(&one, &ask).await, "nobody");
     one.stop().await.unwrap();
-    let gone = one.listen().await.err().unwrap();
+    let gone = one.listen(0).await.err().unwrap();
     assert!(matches!(gone, sandbox::Error::Gone), "{gone:?}");
 }
 

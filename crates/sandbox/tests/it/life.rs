@@ -1,6 +1,7 @@
 //! Life and death: what persists, what dies with what, and who may own a sandbox.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -134,6 +135,7 @@ async fn a_call_under_way_when_the_sandbox_dies_is_lost_and_a_later_one_is_gone(
         ToolCall {
             name: Tool::Bash,
             input: input.clone(),
+            caller: None,
         },
         CancellationToken::new(),
     );
@@ -150,6 +152,7 @@ async fn a_call_under_way_when_the_sandbox_dies_is_lost_and_a_later_one_is_gone(
             ToolCall {
                 name: Tool::Bash,
                 input,
+                caller: None,
             },
             CancellationToken::new(),
         )
@@ -266,8 +269,10 @@ async fn a_deleted_workspace_is_gone_at_once_and_its_bytes_soon() {
 #[tokio::test]
 async fn what_a_crash_left_in_the_trash_is_removed_at_the_next_start() {
     let dir = tempfile::tempdir().unwrap();
-    drop(local_in(dir.path().to_owned()));
-    std::fs::create_dir_all(dir.path().join("trash/1-0/old/x")).unwrap();
+    // Made here and not by a first start, whose own worker may still look for what it removes.
+    let left = dir.path().join("trash/1-0/old/x");
+    let mut private = std::fs::DirBuilder::new();
+    private.recursive(true).mode(0o700).create(left).unwrap();
     let _local = local_in(dir.path().to_owned());
     until("the trash is empty", || async {
         std::fs::read_dir(dir.path().join("trash"))
@@ -356,6 +361,7 @@ async fn one_process_or_call_too_many_is_refused_and_room_comes_back() {
             ToolCall {
                 name: Tool::Bash,
                 input,
+                caller: None,
             },
             CancellationToken::new(),
         )
@@ -369,6 +375,7 @@ async fn one_process_or_call_too_many_is_refused_and_room_comes_back() {
         let call = ToolCall {
             name: Tool::Bash,
             input,
+            caller: None,
         };
         sandbox.tool(call, CancellationToken::new()).await.is_ok()
     })

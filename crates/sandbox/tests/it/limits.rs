@@ -181,6 +181,30 @@ async fn a_sandbox_whose_hand_was_ended_for_want_of_memory_says_so_and_comes_bac
 }
 
 #[tokio::test]
+async fn what_goes_around_the_cache_is_read_and_written_no_quicker_than_the_disk_may_be_used() {
+    let host = host_with(|config| config.allowance.io_bytes = 4 << 20);
+    let sandbox = host.attach("slow").await;
+    let held = sandbox.isolation().unwrap().io;
+    assert_eq!(held.most, 4 << 20);
+    if !by_cgroup(&host.path(""), "slow", "io") {
+        let found = host.local.probe().await.findings;
+        let said = found.iter().find(|f| f.what == "disk traffic of a sandbox");
+        assert!(said.unwrap().detail.contains("held by nothing"), "{said:?}");
+        return;
+    }
+    // Three times what it may in a second.
+    let program = "import time, mmap\n\
+        piece = mmap.mmap(-1, 1 << 20)\n\
+        def timed(flags, act):\n    \
+            fd = os.open('/workspace/f', flags | os.O_DIRECT, 0o600); since = time.monotonic()\n    \
+            for _ in range(12): act(fd)\n    \
+            os.close(fd); return time.monotonic() - since > 1\n\
+        print(timed(os.O_WRONLY | os.O_CREAT, lambda fd: os.write(fd, piece)), end=' ')\n\
+        print(timed(os.O_RDONLY, lambda fd: os.readv(fd, [piece])))";
+    assert_eq!(python(&sandbox, program).await, "True True");
+}
+
+#[tokio::test]
 async fn processors_are_shared_out_as_allowed() {
     let host = small();
     let sandbox = host.attach("cpu").await;

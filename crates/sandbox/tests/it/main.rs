@@ -23,6 +23,7 @@ mod files;
 mod fuzz;
 mod inside;
 mod keeper;
+mod keeping;
 mod kept;
 mod latency;
 mod life;

@@ -25,7 +25,14 @@ fn shell(command: &str) -> ToolCall {
     ToolCall {
         name: Tool::Bash,
         input: json!({ "command": command }),
+        caller: None,
     }
+}
+
+fn other(command: &str) -> ToolCall {
+    let mut call = shell(command);
+    call.caller = Some("other".to_owned());
+    call
 }
 
 #[tokio::test]
@@ -121,6 +128,7 @@ async fn server_process() {
             let _ = sandbox.keyed(KEY, shell(command), never()).await;
         }
         "has run" => {
+            let _ = sandbox.tool(other("cd /usr; y=other"), never()).await;
             let ran = sandbox
                 .keyed(KEY, shell("echo result; false"), never())
                 .await;
@@ -144,6 +152,7 @@ async fn server_process() {
             println!("server-ready");
             std::future::pending::<()>().await;
         }
+        "keeps" => crate::keeping::serve(&sandbox).await,
         "comes and goes" => {
             println!("server-ready");
             for round in 0.. {
@@ -203,6 +212,8 @@ async fn a_result_that_nobody_has_taken_is_found_by_the_next_server_and_the_one_
         assert_eq!(text(&kept.unwrap()), "result");
         // The shell is the one that the first server had.
         assert_eq!(ok(&sandbox, "echo $x; pwd").await, "kept\n/tmp");
+        let kept = sandbox.tool(other("echo $y; pwd"), CancellationToken::new());
+        assert_eq!(text(&kept.await.unwrap()), "other\n/usr");
         // No call is run twice, whoever asks.
         let again = sandbox.keyed(KEY, shell("echo twice"), CancellationToken::new());
         assert!(matches!(again.await, Err(Error::Invalid { .. })));

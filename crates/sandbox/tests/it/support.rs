@@ -104,7 +104,11 @@ pub async fn attach(local: &Local, name: &str) -> Arc<dyn Sandbox> {
 }
 
 pub async fn call(sandbox: &Arc<dyn Sandbox>, name: Tool, input: Value) -> ToolOutput {
-    let call = ToolCall { name, input };
+    let call = ToolCall {
+        name,
+        input,
+        caller: None,
+    };
     sandbox.tool(call, CancellationToken::new()).await.unwrap()
 }
 

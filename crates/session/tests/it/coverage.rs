@@ -122,6 +122,7 @@ pub fn kind_of(input: &Input, checker: &Checker) -> &'static str {
             Fact::Grading { .. } => "another round",
             Fact::Interrupted { .. } => "interrupted",
             Fact::Delegated { .. } | Fact::Advised { .. } | Fact::TakeUp => "of a team",
+            Fact::HostUnreachable { .. } => "of a credential",
         },
     }
 }
@@ -212,6 +213,19 @@ impl Coverage {
             }
         }
         wrong
+    }
+
+    /// How many of the cells that can be were met.
+    #[allow(
+        dead_code,
+        reason = "the simulation of the orchestrator asks, which shares this file"
+    )]
+    pub fn met(&self) -> usize {
+        let cells = PHASES.iter().zip(&self.cells).flat_map(|(phase, row)| {
+            let row = KINDS.iter().zip(row);
+            row.filter(move |(kind, hits)| **hits > 0 && impossible(phase, kind).is_none())
+        });
+        cells.count()
     }
 
     pub fn table(&self) -> String {

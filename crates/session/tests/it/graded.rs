@@ -55,9 +55,11 @@ pub fn used_of(input: &Input) -> Used {
             | Fact::Interrupted { used } => *used,
             Fact::Grading { used, .. } => used.unwrap_or_default(),
             Fact::Advised { used, .. } => *used,
-            Fact::Delegated { .. } | Fact::TakeUp | Fact::Finished { .. } | Fact::Lost { .. } => {
-                Used::default()
-            }
+            Fact::HostUnreachable { .. }
+            | Fact::Delegated { .. }
+            | Fact::TakeUp
+            | Fact::Finished { .. }
+            | Fact::Lost { .. } => Used::default(),
         },
         _ => Used::default(),
     }

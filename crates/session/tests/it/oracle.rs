@@ -60,7 +60,10 @@ impl Checker {
                 let call = self.open.iter().find(|c| c.id == *call);
                 call.is_some_and(|c| c.at == At::Started)
             }
-            Fact::Delegated { .. } | Fact::Advised { .. } | Fact::TakeUp => false,
+            Fact::Delegated { .. }
+            | Fact::Advised { .. }
+            | Fact::HostUnreachable { .. }
+            | Fact::TakeUp => false,
             Fact::Interrupted { .. } => {
                 let mut waiting = self.waiting.iter();
                 waiting.any(|w| w.event.kind() == "user.interrupt")

@@ -30,6 +30,58 @@ fn a_plain_turn_has_the_recorded_order() {
 }
 
 #[test]
+fn a_row_leaves_out_what_a_new_session_has_and_one_with_all_of_it_is_read() {
+    let world = World::new(5, Vec::new());
+    let short = serde_json::to_string(&world.state).unwrap();
+    assert!(!short.contains("\"totals\"") && !short.contains("false") && !short.contains("null"));
+    // As rows were written before.
+    let totals = serde_json::json!({
+        "input": 0, "output": 0, "cache_read": 0, "cache_5m": 0, "cache_1h": 0, "cost": 0, "priced": false,
+        "unpriced": false, "active": 0, "running_since": null,
+    });
+    let mut long = serde_json::from_str::<serde_json::Value>(&short).unwrap();
+    for (key, value) in [
+        ("children", serde_json::json!([])),
+        ("begun", 0.into()),
+        ("ended_active", 0.into()),
+        ("advising", ().into()),
+        ("archived", false.into()),
+        ("waiting", 0.into()),
+        ("waiting_bytes", 0.into()),
+        ("budget", serde_json::json!({"is": "none"})),
+        ("totals", totals.clone()),
+        ("outcome", ().into()),
+        ("outcome_waits", false.into()),
+        ("outcomes", 0.into()),
+    ] {
+        assert!(long.get(key).is_none(), "{key}");
+        long[key] = value;
+    }
+    let effort = serde_json::json!({
+        "rounds": 0, "recoveries": 0, "failures": 0, "failing_since": null, "compactions": 0,
+    });
+    for (key, value) in [
+        ("turn", 0.into()),
+        ("interrupting", false.into()),
+        ("waiting", 0.into()),
+        ("rest", ().into()),
+        ("totals", totals),
+        ("effort", effort),
+        ("crowded", false.into()),
+        ("history_from", 0.into()),
+    ] {
+        assert!(long["primary"].get(key).is_none(), "{key}");
+        long["primary"][key] = value;
+    }
+    for row in [short, long.to_string()] {
+        assert_eq!(
+            serde_json::from_str::<session::State>(&row).unwrap(),
+            world.state
+        );
+    }
+}
+
+#[test]
 fn the_echo_of_a_message_has_no_time_yet() {
     let mut world = World::new(5, Vec::new());
     let sent = world.send(vec![message("hi")]).unwrap();

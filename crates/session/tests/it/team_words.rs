@@ -243,3 +243,16 @@ fn a_twenty_sixth_thread_is_refused_in_words() {
     let (text, is_error) = told(&mut team, "send_to_agent", order("coder"));
     assert!(text.starts_with("Not sent: this session has 25 threads already") && is_error);
 }
+
+#[test]
+fn what_a_thread_waits_for_is_served_under_these_names() {
+    use session::state::WaitsOn;
+    let names = [
+        WaitsOn::Client,
+        WaitsOn::Budget,
+        WaitsOn::Retry,
+        WaitsOn::Threads,
+    ];
+    let names = names.map(WaitsOn::name);
+    assert_eq!(names, ["client", "budget", "retry", "thread"]);
+}

@@ -390,6 +390,7 @@ fn advice_has_a_thread_of_its_own_and_no_call() {
     assert_eq!(done.ended.len(), 1);
     assert_eq!(done.ended[0].totals.input, 10);
     assert!(team.state.children.is_empty());
+    assert_eq!(team.state.begun, 1, "it has a place among all threads");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::{Conn, Cx, Told};
 use crate::agents::{AgentRow, VersionList};
 use crate::error::{Conflict, Error, Thing};
 use crate::page::{List, Slice};
-use crate::sqlite::Note;
+use crate::rules::told::Note;
 
 const COLUMNS: &str = "SELECT t.id, t.workspace, v.version, v.body, t.created_at,
     CASE v.version WHEN t.version THEN t.updated_at ELSE v.created_at END, t.archived_at

@@ -3,7 +3,9 @@
 
 use super::conn::Conn;
 use super::fault::Read;
-use super::writer::{Cx, Job, Tally};
+use super::writer::{Cx, Job};
+use crate::limits;
+use crate::rules::told::Tally;
 
 /// Writes under way. A savepoint is a transaction of its own to the server, so writes that can be run again
 /// share one; should one of them fail after it wrote, they are undone and run again apart. Those that come
@@ -59,7 +61,8 @@ impl Batch {
             if mark.is_some_and(|mark| mark.by == Undo::Savepoint) {
                 self.cx.conn.batch("RELEASE shared").await?;
             }
-            self.kept += u64::from(apart(&mut self.cx, &mut *self.jobs[at]).await?);
+            let done = apart(&mut self.cx, &mut *self.jobs[at]).await?;
+            self.kept += u64::from(done == Apart::Stands);
             return Ok(());
         }
         if self.shared.is_none() {
@@ -73,51 +76,92 @@ impl Batch {
                 by,
                 jobs: at,
                 kept: self.kept,
-                tally: self.cx.tally(),
+                tally: self.cx.talk.tally(),
             });
         }
-        let (tally, changes) = (self.cx.tally(), self.cx.conn.changes());
+        let (tally, changes) = (self.cx.talk.tally(), self.cx.conn.changes());
         if self.jobs[at].run(&mut self.cx).await {
             self.kept += 1;
             return Ok(());
         }
-        self.cx.untell(tally);
+        self.cx.talk.untell(tally);
         if self.cx.conn.changes() == changes && !self.cx.conn.take_broken() {
             return Ok(());
         }
         self.again().await
     }
 
-    /// Undoes the writes since the mark and runs each in a savepoint of its own.
+    /// Undoes the writes since the mark and runs each in a savepoint of its own. If another server holds what they
+    /// wait for, and waits for what they hold, the whole transaction is undone, which lets that one go on, and begins
+    /// anew; unless there is a write in it that cannot be run again.
     async fn again(&mut self) -> Read<()> {
-        let Some(mark) = self.shared.take() else {
+        let Some(mut mark) = self.shared.take() else {
             return Ok(());
         };
-        let undo = match mark.by {
-            Undo::Transaction => "ROLLBACK; BEGIN",
-            Undo::Savepoint => "ROLLBACK TO shared; RELEASE shared",
-        };
-        self.cx.conn.batch(undo).await?;
-        self.cx.untell(mark.tally);
-        self.kept = mark.kept;
-        for job in &mut self.jobs[mark.jobs..] {
-            self.kept += u64::from(apart(&mut self.cx, &mut **job).await?);
+        let mut left = limits::DEADLOCKS;
+        loop {
+            let undo = match mark.by {
+                Undo::Transaction => "ROLLBACK; BEGIN",
+                Undo::Savepoint => "ROLLBACK TO shared; RELEASE shared",
+            };
+            self.cx.conn.batch(undo).await?;
+            self.cx.talk.untell(mark.tally);
+            self.kept = mark.kept;
+            let gives_way = left > 0 && self.jobs.iter().all(|job| job.repeats());
+            if !self.each_apart(mark.jobs, gives_way).await? {
+                return Ok(());
+            }
+            left -= 1;
+            // Nothing is held while the other goes on, or both would meet at the next row.
+            self.cx.conn.batch("ROLLBACK").await?;
+            tokio::time::sleep(limits::GIVE_WAY).await;
+            self.cx.conn.batch("BEGIN").await?;
+            mark = Mark {
+                by: Undo::Transaction,
+                jobs: 0,
+                kept: 0,
+                tally: Tally::default(),
+            };
         }
-        Ok(())
+    }
+
+    /// Runs the writes from `first` on, each in a savepoint of its own. True if it gave way to another server.
+    async fn each_apart(&mut self, first: usize, gives_way: bool) -> Read<bool> {
+        for job in &mut self.jobs[first..] {
+            match apart(&mut self.cx, &mut **job).await? {
+                Apart::Deadlocked if gives_way => return Ok(true),
+                Apart::Deadlocked | Apart::Fails => {}
+                Apart::Stands => self.kept += 1,
+            }
+        }
+        Ok(false)
     }
 }
 
-/// Runs one write in a savepoint of its own; true if it stands.
-async fn apart(cx: &mut Cx, job: &mut dyn Job) -> Read<bool> {
-    let tally = cx.tally();
+/// What became of a write in a savepoint of its own.
+#[derive(PartialEq, Eq)]
+enum Apart {
+    Stands,
+    Fails,
+    /// It failed because another server and this one waited for one another.
+    Deadlocked,
+}
+
+/// Runs one write in a savepoint of its own.
+async fn apart(cx: &mut Cx, job: &mut dyn Job) -> Read<Apart> {
+    let tally = cx.talk.tally();
     cx.conn.batch("SAVEPOINT job").await?;
-    let keep = job.run(cx).await;
-    if keep {
+    cx.conn.take_deadlocked();
+    if job.run(cx).await {
         cx.conn.batch("RELEASE job").await?;
-    } else {
-        cx.untell(tally);
-        cx.conn.batch("ROLLBACK TO job; RELEASE job").await?;
-        cx.conn.take_broken();
+        return Ok(Apart::Stands);
     }
-    Ok(keep)
+    cx.talk.untell(tally);
+    cx.conn.batch("ROLLBACK TO job; RELEASE job").await?;
+    cx.conn.take_broken();
+    Ok(if cx.conn.take_deadlocked() {
+        Apart::Deadlocked
+    } else {
+        Apart::Fails
+    })
 }

@@ -4,13 +4,14 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use deadpool_postgres::{Object, Pool};
-use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, RowStream};
 
 use super::fault::{Failed, Read, told};
 use super::value::Value;
 use crate::error::Cause;
-use crate::sqlite::Trouble;
+use crate::rules::fault::Trouble;
 
 /// A connection in use.
 pub(crate) struct Conn {
@@ -19,6 +20,8 @@ pub(crate) struct Conn {
     changes: AtomicU64,
     /// A statement failed: what follows in this transaction fails too, until it is undone.
     broken: AtomicBool,
+    /// The server ended what it did because it and another waited for one another.
+    deadlocked: AtomicBool,
 }
 
 impl Conn {
@@ -38,6 +41,7 @@ impl Conn {
             object: Some(object),
             changes: AtomicU64::new(0),
             broken: AtomicBool::new(false),
+            deadlocked: AtomicBool::new(false),
         })
     }
 
@@ -55,6 +59,9 @@ impl Conn {
     fn noted<T>(&self, done: Result<T, tokio_postgres::Error>) -> Read<T> {
         done.map_err(|error| {
             self.broken.store(true, Ordering::Relaxed);
+            if error.code() == Some(&SqlState::T_R_DEADLOCK_DETECTED) {
+                self.deadlocked.store(true, Ordering::Relaxed);
+            }
             Failed::Db(error)
         })
     }
@@ -95,6 +102,14 @@ impl Conn {
         Ok(self.rows(sql, values).await?.into_iter().next())
     }
 
+    /// The rows of a statement without values, as they come.
+    pub(super) async fn stream(&self, sql: &str) -> Read<RowStream> {
+        let object = self.object();
+        let statement = self.noted(object.prepare_cached(sql).await)?;
+        let none = std::iter::empty::<&(dyn ToSql + Sync)>();
+        self.noted(object.query_raw(&statement, none).await)
+    }
+
     /// Runs statements without values, as `BEGIN` and `COMMIT`.
     pub(super) async fn batch(&self, sql: &str) -> Read<()> {
         self.noted(self.object().batch_execute(sql).await)
@@ -108,6 +123,11 @@ impl Conn {
     /// Whether a statement failed since the last call.
     pub(super) fn take_broken(&self) -> bool {
         self.broken.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether a deadlock was ended here since the last call.
+    pub(super) fn take_deadlocked(&self) -> bool {
+        self.deadlocked.swap(false, Ordering::Relaxed)
     }
 }
 

@@ -11,8 +11,8 @@ use super::value::values;
 use super::{Conn, Cx, Fault, Told, master, refreshes, vaults};
 use crate::error::{Conflict, Error, Thing};
 use crate::page::{List, Slice};
-use crate::sqlite::Note;
-use crate::sqlite::row::map_text;
+use crate::rules::map_text;
+use crate::rules::told::Note;
 use crate::vaults::{CredentialChange, CredentialKind, CredentialRow, NewCredential, Sealed, Slot};
 
 const SOURCE: Source = Source {

@@ -13,7 +13,7 @@ use super::{Conn, Cx, Told};
 use crate::environments::EnvironmentRow;
 use crate::error::{Conflict, Error, Thing};
 use crate::page::{List, Slice};
-use crate::sqlite::Note;
+use crate::rules::told::Note;
 
 const SOURCE: Source = Source {
     select: "SELECT t.id, t.workspace, t.revision, t.name, t.body, t.created_at, t.updated_at,

@@ -14,8 +14,8 @@ use super::{Conn, Fault, Told};
 use crate::events::{EventList, EventPage, Of, Stored, TranscriptRow};
 use crate::limits;
 use crate::page::{Order, TimeRange};
+use crate::rules::int;
 use crate::sessions::Scope;
-use crate::sqlite::row::int;
 
 fn stored(row: &Row) -> Read<Stored> {
     Ok(Stored {
@@ -232,4 +232,13 @@ pub(crate) async fn transcript(
         })
     });
     Ok(rows?)
+}
+
+/// User events of a session that wait, oldest first. What one thread says to another is nobody's but theirs before
+/// it has its place.
+pub(crate) async fn announced(conn: &Conn, session: SessionId) -> Told<Vec<Stored>> {
+    let num = num_of(conn, Scope::Any, session).await?;
+    let sql = "SELECT id, thread, kind, body FROM inbox
+               WHERE session = $1 AND kind <> 'agent.thread_message_received' ORDER BY n";
+    Ok(each(&conn.rows(sql, values![num]).await?, waiting)?)
 }

@@ -1,10 +1,9 @@
-//! How SQL code fails: with an answer for the caller, or with trouble of the database. The driver's
-//! error type ends here.
+//! What the errors of a PostgreSQL server mean. The driver's error type ends here.
 
 use tokio_postgres::error::SqlState;
 
-use crate::error::{Cause, Conflict, Error, SubmitError, Thing};
-use crate::sqlite::Trouble;
+use crate::error::{Cause, Error};
+use crate::rules::fault::{Driver, Trouble};
 
 /// How one statement fails.
 #[derive(Debug)]
@@ -19,14 +18,7 @@ pub(super) enum Failed {
 pub(super) type Read<T> = Result<T, Failed>;
 
 /// What SQL code returns: `E` is the answer for the caller.
-pub(crate) enum Fault<E> {
-    /// The driver failed.
-    Db(tokio_postgres::Error),
-    /// What is stored cannot be understood.
-    Bad(Cause),
-    /// The operation's own answer.
-    Told(E),
-}
+pub(crate) type Fault<E> = crate::rules::fault::Fault<E, tokio_postgres::Error>;
 
 /// The result of an operation on a database.
 pub(crate) type Told<T, E = Error> = Result<T, Fault<E>>;
@@ -46,44 +38,12 @@ impl<E> From<Failed> for Fault<E> {
     }
 }
 
-impl<E> From<serde_json::Error> for Fault<E> {
-    fn from(error: serde_json::Error) -> Self {
-        Self::Bad(error.into())
-    }
-}
-
-impl From<Error> for Fault<Error> {
-    fn from(error: Error) -> Self {
-        Self::Told(error)
-    }
-}
-
-impl From<Thing> for Fault<Error> {
-    fn from(thing: Thing) -> Self {
-        Self::Told(Error::NotFound(thing))
-    }
-}
-
-impl From<Conflict> for Fault<Error> {
-    fn from(conflict: Conflict) -> Self {
-        Self::Told(Error::Conflict(conflict))
-    }
-}
-
-impl From<SubmitError> for Fault<SubmitError> {
-    fn from(error: SubmitError) -> Self {
-        Self::Told(error)
-    }
-}
-
-impl<E: From<Trouble>> Fault<E> {
-    /// The answer for the caller.
-    pub(super) fn settle(self) -> E {
-        match self {
-            Self::Told(error) => error,
-            Self::Bad(cause) => Trouble::Bug(cause).into(),
-            Self::Db(error) if is_ours(&error) => Trouble::Bug(told(error)).into(),
-            Self::Db(error) => Trouble::Unavailable(told(error)).into(),
+impl Driver for tokio_postgres::Error {
+    fn settle(self) -> Trouble {
+        if is_ours(&self) {
+            Trouble::Bug(told(self))
+        } else {
+            Trouble::Unavailable(told(self))
         }
     }
 }

@@ -8,7 +8,9 @@ use futures_util::future::BoxFuture;
 use super::conn::Conn;
 use super::{Cx, Postgres, Told};
 use crate::kept::Keep;
-use crate::sqlite::Trouble;
+use crate::replica::ReplicaName;
+use crate::rules::fault::Trouble;
+use crate::runs::Holder;
 
 /// The database, with what is to be kept.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +27,11 @@ impl Postgres {
 }
 
 impl Held<'_> {
+    /// As whom the database is used among several servers.
+    pub(crate) fn replica(self) -> Option<(ReplicaName, Holder)> {
+        self.db.replica()
+    }
+
     /// Runs `work` in the writer and answers once it is durable.
     pub(crate) async fn write<T, E, F>(self, work: F) -> Result<T, E>
     where

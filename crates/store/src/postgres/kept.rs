@@ -12,7 +12,7 @@ use super::{Conn, Cx, Fault, Told};
 use crate::error::Plenty;
 use crate::kept::{Kept, Mark, Slot};
 use crate::limits::{KEPT_BESIDE, KEPT_SWEEP, KEPT_SWEEP_FULL};
-use crate::sqlite::Trouble;
+use crate::rules::fault::Trouble;
 
 pub(crate) async fn get(conn: &Conn, id: Mark, now: Micros) -> Told<Option<Kept>> {
     let sql = "SELECT request, body FROM kept_answers WHERE id = $1 AND expires_at > $2";

@@ -10,7 +10,7 @@ use super::value::values;
 use super::{Conn, Cx, Fault, Told};
 use crate::error::{Conflict, Error, Thing};
 use crate::keys::{ApiKeyRow, KeyHash, KeyRole, WorkspaceRow};
-use crate::sqlite::Note;
+use crate::rules::told::Note;
 
 pub(super) async fn ensure_default(conn: &Conn, now: Micros) -> Read<()> {
     let sql = "INSERT INTO workspaces (id, name, created_at) VALUES ($1, 'Default', $2)

@@ -8,22 +8,18 @@ use super::value::values;
 use super::{Conn, Cx, Fault, Told, meta};
 use crate::error::Error;
 use crate::master::{FIRST_VERSION, MasterState, ToWrap, Wrapped};
-use crate::sqlite::master::{CHECK, NEXT_CHECK, PEPPER, VERSION, bytes, number, sealed};
-use crate::sqlite::{Note, Trouble};
+use crate::rules::fault::Trouble;
+use crate::rules::master::{CHECK, NEXT_CHECK, PEPPER, ROTATED, VERSION, bytes, number, sealed};
+use crate::rules::told::Note;
 use crate::vaults::Sealed;
 
 /// What replicas lock: shared while a secret is stored, alone while a rotation ends. "keys" in ASCII.
 const LOCK: i64 = 0x6b65_7973;
 
-/// What both back ends read alike.
-fn read<T>(done: crate::sqlite::Told<T>) -> Told<T> {
-    done.map_err(|fault| Fault::Told(fault.settle()))
-}
-
 pub(crate) async fn state(conn: &Conn) -> Told<MasterState> {
     let pepper = match meta::get(conn, PEPPER).await? {
         None => None,
-        Some(value) => Some(read(sealed(&value))?),
+        Some(value) => Some(sealed(&value).map_err(Fault::Bad)?),
     };
     Ok(MasterState {
         version: version(conn).await?,
@@ -36,7 +32,9 @@ pub(crate) async fn state(conn: &Conn) -> Told<MasterState> {
 async fn version(conn: &Conn) -> Told<u32> {
     match meta::get(conn, VERSION).await? {
         None => Ok(FIRST_VERSION),
-        Some(value) => read(number(&value).map(|(version, _)| version)),
+        Some(value) => number(&value)
+            .map(|(version, _)| version)
+            .map_err(Fault::Bad),
     }
 }
 
@@ -47,6 +45,7 @@ pub(crate) async fn init(cx: &mut Cx, check: &[u8], pepper: &Sealed) -> Told<Mas
 }
 
 pub(crate) async fn begin(cx: &mut Cx, next_check: &[u8]) -> Told<MasterState> {
+    cx.tell(Note::Grounds);
     meta::init(cx, NEXT_CHECK, next_check).await?;
     state(&cx.conn).await
 }
@@ -60,9 +59,7 @@ async fn lock(conn: &Conn, sql: &str) -> Read<()> {
 pub(super) async fn guard(conn: &Conn, sealed: &Sealed) -> Told<()> {
     lock(conn, "SELECT pg_advisory_xact_lock_shared($1)::text").await?;
     if sealed.key_version < version(conn).await? {
-        let why =
-            "the master key was rotated while this was written; the same request does it again";
-        return Err(Error::from(Trouble::Unavailable(why.into())).into());
+        return Err(Error::from(Trouble::Unavailable(ROTATED.into())).into());
     }
     Ok(())
 }
@@ -127,5 +124,6 @@ pub(crate) async fn finish(cx: &mut Cx, pepper: &Sealed) -> Told<bool> {
     meta::set(cx, VERSION, &version.to_be_bytes()).await?;
     meta::set(cx, PEPPER, &bytes(pepper)).await?;
     meta::remove(cx, NEXT_CHECK).await?;
+    cx.tell(Note::Grounds);
     Ok(true)
 }

@@ -20,6 +20,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/V5__tallies.sql"),
     include_str!("../../migrations/postgres/V6__threads.sql"),
     include_str!("../../migrations/postgres/V7__refreshes.sql"),
+    include_str!("../../migrations/postgres/V8__replicas.sql"),
+    include_str!("../../migrations/postgres/V9__fleet.sql"),
 ];
 
 /// What all replicas lock to migrate: "longhand" in ASCII.

@@ -5,6 +5,7 @@
 pub(crate) mod agents;
 mod around;
 mod batch;
+pub(crate) mod changes;
 mod conn;
 pub(crate) mod credentials;
 pub(crate) mod environments;
@@ -13,9 +14,11 @@ mod fault;
 mod held;
 pub(crate) mod kept;
 pub(crate) mod keys;
+mod link;
 pub(crate) mod master;
 pub(crate) mod meta;
 mod migrate;
+pub(crate) mod moving;
 mod open;
 mod outcomes;
 mod paging;
@@ -37,7 +40,8 @@ use std::sync::Arc;
 
 use deadpool_postgres::Pool;
 use futures_util::future::{BoxFuture, join};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use conn::Conn;
@@ -45,10 +49,13 @@ pub(crate) use fault::{Fault, Told};
 pub(crate) use held::Held;
 pub(crate) use writer::Cx;
 
+use crate::clock;
 use crate::error::OpenError;
 use crate::kept::Keep;
 use crate::limits;
-use crate::sqlite::Trouble;
+use crate::replica::{Replica, ReplicaName};
+use crate::rules::fault::Trouble;
+use crate::runs::Holder;
 use crate::store::{Options, Shared};
 
 /// The database.
@@ -59,6 +66,10 @@ pub(crate) struct Postgres {
     /// The writer's connection.
     writer: Pool,
     tasks: TaskTracker,
+    /// As whom it is there among several servers.
+    me: Option<(ReplicaName, Holder)>,
+    /// Ends the link to the others.
+    unlink: CancellationToken,
 }
 
 impl Postgres {
@@ -66,26 +77,54 @@ impl Postgres {
         url: &str,
         options: Options,
         shared: Arc<Shared>,
+        replica: Option<Replica>,
     ) -> Result<Self, OpenError> {
-        let server = open::Server::parse(url, options)?;
+        let server = open::Server::parse(url, options, replica.as_ref())?;
         let trash = server.prepare().await?;
         let (writes, queue) = mpsc::channel(limits::WRITE_QUEUE);
-        let (reads, writer) = (server.pool(options.readers.max(1))?, server.writer()?);
-        server.take(&writer).await?;
+        let (reads, writer) = (server.pool(options.readers.max(1))?, server.pool(1)?);
+        let holder = format!("{:032x}", clock::entropy());
+        let (told, unlink) = (Arc::<Notify>::default(), CancellationToken::new());
+        let me = replica.as_ref();
+        let me = me.map(|me| (me.name.clone(), Holder(holder.clone())));
         let tasks = TaskTracker::new();
-        tasks.spawn(writer::Writer::new(writer.clone(), queue, shared, trash).run());
+        if let Some(me) = replica {
+            let link = link::Link {
+                server,
+                me,
+                holder: holder.clone(),
+                shared: Arc::clone(&shared),
+                reads: reads.clone(),
+                told: Arc::clone(&told),
+                stop: unlink.clone(),
+            };
+            shared.feed.link();
+            let first = link.take().await?;
+            tasks.spawn(link.run(first));
+        }
+        let teller = writer::Teller {
+            origin: holder,
+            told,
+        };
+        tasks.spawn(writer::Writer::new(writer.clone(), queue, shared, trash, teller).run());
         tasks.close();
         Ok(Self {
             reads,
             writes,
             writer,
             tasks,
+            me,
+            unlink,
         })
+    }
+
+    pub(crate) fn replica(&self) -> Option<(ReplicaName, Holder)> {
+        self.me.clone()
     }
 
     /// What the server is, if it will do.
     pub(crate) async fn probe(url: &str, options: Options) -> Result<String, OpenError> {
-        open::Server::parse(url, options)?.probe().await
+        open::Server::parse(url, options, None)?.probe().await
     }
 
     async fn write<T, E, F>(&self, work: F, keep: Option<Arc<Keep>>) -> Result<(T, u64), E>
@@ -151,9 +190,10 @@ impl Postgres {
 
     /// Finishes what is queued and closes the connections.
     pub(crate) async fn close(&self) {
-        self.reads.close();
         let _ = self.writes.send(writer::Message::Close).await;
+        self.unlink.cancel();
         self.tasks.wait().await;
+        self.reads.close();
         self.writer.close();
     }
 }

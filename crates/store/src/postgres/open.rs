@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{
-    Hook, HookError, Manager, ManagerConfig, Pool, PoolBuilder, RecyclingMethod, Runtime,
-};
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -18,18 +17,23 @@ use super::{Conn, kept, keys, migrate, remove};
 use crate::clock;
 use crate::error::{Cause, OpenError};
 use crate::limits;
+use crate::replica::Replica;
 use crate::store::{Options, Synchronous};
 
 /// The oldest server that is known to work.
 const OLDEST: u32 = 15;
 
-/// What the one process that may write has locked: "alone" in ASCII.
-const ALONE: i64 = 0x61_6c6f_6e65;
-
-const TAKEN: &str =
-    "another server works on this database, and this version lets only one: stop that one";
+/// A connection that nobody drives yet.
+pub(super) type Wire = (
+    Client,
+    tokio_postgres::Connection<
+        tokio_postgres::Socket,
+        <MakeRustlsConnect as MakeTlsConnect<tokio_postgres::Socket>>::Stream,
+    >,
+);
 
 /// A server and how it is reached.
+#[derive(Clone)]
 pub(super) struct Server {
     config: Config,
     tls: MakeRustlsConnect,
@@ -37,13 +41,15 @@ pub(super) struct Server {
     name: PathBuf,
     /// Connections that this process will have at most.
     needs: usize,
-    /// Whether no other process may write.
-    alone: bool,
 }
 
 impl Server {
     /// Reads `url`. Reaches nothing.
-    pub(super) fn parse(url: &str, options: Options) -> Result<Self, OpenError> {
+    pub(super) fn parse(
+        url: &str,
+        options: Options,
+        me: Option<&Replica>,
+    ) -> Result<Self, OpenError> {
         let wrong = |why: String| OpenError::Url { why };
         let mut parsed = url::Url::parse(url).map_err(|e| wrong(e.to_string()))?;
         let mut roots = None;
@@ -92,72 +98,30 @@ impl Server {
         } else if !asked {
             config.ssl_mode(SslMode::Disable);
         }
-        set(&mut config, options);
+        set(&mut config, options, me);
         Ok(Self {
             tls: tls(roots.as_deref())?,
             name: name(&config),
             config,
-            needs: options.readers.max(1) + 2,
-            alone: options.alone,
+            // One writes, one is the link; one more looks at the server at the start.
+            needs: options.readers.max(1) + 2 + usize::from(me.is_some()),
         })
-    }
-
-    /// The pool of the writer: one connection. If no other process may write, it holds the lock that says so
-    /// for as long as it lives, and there is none without it.
-    pub(super) fn writer(&self) -> Result<Pool, OpenError> {
-        let mut pool = self.builder(1);
-        if self.alone {
-            pool = pool.post_create(Hook::async_fn(|client, _| {
-                Box::pin(async move {
-                    let row = client
-                        .query_one("SELECT pg_try_advisory_lock($1)", &[&ALONE])
-                        .await
-                        .map_err(HookError::Backend)?;
-                    if row.get(0) {
-                        return Ok(());
-                    }
-                    Err(HookError::message(TAKEN))
-                })
-            }));
-        }
-        pool.build().map_err(|error| self.failed(error.into()))
-    }
-
-    /// Takes the writer's connection once, so that whatever keeps it from writing is known at the start.
-    pub(super) async fn take(&self, writer: &Pool) -> Result<(), OpenError> {
-        let deadline = tokio::time::Instant::now() + limits::TAKE_OVER;
-        loop {
-            match Conn::take(writer).await {
-                Ok(conn) => {
-                    conn.give();
-                    return Ok(());
-                }
-                // That of a server that was killed is soon gone.
-                Err(_) if self.alone && tokio::time::Instant::now() < deadline => {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-                Err(trouble) => return Err(self.failed(super::fault::why(trouble))),
-            }
-        }
     }
 
     /// A pool of at most `size` connections. Makes none yet.
     pub(super) fn pool(&self, size: usize) -> Result<Pool, OpenError> {
-        let pool = self.builder(size).build();
-        pool.map_err(|error| self.failed(error.into()))
-    }
-
-    fn builder(&self, size: usize) -> PoolBuilder {
         let how = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
         let manager = Manager::from_config(self.config.clone(), self.tls.clone(), how);
-        Pool::builder(manager)
+        let pool = Pool::builder(manager)
             .max_size(size)
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(limits::CONNECTION_WAIT))
             .create_timeout(Some(limits::CONNECT))
             .recycle_timeout(Some(limits::CONNECT))
+            .build();
+        pool.map_err(|error| self.failed(error.into()))
     }
 
     /// Looks whether the server will do, and brings the database to this build's schema. True if deleted
@@ -190,18 +154,23 @@ impl Server {
         ))
     }
 
-    /// Runs `work` on a connection of its own.
-    async fn using<T>(
-        &self,
-        work: impl AsyncFnOnce(Client) -> Result<T, OpenError>,
-    ) -> Result<T, OpenError> {
+    /// A connection that its user drives.
+    pub(super) async fn wire(&self) -> Result<Wire, OpenError> {
         let connected =
             tokio::time::timeout(limits::CONNECT, self.config.connect(self.tls.clone()));
         let connected = connected.await.map_err(|_| {
             let text = format!("no answer within {} seconds", limits::CONNECT.as_secs());
             self.failed(text.into())
         })?;
-        let (client, connection) = connected.map_err(|error| self.failed(told(error)))?;
+        connected.map_err(|error| self.failed(told(error)))
+    }
+
+    /// Runs `work` on a connection of its own.
+    async fn using<T>(
+        &self,
+        work: impl AsyncFnOnce(Client) -> Result<T, OpenError>,
+    ) -> Result<T, OpenError> {
+        let (client, connection) = self.wire().await?;
         // Both end here, so that the connection is nobody's task: it is driven while its client is used.
         let (ended, done) = tokio::join!(connection, work(client));
         let done = done?;
@@ -216,43 +185,50 @@ impl Server {
             current_setting('max_connections')::bigint
               - current_setting('superuser_reserved_connections')::bigint
               - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
-            current_setting('server_encoding')";
+            current_setting('server_encoding'), to_regclass('moves') IS NOT NULL";
         let row = client.query_one(sql, &[]).await;
         let row = row.map_err(|error| self.failed(told(error)))?;
         let version = u32::try_from(row.get::<_, i64>(0) / 10_000).unwrap_or(0);
-        let refused = |why: String| {
-            Err(OpenError::Server {
-                path: self.name.clone(),
-                why,
-            })
-        };
+        if row.get::<_, bool>(5) {
+            return Err(
+                self.refused("a move into it has not ended: run `longhand move` again".to_owned())
+            );
+        }
         if version < OLDEST {
-            return refused(format!(
+            return Err(self.refused(format!(
                 "it runs PostgreSQL {version}: upgrade it to {OLDEST} or later"
-            ));
+            )));
         }
         if row.get::<_, bool>(1) || row.get::<_, bool>(2) {
-            return refused(
+            return Err(self.refused(
                 "it is read-only (a standby, or set so): name the primary server".to_owned(),
-            );
+            ));
         }
         let encoding = row.get::<_, &str>(4);
         if encoding != "UTF8" {
-            return refused(format!(
+            return Err(self.refused(format!(
                 "its encoding is {encoding}: create the database with ENCODING 'UTF8'"
-            ));
+            )));
         }
         let free = row.get::<_, i64>(3) + 1;
         if free < i64::try_from(self.needs).unwrap_or(i64::MAX) {
-            return refused(format!(
+            return Err(self.refused(format!(
                 "it has {free} connections left and this replica needs {}: raise its max_connections",
                 self.needs
-            ));
+            )));
         }
         Ok(version)
     }
 
-    fn failed(&self, source: Cause) -> OpenError {
+    /// The server will not do.
+    pub(super) fn refused(&self, why: String) -> OpenError {
+        OpenError::Server {
+            path: self.name.clone(),
+            why,
+        }
+    }
+
+    pub(super) fn failed(&self, source: Cause) -> OpenError {
         OpenError::Database {
             path: self.name.clone(),
             source,
@@ -261,15 +237,20 @@ impl Server {
 }
 
 /// What every connection has.
-fn set(config: &mut Config, options: Options) {
+fn set(config: &mut Config, options: Options, me: Option<&Replica>) {
     let durable = match options.synchronous {
         Synchronous::Full => "on",
         Synchronous::Off => "off",
     };
     // Plans depend on the statement alone, as on SQLite, and none is worth compiling.
+    // What the statements ask of whoever runs them. A name needs no quotes.
+    let me = me.map_or_else(String::new, |me| {
+        let (name, dead_after) = (me.name.as_str(), me.dead_after.as_micros());
+        format!(" -c longhand.replica={name} -c longhand.dead_after={dead_after}")
+    });
     config.options(format!(
         "-c statement_timeout={} -c lock_timeout={} -c idle_in_transaction_session_timeout={} \
-         -c synchronous_commit={durable} -c plan_cache_mode=force_generic_plan -c jit=off",
+         -c synchronous_commit={durable} -c plan_cache_mode=force_generic_plan -c jit=off{me}",
         limits::STATEMENT.as_millis(),
         limits::LOCK_WAIT.as_millis(),
         limits::IDLE_IN_TRANSACTION.as_millis(),

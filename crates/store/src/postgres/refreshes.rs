@@ -8,7 +8,7 @@ use super::value::values;
 use super::{Conn, Cx, Told, credentials, master};
 use crate::error::{Conflict, Error, Thing};
 use crate::refreshes::{Claim, Due, Holder, Outcome, Patience, Settled};
-use crate::sqlite::Note;
+use crate::rules::told::Note;
 use crate::vaults::CredentialRow;
 
 /// A new or changed credential is looked at at once, whatever became of the earlier attempts.

@@ -1,8 +1,6 @@
 //! Removing a session: at once for everyone who asks, in bounded steps on the disk, so that a long
 //! history stalls nobody.
 
-use std::sync::Arc;
-
 use deadpool_postgres::Pool;
 use session::Decision;
 
@@ -12,11 +10,9 @@ use super::value::values;
 use super::writer::cause;
 use super::{Conn, Cx, Fault, Told, outcomes, tallies, threads};
 use crate::error::{Cause, Plenty, SubmitError};
-use crate::feed::Item;
 use crate::limits::SWEEP_EVENTS;
+use crate::rules::decided::tell_deleted;
 use crate::sessions::Committed;
-use crate::sqlite::Note;
-use crate::sqlite::submit::stored;
 
 /// Removes the session at once; its events go in bounded steps, so that a long history stalls nobody.
 pub(super) async fn delete(
@@ -40,25 +36,7 @@ pub(super) async fn delete(
     ] {
         cx.conn.execute(sql, values![num]).await?;
     }
-    let events = decision
-        .events
-        .iter()
-        .map(|placed| stored(placed).map(Arc::new));
-    let events = events.collect::<Result<Vec<_>, _>>()?;
-    let session = decision.state.session;
-    let items = events.iter().map(|e| Item::Event(Arc::clone(e))).collect();
-    cx.tell(Note::Items(session, items));
-    cx.tell(Note::End(session));
-    cx.tell(Note::Trash);
-    Ok(Committed {
-        session,
-        state: decision.state,
-        events,
-        echo: decision.echo,
-        step: decision.step,
-        others: decision.others,
-        commit: 0,
-    })
+    Ok(tell_deleted(&mut cx.talk, decision)?)
 }
 
 /// True if deleted sessions left events behind.

@@ -12,7 +12,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 
 use super::fault::{Failed, Read};
-use crate::sqlite::sessions::status_name;
+use crate::rules::status_named;
 
 fn bad<E: Into<crate::error::Cause>>(at: usize, error: E) -> Failed {
     Failed::Bad(format!("column {at}: {}", error.into()).into())
@@ -99,14 +99,7 @@ pub(super) fn thread_id(row: &Row, at: usize) -> Read<ThreadId> {
 
 pub(super) fn status(row: &Row, at: usize) -> Read<Status> {
     let name = get::<&str>(row, at)?;
-    let all = [
-        Status::Idle,
-        Status::Running,
-        Status::Rescheduling,
-        Status::Terminated,
-    ];
-    let found = all.into_iter().find(|status| status_name(*status) == name);
-    found.ok_or_else(|| bad(at, format!("unknown status {name}")))
+    status_named(name).map_err(|why| bad(at, why))
 }
 
 /// A value that has no meaning here.

@@ -11,11 +11,10 @@ use super::fault::Read;
 use super::row::{each, get, micros, number, text};
 use super::value::values;
 use super::{Conn, Cx, Told};
+use crate::rules::told::Note;
+use crate::rules::{self, FARTHEST, int, until};
 use crate::runs::{DueRun, Holder};
-use crate::sqlite::Note;
-use crate::sqlite::row::int;
-use crate::sqlite::runs::{FARTHEST, until};
-use crate::timeline::{Mark, Spent};
+use crate::timeline::Mark;
 
 /// The run is due for anyone.
 pub(super) async fn put_due(conn: &Conn, num: i64, state: &State, now: Micros) -> Read<()> {
@@ -35,13 +34,7 @@ pub(super) async fn queued(conn: &Conn, num: i64, now: Micros) -> Read<Option<Ma
     let Some(row) = conn.row(sql, values![num]).await? else {
         return Ok(None);
     };
-    let at = micros(&row, 0)?;
-    Ok(Some(Mark {
-        spent: Spent::Queue,
-        at,
-        took: (now.0 - at.0).max(0),
-        detail: serde_json::value::RawValue::NULL.to_owned(),
-    }))
+    Ok(Some(rules::queued(micros(&row, 0)?, now)))
 }
 
 /// The run is held.
@@ -63,10 +56,35 @@ pub(super) async fn remove(conn: &Conn, num: i64) -> Read<()> {
     conn.execute(sql, values![num]).await.map(|_| ())
 }
 
+/// Whether whoever holds run `r` is there. Among several servers that is seen, and no lease is asked.
+macro_rules! live {
+    () => {
+        "(current_setting('longhand.replica', true) IS NULL
+          OR EXISTS (SELECT 1 FROM live_replicas l WHERE l.holder = r.holder))"
+    };
+}
+
+/// Whether run `r` may be taken here: the session's workspace is not on another server that is there, and no other
+/// is so much less busy that it should have it; but that one gets no more than a moment.
+macro_rules! mine {
+    () => {
+        "(NOT EXISTS (SELECT 1 FROM bindings b JOIN live_replicas l ON l.name = b.host
+            WHERE b.session = r.session AND b.host <> current_setting('longhand.replica', true))
+          AND (r.due_at <= $1 - 300000 OR coalesce(
+            (SELECT max(l.turns) FILTER (WHERE l.name = current_setting('longhand.replica', true))
+               <= min(l.turns) + 8 FROM live_replicas l), true)
+            OR EXISTS (SELECT 1 FROM bindings b WHERE b.session = r.session
+               AND b.host = current_setting('longhand.replica', true))))"
+    };
+}
+
 /// Who holds the run at `now`, if its lease stands.
 pub(super) async fn holder(conn: &Conn, num: i64, now: Micros) -> Read<Option<String>> {
-    let sql = "SELECT holder FROM runs WHERE session = $1 AND held
-               AND (lease_expires_at IS NULL OR lease_expires_at BETWEEN $2 AND $3)";
+    let sql = concat!(
+        "SELECT holder FROM runs r WHERE session = $1 AND held
+           AND (lease_expires_at IS NULL OR lease_expires_at BETWEEN $2 AND $3) AND ",
+        live!()
+    );
     let key = values![num, now.0 + 1, now.0 + FARTHEST];
     let row = conn.row(sql, key).await?;
     row.map(|row| get(&row, 0)).transpose()
@@ -92,8 +110,12 @@ fn due_run(row: &Row) -> Read<DueRun> {
 }
 
 pub(crate) async fn due(conn: &Conn, limit: u32, now: Micros) -> Told<Vec<DueRun>> {
-    const DUE: &str = "SELECT id, generation, due_at FROM runs
-        WHERE NOT held AND due_at <= $1 ORDER BY due_at LIMIT $2";
+    const DUE: &str = concat!(
+        "SELECT id, generation, due_at FROM runs r
+        WHERE NOT held AND due_at <= $1 AND ",
+        mine!(),
+        " ORDER BY due_at LIMIT $2"
+    );
     const FAR: &str = "SELECT id, generation, due_at FROM runs
         WHERE NOT held AND due_at > $1 ORDER BY due_at LIMIT $2";
     const EXPIRED: &str = "SELECT id, generation, due_at FROM runs
@@ -102,9 +124,23 @@ pub(crate) async fn due(conn: &Conn, limit: u32, now: Micros) -> Told<Vec<DueRun
     const FAR_LEASE: &str = "SELECT id, generation, due_at FROM runs
         WHERE held AND lease_expires_at IS NOT NULL AND lease_expires_at > $1
         ORDER BY lease_expires_at LIMIT $2";
+    const ORPHANS: &str = concat!(
+        "SELECT id, generation, due_at FROM runs r
+        WHERE held AND $1::bigint IS NOT NULL AND NOT ",
+        live!(),
+        " AND ",
+        mine!(),
+        " ORDER BY due_at LIMIT $2"
+    );
     let far = now.0 + FARTHEST;
     let mut found = Vec::new();
-    for (sql, at) in [(DUE, now.0), (EXPIRED, now.0), (FAR, far), (FAR_LEASE, far)] {
+    for (sql, at) in [
+        (DUE, now.0),
+        (EXPIRED, now.0),
+        (ORPHANS, now.0),
+        (FAR, far),
+        (FAR_LEASE, far),
+    ] {
         found.extend(each(&conn.rows(sql, values![at, limit]).await?, due_run)?);
     }
     found.truncate(limit as usize);
@@ -119,18 +155,24 @@ pub(crate) async fn due_fairly(
     now: Micros,
     most: u32,
 ) -> Told<Vec<DueRun>> {
-    const FAIR: &str = "WITH open AS (
-          SELECT r.id, r.generation, r.due_at, t.workspace AS w,
+    const FAIR: &str = concat!(
+        "WITH open AS (
+          SELECT r.session, r.id, r.generation, r.due_at, t.workspace AS w,
                  r.held AND (r.lease_expires_at IS NULL OR r.lease_expires_at BETWEEN $1::bigint + 1 AND $2)
-                   AS busy,
+                   AND ",
+        live!(),
+        "  AS busy,
                  r.held OR r.due_at <= $1 OR r.due_at > $2 AS due
           FROM runs r JOIN sessions t ON t.num = r.session),
         ranked AS (
-          SELECT id, generation, due_at, busy,
+          SELECT session, id, generation, due_at, busy,
                  row_number() OVER (PARTITION BY w ORDER BY busy DESC, due_at) AS place
           FROM open WHERE due)
-        SELECT id, generation, due_at FROM ranked
-        WHERE NOT busy AND place <= $3 ORDER BY due_at LIMIT $4";
+        SELECT id, generation, due_at FROM ranked r
+        WHERE NOT busy AND place <= $3 AND ",
+        mine!(),
+        " ORDER BY due_at LIMIT $4"
+    );
     let key = values![now.0, now.0 + FARTHEST, most, limit];
     Ok(each(&conn.rows(FAIR, key).await?, due_run)?)
 }
@@ -139,7 +181,7 @@ pub(crate) async fn renew_all(
     cx: &mut Cx,
     holder: &Holder,
     held: &[(SessionId, Generation)],
-    ttl: Duration,
+    ttl: Option<Duration>,
     now: Micros,
 ) -> Told<Vec<SessionId>> {
     let sql = "UPDATE runs SET lease_expires_at = $4
@@ -151,7 +193,7 @@ pub(crate) async fn renew_all(
             session.to_string(),
             int(generation.0),
             &holder.0,
-            until(now, Some(ttl)),
+            until(now, ttl),
         ];
         if cx.conn.execute(sql, key).await? == 0 {
             lost.push(*session);

@@ -11,9 +11,9 @@ use super::value::values;
 use super::{Conn, Fault, Told, agents, environments, outcomes, vaults};
 use crate::error::Thing;
 use crate::page::{List, Slice};
+use crate::rules::outcomes::read;
+use crate::rules::{status_name, usable, within};
 use crate::sessions::{Resolved, Scope, SessionFilter, SessionRow};
-use crate::sqlite::outcomes::read;
-use crate::sqlite::sessions::{status_name, usable, within};
 
 macro_rules! select {
     () => {

@@ -2,16 +2,13 @@
 //! locks the session's state first, so that replicas decide one after the other; what a stale generation
 //! brings is refused by the core, on the state that was locked.
 
-use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::Duration;
 
-use contract::event::Event;
 use contract::ids::{SessionId, ThreadId};
 use contract::time::Micros;
 use futures_util::future::try_join_all;
-use session::input::{Around, Waiting};
-use session::{Decision, Input, Intent, Record, State, UserEvent};
+use session::input::Around;
+use session::{Command, Decision, Input, Record};
 
 use super::fault::{Read, is_taken};
 use super::row::{get, json, text};
@@ -23,33 +20,12 @@ use super::{
 use crate::caps::Caps;
 use crate::error::{Conflict, Plenty, SubmitError};
 use crate::events::Stored;
-use crate::feed::Item;
+use crate::rules::decided::{self, Added, Before, By, Given, Move, Queued};
+use crate::rules::told::Note;
+use crate::rules::{int, map_text, status_name, until, within};
 use crate::runs::Holder;
 use crate::sessions::{Committed, NewSession, Scope, SessionRow};
-use crate::sqlite::Note;
-use crate::sqlite::row::{int, map_text};
-use crate::sqlite::runs::until;
-use crate::sqlite::sessions::{status_name, within};
-use crate::sqlite::submit::{Given, stored};
 use crate::timeline::Beside;
-
-/// A session as it was before the input.
-struct Before {
-    num: i64,
-    workspace: String,
-    agent: String,
-    state: State,
-}
-
-/// Whose input it is, for the run.
-enum By<'a> {
-    Client,
-    Runner,
-    Claim {
-        holder: &'a Holder,
-        lease_expires_at: Option<i64>,
-    },
-}
 
 pub(crate) async fn submit(
     cx: &mut Cx,
@@ -63,6 +39,9 @@ pub(crate) async fn submit(
         Input::Claim => return Err(Fault::Bad("a claim needs a holder".into())),
     };
     let before = load(&cx.conn, scope, session).await?;
+    if matches!(given.input, Input::Command(Command::Update(_))) {
+        cx.tell(Note::Updated(session));
+    }
     Box::pin(decide(cx, &before, given, &by)).await
 }
 
@@ -74,7 +53,16 @@ pub(crate) async fn claim(
     now: Micros,
     entropy: u128,
 ) -> Told<Committed, SubmitError> {
-    let before = load(&cx.conn, Scope::Any, session).await?;
+    let Some(before) = load_with(&cx.conn, Scope::Any, session, UNLESS_LOCKED).await? else {
+        // Whoever is at it may be claiming it, and nobody waits in a row for that.
+        return match is_there(&cx.conn, session).await? {
+            true => Err(SubmitError::Held {
+                holder: "somebody else just now".to_owned(),
+            }
+            .into()),
+            false => Err(SubmitError::NotFound.into()),
+        };
+    };
     if let Some(holder) = runs::holder(&cx.conn, before.num, now).await? {
         return Err(SubmitError::Held { holder }.into());
     }
@@ -94,22 +82,45 @@ pub(crate) async fn claim(
     Box::pin(decide(cx, &before, given, &by)).await
 }
 
+/// Reads a session and locks its state, once whoever else is at it has committed.
+const LOCKED: &str = "SELECT t.num, t.workspace, st.state, t.agent FROM sessions t
+    JOIN session_states st ON st.num = t.num WHERE t.id = $1 FOR NO KEY UPDATE OF st";
+
+/// The same, but of a session that nobody else is at.
+const UNLESS_LOCKED: &str = "SELECT t.num, t.workspace, st.state, t.agent FROM sessions t
+    JOIN session_states st ON st.num = t.num WHERE t.id = $1
+    FOR NO KEY UPDATE OF st SKIP LOCKED";
+
 /// The session, whose state nobody else changes from now on.
 async fn load(conn: &Conn, scope: Scope, id: SessionId) -> Told<Before, SubmitError> {
-    let sql = "SELECT t.num, t.workspace, st.state, t.agent FROM sessions t
-               JOIN session_states st ON st.num = t.num WHERE t.id = $1 FOR NO KEY UPDATE OF st";
+    let before = load_with(conn, scope, id, LOCKED).await?;
+    before.ok_or_else(|| SubmitError::NotFound.into())
+}
+
+async fn load_with(
+    conn: &Conn,
+    scope: Scope,
+    id: SessionId,
+    sql: &str,
+) -> Told<Option<Before>, SubmitError> {
     let Some(row) = conn.row(sql, values![id.to_string()]).await? else {
-        return Err(SubmitError::NotFound.into());
+        return Ok(None);
     };
-    if !within(scope, text(&row, 1)?) {
-        return Err(SubmitError::NotFound.into());
+    let workspace = text(&row, 1)?;
+    if !within(scope, workspace) {
+        return Ok(None);
     }
-    Ok(Before {
+    Ok(Some(Before {
         num: get(&row, 0)?,
-        workspace: get(&row, 1)?,
+        workspace,
         agent: get(&row, 3)?,
         state: json(&row, 2)?,
-    })
+    }))
+}
+
+async fn is_there(conn: &Conn, id: SessionId) -> Told<bool, SubmitError> {
+    let sql = "SELECT 1 FROM sessions WHERE id = $1";
+    Ok(conn.row(sql, values![id.to_string()]).await?.is_some())
 }
 
 async fn decide(
@@ -137,7 +148,7 @@ async fn decide(
     }
     let (num, was_open) = (before.num, before.state.is_open());
     let added = Added::of(&decision)?;
-    let owner = (before.workspace.as_str(), before.agent.as_str());
+    let owner = (before.workspace, before.agent.as_str());
     let totals = (&before.state.totals, &decision.state.totals);
     let conn = &cx.conn;
     // None waits for the answer to another: they are sent together and run in this order.
@@ -152,7 +163,7 @@ async fn decide(
         told(append(conn, num, &decision, &added)),
     )?;
     note.into_iter().for_each(|note| cx.tell(note));
-    Ok(added.tell(cx, decision))
+    Ok(added.tell(&mut cx.talk, decision))
 }
 
 async fn told<T>(work: impl Future<Output = Read<T>>) -> Told<T, SubmitError> {
@@ -218,121 +229,20 @@ async fn move_run(
     now: Micros,
 ) -> Read<Option<Note>> {
     let state = &decision.state;
-    if !state.is_open() {
-        if was_open {
-            runs::remove(conn, num).await?;
+    match decided::move_run(was_open, decision, by) {
+        Move::Stay => {}
+        Move::Remove => runs::remove(conn, num).await?,
+        Move::Due => {
+            runs::put_due(conn, num, state, now).await?;
+            return Ok(Some(Note::Wake));
         }
-        return Ok(None);
-    }
-    // What is in flight somebody holds; a turn that was opened or put down, and nothing else goes on, belongs to
-    // nobody.
-    let held = state.is_in_flight();
-    let anew = !was_open || decision.intents.contains(&Intent::Run);
-    match by {
-        // Whoever holds the session takes it up.
-        By::Client if anew && held => return Ok(Some(Note::Stop(state.session))),
-        By::Client if !anew => return Ok(None),
-        By::Runner if held => return Ok(None),
-        By::Claim {
+        Move::Tell => return Ok(Some(Note::Stop(state.session))),
+        Move::Held {
             holder,
             lease_expires_at,
-        } if held => {
-            runs::put_held(conn, num, state, holder, *lease_expires_at).await?;
-            return Ok(None);
-        }
-        By::Client | By::Runner | By::Claim { .. } => {}
+        } => runs::put_held(conn, num, state, holder, lease_expires_at).await?,
     }
-    runs::put_due(conn, num, state, now).await?;
-    Ok(Some(Note::Wake))
-}
-
-/// What a decision adds to the log and to what waits, in the form in which it is stored.
-struct Added {
-    events: Vec<Arc<Stored>>,
-    waiting: Vec<Queued>,
-}
-
-struct Queued {
-    /// The core's form.
-    form: String,
-    stored: Stored,
-    /// What one thread says to another is nobody's but theirs before it has its place.
-    private: bool,
-}
-
-impl Added {
-    fn of(decision: &Decision) -> Result<Self, serde_json::Error> {
-        let events = decision.events.iter();
-        let events = events.map(|placed| stored(placed).map(Arc::new));
-        Ok(Self {
-            events: events.collect::<Result<_, _>>()?,
-            waiting: decision
-                .queued
-                .iter()
-                .map(queued)
-                .collect::<Result<_, _>>()?,
-        })
-    }
-
-    /// Has it told and counted.
-    fn tell(self, cx: &mut Cx, decision: Decision) -> Committed {
-        let mut items = Vec::with_capacity(self.events.len() + self.waiting.len());
-        for event in &self.events {
-            cx.bytes += event.json.len();
-            cx.events += 1;
-            items.push(Item::Event(Arc::clone(event)));
-        }
-        for Queued {
-            stored, private, ..
-        } in self.waiting
-        {
-            cx.bytes += 2 * stored.json.len();
-            if !private {
-                items.push(Item::Announced(Arc::new(stored)));
-            }
-        }
-        let records = decision.records.iter().map(|r| r.body.get().len());
-        cx.bytes += records.sum::<usize>();
-        let session = decision.state.session;
-        if !items.is_empty() {
-            cx.tell(Note::Items(session, items));
-        }
-        if decision.intents.contains(&Intent::Stop) {
-            cx.tell(Note::Stop(session));
-        }
-        Committed {
-            session,
-            state: decision.state,
-            events: self.events,
-            echo: decision.echo,
-            step: decision.step,
-            others: decision.others,
-            commit: 0,
-        }
-    }
-}
-
-fn queued(waiting: &Waiting) -> Result<Queued, serde_json::Error> {
-    let body = waiting.event.clone().body();
-    let kind = body.kind();
-    let event = Event {
-        id: waiting.id,
-        processed_at: None,
-        body,
-    };
-    Ok(Queued {
-        form: serde_json::to_string(&waiting.event)?,
-        private: matches!(waiting.event, UserEvent::Thread { .. }),
-        stored: Stored {
-            seq: None,
-            thread: waiting.thread,
-            on_primary: true,
-            id: waiting.id,
-            kind: Cow::Borrowed(kind),
-            processed_at: None,
-            json: Arc::from(serde_json::to_string(&event)?),
-        },
-    })
+    Ok(None)
 }
 
 /// Writes what the decision adds. Those that waited go before others come: a place may be taken again.
@@ -411,28 +321,7 @@ pub(crate) async fn create(
         vaults::active(&cx.conn, new.workspace, *vault).await?;
     }
     tallies::take(cx, new.workspace, Plenty::Sessions, caps).await?;
-    let around = Around {
-        now,
-        entropy,
-        ..Around::default()
-    };
-    let decision = session::open(new.opening, &around);
-    let row = SessionRow {
-        id: decision.state.session,
-        workspace: new.workspace,
-        agent_id: new.agent_id,
-        agent_version: new.agent_version,
-        agent: new.agent,
-        environment_id: new.environment_id,
-        environment: new.environment,
-        vault_ids: new.vault_ids,
-        profile: new.profile,
-        state: decision.state.clone(),
-        created_at: now,
-        updated_at: now,
-        archived_at: None,
-        outcomes: crate::sqlite::outcomes::first(&decision.evaluations),
-    };
+    let (row, decision) = decided::open(new, now, entropy);
     let num = insert_session(&cx.conn, &row).await?;
     let added = Added::of(&decision)?;
     let conn = &cx.conn;
@@ -443,7 +332,7 @@ pub(crate) async fn create(
         append(conn, num, &decision, &added),
     )?;
     note.into_iter().for_each(|note| cx.tell(note));
-    added.tell(cx, decision);
+    added.tell(&mut cx.talk, decision);
     Ok(row)
 }
 

@@ -12,9 +12,9 @@ use super::row::{
 use super::sessions::num_of;
 use super::value::values;
 use super::{Conn, Told};
+use crate::rules::int;
+use crate::rules::status_name;
 use crate::sessions::Scope;
-use crate::sqlite::row::int;
-use crate::sqlite::sessions::status_name;
 use crate::threads::ThreadRow;
 
 /// Statement of [`super::remove`].

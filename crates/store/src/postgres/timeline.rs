@@ -11,9 +11,8 @@ use super::value::values;
 use super::{Conn, Told};
 use crate::error::SubmitError;
 use crate::limits;
+use crate::rules::{int, waiting};
 use crate::sessions::Scope;
-use crate::sqlite::row::int;
-use crate::sqlite::timeline::waiting;
 use crate::timeline::{Beside, Binding, Bound, Entry, Mark, OpenTurns};
 
 /// Writes what a runner reports beside an input.
@@ -65,12 +64,13 @@ async fn bind(
     now: Micros,
     binding: &Binding,
 ) -> Read<()> {
-    let sql = "INSERT INTO bindings AS b (session, generation, since, body)
-               VALUES ($1, $2, $3, $4)
+    let sql = "INSERT INTO bindings AS b (session, generation, since, body, host)
+               VALUES ($1, $2, $3, $4, $5)
                ON CONFLICT (session) DO UPDATE SET generation = excluded.generation,
                  since = CASE WHEN b.body = excluded.body THEN b.since ELSE excluded.since END,
-                 body = excluded.body";
-    let row = values![num, int(generation.0), now.0, binding.body.get()];
+                 body = excluded.body, host = coalesce(excluded.host, b.host)";
+    let (body, host) = (binding.body.get(), binding.host.as_deref());
+    let row = values![num, int(generation.0), now.0, body, host];
     conn.execute(sql, row).await.map(|_| ())
 }
 
@@ -110,7 +110,7 @@ pub(crate) async fn list(
 
 pub(crate) async fn binding(conn: &Conn, scope: Scope, session: SessionId) -> Told<Option<Bound>> {
     let num = num_of(conn, scope, session).await?;
-    let sql = "SELECT generation, since, body FROM bindings WHERE session = $1";
+    let sql = "SELECT generation, since, body, host FROM bindings WHERE session = $1";
     let Some(row) = conn.row(sql, values![num]).await? else {
         return Ok(None);
     };
@@ -118,5 +118,6 @@ pub(crate) async fn binding(conn: &Conn, scope: Scope, session: SessionId) -> To
         generation: Generation(number(&row, 0)?),
         since: micros(&row, 1)?,
         body: raw(&row, 2)?,
+        host: get(&row, 3)?,
     }))
 }

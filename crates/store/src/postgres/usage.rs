@@ -9,31 +9,20 @@ use super::fault::Read;
 use super::row::{each, get, number, text};
 use super::value::values;
 use super::{Conn, Told};
-use crate::sqlite::row::int;
+use crate::rules::usage::{day as today, grown};
 use crate::usage::UsageDay;
-
-const DAY: i64 = 86_400_000_000;
 
 /// Adds to a day what a session used between two states. Nothing is written when nothing was used.
 pub(super) async fn add(
     conn: &Conn,
-    owner: (&str, &str),
+    owner: (WorkspaceId, &str),
     before: &Totals,
     after: &Totals,
     now: Micros,
 ) -> Read<()> {
-    let grown = [
-        int(after.input - before.input),
-        int(after.output - before.output),
-        int(after.cache_read - before.cache_read),
-        int(after.cache_5m - before.cache_5m),
-        int(after.cache_1h - before.cache_1h),
-        int(after.cost.0 - before.cost.0),
-        after.active - before.active,
-    ];
-    if grown == [0; 7] {
+    let Some(grown) = grown(before, after) else {
         return Ok(());
-    }
+    };
     let [input, output, cache_read, cache_5m, cache_1h, cost, active] = grown;
     let sql = "INSERT INTO usage_days AS d
                  (workspace, agent, day, input, output, cache_read, cache_5m, cache_1h, cost, active)
@@ -46,9 +35,9 @@ pub(super) async fn add(
                  cost = d.cost + excluded.cost, active = d.active + excluded.active";
     let (workspace, agent) = owner;
     let row = values![
-        workspace,
+        workspace.to_string(),
         agent,
-        now.0.div_euclid(DAY),
+        today(now),
         input,
         output,
         cache_read,

@@ -14,8 +14,8 @@ use super::{Conn, Cx, Told, credentials, tallies};
 use crate::caps::Caps;
 use crate::error::{Conflict, Error, Plenty, Thing};
 use crate::page::{List, Slice};
-use crate::sqlite::Note;
-use crate::sqlite::row::map_text;
+use crate::rules::map_text;
+use crate::rules::told::Note;
 use crate::vaults::{CredentialRow, Slot, VaultRow, VaultView};
 
 const SOURCE: Source = Source {

@@ -8,66 +8,41 @@ use std::sync::atomic::Ordering;
 use deadpool_postgres::Pool;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::batch::Batch;
+use super::changes;
 use super::conn::Conn;
-use super::fault::{Fault, Told, told, why};
+use super::fault::{Failed, Fault, Read, Told, told, why};
 use super::{kept, remove};
 use crate::error::Cause;
 use crate::kept::Keep;
 use crate::limits;
-use crate::sqlite::{Note, Trouble};
+use crate::rules::change::Change;
+use crate::rules::fault::Trouble;
+use crate::rules::told::{Note, Talk, answer, said};
 use crate::store::Shared;
 
 /// What a write sees: the connection, inside its savepoint, and what it wants told.
 pub(crate) struct Cx {
     /// The connection.
     pub(super) conn: Conn,
-    notes: Vec<Note>,
-    /// Bytes of events written by this batch.
-    pub(super) bytes: usize,
-    /// Events written by this batch.
-    pub(super) events: u64,
+    /// What is told after the commit.
+    pub(super) talk: Talk,
 }
 
 impl Cx {
     pub(super) fn new(conn: Conn) -> Self {
         Self {
             conn,
-            notes: Vec::new(),
-            bytes: 0,
-            events: 0,
+            talk: Talk::default(),
         }
     }
 
     /// Has `note` told after the commit.
     pub(super) fn tell(&mut self, note: Note) {
-        self.notes.push(note);
+        self.talk.tell(note);
     }
-
-    /// What was told and counted so far.
-    pub(super) fn tally(&self) -> Tally {
-        Tally {
-            notes: self.notes.len(),
-            bytes: self.bytes,
-            events: self.events,
-        }
-    }
-
-    /// Forgets what was told and counted since.
-    pub(super) fn untell(&mut self, tally: Tally) {
-        self.notes.truncate(tally.notes);
-        (self.bytes, self.events) = (tally.bytes, tally.events);
-    }
-}
-
-/// How much was told and counted.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Tally {
-    notes: usize,
-    bytes: usize,
-    events: u64,
 }
 
 /// A queued write.
@@ -183,30 +158,42 @@ where
     }
 
     fn answer(self: Box<Self>, commit: Result<u64, &str>) {
-        let answer = match (self.done, commit) {
-            (Some(Err(error)), _) => Err(error),
-            (Some(Ok(done)), Ok(commit)) => Ok((done, commit)),
-            (_, Err(why)) => Err(Trouble::Unavailable(why.into()).into()),
-            (None, _) => Err(Trouble::closed().into()),
-        };
-        // The caller may be gone: what it wrote stands.
-        let _ = self.reply.send(answer);
+        answer(self.done, commit, self.reply);
     }
 }
 
 /// Keeps the answer beside what was done.
 async fn beside<T: 'static, E: From<Trouble>>(cx: &mut Cx, keep: &Keep, done: T) -> Told<T, E> {
     if let Some(body) = keep.body(&done) {
-        cx.bytes += body.len();
+        cx.talk.bytes += body.len();
         kept::put(cx, &keep.slot, &body, keep.most).await?;
     }
     Ok(done)
 }
 
-fn said(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a write panicked".to_owned())
+/// How other servers hear of what was committed here.
+pub(super) struct Teller {
+    /// This start of this server.
+    pub(super) origin: String,
+    /// Has the others woken.
+    pub(super) told: Arc<Notify>,
+}
+
+impl Teller {
+    /// Ends a transaction in which `kept` writes stand, with what it changed for others in it. True if they must be
+    /// woken: apart from the commit, because a commit that wakes others waits for every other that does.
+    async fn commit(&self, conn: &Conn, kept: u64, notes: &[Note]) -> Read<bool> {
+        if kept == 0 {
+            return conn.batch("ROLLBACK").await.map(|()| false);
+        }
+        let Some(body) = Change::text(notes).map_err(|e| Failed::Bad(e.into()))? else {
+            return conn.batch("COMMIT").await.map(|()| false);
+        };
+        // The commit follows at once: nothing may have to be prepared before it.
+        conn.prepare(changes::PUT).await?;
+        let put = changes::put(conn, &self.origin, &body);
+        tokio::try_join!(biased; put, conn.batch("COMMIT")).map(|_| true)
+    }
 }
 
 /// The writer.
@@ -217,6 +204,7 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     trash: bool,
     commits: u64,
+    teller: Teller,
 }
 
 impl Writer {
@@ -225,6 +213,7 @@ impl Writer {
         queue: mpsc::Receiver<Message>,
         shared: Arc<Shared>,
         trash: bool,
+        teller: Teller,
     ) -> Self {
         Self {
             pool,
@@ -232,6 +221,7 @@ impl Writer {
             shared,
             trash,
             commits: 0,
+            teller,
         }
     }
 
@@ -270,7 +260,7 @@ impl Writer {
             } else {
                 batch.refuse(job);
             }
-            if batch.jobs.len() < limits::BATCH_JOBS && batch.cx.bytes < limits::BATCH_BYTES {
+            if batch.jobs.len() < limits::BATCH_JOBS && batch.cx.talk.bytes < limits::BATCH_BYTES {
                 next = match self.queue.try_recv() {
                     Ok(Message::Job(job)) => Some(job),
                     Ok(Message::Close) => {
@@ -282,15 +272,14 @@ impl Writer {
             }
         }
         let Batch { cx, jobs, kept, .. } = batch;
-        let Cx {
-            conn,
-            notes,
-            events,
-            ..
-        } = cx;
-        let end = if kept > 0 { "COMMIT" } else { "ROLLBACK" };
+        let Cx { conn, talk } = cx;
+        let events = talk.events;
+        let mut wakes = false;
         if lost.is_none() {
-            lost = conn.batch(end).await.err();
+            match self.teller.commit(&conn, kept, talk.notes()).await {
+                Ok(others) => wakes = others,
+                Err(failed) => lost = Some(failed),
+            }
         }
         // A connection on which a commit failed is not used again: what is open on it is undone with it.
         let why = lost.map(|failed| cause(failed).to_string());
@@ -299,7 +288,11 @@ impl Writer {
         } else {
             conn.give();
             self.count(jobs.len() as u64, kept, events);
-            self.publish(notes);
+            // What a purge leaves in the files of a server is the server's to vacuum.
+            self.trash |= self.shared.publish(talk.into_notes()).trash;
+            if wakes {
+                self.teller.told.notify_one();
+            }
         }
         for job in jobs {
             job.answer(why.as_deref().map_or(Ok(self.commits), Err));
@@ -307,45 +300,8 @@ impl Writer {
     }
 
     fn count(&mut self, jobs: u64, kept: u64, events: u64) {
-        let counters = &self.shared.counters;
-        if kept > 0 {
-            self.commits += 1;
-            counters.commits.fetch_add(1, Ordering::Relaxed);
-            counters.max_batch.fetch_max(kept, Ordering::Relaxed);
-        }
-        counters.jobs.fetch_add(kept, Ordering::Relaxed);
-        counters.refused.fetch_add(jobs - kept, Ordering::Relaxed);
-        counters.events.fetch_add(events, Ordering::Relaxed);
-    }
-
-    fn publish(&mut self, notes: Vec<Note>) {
-        let Shared {
-            feed,
-            signals,
-            counters,
-            keys,
-            grounds,
-        } = &*self.shared;
-        let mut wake = false;
-        for note in notes {
-            match note {
-                Note::Items(session, items) => feed.publish(session, &items, counters),
-                Note::End(session) => {
-                    feed.end(session);
-                    signals.deleted();
-                }
-                Note::Wake => wake = true,
-                Note::Stop(session) => signals.stop(session),
-                Note::Trash => self.trash = true,
-                Note::Keys => keys.forget(),
-                Note::Grounds => grounds.forget(),
-                // What a purge leaves in the files of a server is the server's to vacuum.
-                Note::Wiped => {}
-            }
-        }
-        if wake {
-            signals.wake.notify_one();
-        }
+        self.commits += u64::from(kept > 0);
+        self.shared.count(jobs, kept, events);
     }
 
     /// Removes a bounded number of events of deleted sessions, in a commit of its own.

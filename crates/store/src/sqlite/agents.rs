@@ -8,10 +8,11 @@ use serde_json::value::RawValue;
 use super::fault::is_taken;
 use super::paging::{Source, page};
 use super::row::{micros, micros_opt, raw, text};
-use super::{Cx, Note, Told};
+use super::{Cx, Told};
 use crate::agents::{AgentRow, VersionList};
 use crate::error::{Conflict, Error, Thing};
 use crate::page::{List, Slice};
+use crate::rules::told::Note;
 
 const COLUMNS: &str = "SELECT t.id, t.workspace, v.version, v.body, t.created_at,
     CASE v.version WHEN t.version THEN t.updated_at ELSE v.created_at END, t.archived_at

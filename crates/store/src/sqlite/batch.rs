@@ -3,7 +3,9 @@
 
 use rusqlite::{Connection, ErrorCode, ffi};
 
-use super::writer::{Cx, Job, Told};
+use super::warm::Warm;
+use super::writer::{Cx, Job};
+use crate::rules::told::Tally;
 
 /// Writes under way. Each savepoint costs a copy of every page changed under it, so writes that can be
 /// run again share one; should one of them fail after it wrote, they are undone and run again apart. Those
@@ -23,7 +25,7 @@ struct Mark {
     by: Undo,
     jobs: usize,
     kept: u64,
-    told: Told,
+    tally: Tally,
 }
 
 /// What undoes the writes since a mark.
@@ -35,9 +37,9 @@ enum Undo {
 
 impl<'c> Batch<'c> {
     /// A batch that begins with the transaction, in which nothing may have been written yet.
-    pub(super) fn new(conn: &'c Connection) -> Self {
+    pub(super) fn new(conn: &'c Connection, warm: Warm) -> Self {
         Self {
-            cx: Cx::new(conn),
+            cx: Cx::new(conn, warm),
             jobs: Vec::with_capacity(32),
             kept: 0,
             shared: None,
@@ -76,15 +78,15 @@ impl<'c> Batch<'c> {
                 by,
                 jobs: at,
                 kept: self.kept,
-                told: self.cx.told(),
+                tally: self.cx.talk.tally(),
             });
         }
-        let (told, changes) = (self.cx.told(), self.cx.conn.total_changes());
+        let (tally, changes) = (self.cx.talk.tally(), self.cx.conn.total_changes());
         if self.jobs[at].run(&mut self.cx) {
             self.kept += 1;
             return Ok(());
         }
-        self.cx.untell(told);
+        self.cx.talk.untell(tally);
         stands(self.cx.conn)?;
         if self.cx.conn.total_changes() == changes {
             return Ok(());
@@ -104,7 +106,7 @@ impl<'c> Batch<'c> {
         for sql in undo {
             execute(self.cx.conn, sql)?;
         }
-        self.cx.untell(mark.told);
+        self.cx.undone(mark.tally);
         self.kept = mark.kept;
         for job in &mut self.jobs[mark.jobs..] {
             self.kept += u64::from(apart(&mut self.cx, &mut **job)?);
@@ -116,11 +118,11 @@ impl<'c> Batch<'c> {
 /// Runs one write in a savepoint of its own; true if it stands.
 fn apart(cx: &mut Cx<'_>, job: &mut dyn Job) -> rusqlite::Result<bool> {
     let conn = cx.conn;
-    let told = cx.told();
+    let tally = cx.talk.tally();
     execute(conn, "SAVEPOINT job")?;
     let keep = job.run(cx);
     if !keep {
-        cx.untell(told);
+        cx.undone(tally);
         execute(conn, "ROLLBACK TO job")?;
     }
     execute(conn, "RELEASE job")?;
@@ -153,8 +155,9 @@ mod tests {
     use contract::ids::SessionId;
     use tokio::sync::oneshot;
 
-    use super::super::{Cx, Fault, Note, Sqlite, meta};
+    use super::super::{Cx, Fault, Sqlite, meta};
     use crate::error::{Error, Thing};
+    use crate::rules::told::Note;
     use crate::store::{Options, Shared};
 
     fn refused() -> Fault<Error> {
@@ -198,7 +201,7 @@ mod tests {
         let counted = Arc::clone(&runs);
         let first = db.write_again::<_, Error, _>(move |cx| {
             counted.fetch_add(1, Ordering::Relaxed);
-            cx.events += 1;
+            cx.talk.events += 1;
             cx.tell(Note::Stop(SessionId::from_bits(1)));
             meta::set(cx, "first", b"1")
         });

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::Connection;
 use tokio::sync::mpsc;
 
-use super::fault::Trouble;
 use super::reader;
 use super::writer::Writer;
+use crate::rules::fault::Trouble;
 use crate::simulation::Line;
 
 /// What the threads of the store have elsewhere.

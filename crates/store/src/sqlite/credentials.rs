@@ -6,11 +6,13 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::fault::is_taken;
 use super::paging::{Source, page};
-use super::row::{json, map_text, micros, micros_opt, raw, text};
+use super::row::{json, micros, micros_opt, raw, text};
 use super::wipe::wiping;
-use super::{Cx, Note, Told, master, refreshes, vaults};
+use super::{Cx, Told, master, refreshes, vaults};
 use crate::error::{Conflict, Error, Thing};
 use crate::page::{List, Slice};
+use crate::rules::map_text;
+use crate::rules::told::Note;
 use crate::vaults::{CredentialChange, CredentialKind, CredentialRow, NewCredential, Sealed, Slot};
 
 const SOURCE: Source = Source {

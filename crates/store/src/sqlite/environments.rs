@@ -8,10 +8,11 @@ use serde_json::value::RawValue;
 use super::fault::is_taken;
 use super::paging::{Source, page};
 use super::row::{micros, micros_opt, raw, text};
-use super::{Cx, Note, Told};
+use super::{Cx, Told};
 use crate::environments::EnvironmentRow;
 use crate::error::{Conflict, Error, Thing};
 use crate::page::{List, Slice};
+use crate::rules::told::Note;
 
 const SOURCE: Source = Source {
     select: "SELECT t.id, t.workspace, t.revision, t.name, t.body, t.created_at, t.updated_at,

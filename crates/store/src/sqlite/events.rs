@@ -7,11 +7,12 @@ use contract::time::Micros;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::Told;
-use super::row::{event_id, int, micros, number, raw_opt, shared, thread_id};
+use super::row::{event_id, micros, number, raw_opt, shared, thread_id};
 use super::sessions::num_of;
 use crate::events::{EventList, EventPage, Of, Stored, TranscriptRow};
 use crate::limits;
 use crate::page::{Order, TimeRange};
+use crate::rules::int;
 use crate::sessions::Scope;
 
 fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
@@ -174,6 +175,17 @@ pub(crate) fn after(
                WHERE session = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
     let mut statement = conn.prepare_cached(sql)?;
     let rows = statement.query_map((num, int(seq), limit), stored)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Those that wait, as those who watch see them.
+#[cfg(feature = "simulation")]
+pub(crate) fn announced(conn: &Connection, session: SessionId) -> Told<Vec<Stored>> {
+    let num = num_of(conn, Scope::Any, session)?;
+    let sql = "SELECT id, thread, kind, body FROM inbox
+               WHERE session = ?1 AND kind <> 'agent.thread_message_received' ORDER BY n";
+    let mut statement = conn.prepare_cached(sql)?;
+    let rows = statement.query_map([num], waiting)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
-use super::{Cx, Fault, Sqlite, Trouble, kept};
+use super::{Cx, Fault, Sqlite, kept};
 use crate::kept::Keep;
+use crate::rules::fault::Trouble;
 
 /// The database, with what is to be kept.
 #[derive(Debug, Clone, Copy)]
@@ -75,7 +76,7 @@ fn beside<T: 'static, E: From<Trouble>>(
     done: T,
 ) -> Result<T, Fault<E>> {
     if let Some(body) = keep.body(&done) {
-        cx.bytes += body.len();
+        cx.talk.bytes += body.len();
         kept::put(cx, &keep.slot, &body, keep.most)?;
     }
     Ok(done)

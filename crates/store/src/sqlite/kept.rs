@@ -6,12 +6,13 @@ use std::collections::HashMap;
 use contract::time::Micros;
 use rusqlite::{Connection, OptionalExtension, Params};
 
-use super::fault::{Trouble, is_taken};
+use super::fault::is_taken;
 use super::row::number;
 use super::{Cx, Fault, Told};
 use crate::error::Plenty;
 use crate::kept::{Kept, Mark, Slot};
 use crate::limits::{KEPT_BESIDE, KEPT_SWEEP, KEPT_SWEEP_FULL};
+use crate::rules::fault::Trouble;
 
 pub(crate) fn get(conn: &Connection, id: Mark, now: Micros) -> Told<Option<Kept>> {
     let sql = "SELECT request, body FROM kept_answers WHERE id = ?1 AND expires_at > ?2";

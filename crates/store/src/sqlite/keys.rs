@@ -6,9 +6,10 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::fault::is_taken;
 use super::row::{micros, micros_opt, text};
-use super::{Cx, Note, Told};
+use super::{Cx, Told};
 use crate::error::{Conflict, Error, Thing};
 use crate::keys::{ApiKeyRow, KeyHash, KeyRole, WorkspaceRow};
+use crate::rules::told::Note;
 
 pub(super) fn ensure_default(conn: &Connection, now: Micros) -> rusqlite::Result<()> {
     let sql = "INSERT INTO workspaces (id, name, created_at) VALUES (?1, 'Default', ?2)

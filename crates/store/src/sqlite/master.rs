@@ -5,24 +5,18 @@ use rusqlite::Connection;
 
 use super::row::text;
 use super::wipe::wiping;
-use super::{Cx, Fault, Note, Told, Trouble, meta};
+use super::{Cx, Fault, Told, meta};
 use crate::error::Error;
 use crate::master::{FIRST_VERSION, MasterState, ToWrap, Wrapped};
+use crate::rules::fault::Trouble;
+use crate::rules::master::{CHECK, NEXT_CHECK, PEPPER, ROTATED, VERSION, bytes, number, sealed};
+use crate::rules::told::Note;
 use crate::vaults::Sealed;
-
-/// Recognises the current key. Databases have it since their first start.
-pub(crate) const CHECK: &str = "master_key_check";
-/// Four bytes, big-endian; absent until the first rotation.
-pub(crate) const VERSION: &str = "master_key_version";
-/// Recognises the next key, during a rotation.
-pub(crate) const NEXT_CHECK: &str = "master_key_next_check";
-/// Four bytes of key version, then the sealed pepper.
-pub(crate) const PEPPER: &str = "api_key_pepper";
 
 pub(crate) fn state(conn: &Connection) -> Told<MasterState> {
     let pepper = match meta::get(conn, PEPPER)? {
         None => None,
-        Some(value) => Some(sealed(&value)?),
+        Some(value) => Some(sealed(&value).map_err(Fault::Bad)?),
     };
     Ok(MasterState {
         version: version(conn)?,
@@ -35,24 +29,10 @@ pub(crate) fn state(conn: &Connection) -> Told<MasterState> {
 fn version(conn: &Connection) -> Told<u32> {
     match meta::get(conn, VERSION)? {
         None => Ok(FIRST_VERSION),
-        Some(value) => number(&value).map(|(version, _)| version),
+        Some(value) => number(&value)
+            .map(|(version, _)| version)
+            .map_err(Fault::Bad),
     }
-}
-
-pub(crate) fn number(value: &[u8]) -> Told<(u32, &[u8])> {
-    let parts = value.split_first_chunk::<4>();
-    let (version, rest) = parts.ok_or_else(|| Fault::Bad("a key version is cut off".into()))?;
-    Ok((u32::from_be_bytes(*version), rest))
-}
-
-pub(crate) fn sealed(value: &[u8]) -> Told<Sealed> {
-    let (key_version, blob) = number(value)?;
-    let blob = blob.to_vec();
-    Ok(Sealed { blob, key_version })
-}
-
-pub(crate) fn bytes(sealed: &Sealed) -> Vec<u8> {
-    [&sealed.key_version.to_be_bytes()[..], &sealed.blob].concat()
 }
 
 pub(crate) fn init(cx: &mut Cx<'_>, check: &[u8], pepper: &Sealed) -> Told<MasterState> {
@@ -62,6 +42,7 @@ pub(crate) fn init(cx: &mut Cx<'_>, check: &[u8], pepper: &Sealed) -> Told<Maste
 }
 
 pub(crate) fn begin(cx: &mut Cx<'_>, next_check: &[u8]) -> Told<MasterState> {
+    cx.tell(Note::Grounds);
     meta::init(cx, NEXT_CHECK, next_check)?;
     state(cx.conn)
 }
@@ -70,9 +51,7 @@ pub(crate) fn begin(cx: &mut Cx<'_>, next_check: &[u8]) -> Told<MasterState> {
 /// rotation ended.
 pub(super) fn guard(conn: &Connection, sealed: &Sealed) -> Told<()> {
     if sealed.key_version < version(conn)? {
-        let why =
-            "the master key was rotated while this was written; the same request does it again";
-        return Err(Error::from(Trouble::Unavailable(why.into())).into());
+        return Err(Error::from(Trouble::Unavailable(ROTATED.into())).into());
     }
     Ok(())
 }
@@ -140,5 +119,6 @@ pub(crate) fn finish(cx: &mut Cx<'_>, pepper: &Sealed) -> Told<bool> {
         meta::set(cx, PEPPER, &bytes(pepper))?;
         meta::remove(cx, NEXT_CHECK)
     })?;
+    cx.tell(Note::Grounds);
     Ok(true)
 }

@@ -19,6 +19,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/V5__tallies.sql"),
     include_str!("../../migrations/sqlite/V6__threads.sql"),
     include_str!("../../migrations/sqlite/V7__refreshes.sql"),
+    include_str!("../../migrations/sqlite/V8__replicas.sql"),
+    include_str!("../../migrations/sqlite/V9__fleet.sql"),
 ];
 
 pub(super) fn migrate(conn: &mut Connection, path: &Path) -> Result<(), OpenError> {

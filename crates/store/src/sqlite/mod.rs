@@ -18,6 +18,7 @@ pub(crate) mod keys;
 pub(crate) mod master;
 pub(crate) mod meta;
 mod migrate;
+pub(crate) mod moving;
 pub(crate) mod outcomes;
 mod paging;
 #[cfg(test)]
@@ -34,6 +35,7 @@ pub(crate) mod threads;
 pub(crate) mod timeline;
 pub(crate) mod usage;
 pub(crate) mod vaults;
+mod warm;
 mod way;
 mod wipe;
 mod writer;
@@ -47,13 +49,14 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{mpsc, oneshot};
 
-pub(crate) use fault::{Fault, Told, Trouble};
+pub(crate) use fault::{Fault, Told};
 pub(crate) use held::Held;
-pub(crate) use writer::{Cx, Note};
+pub(crate) use writer::Cx;
 
 use self::way::Way;
 use crate::error::OpenError;
 use crate::limits;
+use crate::rules::fault::Trouble;
 use crate::store::{Options, Shared, Synchronous};
 
 /// The database.

@@ -20,6 +20,7 @@ use session::input::Profile;
 use session::policy::{ToolRule, ToolRules};
 use session::{Command, Input, Opening, Status, UserEvent};
 
+use super::warm::Warm;
 use super::{
     Cx, Fault, agents, credentials, environments, events, keys, meta, migrate, remove, sessions,
     submit, threads, timeline, usage, vaults,
@@ -278,7 +279,7 @@ fn read(cx: &Cx<'_>, session: SessionId, thread: ThreadId, agent: AgentId) {
 #[test]
 fn no_operation_scans_or_sorts_a_table_that_grows() {
     let conn = open();
-    let mut cx = Cx::new(&conn);
+    let mut cx = Cx::new(&conn, Warm::default());
     administer(&mut cx);
     let (agent, environment, vault) = define(&mut cx);
     let (id, thread) = (SessionId::from_bits(1), ThreadId::from_bits(1));
@@ -316,7 +317,7 @@ fn no_operation_scans_or_sorts_a_table_that_grows() {
     ));
     turn::turn(&mut cx, id);
     read(&cx, id, thread, agent);
-    let gone = submit::Given {
+    let gone = crate::rules::decided::Given {
         input: Input::Command(Command::Delete),
         now: NOW,
         entropy: clock::entropy(),

@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use super::fault::{Fault, Trouble};
+use super::fault::Fault;
+use crate::rules::fault::Trouble;
 
 pub(super) type Job = Box<dyn FnOnce(&Connection) + Send>;
 

@@ -5,9 +5,10 @@ use contract::time::Micros;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::row::text;
-use super::{Cx, Note, Told, credentials, master};
+use super::{Cx, Told, credentials, master};
 use crate::error::{Conflict, Error, Thing};
 use crate::refreshes::{Claim, Due, Holder, Outcome, Patience, Settled};
+use crate::rules::told::Note;
 use crate::vaults::CredentialRow;
 
 struct State {

@@ -1,16 +1,13 @@
 //! Removing a session: at once for everyone who asks, in bounded steps on the disk, so that a long
 //! history stalls nobody.
 
-use std::sync::Arc;
-
 use rusqlite::{Connection, OptionalExtension};
 use session::Decision;
 
-use super::submit::stored;
-use super::{Cx, Note, Told, outcomes, tallies, threads};
+use super::{Cx, Told, outcomes, tallies, threads};
 use crate::error::{Plenty, SubmitError};
-use crate::feed::Item;
 use crate::limits::SWEEP_EVENTS;
+use crate::rules::decided::tell_deleted;
 use crate::sessions::Committed;
 
 /// Removes the session at once; its events go in bounded steps, so that a long history stalls nobody.
@@ -34,25 +31,7 @@ pub(super) fn delete(
     ] {
         cx.conn.prepare_cached(sql)?.execute([num])?;
     }
-    let events = decision
-        .events
-        .iter()
-        .map(|placed| stored(placed).map(Arc::new));
-    let events = events.collect::<Result<Vec<_>, _>>()?;
-    let session = decision.state.session;
-    let items = events.iter().map(|e| Item::Event(Arc::clone(e))).collect();
-    cx.tell(Note::Items(session, items));
-    cx.tell(Note::End(session));
-    cx.tell(Note::Trash);
-    Ok(Committed {
-        session,
-        state: decision.state,
-        events,
-        echo: decision.echo,
-        step: decision.step,
-        others: decision.others,
-        commit: 0,
-    })
+    Ok(tell_deleted(&mut cx.talk, decision)?)
 }
 
 /// True if deleted sessions left events behind.

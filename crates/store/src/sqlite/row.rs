@@ -1,6 +1,5 @@
 //! Columns to types and back. A value that cannot be understood is an error of the row, never a guess.
 
-use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -90,13 +89,4 @@ pub(super) fn event_id(row: &Row<'_>, at: usize) -> rusqlite::Result<EventId> {
 
 pub(super) fn thread_id(row: &Row<'_>, at: usize) -> rusqlite::Result<ThreadId> {
     bits(row, at).map(ThreadId::from_bits)
-}
-
-/// A place or count as SQLite holds it; the log of a session never gets near the bound.
-pub(crate) fn int(n: u64) -> i64 {
-    i64::try_from(n).expect("fewer than 2^63 of anything")
-}
-
-pub(crate) fn map_text(map: &BTreeMap<String, String>) -> Result<String, serde_json::Error> {
-    serde_json::to_string(map)
 }

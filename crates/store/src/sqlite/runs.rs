@@ -7,18 +7,12 @@ use contract::time::Micros;
 use rusqlite::{Connection, OptionalExtension};
 use session::{Generation, State};
 
-use super::row::{int, micros, number, text};
-use super::{Cx, Note, Told};
+use super::row::{micros, number, text};
+use super::{Cx, Told};
+use crate::rules::told::Note;
+use crate::rules::{self, FARTHEST, int, until};
 use crate::runs::{DueRun, Holder};
-use crate::timeline::{Mark, Spent};
-
-/// When a lease taken at `now` ends.
-pub(crate) fn until(now: Micros, ttl: Option<Duration>) -> Option<i64> {
-    ttl.map(|t| {
-        now.0
-            .saturating_add(i64::try_from(t.as_micros()).unwrap_or(i64::MAX))
-    })
-}
+use crate::timeline::Mark;
 
 /// The run is due for anyone.
 pub(super) fn put_due(
@@ -45,12 +39,7 @@ pub(super) fn queued(conn: &Connection, num: i64, now: Micros) -> rusqlite::Resu
     let due_at = statement
         .query_row([num], |row| micros(row, 0))
         .optional()?;
-    Ok(due_at.map(|at| Mark {
-        spent: Spent::Queue,
-        at,
-        took: (now.0 - at.0).max(0),
-        detail: serde_json::value::RawValue::NULL.to_owned(),
-    }))
+    Ok(due_at.map(|at| rules::queued(at, now)))
 }
 
 /// The run is held.
@@ -80,10 +69,6 @@ pub(super) fn holder(conn: &Connection, num: i64, now: Micros) -> rusqlite::Resu
     let mut rows = statement.query((num, now.0, now.0 + FARTHEST))?;
     rows.next()?.map(|row| row.get(0)).transpose()
 }
-
-/// Microseconds: no run is due later than this after it was put back, and no lease is longer. One that seems
-/// to be was written by a clock that has been set back since: it is due now, and holds nobody off.
-pub(crate) const FARTHEST: i64 = session::limits::LONGEST_RETRY_AFTER + 1_000_000;
 
 /// When the next run that nobody holds will be due, or the next lease expire, after `now`.
 pub(crate) fn next_due(conn: &Connection, now: Micros) -> Told<Option<Micros>> {
@@ -162,7 +147,7 @@ pub(crate) fn renew_all(
     cx: &mut Cx<'_>,
     holder: &Holder,
     held: &[(SessionId, Generation)],
-    ttl: Duration,
+    ttl: Option<Duration>,
     now: Micros,
 ) -> Told<Vec<SessionId>> {
     let sql = "UPDATE runs SET lease_expires_at = ?4
@@ -175,7 +160,7 @@ pub(crate) fn renew_all(
             session.to_string(),
             int(generation.0),
             &holder.0,
-            until(now, Some(ttl)),
+            until(now, ttl),
         );
         if statement.execute(key)? == 0 {
             lost.push(*session);

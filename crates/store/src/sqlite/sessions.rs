@@ -7,8 +7,10 @@ use session::{State, Status};
 use super::paging::{Source, page};
 use super::row::{json, json_with, micros, micros_opt, raw, text};
 use super::{Fault, Told, agents, environments, outcomes, vaults};
-use crate::error::{Error, Thing};
+use crate::error::Thing;
 use crate::page::{List, Slice};
+use crate::rules::outcomes::read;
+use crate::rules::{status_name, status_named, usable, within};
 use crate::sessions::{Resolved, Scope, SessionFilter, SessionRow};
 
 macro_rules! select {
@@ -36,27 +38,10 @@ const OF_AGENT: Source = Source {
     archived: "st.archived_at",
 };
 
-/// The name a status is stored under.
-pub(crate) const fn status_name(status: Status) -> &'static str {
-    match status {
-        Status::Idle => "idle",
-        Status::Running => "running",
-        Status::Rescheduling => "rescheduling",
-        Status::Terminated => "terminated",
-    }
-}
-
 /// The status stored in a column.
 pub(super) fn status_of(row: &Row<'_>, at: usize) -> rusqlite::Result<Status> {
     let name: String = row.get(at)?;
-    let all = [
-        Status::Idle,
-        Status::Running,
-        Status::Rescheduling,
-        Status::Terminated,
-    ];
-    let found = all.into_iter().find(|status| status_name(*status) == name);
-    found.ok_or_else(|| super::row::unreadable(at, format!("unknown status {name}")))
+    status_named(&name).map_err(|why| super::row::unreadable(at, why))
 }
 
 fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
@@ -79,7 +64,7 @@ fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
         created_at: micros(row, 11)?,
         updated_at: micros(row, 12)?,
         archived_at: micros_opt(row, 13)?,
-        outcomes: json_with(row, 14, outcomes::read)?,
+        outcomes: json_with(row, 14, read)?,
     })
 }
 
@@ -93,13 +78,6 @@ pub(super) fn num_of(conn: &Connection, scope: Scope, id: SessionId) -> Told<i64
     match found {
         Some((num, workspace)) if within(scope, workspace) => Ok(num),
         Some(_) | None => Err(Thing::Session(id).into()),
-    }
-}
-
-pub(crate) fn within(scope: Scope, workspace: WorkspaceId) -> bool {
-    match scope {
-        Scope::Any => true,
-        Scope::Workspace(wanted) => wanted == workspace,
     }
 }
 
@@ -175,21 +153,4 @@ pub(crate) fn resolve(
     };
     usable(&resolved).map_err(Fault::Told)?;
     Ok(resolved)
-}
-
-pub(crate) fn usable(resolved: &Resolved) -> Result<(), Error> {
-    if resolved.agent.archived_at.is_some() {
-        return Err(Error::Archived(Thing::Agent));
-    }
-    if resolved.environment.archived_at.is_some() {
-        return Err(Error::Archived(Thing::Environment(resolved.environment.id)));
-    }
-    match resolved
-        .vaults
-        .iter()
-        .find(|v| v.vault.archived_at.is_some())
-    {
-        Some(view) => Err(Error::Archived(Thing::Vault(view.vault.id))),
-        None => Ok(()),
-    }
 }

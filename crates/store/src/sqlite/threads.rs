@@ -6,8 +6,9 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use session::{Decision, State, Status, ThreadOf};
 
 use super::Told;
-use super::row::{int, json_opt, micros, micros_opt, number, raw_opt, thread_id};
-use super::sessions::{num_of, status_name, status_of};
+use super::row::{json_opt, micros, micros_opt, number, raw_opt, thread_id};
+use super::sessions::{num_of, status_of};
+use crate::rules::{int, status_name};
 use crate::sessions::Scope;
 use crate::threads::ThreadRow;
 

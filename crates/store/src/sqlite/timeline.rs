@@ -3,15 +3,15 @@
 use contract::ids::SessionId;
 use contract::time::Micros;
 use rusqlite::{Connection, OptionalExtension};
-use serde_json::value::to_raw_value;
 use session::{Generation, State, Waited};
 
-use super::row::{int, micros, number, raw};
+use super::row::{micros, number, raw};
 use super::sessions::num_of;
 use super::{Fault, Told};
 use crate::limits;
+use crate::rules::{int, waiting};
 use crate::sessions::Scope;
-use crate::timeline::{Beside, Binding, Bound, Entry, Mark, OpenTurns, Spent};
+use crate::timeline::{Beside, Binding, Bound, Entry, Mark, OpenTurns};
 
 /// Writes what a runner reports beside an input.
 pub(super) fn put<E>(
@@ -48,24 +48,6 @@ pub(super) fn put<E>(
     Ok(())
 }
 
-/// A wait of a thread, with whom it was for.
-pub(crate) fn waiting(state: &State, waited: &Waited) -> serde_json::Result<Mark> {
-    let mut detail = serde_json::json!({"waited_for": waited.on.name()});
-    if waited.thread != state.primary.id {
-        detail["session_thread_id"] = waited.thread.to_string().into();
-    }
-    if let Some(whom) = waited.whom {
-        detail["waited_for_session_thread_id"] = whom.to_string().into();
-    }
-    Ok(Mark {
-        spent: Spent::Wait,
-        at: waited.since,
-        // The clock may have gone back.
-        took: (waited.until.0 - waited.since.0).max(0),
-        detail: to_raw_value(&detail)?,
-    })
-}
-
 fn insert(conn: &Connection, num: i64, n: i64, turn: u64, mark: &Mark) -> rusqlite::Result<()> {
     let sql = "INSERT INTO timeline (session, n, turn, at, took, kind, detail)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
@@ -81,11 +63,13 @@ fn bind(
     now: Micros,
     binding: &Binding,
 ) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO bindings (session, generation, since, body) VALUES (?1, ?2, ?3, ?4)
+    let sql = "INSERT INTO bindings (session, generation, since, body, host)
+               VALUES (?1, ?2, ?3, ?4, ?5)
                ON CONFLICT (session) DO UPDATE SET generation = excluded.generation,
                  since = CASE WHEN body = excluded.body THEN since ELSE excluded.since END,
-                 body = excluded.body";
-    let row = (num, int(generation.0), now.0, binding.body.get());
+                 body = excluded.body, host = coalesce(excluded.host, host)";
+    let (body, host) = (binding.body.get(), &binding.host);
+    let row = (num, int(generation.0), now.0, body, host);
     conn.prepare_cached(sql)?.execute(row).map(|_| ())
 }
 
@@ -126,12 +110,13 @@ pub(crate) fn list(
 
 pub(crate) fn binding(conn: &Connection, scope: Scope, session: SessionId) -> Told<Option<Bound>> {
     let num = num_of(conn, scope, session)?;
-    let sql = "SELECT generation, since, body FROM bindings WHERE session = ?1";
+    let sql = "SELECT generation, since, body, host FROM bindings WHERE session = ?1";
     let found = conn.prepare_cached(sql)?.query_row([num], |row| {
         Ok(Bound {
             generation: Generation(number(row, 0)?),
             since: micros(row, 1)?,
             body: raw(row, 2)?,
+            host: row.get(3)?,
         })
     });
     Ok(found.optional()?)

@@ -6,31 +6,21 @@ use rusqlite::{Connection, Row};
 use session::{Cost, Totals};
 
 use super::Told;
-use super::row::{int, number, text};
+use super::row::{number, text};
+use crate::rules::usage::{day as today, grown};
 use crate::usage::UsageDay;
-
-const DAY: i64 = 86_400_000_000;
 
 /// Adds to a day what a session used between two states. Nothing is written when nothing was used.
 pub(super) fn add(
     conn: &Connection,
-    owner: (&str, &str),
+    owner: (WorkspaceId, &str),
     before: &Totals,
     after: &Totals,
     now: Micros,
 ) -> rusqlite::Result<()> {
-    let grown = [
-        int(after.input - before.input),
-        int(after.output - before.output),
-        int(after.cache_read - before.cache_read),
-        int(after.cache_5m - before.cache_5m),
-        int(after.cache_1h - before.cache_1h),
-        int(after.cost.0 - before.cost.0),
-        after.active - before.active,
-    ];
-    if grown == [0; 7] {
+    let Some(grown) = grown(before, after) else {
         return Ok(());
-    }
+    };
     let [input, output, cache_read, cache_5m, cache_1h, cost, active] = grown;
     let sql = "INSERT INTO usage_days
                  (workspace, agent, day, input, output, cache_read, cache_5m, cache_1h, cost, active)
@@ -42,9 +32,9 @@ pub(super) fn add(
                  cost = cost + excluded.cost, active = active + excluded.active";
     let (workspace, agent) = owner;
     let row = rusqlite::params![
-        workspace,
+        workspace.to_string(),
         agent,
-        now.0.div_euclid(DAY),
+        today(now),
         input,
         output,
         cache_read,

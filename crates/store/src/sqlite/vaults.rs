@@ -8,12 +8,14 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::credentials;
 use super::paging::{Source, page};
-use super::row::{json, map_text, micros, micros_opt, text};
+use super::row::{json, micros, micros_opt, text};
 use super::wipe::wiping;
-use super::{Cx, Note, Told, tallies};
+use super::{Cx, Told, tallies};
 use crate::caps::Caps;
 use crate::error::{Conflict, Error, Plenty, Thing};
 use crate::page::{List, Slice};
+use crate::rules::map_text;
+use crate::rules::told::Note;
 use crate::vaults::{CredentialRow, Slot, VaultRow, VaultView};
 
 const SOURCE: Source = Source {

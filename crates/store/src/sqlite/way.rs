@@ -1,6 +1,6 @@
 //! Who does what is queued: threads of the store, or, in a simulation, the thread that asks.
 
-use super::fault::Trouble;
+use crate::rules::fault::Trouble;
 
 /// Who does what is queued.
 #[derive(Debug)]

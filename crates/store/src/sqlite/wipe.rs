@@ -3,7 +3,8 @@
 
 use rusqlite::Connection;
 
-use super::{Cx, Note, Told};
+use super::{Cx, Told};
+use crate::rules::told::Note;
 
 /// Runs `work` with whatever it frees overwritten, whole pages included.
 pub(super) fn wiping<T>(cx: &mut Cx<'_>, work: impl FnOnce(&mut Cx<'_>) -> Told<T>) -> Told<T> {

@@ -5,87 +5,52 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use contract::ids::SessionId;
 use rusqlite::Connection;
 use rusqlite::hooks::Wal;
 use tokio::sync::{mpsc, oneshot};
 
 use super::batch::Batch;
 use super::checkpoint::{Checkpointer, Mode, checkpoint};
-use super::fault::{Fault, Trouble};
+use super::fault::Fault;
 use super::remove;
-use crate::feed::Item;
+use super::warm::Warm;
 use crate::limits;
+use crate::rules::fault::Trouble;
+use crate::rules::told::{Note, Talk, Tally, answer, said};
 use crate::store::Shared;
 
-/// What is told to the rest of the process once the commit is durable.
-pub(crate) enum Note {
-    /// Something appears on the session's streams.
-    Items(SessionId, Vec<Item>),
-    /// The session is gone.
-    End(SessionId),
-    /// A run became due.
-    Wake,
-    /// The session's runner must hear what has changed: an interrupt, or a turn that a client opened beside its own.
-    Stop(SessionId),
-    /// A deleted session left events to sweep.
-    Trash,
-    /// A key or a workspace changed: none is remembered.
-    Keys,
-    /// Something that sessions are made from changed: none of it is remembered.
-    Grounds,
-    /// A secret was replaced or removed: the log that still has it is emptied soon.
-    Wiped,
-}
-
-/// What a write sees: the connection, inside its savepoint, and what it wants told.
+/// What a write sees: the connection, inside its savepoint, what is known of it, and what it wants told.
 pub(crate) struct Cx<'c> {
     /// The connection.
     pub(crate) conn: &'c Connection,
-    notes: Vec<Note>,
-    /// Bytes of events written by this batch.
-    pub(crate) bytes: usize,
-    /// Events written by this batch.
-    pub(crate) events: u64,
+    /// What needs no read.
+    pub(super) warm: Warm,
+    /// What is told after the commit.
+    pub(crate) talk: Talk,
 }
 
 impl<'c> Cx<'c> {
-    pub(super) fn new(conn: &'c Connection) -> Self {
+    pub(super) fn new(conn: &'c Connection, warm: Warm) -> Self {
         Self {
             conn,
-            notes: Vec::new(),
-            bytes: 0,
-            events: 0,
+            warm,
+            talk: Talk::default(),
         }
     }
 
     /// Has `note` told after the commit.
     pub(crate) fn tell(&mut self, note: Note) {
-        self.notes.push(note);
-    }
-
-    /// What was told and counted so far.
-    pub(super) fn told(&self) -> Told {
-        Told {
-            notes: self.notes.len(),
-            bytes: self.bytes,
-            events: self.events,
+        if matches!(note, Note::Grounds) {
+            self.warm.forget_grounds();
         }
+        self.talk.tell(note);
     }
 
-    /// Forgets what was told and counted since.
-    pub(super) fn untell(&mut self, told: Told) {
-        self.notes.truncate(told.notes);
-        (self.bytes, self.events) = (told.bytes, told.events);
+    /// Forgets what was told and counted since, where what was written since was undone.
+    pub(super) fn undone(&mut self, tally: Tally) {
+        self.talk.untell(tally);
+        self.warm.forget();
     }
-}
-
-/// How much was told and counted.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Told {
-    notes: usize,
-    bytes: usize,
-    events: u64,
 }
 
 /// A queued write.
@@ -168,21 +133,8 @@ where
     }
 
     fn answer(self: Box<Self>, commit: Result<u64, &str>) {
-        let answer = match (self.done, commit) {
-            (Some(Err(error)), _) => Err(error),
-            (Some(Ok(done)), Ok(commit)) => Ok((done, commit)),
-            (Some(Ok(_)), Err(why)) => Err(Trouble::Unavailable(why.into()).into()),
-            (None, _) => Err(Trouble::closed().into()),
-        };
-        // The caller may be gone: what it wrote stands.
-        let _ = self.reply.send(answer);
+        answer(self.done, commit, self.reply);
     }
-}
-
-fn said(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a write panicked".to_owned())
 }
 
 /// The writer.
@@ -192,6 +144,7 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     trash: bool,
     commits: u64,
+    warm: Warm,
     /// Pages in the write-ahead log after the last commit.
     wal_pages: Arc<AtomicI32>,
     /// Pages it had when a checkpoint was asked for; 0 once it has started over.
@@ -219,6 +172,7 @@ impl Writer {
             shared,
             trash,
             commits: 0,
+            warm: Warm::default(),
             wal_pages,
             asked: 0,
             checkpointer,
@@ -251,6 +205,8 @@ impl Writer {
     /// Does what is queued, and returns.
     #[cfg(feature = "simulation")]
     pub(super) fn pump(&mut self) {
+        // Other simulated processes write to the same file in between.
+        self.warm.forget();
         loop {
             match self.queue.try_recv() {
                 Ok(Message::Job(job)) => self.batch(job),
@@ -265,14 +221,14 @@ impl Writer {
     fn batch(&mut self, first: Box<dyn Job>) {
         let mut next = Some(first);
         let mut lost = self.execute("BEGIN IMMEDIATE").err();
-        let mut batch = Batch::new(&self.conn);
+        let mut batch = Batch::new(&self.conn, std::mem::take(&mut self.warm));
         while let Some(job) = next.take() {
             if lost.is_none() {
                 lost = batch.run(job).err();
             } else {
                 batch.refuse(job);
             }
-            if batch.jobs.len() < limits::BATCH_JOBS && batch.cx.bytes < limits::BATCH_BYTES {
+            if batch.jobs.len() < limits::BATCH_JOBS && batch.cx.talk.bytes < limits::BATCH_BYTES {
                 next = match self.queue.try_recv() {
                     Ok(Message::Job(job)) => Some(job),
                     Ok(Message::Close) => {
@@ -284,7 +240,9 @@ impl Writer {
             }
         }
         let Batch { cx, jobs, kept, .. } = batch;
-        let Cx { notes, events, .. } = cx;
+        let Cx { warm, talk, .. } = cx;
+        let events = talk.events;
+        let notes = talk.into_notes();
         let end = if kept > 0 { "COMMIT" } else { "ROLLBACK" };
         if lost.is_none() {
             lost = self.execute(end).err();
@@ -295,6 +253,7 @@ impl Writer {
                 let _ = self.execute("ROLLBACK");
             }
         } else {
+            self.warm = warm;
             self.count(jobs.len() as u64, kept, events);
             self.publish(notes);
         }
@@ -305,46 +264,17 @@ impl Writer {
     }
 
     fn count(&mut self, jobs: u64, kept: u64, events: u64) {
-        let counters = &self.shared.counters;
-        if kept > 0 {
-            self.commits += 1;
-            counters.commits.fetch_add(1, Ordering::Relaxed);
-            counters.max_batch.fetch_max(kept, Ordering::Relaxed);
-        }
-        counters.jobs.fetch_add(kept, Ordering::Relaxed);
-        counters.refused.fetch_add(jobs - kept, Ordering::Relaxed);
-        counters.events.fetch_add(events, Ordering::Relaxed);
+        self.commits += u64::from(kept > 0);
+        self.shared.count(jobs, kept, events);
     }
 
     fn publish(&mut self, notes: Vec<Note>) {
-        let Shared {
-            feed,
-            signals,
-            counters,
-            keys,
-            grounds,
-        } = &*self.shared;
-        let (mut wake, mut wiped) = (false, false);
-        for note in notes {
-            match note {
-                Note::Items(session, items) => feed.publish(session, &items, counters),
-                Note::End(session) => {
-                    feed.end(session);
-                    signals.deleted();
-                }
-                Note::Wake => wake = true,
-                Note::Stop(session) => signals.stop(session),
-                Note::Trash => self.trash = true,
-                Note::Keys => keys.forget(),
-                Note::Grounds => grounds.forget(),
-                Note::Wiped => wiped = true,
-            }
-        }
-        if wiped {
+        #[cfg(feature = "simulation")]
+        crate::simulation::changed(&notes);
+        let chores = self.shared.publish(notes);
+        self.trash |= chores.trash;
+        if chores.wiped {
             self.checkpointer.empty();
-        }
-        if wake {
-            signals.wake.notify_one();
         }
     }
 
@@ -397,6 +327,8 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+
+    use contract::ids::SessionId;
 
     use super::super::{Sqlite, meta};
     use super::*;

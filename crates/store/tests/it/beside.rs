@@ -33,6 +33,7 @@ async fn the_timeline_says_how_long_a_turn_waited_and_what_its_runner_reports() 
         marks: vec![mark(5)],
         binding: Some(Binding {
             body: raw(r#"{"harness":"native"}"#),
+            host: None,
         }),
     };
     let done = f
@@ -83,7 +84,10 @@ async fn what_a_stale_runner_brings_beside_its_fact_is_not_stored() {
     };
     let beside = Beside {
         marks: vec![mark(1)],
-        binding: Some(Binding { body: raw("{}") }),
+        binding: Some(Binding {
+            body: raw("{}"),
+            host: None,
+        }),
     };
     let refused = f
         .store

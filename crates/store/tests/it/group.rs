@@ -69,6 +69,42 @@ async fn a_failing_write_rolls_back_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_undone_with_a_neighbour_is_decided_again_on_what_stands() {
+    let f = super::fixture().await;
+    let ids = sessions(&f.store, 4).await;
+    let (agent, environment) = (agent_id(1), environment_id(1));
+    let mut tasks = JoinSet::new();
+    for n in 0..64 {
+        let (store, session) = (f.store.clone(), ids[n % ids.len()]);
+        tasks.spawn(async move {
+            let sent = send(&store, session, vec![message("x")], at(10));
+            sent.await.expect("sent");
+        });
+        let store = f.store.clone();
+        tasks.spawn(async move {
+            // It is counted before it is found to be there already: what was written is undone.
+            let again = new_session(1, agent, environment, Vec::new());
+            let made = store.create_session(again, at(10), 1).await;
+            assert!(matches!(made, Err(Error::Conflict(_))));
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.expect("no panic");
+    }
+    for id in ids {
+        let row = f.store.session(WS, id).await.expect("there");
+        let log = f.store.events_after(id, 0, 100).await.expect("a log");
+        let placed = log.iter().filter(|e| e.kind == "user.message").count() as u64;
+        assert_eq!(placed + u64::from(row.state.waiting), 16);
+        let places = log.iter().map(|event| event.seq.expect("a place"));
+        assert!(
+            places.eq(1..row.state.next_seq),
+            "no gap and no place twice"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writes_that_wait_together_share_a_commit() {
     let f = super::fixture().await;
     let ids = Arc::new(sessions(&f.store, 64).await);

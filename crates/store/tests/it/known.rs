@@ -113,3 +113,44 @@ async fn every_change_of_what_a_session_is_made_from_is_seen_at_once() {
     let refused = store.resolve_for_session(WS, agent, None, environment, Vec::new());
     assert!(matches!(refused.await, Err(Error::Archived(Thing::Agent))));
 }
+
+#[tokio::test]
+async fn no_session_is_made_from_what_was_archived_or_removed_since_the_last_one() {
+    let f = super::fixture().await;
+    let store = &f.store;
+    let (agent, environment) = definitions(store).await;
+    let vault = VaultId::from_bits(1);
+    let made = store.create_vault(WS, vault, "v".to_owned(), [].into(), at(1));
+    made.await.expect("a vault");
+    let mut made = 0;
+    let mut create = async |vaults: &[VaultId]| {
+        made += 1;
+        let mut new = new_session(made, agent, environment, Vec::new());
+        new.vault_ids = vaults.to_vec();
+        store.create_session(new, at(2), made).await.map(|_| ())
+    };
+    for vaults in [&[vault][..], &[vault], &[], &[]] {
+        create(vaults).await.expect("made");
+    }
+    let archived = store.archive_vault(WS, vault, at(3)).await;
+    archived.expect("archived");
+    let refused = create(&[vault]).await;
+    assert!(matches!(refused, Err(Error::Archived(Thing::Vault(_)))));
+    create(&[]).await.expect("made without it");
+    // Both are asked for at once, and done in this order.
+    let (archived, refused) = tokio::join!(
+        store.archive_environment(WS, environment, at(4)),
+        create(&[])
+    );
+    archived.expect("archived");
+    assert!(matches!(
+        refused,
+        Err(Error::Archived(Thing::Environment(_)))
+    ));
+    store
+        .archive_agent(WS, agent, at(5))
+        .await
+        .expect("archived");
+    let refused = create(&[]).await;
+    assert!(matches!(refused, Err(Error::Archived(Thing::Agent))));
+}

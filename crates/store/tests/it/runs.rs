@@ -262,7 +262,7 @@ async fn renewals_of_many_runs_name_those_that_were_lost() {
         .store
         .claim(held[1].0, other, Some(ttl), at(120), clock::entropy());
     taken.await.expect("taken");
-    let renewed = f.store.renew_all(holder(), held.clone(), ttl, at(130));
+    let renewed = f.store.renew_all(holder(), held.clone(), Some(ttl), at(130));
     assert_eq!(renewed.await.expect("asked"), [held[1].0]);
     assert_eq!(due(&f.store, at(220)).await, [held[1].0]);
     assert_eq!(due(&f.store, at(230)).await.len(), 3);

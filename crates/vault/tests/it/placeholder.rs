@@ -37,13 +37,13 @@ fn covered(place: Place) -> Covered {
     covered
 }
 
-fn streamed(covered: &Covered, chunks: &[&[u8]]) -> (Vec<u8>, u64) {
+fn streamed(covered: &Covered, chunks: &[&[u8]]) -> (Vec<u8>, Vec<Placeholder>) {
     let (mut scanner, mut out) = (Scanner::new(covered), Vec::new());
     for chunk in chunks {
         scanner.push(chunk, &mut out);
     }
-    let replaced = scanner.finish(&mut out);
-    (out, replaced)
+    let found = scanner.finish(&mut out);
+    (out, found)
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn a_placeholder_is_its_sessions_and_its_credentials_and_stays_the_same() {
 #[test]
 fn each_place_has_its_own_way_of_writing_a_secret() {
     let text = [b"a=", &placeholder(2).bytes()[..], b"."].concat();
-    let written = |place| covered(place).whole(&text).expect("replaced").to_vec();
+    let written = |place| covered(place).whole(&text).expect("replaced").text.to_vec();
     let plain = "a=sk-\"quoted\"&more=%20\u{e9}.";
     assert_eq!(written(Place::Raw), plain.as_bytes());
     assert_eq!(written(Place::Header), plain.as_bytes());
@@ -75,7 +75,8 @@ fn each_place_has_its_own_way_of_writing_a_secret() {
     let json = format!("{{\"a\":\"{}\"}}", placeholder(2).text());
     let json = covered(Place::Json)
         .whole(json.as_bytes())
-        .expect("replaced");
+        .expect("replaced")
+        .text;
     let read = serde_json::from_slice::<serde_json::Value>(&json).expect("JSON still");
     assert_eq!(read["a"], SECRETS[1]);
 }
@@ -91,7 +92,7 @@ fn a_secret_with_a_line_break_cannot_stand_in_a_header_and_can_in_json() {
         let done = covered.cover(placeholder(1), &secret, Place::Json);
         assert_eq!(done, Ok(()));
         let json = format!("[\"{}\"]", placeholder(1).text());
-        let json = covered.whole(json.as_bytes()).expect("replaced");
+        let json = covered.whole(json.as_bytes()).expect("replaced").text;
         let read = serde_json::from_slice::<serde_json::Value>(&json).expect("JSON still");
         assert_eq!(read[0], text);
     }
@@ -107,13 +108,19 @@ fn basic_is_opened_replaced_and_closed_again() {
             STANDARD.encode(&pair).trim_end_matches('=').to_owned(),
         ] {
             let value = format!("{scheme}{encoded}");
-            let sent = header.header(value.as_bytes(), &raw).expect("replaced");
+            let sent = header
+                .header(value.as_bytes(), &raw)
+                .expect("replaced")
+                .text;
             let expected = format!("{scheme}{}", STANDARD.encode(format!("me:{}", SECRETS[1])));
             assert_eq!(String::from_utf8_lossy(&sent), expected);
         }
     }
     let bearer = format!("Bearer {}", placeholder(1).text());
-    let sent = header.header(bearer.as_bytes(), &raw).expect("replaced");
+    let sent = header
+        .header(bearer.as_bytes(), &raw)
+        .expect("replaced")
+        .text;
     assert_eq!(&**sent, b"Bearer short");
     for untouched in ["Basic !!!", "Basic", "Bearer x", &STANDARD.encode("me:you")] {
         assert!(header.header(untouched.as_bytes(), &raw).is_none());
@@ -126,6 +133,27 @@ fn what_is_not_covered_passes_as_it_is() {
     let foreign = VAULT.placeholder(SessionId::from_bits(9), CredentialId::from_bits(1));
     assert!(covered.whole(foreign.text().as_bytes()).is_none());
     assert!(Covered::nothing().whole(placeholder(1).bytes()).is_none());
+}
+
+#[test]
+fn one_that_is_watched_is_found_and_stays_as_it_is() {
+    let mut covered = Covered::nothing();
+    covered.watch(placeholder(1));
+    let pair = STANDARD.encode(format!("me:{}", placeholder(1).text()));
+    for text in [placeholder(1).text(), &format!("Basic {pair}")] {
+        let seen = covered
+            .header(text.as_bytes(), &covered)
+            .expect("it is found");
+        assert_eq!(
+            (&**seen.text, seen.found),
+            (text.as_bytes(), vec![placeholder(1)])
+        );
+    }
+    assert!(Placeholder::parse("lhph").is_none());
+    assert_eq!(
+        Placeholder::parse(placeholder(1).text()),
+        Some(placeholder(1))
+    );
 }
 
 #[test]
@@ -194,20 +222,23 @@ fn bytes(piece: &Piece) -> Vec<u8> {
 }
 
 /// The slow and obvious way: at each place, is there a covered one?
-fn expected(text: &[u8]) -> (Vec<u8>, u64) {
-    let (mut out, mut replaced, mut at) = (Vec::new(), 0, 0);
+fn expected(text: &[u8]) -> (Vec<u8>, Vec<Placeholder>) {
+    let (mut out, mut found, mut at) = (Vec::new(), Vec::new(), 0);
     'text: while at < text.len() {
         for (n, secret) in (1..).zip(SECRETS) {
             if text[at..].starts_with(placeholder(n).bytes()) {
                 out.extend_from_slice(secret.as_bytes());
-                (at, replaced) = (at + LEN, replaced + 1);
+                at += LEN;
+                if !found.contains(&placeholder(n)) {
+                    found.push(placeholder(n));
+                }
                 continue 'text;
             }
         }
         out.push(text[at]);
         at += 1;
     }
-    (out, replaced)
+    (out, found)
 }
 
 proptest! {

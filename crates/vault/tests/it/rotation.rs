@@ -127,6 +127,84 @@ async fn after_a_rotation_everything_opens_under_the_new_key_and_nothing_under_t
     assert!(matches!(locked, Err(UnlockError::Wrong)));
 }
 
+/// As two servers on one database do that share the key's file.
+#[tokio::test]
+async fn another_server_takes_up_a_rotation_and_its_end() {
+    let home = Home::new().await;
+    let (one, two) = (home.unlock().await.expect("unlocked"), home.unlock().await);
+    let two = two.expect("unlocked");
+    home.add(&one, 1).await;
+    two.follow(&home.store).await.expect("nothing to follow");
+    assert_eq!(two.key_version(), 1);
+    // Begun and not ended: both keys open, and the new one seals.
+    assert!(!cut_short(one.rotate(&home.store), 3).await, "it ended");
+    two.follow(&home.store)
+        .await
+        .expect("the next key is there");
+    assert!(two.is_rotating() && two.key_version() == 2);
+    home.add(&two, 2).await;
+    home.all_open(&two, 2).await;
+    one.rotate(&home.store).await.expect("rotated");
+    home.all_open(&two, 2).await;
+    two.follow(&home.store).await.expect("it ended");
+    assert!(!two.is_rotating());
+    // One that heard nothing until all was over.
+    for vault in [&one, &two] {
+        vault.rotate(&home.store).await.expect("rotated");
+        let (other, n) = if std::ptr::eq(vault, &one) {
+            (&two, 3)
+        } else {
+            (&one, 4)
+        };
+        other
+            .follow(&home.store)
+            .await
+            .expect("the key has its name by now");
+        assert_eq!(
+            (other.key_version(), other.is_rotating()),
+            (vault.key_version(), false)
+        );
+        home.add(other, n).await;
+        home.all_open(vault, n).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_was_not_given_the_next_key_says_so_and_can_store_nothing_under_the_old() {
+    let home = Home::new().await;
+    let key = || MasterKey::from_bytes([1; 32]);
+    let next = Some(MasterKey::from_bytes([2; 32]));
+    let source = |next| KeySource::Given { key: key(), next };
+    let old = Vault::unlock(&home.store, source(None))
+        .await
+        .expect("unlocked");
+    let new = Vault::unlock(&home.store, source(next))
+        .await
+        .expect("unlocked");
+    home.add(&old, 1).await;
+    new.rotate(&home.store).await.expect("rotated");
+    assert!(matches!(
+        old.follow(&home.store).await,
+        Err(RotateError::NoNext)
+    ));
+    assert!(home.opens(&old, 1).await.is_err());
+    let id = CredentialId::from_bits(2);
+    let sealed = old.seal_credential(
+        WS,
+        id,
+        &CredentialSecret::token(Secret::new("x".to_owned())),
+    );
+    let refused = home
+        .put(id, sealed)
+        .await
+        .expect_err("sealed under the old key");
+    let said = std::error::Error::source(&refused).map(ToString::to_string);
+    assert!(
+        said.is_some_and(|said| said.contains("restart it with that")),
+        "{refused}"
+    );
+}
+
 #[tokio::test]
 async fn start_up_opens_no_secret() {
     let home = Home::new().await;

@@ -147,6 +147,11 @@ impl Asking {
         })
     }
 
+    /// What credentials are put into.
+    pub(super) fn head(&mut self) -> (&mut HeaderMap, &mut Option<String>) {
+        (&mut self.headers, &mut self.query)
+    }
+
     pub(super) fn headers(&self) -> &HeaderMap {
         &self.headers
     }

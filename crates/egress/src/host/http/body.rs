@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::super::bytes::Counts;
 use super::super::limits::SIZE_LINE;
 use super::super::line::Reader;
+use super::turned::Spent;
 use crate::http1::{Body as Framing, header};
 use crate::limits;
 
@@ -29,6 +30,8 @@ pub(super) enum Sent {
     One(Box<Read>),
     /// Of HTTP/2, which frames it.
     Two(Incoming, Arc<Counts>),
+    /// One of these, into which credentials are put.
+    Spent(Box<Spent>),
 }
 
 /// The client's end of a connection while a body is read from it.
@@ -117,6 +120,11 @@ impl Sent {
         }
         Self::Whole(Some(bytes), counts)
     }
+
+    /// Whether nothing of it comes before the server wants it.
+    pub(super) fn waits(&self) -> bool {
+        matches!(self, Self::One(read) if read.gate.is_some())
+    }
 }
 
 impl http_body::Body for Sent {
@@ -138,6 +146,7 @@ impl http_body::Body for Sent {
             Self::One(read) => read
                 .poll(cx)
                 .map(|read| read.map_err(Into::into).transpose()),
+            Self::Spent(spent) => spent.poll_frame(cx),
             Self::Two(incoming, counts) => {
                 let frame = ready!(Pin::new(incoming).poll_frame(cx));
                 if let Some(Ok(frame)) = &frame
@@ -156,6 +165,7 @@ impl http_body::Body for Sent {
             Self::Whole(whole, _) => whole.is_none(),
             Self::One(read) => read.reader.is_none(),
             Self::Two(incoming, _) => incoming.is_end_stream(),
+            Self::Spent(spent) => spent.is_end_stream(),
         }
     }
 
@@ -170,6 +180,7 @@ impl http_body::Body for Sent {
                 _ => SizeHint::default(),
             },
             Self::Two(incoming, _) => incoming.size_hint(),
+            Self::Spent(spent) => spent.size_hint(),
         }
     }
 }

@@ -2,26 +2,28 @@
 //! way. It must never send what was not judged, nor end without a record.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http::{Method, Response};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Incoming;
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::super::answer::Refusal;
 use super::super::bytes::Counts;
 use super::super::carried::{Asked, Registered, Spoken};
-use super::super::limits::{INFORMATIONAL, JUDGED_BODY};
+use super::super::limits::JUDGED_BODY;
 use super::asking::Asking;
 use super::body::Sent;
+use super::early::{self, Early};
 use super::mcp::{self, Call};
+use super::turned::Got;
 use super::way::{Channel, To, Unanswered};
 use crate::audit::{Action, Kind, Record};
+use crate::inject::Spending;
 use crate::path::Path;
 use crate::policy::{Decision, Explanation, Policy, Request, Seen, Verdict};
 
@@ -34,6 +36,8 @@ pub(super) struct Judged {
     pub(super) decision: Decision,
     pub(super) why: Explanation,
     pub(super) calls: Vec<Call>,
+    /// The credentials in it, where its sandbox has any.
+    pub(super) spending: Option<Arc<Spending>>,
 }
 
 /// A request that is not carried, with the address that it would have gone to.
@@ -61,11 +65,12 @@ pub(super) struct Exchange {
     was_revoked: AtomicBool,
     /// Given back when it is recorded.
     place: Option<OwnedSemaphorePermit>,
+    pub(super) spending: Option<Arc<Spending>>,
 }
 
 /// An answer, and what it came by.
 pub(super) struct Answered {
-    pub(super) response: Response<Incoming>,
+    pub(super) response: Response<Got>,
     pub(super) exchange: Exchange,
     pub(super) to: To,
     pub(super) address: std::net::IpAddr,
@@ -98,8 +103,20 @@ impl Channel {
     }
 
     /// Judges a request by the policy that is in force now, and by its body where a rule asks what it calls; the
-    /// body is all there then.
+    /// body is all there then. Credentials are put into one that may go.
     pub(super) async fn judge(
+        &self,
+        asking: &mut Asking,
+        body: Sent,
+        counts: &Arc<Counts>,
+    ) -> Result<(Judged, Sent), Refused> {
+        let (mut judged, body) = self.judged(asking, body, counts).await?;
+        let (spending, body) = self.spend(asking, body, counts).await?;
+        judged.spending = spending;
+        Ok((judged, body))
+    }
+
+    async fn judged(
         &self,
         asking: &Asking,
         body: Sent,
@@ -153,18 +170,19 @@ impl Channel {
             decision,
             why,
             calls,
+            spending: None,
         })
     }
 
-    /// Sends a request that is let through, over a connection that waits or a new one. `informed` is told when the
-    /// server wants the body.
+    /// Sends a request that is let through, over a connection that waits or a new one. `early` hears what the server
+    /// says before its answer.
     pub(super) async fn send(
         self: &Arc<Self>,
         asking: &Asking,
         judged: &Judged,
         mut body: Sent,
         counts: Arc<Counts>,
-        informed: Option<Arc<Notify>>,
+        early: Early,
     ) -> Result<Answered, Refused> {
         let is_bodiless = body.is_end_stream();
         for tries in 1.. {
@@ -175,7 +193,7 @@ impl Channel {
             })?;
             let exchange = self.begin(asking, judged, &way.address, Arc::clone(&counts))?;
             let written = match &way.to {
-                To::One(_) => asking.as_one(body, informed.is_some()),
+                To::One(_) => asking.as_one(body, early.wanted.is_some()),
                 To::Two(_) => asking.as_two(body),
             };
             let mut request = match written {
@@ -183,9 +201,9 @@ impl Channel {
                 Err((refusal, _)) => return Err(exchange.refused(refusal)),
             };
             counts.out.store(asking.length(), Ordering::Relaxed);
-            let flooded = informational(&mut request, informed.clone());
-            if let (To::Two(_), Some(informed)) = (&way.to, &informed) {
-                informed.notify_one();
+            let flooded = early::hear(&mut request, early.clone(), judged.spending.clone());
+            if let (To::Two(_), Some(wanted)) = (&way.to, &early.wanted) {
+                wanted.notify_one();
             }
             let answered = tokio::select! {
                 answered = way.to.send(request) => answered,
@@ -201,6 +219,15 @@ impl Channel {
                 Ok(response) => {
                     let mut exchange = exchange;
                     exchange.answered(response.status().as_u16());
+                    let revoked = exchange.revoked();
+                    let received = tokio::select! {
+                        received = self.received(response, &asking.method, judged.spending.as_ref()) => received,
+                        () = revoked.cancelled() => Err(changed(self)),
+                    };
+                    let response = match received {
+                        Ok(response) => response,
+                        Err(refusal) => return Err(exchange.refused(refusal)),
+                    };
                     return Ok(Answered {
                         response,
                         exchange,
@@ -221,7 +248,9 @@ impl Channel {
                     body = Sent::None;
                 }
                 Err(Unanswered { error, .. }) => {
-                    return Err(exchange.refused(self.unanswered(&error)));
+                    let denied = exchange.denied();
+                    let refusal = denied.unwrap_or_else(|| self.unanswered(&error));
+                    return Err(exchange.refused(refusal));
                 }
             }
         }
@@ -261,6 +290,7 @@ impl Channel {
             registered,
             was_revoked: AtomicBool::new(false),
             place: None,
+            spending: judged.spending.clone(),
         })
     }
 
@@ -293,7 +323,7 @@ impl Channel {
         let _ = host.audit.record(Record { address, ..record }).await;
     }
 
-    fn upstream(&self, what: &str) -> Refusal {
+    pub(super) fn upstream(&self, what: &str) -> Refusal {
         Refusal {
             status: 502,
             rule: "upstream".to_owned(),
@@ -327,26 +357,6 @@ fn changed(channel: &Channel) -> Refusal {
     }
 }
 
-/// Hears what is said before the answer. What it returns is cancelled when that is too much.
-fn informational(
-    request: &mut http::Request<Sent>,
-    informed: Option<Arc<Notify>>,
-) -> CancellationToken {
-    let (flooded, heard) = (CancellationToken::new(), AtomicUsize::new(0));
-    let told = flooded.clone();
-    hyper::ext::on_informational(request, move |said| {
-        if said.status() == http::StatusCode::CONTINUE
-            && let Some(informed) = &informed
-        {
-            informed.notify_one();
-        }
-        if heard.fetch_add(1, Ordering::Relaxed) >= INFORMATIONAL {
-            told.cancel();
-        }
-    });
-    flooded
-}
-
 impl Exchange {
     /// Waits until the policy that let it through is no more.
     pub(super) fn revoked(&self) -> CancellationToken {
@@ -377,6 +387,12 @@ impl Exchange {
         }
     }
 
+    /// Why its body does not go on, if a credential is the reason.
+    fn denied(&self) -> Option<Refusal> {
+        let denied = self.spending.as_ref()?.spent().denied.clone()?;
+        Some(self.channel.denied(&denied))
+    }
+
     /// It was not sent, and is tried again.
     fn forget(mut self) {
         self.record = None;
@@ -394,6 +410,9 @@ impl Exchange {
         record.bytes_in = self.counts.back.load(Ordering::Relaxed);
         let elapsed = self.begun.elapsed().as_micros();
         record.duration_us = u64::try_from(elapsed).unwrap_or(u64::MAX);
+        if let Some(spending) = &self.spending {
+            spending.spent().tell(&mut record);
+        }
         if self.was_revoked.load(Ordering::Relaxed) {
             record.reason.push_str("; ended by a change of policy");
         }

@@ -8,9 +8,13 @@
 
 mod asking;
 mod body;
+mod early;
 mod exchange;
+mod masked;
 mod mcp;
 mod one;
+mod spending;
+mod turned;
 mod two;
 mod way;
 
@@ -19,6 +23,7 @@ use std::future::Future;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(super) use self::masked::Masked;
 pub(super) use self::mcp::Call;
 pub(super) use self::one::serve as serve_one;
 pub(super) use self::two::serve as serve_two;

@@ -1,6 +1,7 @@
 //! HTTP/1 as a client speaks it: one request after the other on a connection that is kept, each answered before
 //! the next is read. It must never read on behind a request whose end is in doubt.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -9,19 +10,21 @@ use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, Response, StatusCode, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::super::answer::{self, Refusal};
 use super::super::bytes::{Counts, between};
-use super::super::limits::{BETWEEN_REQUESTS, CONTINUE};
+use super::super::limits::{BETWEEN_REQUESTS, CONTINUE, INFORMATIONAL};
 use super::super::line::{Line, Reader, Socket};
 use super::asking::{Asking, drop_hop_by_hop};
 use super::body::{Back, Sent};
+use super::early::{Early, Hint};
 use super::exchange::{Answered, Exchange, Judged, Refused};
+use super::masked::Masked;
+use super::turned::Got;
 use super::way::{Channel, To};
 use crate::http1::{self, Body as Framing, Head, Parsed};
 use crate::limits;
@@ -72,6 +75,14 @@ enum Ends {
     Close,
 }
 
+/// What a client is told before the answer.
+struct Told {
+    /// That its body is wanted, if it waits for that.
+    expecting: Option<Expecting>,
+    /// What else the server says. HTTP/1.0 knows no such thing.
+    hints: bool,
+}
+
 /// A client that is to be told to go on before it sends its body.
 struct Expecting {
     /// The server wants it.
@@ -83,14 +94,18 @@ impl<S: Socket> Client<S> {
     /// Carries one request to its end. The reader, if another one may follow.
     async fn carry(&self, head: &Head<'_>, reader: Reader) -> Option<Reader> {
         let counts = Arc::<Counts>::default();
-        let asking = match Asking::of_head(&self.channel.flow, head) {
+        let mut asking = match Asking::of_head(&self.channel.flow, head) {
             Ok(asking) => asking,
             Err(refusal) => {
                 self.refuse_unread(refusal).await;
                 return None;
             }
         };
-        let reads = self.channel.reads_calls(&asking);
+        let length = match head.body {
+            Framing::Length(length) => Some(length),
+            Framing::None | Framing::Chunked => None,
+        };
+        let reads = self.channel.reads_calls(&asking) || self.channel.reads_body(length);
         let expects =
             head.expects_continue && !matches!(head.body, Framing::None | Framing::Length(0));
         if expects && reads {
@@ -105,8 +120,12 @@ impl<S: Socket> Client<S> {
         };
         let (sent, back) = Sent::of(head.body, reader, gate, Arc::clone(&counts));
         let done = async {
-            let (judged, sent) = self.channel.judge(&asking, sent, &counts).await?;
-            let answered = self.send(&asking, &judged, sent, counts, expecting).await?;
+            let (judged, sent) = self.channel.judge(&mut asking, sent, &counts).await?;
+            let told = Told {
+                expecting,
+                hints: head.version == http1::Version::Http11,
+            };
+            let answered = self.send(&asking, &judged, sent, counts, told).await?;
             Ok::<_, Refused>(answered)
         };
         match done.await {
@@ -123,33 +142,56 @@ impl<S: Socket> Client<S> {
         }
     }
 
-    /// Sends it on, and tells the client when its body is wanted.
+    /// Sends it on, and tells the client when its body is wanted, and what the server says before its answer.
     async fn send(
         &self,
         asking: &Asking,
         judged: &Judged,
         sent: Sent,
         counts: Arc<Counts>,
-        expecting: Option<Expecting>,
+        told: Told,
     ) -> Result<Answered, Refused> {
-        let informed = expecting
-            .as_ref()
-            .map(|expecting| Arc::clone(&expecting.wanted));
-        let sending = self.channel.send(asking, judged, sent, counts, informed);
-        let mut sending = Box::pin(sending);
-        let Some(Expecting { wanted, open }) = expecting else {
-            return sending.await;
+        let (hints, mut heard) = mpsc::channel(INFORMATIONAL);
+        let (wanted, mut open) = told.expecting.map(|it| (it.wanted, it.open)).unzip();
+        let early = Early {
+            wanted: wanted.clone(),
+            hints: told.hints.then_some(hints),
         };
-        tokio::select! {
-            biased;
-            answered = &mut sending => return answered,
-            _ = timeout(CONTINUE, wanted.notified()) => {}
+        let back = Arc::clone(&counts);
+        let sending = self.channel.send(asking, judged, sent, counts, early);
+        let (mut sending, mut wants) = (Box::pin(sending), pin!(is_wanted(wanted)));
+        let answered = loop {
+            tokio::select! {
+                biased;
+                Some(hint) = heard.recv() => self.pass_on(&hint, &back).await,
+                answered = &mut sending => break answered,
+                () = &mut wants, if open.is_some() => {
+                    // A client that has gone sends no body, and the request fails by that.
+                    if let (Some(()), Some(open)) = (self.go_on().await, open.take()) {
+                        let _ = open.send(());
+                    }
+                }
+            }
+        };
+        while let Ok(hint) = heard.try_recv() {
+            self.pass_on(&hint, &back).await;
         }
-        // A client that has gone sends no body, and the request fails by that.
-        if self.go_on().await.is_some() {
-            let _ = open.send(());
+        answered
+    }
+
+    /// One that the client does not take ends its connection: nobody waits for it, and the answer cannot follow.
+    async fn pass_on(&self, hint: &Hint, counts: &Counts) {
+        let (mut line, written) = (self.line.clone(), hint.written());
+        counts
+            .back
+            .fetch_add(written.len() as u64, Ordering::Relaxed);
+        let passing = async {
+            line.write_all(&written).await?;
+            line.flush().await
+        };
+        if !matches!(timeout(limits::DRAIN, passing).await, Ok(Ok(()))) {
+            self.line.cut();
         }
-        sending.await
     }
 
     async fn go_on(&self) -> Option<()> {
@@ -177,7 +219,7 @@ impl<S: Socket> Client<S> {
         exchange
             .counts
             .back
-            .store(written.len() as u64, Ordering::Relaxed);
+            .fetch_add(written.len() as u64, Ordering::Relaxed);
         let revoked = exchange.revoked();
         let relayed = tokio::select! {
             relayed = self.relay(&mut body, written, ends, &exchange) => relayed.is_ok(),
@@ -207,7 +249,7 @@ impl<S: Socket> Client<S> {
     /// The body as it comes; what is there at once goes out at once, with the head.
     async fn relay(
         &self,
-        body: &mut Incoming,
+        body: &mut Got,
         mut out: Vec<u8>,
         ends: Ends,
         exchange: &Exchange,
@@ -292,9 +334,11 @@ impl<S: Socket> Client<S> {
         fields(&parts.headers, &mut out);
         out.extend_from_slice(b"\r\n");
         let counts = &exchange.counts;
-        counts.back.store(out.len() as u64, Ordering::Relaxed);
+        counts.back.fetch_add(out.len() as u64, Ordering::Relaxed);
         let mut line = self.line.clone();
         let (server_read, server_write) = tokio::io::split(TokioIo::new(upgraded));
+        let forms = exchange.spending.as_ref().and_then(|it| it.forms());
+        let server_read = Masked::new(server_read, forms);
         let revoked = exchange.revoked();
         let whole = async {
             line.write_all(&out).await?;
@@ -328,9 +372,16 @@ impl<S: Socket> Client<S> {
     }
 }
 
+/// Waits until the server wants the body, or has said nothing for so long that it is sent all the same.
+async fn is_wanted(wanted: Option<Arc<Notify>>) {
+    if let Some(wanted) = wanted {
+        let _ = timeout(CONTINUE, wanted.notified()).await;
+    }
+}
+
 /// Whether the server waits for another request behind that answer. One with a length and chunks is believed in
 /// neither.
-pub(super) fn is_kept(response: &Response<Incoming>, to: &To) -> bool {
+pub(super) fn is_kept(response: &Response<Got>, to: &To) -> bool {
     if matches!(to, To::Two(_)) {
         return true;
     }
@@ -350,7 +401,7 @@ pub(super) fn is_kept(response: &Response<Incoming>, to: &To) -> bool {
         }
 }
 
-fn ends(head: &Head<'_>, response: &Response<Incoming>) -> Ends {
+fn ends(head: &Head<'_>, response: &Response<Got>) -> Ends {
     let status = response.status();
     if head.method == "HEAD" || matches!(status.as_u16(), 204 | 304) {
         return Ends::None;
@@ -392,14 +443,14 @@ fn written(mut parts: http::response::Parts, ends: Ends, keep: bool) -> Vec<u8> 
     out
 }
 
-fn status_line(status: StatusCode) -> Vec<u8> {
+pub(super) fn status_line(status: StatusCode) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     let reason = status.canonical_reason().unwrap_or("");
     out.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", status.as_u16()).as_bytes());
     out
 }
 
-fn fields(headers: &HeaderMap, out: &mut Vec<u8>) {
+pub(super) fn fields(headers: &HeaderMap, out: &mut Vec<u8>) {
     for (name, value) in headers {
         out.extend_from_slice(name.as_str().as_bytes());
         out.extend_from_slice(b": ");

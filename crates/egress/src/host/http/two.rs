@@ -24,7 +24,9 @@ use super::super::limits::{SEND_BUFFER, STREAMS, WINDOW};
 use super::super::line::Socket;
 use super::asking::{Asking, drop_hop_by_hop};
 use super::body::Sent;
+use super::early::Early;
 use super::exchange::{Answered, Exchange, Refused};
+use super::turned::Got;
 use super::way::{Channel, To};
 use crate::limits;
 
@@ -69,7 +71,7 @@ async fn carry(
     };
     let (parts, incoming) = request.into_parts();
     let is_head = parts.method == http::Method::HEAD;
-    let asking = match Asking::of_parts(&channel.flow, parts) {
+    let mut asking = match Asking::of_parts(&channel.flow, parts) {
         Ok(asking) => asking,
         Err(refusal) => {
             let protocol = "https";
@@ -80,8 +82,8 @@ async fn carry(
     let counts = Arc::<Counts>::default();
     let sent = Sent::Two(incoming, Arc::clone(&counts));
     let done = async {
-        let (judged, sent) = channel.judge(&asking, sent, &counts).await?;
-        Box::pin(channel.send(&asking, &judged, sent, counts, None)).await
+        let (judged, sent) = channel.judge(&mut asking, sent, &counts).await?;
+        Box::pin(channel.send(&asking, &judged, sent, counts, Early::default())).await
     };
     match done.await {
         Ok(mut answered) => {
@@ -116,7 +118,7 @@ enum Kind {
 }
 
 struct Theirs {
-    body: Incoming,
+    body: Got,
     exchange: Exchange,
     revoked: Pin<Box<WaitForCancellationFutureOwned>>,
     /// To be used again when all of the answer was read.
@@ -213,6 +215,6 @@ impl Theirs {
         {
             channel.give_back(to, address);
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+        Poll::Ready(frame)
     }
 }

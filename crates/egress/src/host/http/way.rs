@@ -39,6 +39,8 @@ pub(in super::super) struct Channel {
 struct Held {
     one: Vec<(http1::SendRequest<Sent>, IpAddr)>,
     two: Option<(http2::SendRequest<Sent>, IpAddr)>,
+    /// Nothing was said over it yet.
+    blank: Option<Upstream>,
 }
 
 /// A connection to the server, for one request.
@@ -80,6 +82,11 @@ impl Channel {
         if let Ok(one) = self.speak_one(upstream.stream, None).await {
             self.held().one.push((one, address));
         }
+    }
+
+    /// Takes one for the first request inside TLS.
+    pub(in super::super) fn keep_blank(&self, upstream: Upstream) {
+        self.held().blank = Some(upstream);
     }
 
     /// A connection for that request: one that waits, or a new one.
@@ -142,7 +149,11 @@ impl Channel {
         let seen = self.seen(asking, judged);
         let attempt = self.flow.attempt(seen);
         let resolver = &carried.host.resolver;
-        let upstream = dial(resolver, &judged.policy, &attempt, &judged.decision).await?;
+        let blank = self.held().blank.take();
+        let upstream = match blank {
+            Some(upstream) => upstream,
+            None => dial(resolver, &judged.policy, &attempt, &judged.decision).await?,
+        };
         let address = upstream.address;
         let broken = |error: hyper::Error| Failure::Unreachable(error.to_string());
         let to = if self.spoken == Spoken::Tls {

@@ -1,5 +1,6 @@
 //! What a case is, and the proof of all of a subject in one sandbox. It knows no attack.
 
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;
@@ -9,8 +10,8 @@ use egress::audit::{Action, Record};
 use sandbox::Sandbox;
 
 use crate::ground::{
-    Ground, OTHER, PATIENCE, PRELUDE, PRIVATE, SERVER, SERVER_V6, Server, echo, hello, on_ground,
-    policy, python, tls_hello, unrestricted,
+    Ground, NAT64, OTHER, PATIENCE, PRELUDE, PRIVATE, SERVER, SERVER_V6, Server, echo, hello,
+    on_ground, policy, python, tls_hello, unrestricted,
 };
 
 /// One attack.
@@ -48,7 +49,7 @@ pub const ALL: &str = "[networking]\ntype = 'unrestricted'\n";
 /// One name is, on every port.
 pub const ONE: &str = "[[rules]]\nname = 'one'\naction = 'allow'\nto = ['allowed.test']\n";
 /// All is allowed, private and metadata addresses and the host's own too.
-pub const LIFTED: &str = "allow_private = ['169.254.0.0/16', '10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10', 'fc00::/7', '192.0.2.0/24', '2001:db8::/32']\n[networking]\ntype = 'unrestricted'\n";
+pub const LIFTED: &str = "allow_private = ['169.254.0.0/16', '10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10', 'fc00::/7', '64:ff9b::/96', '192.0.2.0/24', '2001:db8::/32']\n[networking]\ntype = 'unrestricted'\n";
 
 /// Beside [`PRELUDE`]: the status of an answer, and questions to a resolver.
 const MORE: &str = "S = lambda r: r[9:12] if r.startswith('HTTP/') else r\n\
@@ -74,6 +75,22 @@ const MORE: &str = "S = lambda r: r[9:12] if r.startswith('HTTP/') else r\n\
             s = socket.socket(socket.AF_INET6 if ':' in host else socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(20)\n        \
             s.connect((host, port)); s.send(b'datagram'); return s.recv(64).decode()\n    \
         return tried(go)\n\
+    def push(s, bytes):\n    \
+        try: s.sendall(bytes)\n    \
+        except OSError: pass\n\
+    def first(host, port, bytes):\n    \
+        def go():\n        \
+            s = socket.create_connection((host, port), timeout=20); push(s, bytes); return S(s.recv(100).decode('latin1'))\n    \
+        return tried(go)\n\
+    def shout(host, port):\n    \
+        def go():\n        \
+            s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n        \
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)\n        \
+            s.sendto(b'datagram', (host, port))\n        \
+            here = len(socket.if_nameindex()) == 1\n        \
+            return s.recv(64).decode() if select.select([s], [], [], 1 if here else 20)[0] else 'nothing'\n    \
+        return tried(go)\n\
+    last = socket.if_nameindex()[-1][1]\n\
     def hello(names):\n    \
         sni = b''.join(b'\\0' + struct.pack('>H', len(n)) + n for n in names)\n    \
         ext = struct.pack('>HHH', 0, len(sni) + 2, len(sni)) + sni if names else b''\n    \
@@ -91,6 +108,8 @@ const NAMES: &[(&str, &str)] = &[
     ("xn--allwed-3uf.test", OTHER),
     ("six-private.test", PRIVATE[5]),
     ("loop.test", "127.0.0.1"),
+    ("mapped.test", "::ffff:10.0.0.5"),
+    ("nat64.test", NAT64),
 ];
 
 /// Shows of each case that it is denied as it says, that no server has seen a byte, and that it succeeds without
@@ -101,6 +120,7 @@ pub fn prove(cases: &'static [Case]) {
             ground.name(name, &[address]);
         }
         let servers = servers(&ground);
+        misbehaving(&ground);
         let sandbox = ground.sandbox("corpus").await;
         let mut failed = Vec::new();
         for case in cases {
@@ -232,10 +252,70 @@ fn servers(ground: &Arc<Ground>) -> Vec<Server> {
     for (ip, port) in [(SERVER, 443), (SERVER, 4_444), (SERVER_V6, 4_444)] {
         servers.push(datagrams(ground, ip, port, echo));
     }
-    for address in ["192.0.2.1:7777", "127.0.0.1:8787"] {
+    servers.push(ground.serve(NAT64, 80, hello));
+    // On whatever address of the cable, the link-local one too.
+    servers.push(ground.serve("::", 8_080, hello));
+    servers.push(heard_by_many(ground));
+    for address in ["192.0.2.1:7777", "127.0.0.1:8787", "[::1]:8787"] {
         servers.push(on_the_host(address));
     }
     servers
+}
+
+/// Servers that do what none should. That they are spoken to is no failure.
+fn misbehaving(ground: &Arc<Ground>) {
+    for (port, first, then) in [
+        (7_101, "", "HTTP/1.1 103 Early Hints\r\n\r\n"),
+        (7_102, "HTTP/1.1 200 OK\r\n", "X: 0123456789\r\n"),
+    ] {
+        ground.server(SERVER, port, move |mut stream, _| {
+            let _ = stream.read(&mut [0; 4_096]);
+            let _ = stream.write_all(first.as_bytes());
+            // It ends when nobody takes it any more.
+            while stream.write_all(then.as_bytes()).is_ok() {}
+        });
+    }
+    const SWITCHED: &[u8] =
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tunnel\r\n\r\n";
+    ground.serve(SERVER, 7_103, |request| {
+        let request = String::from_utf8_lossy(request).to_lowercase();
+        if request.contains("tunnel") {
+            SWITCHED.to_vec()
+        } else {
+            hello(&[])
+        }
+    });
+    ground.serve(SERVER, 7_104, |_| SWITCHED.to_vec());
+    // Answers a request of which it has all, and asks for more of one that was begun.
+    ground.server(SERVER, 7_105, |mut stream, _| {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while !line.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
+            line.push(byte[0]);
+            if line == b"GET /secret" {
+                let _ = stream.write_all(b"?");
+            }
+        }
+        if line.ends_with(b"\r\n\r\n") {
+            let _ = stream.write_all(&hello(&[]));
+        }
+    });
+}
+
+/// Who listens to a group and to broadcasts.
+fn heard_by_many(ground: &Arc<Ground>) -> Server {
+    let server = Server::default();
+    let (of, socket) = (
+        server.clone(),
+        ground.among_servers(|| {
+            let socket = UdpSocket::bind("0.0.0.0:4445").unwrap();
+            let (group, here) = ([239, 1, 2, 3].into(), [192, 0, 2, 2].into());
+            socket.join_multicast_v4(&group, &here).unwrap();
+            socket
+        }),
+    );
+    std::thread::spawn(move || answer_datagrams(&socket, &of, echo));
+    server
 }
 
 /// What a resolver outside answers: an address that is none of ours.
@@ -258,14 +338,16 @@ fn datagrams(ground: &Arc<Ground>, ip: &str, port: u16, answer: fn(&[u8]) -> Vec
         ground.among_servers(move || UdpSocket::bind(address).unwrap()),
     );
     // Ends with the process, as the other servers do.
-    std::thread::spawn(move || {
-        let mut buffer = [0; 2_048];
-        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-            of.seen.lock().unwrap().extend_from_slice(&buffer[..length]);
-            let _ = socket.send_to(&answer(&buffer[..length]), from);
-        }
-    });
+    std::thread::spawn(move || answer_datagrams(&socket, &of, answer));
     server
+}
+
+fn answer_datagrams(socket: &UdpSocket, of: &Server, answer: fn(&[u8]) -> Vec<u8>) {
+    let mut buffer = [0; 2_048];
+    while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+        of.seen.lock().unwrap().extend_from_slice(&buffer[..length]);
+        let _ = socket.send_to(&answer(&buffer[..length]), from);
+    }
 }
 
 /// A server of the host that the egress process runs on.
@@ -275,9 +357,9 @@ fn on_the_host(address: &str) -> Server {
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             let mut buffer = [0; 2_048];
-            let length = std::io::Read::read(&mut stream, &mut buffer).unwrap_or(0);
+            let length = stream.read(&mut buffer).unwrap_or(0);
             of.seen.lock().unwrap().extend_from_slice(&buffer[..length]);
-            let _ = std::io::Write::write_all(&mut stream, &hello(&[]));
+            let _ = stream.write_all(&hello(&[]));
         }
     });
     server

@@ -3,6 +3,7 @@
 //! whose control does not succeed fails the test of its subject by its name.
 
 mod addresses;
+mod bounds;
 mod case;
 mod http;
 mod names;
@@ -17,12 +18,13 @@ const SUBJECTS: &[(&str, &[Case])] = &[
     ("Names as a way out", resolver::CASES),
     ("Names that differ", names::CASES),
     ("Requests and paths", http::CASES),
+    ("What has no end", bounds::CASES),
     ("Addresses", addresses::CASES),
     ("Protocols", protocols::CASES),
 ];
 
 #[test]
-fn names_as_a_way_out() {
+pub fn names_as_a_way_out() {
     case::prove(resolver::CASES);
 }
 
@@ -37,11 +39,16 @@ fn requests_and_paths() {
 }
 
 #[test]
+fn what_has_no_end() {
+    case::prove(bounds::CASES);
+}
+
+#[test]
 fn addresses() {
     case::prove(addresses::CASES);
 }
 
 #[test]
-fn protocols() {
+pub fn protocols() {
     case::prove(protocols::CASES);
 }

@@ -1,38 +1,51 @@
-//! Owns the bash tool: state of the shell between calls, and the texts of its answers.
+//! Owns the bash tool: state of one caller's shell between calls, and the texts of its answers.
 
 use std::fs;
 use std::io;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::super::calls::Cancel;
 use super::super::clock::Clock;
-use super::super::notes::KEPT;
 use super::super::output::Log;
 use super::super::reaper::Reaper;
 use super::super::shell::{Ended, Shell};
 use super::super::tree;
+use super::super::variables::Variables;
 use super::Stop;
 use super::input::Input;
 use crate::limits::{BASH_COMMAND_BYTES, BASH_DEFAULT_TIMEOUT, BASH_MAX_TIMEOUT_MS, KEEP_TIME};
 use crate::wire::Output;
 
-/// In [`KEPT`]: commands that bring a shell to where another one was.
+/// In the caller's directory: commands that bring a shell to where another one was.
 const STATE: &str = "shell.sh";
 
-pub(super) struct Bash {
+pub(crate) struct Bash {
     reaper: Reaper,
     clock: Clock,
+    /// What is kept of the shell for the next sandbox of this name. Its path needs no quoting.
+    dir: PathBuf,
+    variables: Variables,
+    /// Which of them the shell has.
+    exported: AtomicU64,
     /// The number of the shell that runs, for who must not wait for a call.
     pid: AtomicI32,
     /// Whether this sandbox has asked for what an earlier one kept.
     asked: AtomicBool,
-    /// What goes on in the background prints.
+    /// What goes on in the background prints, of all callers.
     log: Arc<Mutex<Log>>,
+    /// Whether this caller knows where that is.
+    told: AtomicBool,
     /// Held for a whole call: commands of one shell run one after another.
-    state: Mutex<State>,
+    held: Mutex<Held>,
+}
+
+struct Held {
+    state: State,
+    /// How often all had been killed when it was looked at last.
+    times_ended: u64,
 }
 
 enum State {
@@ -44,14 +57,27 @@ enum State {
 }
 
 impl Bash {
-    pub(super) fn new(reaper: Reaper, clock: Clock) -> Self {
+    pub(crate) fn new(
+        reaper: Reaper,
+        clock: Clock,
+        variables: Variables,
+        log: Arc<Mutex<Log>>,
+        dir: PathBuf,
+    ) -> Self {
         Self {
             reaper,
             clock,
+            variables,
+            exported: AtomicU64::new(0),
+            dir,
             pid: AtomicI32::new(0),
             asked: AtomicBool::new(false),
-            log: Arc::new(Mutex::new(Log::new())),
-            state: Mutex::new(State::Absent),
+            log,
+            told: AtomicBool::new(false),
+            held: Mutex::new(Held {
+                state: State::Absent,
+                times_ended: tree::times_ended(),
+            }),
         }
     }
 
@@ -59,12 +85,13 @@ impl Bash {
         let restart = input.flag("restart")?;
         let command = input.optional_text("command")?;
         let timeout = timeout(input)?;
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.lock();
+        let Held { state, times_ended } = &mut *held;
         if cancel.is_wanted() {
             return Err(Stop::Cancelled);
         }
         if restart {
-            if let State::Running(shell) = &*state {
+            if let State::Running(shell) = state {
                 shell.kill();
             }
             *state = State::Absent;
@@ -78,21 +105,26 @@ impl Bash {
             let problem = format!("command is over {BASH_COMMAND_BYTES} bytes; write it to a file");
             return Err(problem.into());
         }
-        if tree::take_ended()
-            && let State::Running(shell) = &*state
+        let all_ended = tree::times_ended();
+        if std::mem::replace(times_ended, all_ended) != all_ended
+            && let State::Running(shell) = state
             && shell.has_ended()
         {
             *state = State::Absent;
         }
-        if matches!(*state, State::Absent) {
+        if matches!(state, State::Absent) {
             let shell = self.start().map_err(|error| format!("start: {error}"))?;
             *state = State::Running(shell);
         }
-        let State::Running(shell) = &mut *state else {
+        let State::Running(shell) = state else {
             return Err("bash session terminated; restart required"
                 .to_owned()
                 .into());
         };
+        if let Some(ended) = self.export(shell) {
+            *state = State::Absent;
+            return Ok(self.told(answer(String::new(), ended.0, ended.1)));
+        }
         let ended = shell.run(command, timeout, cancel, &self.clock);
         let text = shell.take_output();
         match ended {
@@ -115,55 +147,90 @@ impl Bash {
 
     /// With what is to be heard of the background.
     fn told(&self, mut output: Output) -> Output {
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(news) = log.news() {
+        let news = self
+            .log
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .news();
+        if let Some(news) = news
+            && !self.told.swap(true, Ordering::Relaxed)
+        {
             output.add(&news);
         }
         output
     }
 
     /// The number of the shell, if one was started.
-    pub(super) fn pid(&self) -> Option<i32> {
+    pub(crate) fn pid(&self) -> Option<i32> {
         Some(self.pid.load(Ordering::Relaxed)).filter(|pid| *pid != 0)
     }
 
     /// A shell; the first one of this sandbox goes on where an earlier one was kept.
     fn start(&self) -> io::Result<Shell> {
         let shell = self.begin()?;
-        let kept = Path::new(KEPT).join(STATE);
+        let kept = self.dir.join(STATE);
         if self.asked.swap(true, Ordering::Relaxed) || !kept.exists() {
             return Ok(shell);
         }
         let mut shell = shell;
-        let command = format!("builtin source {KEPT}/{STATE}");
+        let command = format!("builtin source {}", kept.display());
         let ended = shell.run(&command, KEEP_TIME, &Cancel::new()?, &self.clock);
         let _ = fs::remove_file(kept);
         // What it had to say, such as that a directory has gone, nobody asked for.
         let _ = shell.take_output();
         match ended {
-            Ended::Command { .. } => Ok(shell),
+            Ended::Command { .. } => {
+                // What was kept may have others of those names.
+                self.exported.store(0, Ordering::Relaxed);
+                Ok(shell)
+            }
             Ended::Shell { .. } | Ended::TimedOut | Ended::Cancelled => self.begin(),
         }
     }
 
+    /// Gives the shell the variables that were given since it was started; how it ended, if it did by that.
+    fn export(&self, shell: &mut Shell) -> Option<(Option<i32>, Option<i32>)> {
+        let given = self.variables.now();
+        if self.exported.swap(given.number, Ordering::Relaxed) == given.number {
+            return None;
+        }
+        let ended = shell.run(
+            &given.exports(),
+            KEEP_TIME,
+            &Cancel::new().ok()?,
+            &self.clock,
+        );
+        // A variable that the model has made read-only stays as it is, and says so to nobody.
+        let _ = shell.take_output();
+        match ended {
+            Ended::Command { .. } => None,
+            Ended::Shell { exit } => Some((exit.code, exit.signal)),
+            Ended::TimedOut | Ended::Cancelled => Some((None, None)),
+        }
+    }
+
     fn begin(&self) -> io::Result<Shell> {
-        let shell = Shell::start(&self.reaper, &self.log)?;
+        let given = self.variables.now();
+        let shell = Shell::start(&self.reaper, &self.log, given.all)?;
+        self.exported.store(given.number, Ordering::Relaxed);
         self.pid.store(shell.pid(), Ordering::Relaxed);
         Ok(shell)
     }
 
     /// Keeps directory and environment of the shell for the next sandbox of this name, if a shell waits
     /// for a command; the directory.
-    pub(super) fn keep(&self) -> Option<String> {
+    pub(crate) fn keep(&self) -> Option<String> {
         // One that is held runs a command, which will not see its end.
-        let mut state = self.state.try_lock().ok()?;
-        let State::Running(shell) = &mut *state else {
+        let mut held = self.held.try_lock().ok()?;
+        let State::Running(shell) = &mut held.state else {
             return None;
         };
-        fs::create_dir_all(KEPT).ok()?;
-        let _ = fs::remove_file(Path::new(KEPT).join(STATE));
+        fs::create_dir_all(&self.dir).ok()?;
+        let kept = self.dir.join(STATE);
+        let _ = fs::remove_file(&kept);
         let command = format!(
-            "{{ builtin printf 'builtin cd -- %q\\n' \"$PWD\"; builtin declare -px; }} >{KEPT}/{STATE} && builtin printf '%s' \"$PWD\""
+            "{{ builtin printf 'builtin cd -- %q\\n' \"$PWD\"; builtin declare -px; }} >{} && builtin printf '%s' \"$PWD\"",
+            kept.display()
         );
         let earlier = shell.take_output();
         drop(earlier);
@@ -171,6 +238,19 @@ impl Bash {
             Ended::Command { code: 0 } => Some(shell.take_output()),
             _ => None,
         }
+    }
+
+    /// Ends the shell with all that descends from it. Waits for a call that is under way.
+    pub(crate) fn end(&self) {
+        let mut held = self.lock();
+        if let State::Running(shell) = &held.state {
+            shell.kill();
+        }
+        held.state = State::Absent;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

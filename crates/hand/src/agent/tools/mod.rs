@@ -12,14 +12,11 @@ mod spill;
 mod walk;
 mod write;
 
-use std::sync::Arc;
-
+use super::callers::Caller;
 use super::calls::Cancel;
-use super::clock::Clock;
-use super::notes::Notes;
-use super::reaper::Reaper;
+use crate::limits::CALLERS;
 use crate::wire::{Id, Output, Tool};
-use bash::Bash;
+pub(super) use bash::Bash;
 use input::Input;
 pub(super) use paths::explain;
 
@@ -44,48 +41,45 @@ impl From<String> for Stop {
     }
 }
 
-pub(crate) struct Tools {
-    bash: Bash,
-    notes: Arc<Notes>,
+/// Runs one call; of a caller for whom there is no room, only what needs no shell.
+pub(crate) fn run(
+    caller: Option<&Caller>,
+    tool: Tool,
+    id: Id,
+    input: &[u8],
+    cancel: &Cancel,
+) -> Outcome {
+    let answer = Input::parse(input)
+        .map_err(Stop::from)
+        .and_then(|input| match tool {
+            Tool::Bash => match caller {
+                Some(caller) => caller.bash.run(&input, cancel),
+                None => Err(no_room().into()),
+            },
+            Tool::Read => read::run(&input).map_err(Stop::from),
+            Tool::Write => write::run(&input).map_err(Stop::from),
+            Tool::Edit => edit::run(&input).map_err(Stop::from),
+            Tool::Glob => glob::run(&input, cancel),
+            Tool::Grep => grep::run(&input, cancel),
+        });
+    let output = match answer {
+        Ok(output) => output,
+        // A problem may repeat what was asked, and that may be long too.
+        Err(Stop::Problem(problem)) => Output::error(format!("{}: {problem}", name(tool))),
+        Err(Stop::Cancelled) => return Outcome::Cancelled,
+    };
+    let output = match caller {
+        Some(caller) => caller.notes().told(output),
+        None => output,
+    };
+    Outcome::Done(spill::spill(tool, id, output))
 }
 
-impl Tools {
-    pub(crate) fn new(reaper: Reaper, clock: Clock, notes: Arc<Notes>) -> Self {
-        Self {
-            bash: Bash::new(reaper, clock),
-            notes,
-        }
-    }
-
-    pub(crate) fn shell(&self) -> Option<i32> {
-        self.bash.pid()
-    }
-
-    pub(crate) fn keep_shell(&self) -> Option<String> {
-        self.bash.keep()
-    }
-
-    pub(crate) fn run(&self, tool: Tool, id: Id, input: &[u8], cancel: &Cancel) -> Outcome {
-        let answer = Input::parse(input)
-            .map_err(Stop::from)
-            .and_then(|input| match tool {
-                Tool::Bash => self.bash.run(&input, cancel),
-                Tool::Read => read::run(&input).map_err(Stop::from),
-                Tool::Write => write::run(&input).map_err(Stop::from),
-                Tool::Edit => edit::run(&input).map_err(Stop::from),
-                Tool::Glob => glob::run(&input, cancel),
-                Tool::Grep => grep::run(&input, cancel),
-            });
-        match answer {
-            Ok(output) => Outcome::Done(spill::spill(tool, id, self.notes.told(output))),
-            // A problem may repeat what was asked, and that may be long too.
-            Err(Stop::Problem(problem)) => {
-                let output = Output::error(format!("{}: {problem}", name(tool)));
-                Outcome::Done(spill::spill(tool, id, self.notes.told(output)))
-            }
-            Err(Stop::Cancelled) => Outcome::Cancelled,
-        }
-    }
+fn no_room() -> String {
+    format!(
+        "{CALLERS} threads have a shell in this sandbox already, which is the most; there is room again when one of \
+         them has ended. The file tools work without one"
+    )
 }
 
 fn name(tool: Tool) -> &'static str {

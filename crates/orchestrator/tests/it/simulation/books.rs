@@ -2,7 +2,7 @@
 //! became of every process, and what must hold between the two. One world a thread.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use contract::ids::{AgentId, EventId, SessionId, ThreadId};
@@ -11,6 +11,7 @@ use session::{Command, Decision, Generation, Input, Intent, Refused};
 use store::simulation::Decided;
 use tokio::time::Instant;
 
+use super::others::{HEARD_WITHIN, News, Watch};
 use super::tale::{Tale, interrupted};
 use crate::coverage::Coverage;
 use crate::world::Rng;
@@ -20,7 +21,7 @@ const PROMPTLY: Duration = Duration::from_millis(250);
 
 /// Within this whoever holds a session has taken up a thread of it that is due: the news of it queue behind those of other
 /// sessions.
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(1);
 
 /// How long after its last trouble a process is well again: it asks a store that failed no sooner than after
 /// a second.
@@ -44,6 +45,10 @@ pub struct Fate {
     pub claimed: BTreeMap<SessionId, Generation>,
     /// The sessions whose workspace it keeps.
     pub kept: BTreeSet<String>,
+    /// When it is told that others have changed something.
+    pub news: News,
+    /// Those who watch sessions at it.
+    pub watches: BTreeMap<SessionId, Watch>,
 }
 
 /// A session as the world sees it.
@@ -60,6 +65,8 @@ pub struct Subject {
     stops: BTreeMap<ThreadId, (usize, Generation, Instant)>,
     /// Threads that wait for whoever holds the session: since when, and whose doing that was.
     idle: BTreeMap<ThreadId, (usize, Instant)>,
+    /// How long its log was of late, and since when.
+    pub grew: VecDeque<(Instant, u64)>,
 }
 
 pub struct Books {
@@ -83,6 +90,12 @@ pub struct Books {
     pub coverage: Coverage,
     /// What was reported again is refused by the core, whatever it does to the turn.
     pub second_opinion: bool,
+    /// The processes hear of one another.
+    pub linked: bool,
+    /// What each commit changed for other processes, and whose it was.
+    pub changes: Vec<(usize, String)>,
+    /// Events that those who watch saw.
+    pub shown: u64,
 }
 
 thread_local! {
@@ -105,6 +118,9 @@ pub fn open(seed: u64) {
         steps: 0,
         coverage: Coverage::default(),
         second_opinion: true,
+        linked: false,
+        changes: Vec::new(),
+        shown: 0,
         rng,
     }));
 }
@@ -160,7 +176,7 @@ impl Books {
     }
 
     /// Whether nothing has ailed a process since.
-    fn is_well(&self, process: usize, since: Instant) -> bool {
+    pub fn is_well(&self, process: usize, since: Instant) -> bool {
         let fate = &self.processes[process];
         fate.lives && !fate.drains && fate.stalled.is_none() && fate.trouble + RECOVERED < since
     }
@@ -169,6 +185,7 @@ impl Books {
     pub fn hear(&mut self, process: usize, decided: Decided) {
         match decided {
             Decided::Opened(now, decision) => self.opened(process, now, *decision),
+            Decided::Changed(text) => self.changed(process, text),
             Decided::Input {
                 before,
                 input,
@@ -185,8 +202,12 @@ impl Books {
                     self.blame("a state is not what was stored last");
                 }
                 self.promises(process, at, &input, decided.as_deref());
-                let tale = &mut self.subjects[at].tale;
+                let subject = &mut self.subjects[at];
+                if let Ok(decision) = decided.as_deref() {
+                    subject.grow(decision.state.next_seq);
+                }
                 let (told, oracle) = (decided.as_deref(), self.second_opinion);
+                let tale = &mut subject.tale;
                 tale.witness(&input, now, told, &mut self.coverage, oracle);
             }
         }
@@ -204,6 +225,7 @@ impl Books {
             gave_up: None,
             stops: BTreeMap::new(),
             idle: BTreeMap::new(),
+            grew: VecDeque::new(),
         });
     }
 
@@ -222,7 +244,7 @@ impl Books {
             self.claimed(process, at, decision.state.generation);
         }
         self.interrupts(process, at, decision);
-        self.left_alone(process, at, decision);
+        self.left_alone(process, at, input, decision);
         let open = decision.state.is_open();
         let anew = decision.intents.contains(&Intent::Run);
         // While anything is in flight somebody holds it, and takes up what is due besides.
@@ -284,22 +306,29 @@ impl Books {
             waits
         });
         if let Some((holder, held, _)) = subject.held
-            && holder == process
+            && (holder == process || self.linked)
             && decision.intents.contains(&Intent::Stop)
         {
+            // It hears of what another process took in no later than with its beat.
+            let heard = if holder == process {
+                mono
+            } else {
+                mono + HEARD_WITHIN
+            };
             for thread in told {
-                subject.stops.entry(thread).or_insert((holder, held, mono));
+                subject.stops.entry(thread).or_insert((holder, held, heard));
             }
         }
         for (holder, _, told) in late {
-            if mono - told > PROMPTLY && self.is_well(holder, told) {
-                self.blame(format!("an interrupt took {:?}", mono - told));
+            let took = mono.saturating_duration_since(told);
+            if took > PROMPTLY && self.is_well(holder, told) {
+                self.blame(format!("an interrupt took {took:?}"));
             }
         }
     }
 
     /// A thread that becomes due while others are worked on is taken up by whoever holds the session.
-    fn left_alone(&mut self, process: usize, at: usize, decision: &Decision) {
+    fn left_alone(&mut self, process: usize, at: usize, input: &Input, decision: &Decision) {
         let (mono, now) = (Instant::now(), self.now());
         let subject = &mut self.subjects[at];
         let state = &decision.state;
@@ -312,16 +341,20 @@ impl Books {
             };
             let wait = u64::try_from(due.0 - now.0).unwrap_or(0);
             let due = mono + Duration::from_micros(wait);
-            // What another process decided the holder hears of later.
-            if holder == process {
-                let from = before.get(&thread.id).copied().unwrap_or((holder, due));
+            // Since when, and by whose doing. What another process opened the holder hears of with its own run's next
+            // step, whatever is sent to that thread meanwhile.
+            let mut from = before.get(&thread.id).copied().unwrap_or((process, due));
+            if holder == process && from.0 != holder && matches!(input, Input::Fact { .. }) {
+                from = (holder, due.max(mono));
+            }
+            subject.idle.insert(thread.id, from);
+            if holder == process && from.0 == holder {
                 waited.push((from, since));
-                subject.idle.insert(thread.id, from);
             }
         }
         let drains = self.processes[process].drains;
         for ((holder, since), held_since) in waited {
-            let waits = mono.saturating_duration_since(since);
+            let waits = mono.saturating_duration_since(since.max(held_since));
             if waits > SOON && !drains && self.is_well(holder, since.min(held_since)) {
                 self.blame(format!(
                     "a thread that was due waited {waits:?} beside others"

@@ -23,13 +23,14 @@ use vault::master::MasterKey;
 use super::books::{self, Fate, below, chance, with};
 use super::hands::{Actor, Hands};
 use super::line::Wire;
+use super::others::{self, Others};
 
 /// A process of the world: as much of it as its clients and its operator can reach.
 pub struct Process {
     pub number: usize,
     pub store: Store,
     pub orchestrator: Orchestrator,
-    runs: AbortHandle,
+    runs: Vec<AbortHandle>,
 }
 
 /// Makes one more entry for a process, and its way to the database.
@@ -42,6 +43,8 @@ pub fn connect(path: &Path) -> (usize, Store) {
             trouble: Instant::now(),
             claimed: Default::default(),
             kept: Default::default(),
+            news: Default::default(),
+            watches: Default::default(),
         });
         books.processes.len() - 1
     });
@@ -73,7 +76,13 @@ impl Process {
         };
         let orchestrator = Orchestrator::new(parts, config);
         let running = orchestrator.clone();
-        let runs = tasks.spawn(async move { running.run().await.unwrap() });
+        let mut runs = vec![tasks.spawn(async move { running.run().await.unwrap() })];
+        if with(|books| books.linked) {
+            runs.push(tasks.spawn(store.among(Arc::new(Others(number)))));
+            for session in with(|books| books.subjects.iter().map(|s| s.id).collect::<Vec<_>>()) {
+                runs.push(tasks.spawn(others::watch(number, store.clone(), session)));
+            }
+        }
         Self {
             number,
             store,
@@ -85,7 +94,7 @@ impl Process {
     /// Ends it between two awaits: nothing of it reaches the database any more.
     pub fn kill(self) {
         with(|books| books.processes[self.number].lives = false);
-        self.runs.abort();
+        self.runs.iter().for_each(AbortHandle::abort);
     }
 
     /// Ends it once it has drained.

@@ -215,6 +215,7 @@ impl Actor {
         let tool = ToolCall {
             name: Tool::Bash,
             input,
+            caller: None,
         };
         let outcome = match plane.sandbox().await {
             Ok(sandbox) => sandbox.tool(tool, plane.cancelled()).await,

@@ -37,7 +37,7 @@ impl Line for Wire {
 }
 
 /// One way, which may end nowhere.
-async fn travel(process: usize, may_be_lost: bool) -> Result<(), store::error::Cause> {
+pub async fn travel(process: usize, may_be_lost: bool) -> Result<(), store::error::Cause> {
     // The first of all is the auditor's.
     if process == 0 {
         return Ok(());

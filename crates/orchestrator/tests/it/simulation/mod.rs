@@ -1,11 +1,13 @@
 //! The real orchestrator on the real core and the real statements, in a world where everything else is made
 //! up: time, chance, the way to the database, models, sandboxes and clients. Two or three processes share
-//! the database; they are killed between any two awaits, stall, drain and start anew. One seed, one history.
+//! the database; they are killed between any two awaits, stall, drain and start anew. They know nothing of one another, or
+//! hear of what the others commit, late, never or out of order. One seed, one history.
 
 mod books;
 mod cast;
 mod hands;
 mod line;
+mod others;
 mod tale;
 
 use std::path::{Path, PathBuf};
@@ -36,6 +38,8 @@ pub struct Told {
     pub coverage: Coverage,
     /// Threads that coordinators began.
     pub threads: u64,
+    /// Events that those who watch saw.
+    pub shown: u64,
     /// Distinct for histories that differ.
     pub sum: u64,
 }
@@ -64,6 +68,15 @@ pub fn history(seed: u64, blank: &Path) -> Told {
 
 /// The same, with or without the oracle of the core: without it only what follows from a defect counts.
 pub fn history_with(seed: u64, blank: &Path, second_opinion: bool) -> Told {
+    play(seed, blank, |books| books.second_opinion = second_opinion)
+}
+
+/// The history of `seed` among processes that hear of one another, and are watched.
+pub fn history_among(seed: u64, blank: &Path) -> Told {
+    play(seed, blank, |books| books.linked = true)
+}
+
+fn play(seed: u64, blank: &Path, change: impl FnOnce(&mut Books)) -> Told {
     let dir = tempfile::tempdir_in(blank.parent().unwrap()).unwrap();
     let path = dir.path().join("world.db");
     std::fs::copy(blank, &path).unwrap();
@@ -76,7 +89,7 @@ pub fn history_with(seed: u64, blank: &Path, second_opinion: bool) -> Told {
     let run = std::panic::AssertUnwindSafe(|| {
         runtime.block_on(async {
             books::open(seed);
-            with(|books| books.second_opinion = second_opinion);
+            with(change);
             Stage::new(&path).await.play().await;
         });
     });
@@ -102,6 +115,7 @@ fn tell(mut books: Books) -> Told {
         steps: books.steps,
         coverage: books.coverage,
         threads,
+        shown: books.shown,
         sum,
     }
 }
@@ -172,7 +186,10 @@ impl Stage {
                 std::panic::resume_unwind(error.into_panic());
             }
         }
-        if let Some(wrong) = with(|books| books.wrong.clone()) {
+        if let Some(wrong) = with(|books| {
+            books.streams();
+            books.wrong.clone()
+        }) {
             panic!("{wrong}");
         }
     }
@@ -249,7 +266,7 @@ impl Stage {
             );
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        self.check();
+        self.settled().await;
         with(|books| books.subjects.iter().for_each(|s| s.tale.at_rest()));
         self.audit().await;
         for command in [Command::Archive, Command::Delete] {
@@ -259,12 +276,21 @@ impl Stage {
                 }
             }
         }
+        self.settled().await;
         for process in std::mem::take(&mut self.processes) {
             process.orchestrator.drain(Duration::from_secs(60)).await;
             assert_eq!(process.orchestrator.running(), 0, "a turn outlives a drain");
             process.end();
         }
         self.audit().await;
+    }
+
+    /// Whoever watches has seen it all.
+    async fn settled(&mut self) {
+        if with(|books| books.linked) {
+            tokio::time::sleep(2 * others::SHOWN_WITHIN).await;
+        }
+        self.check();
     }
 
     /// Answers what is owed; whether nothing is open or owed any more.

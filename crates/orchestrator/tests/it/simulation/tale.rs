@@ -6,8 +6,8 @@ use contract::patch::Patch;
 use contract::time::Micros;
 use session::input::Profile;
 use session::{
-    Budget, CallKind, Command, Decision, Generation, Input, Order, Placed, Refused, State, Update,
-    UserEvent,
+    Budget, CallKind, Command, Decision, Fact, Generation, Input, Order, Placed, Refused, State,
+    Update, UserEvent,
 };
 
 use crate::coverage::{Coverage, kind_of, phase_of};
@@ -103,6 +103,13 @@ impl Tale {
         oracle: bool,
     ) {
         match self {
+            // It looks for what others have opened beside what runs: with one thread there is nothing.
+            Self::One(world) if looks(input) => {
+                if let Ok(decision) = decided {
+                    assert!(decision.events.is_empty(), "a look made events");
+                    assert_eq!(decision.state, world.state, "a look changed the session");
+                }
+            }
             Self::One(world) => {
                 let phase = phase_of(&world.state, &world.checker, now.0);
                 coverage.count(phase, kind_of(input, &world.checker));
@@ -182,6 +189,10 @@ impl Tale {
             _ => team.order(),
         }
     }
+}
+
+fn looks(input: &Input) -> bool {
+    matches!(input, Input::Fact { fact, .. } if matches!(**fact, Fact::TakeUp))
 }
 
 /// A task for a new thread of an agent that the session plane has looked up.

@@ -36,7 +36,13 @@ impl Client {
         let input = serde_json::to_vec(&call.input).map_err(io::Error::from);
         let input = input.doing(|| "write a tool's input".to_owned())?;
         let (tool, key) = (call.name, key.map(str::to_owned));
-        let message = |id| ToHand::Call { id, tool, key };
+        let caller = self.0.shells.caller(&call);
+        let message = |id| ToHand::Call {
+            id,
+            tool,
+            key,
+            caller,
+        };
         let ran = self.converse(&call, message, input.into(), cancel).await?;
         // Only of a call that was resumed nothing can be known.
         ran.ok_or_else(|| self.0.broken())
@@ -54,11 +60,19 @@ impl Client {
         self.converse(call, message, Bytes::new(), cancel).await
     }
 
+    /// Has the hand end the shells of all other callers. Never waits.
+    pub(in crate::local) fn callers(&self, keep: Vec<String>) {
+        if self.0.shells.have_owners() {
+            // What is not said now is said when the next one ends, or never: then its shell ends with the sandbox.
+            let _ = self.0.try_send(&ToHand::Callers { keep }, &Bytes::new());
+        }
+    }
+
     /// The hand need not keep the result of that call.
     pub(in crate::local) fn taken(&self, key: &str) {
         let key = key.to_owned();
         // What is not said is kept until there is no room for it.
-        let _ = self.0.try_send(&ToHand::Taken { key });
+        let _ = self.0.try_send(&ToHand::Taken { key }, &Bytes::new());
     }
 
     /// Asks for a call's outcome, within the time that it may take.

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::limits::TOOL_GRACE;
+use crate::process::Command;
 use crate::provider::ToolCall;
 
 mod fuzz;
@@ -45,7 +46,7 @@ impl Hand {
         loop {
             match self.hear().await? {
                 ToHand::Ping { id } => self.say(&FromHand::Pong { id }, b"").await,
-                ToHand::Call { id, .. } | ToHand::Spawn { id } => return Some(id),
+                ToHand::Call { id, .. } | ToHand::Spawn { id, .. } => return Some(id),
                 _ => {}
             }
         }
@@ -53,20 +54,29 @@ impl Hand {
 }
 
 async fn connected() -> (Client, Hand) {
+    connected_to(VERSION).await
+}
+
+/// A client and the hand of a build that speaks this version.
+async fn connected_to(version: u32) -> (Client, Hand) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let mut hand = Hand(theirs);
     let tasks = TaskTracker::new();
-    let hello = FromHand::Hello { version: VERSION };
+    let hello = FromHand::Hello { version };
     let (client, heard) = tokio::join!(Client::connect(ours, 1, &tasks), async {
         hand.say(&hello, b"").await;
         hand.hear().await
     });
-    assert_eq!(heard, Some(ToHand::Hello { version: VERSION }));
+    assert_eq!(heard, Some(ToHand::Hello { version }));
     (client.unwrap(), hand)
 }
 
 fn call(name: Tool, input: serde_json::Value) -> ToolCall {
-    ToolCall { name, input }
+    ToolCall {
+        name,
+        input,
+        caller: None,
+    }
 }
 
 fn bash(timeout_ms: u64) -> ToolCall {
@@ -114,6 +124,70 @@ async fn a_call_that_is_never_answered_is_lost_at_its_limit_and_the_grace_though
     }
 }
 
+/// As [`bash`], of that caller.
+fn bash_of(caller: &str, timeout_ms: u64) -> ToolCall {
+    ToolCall {
+        caller: Some(caller.to_owned()),
+        ..bash(timeout_ms)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_waits_for_those_of_its_own_caller_only_unless_an_older_hand_has_one_shell() {
+    for (version, first_limit) in [(VERSION, 1), (OLDEST, 600)] {
+        let (client, mut hand) = connected_to(version).await;
+        let start = tokio::time::Instant::now();
+        let never = CancellationToken::new;
+        let (long, short, callers) = tokio::join!(
+            client.tool(None, bash_of("a", 600_000), never()),
+            async {
+                let answer = client.tool(None, bash_of("b", 1_000), never()).await;
+                (answer, start.elapsed())
+            },
+            async {
+                let mut callers = Vec::new();
+                for _ in 0..2 {
+                    loop {
+                        match hand.hear().await.unwrap() {
+                            ToHand::Call { caller, .. } => break callers.push(caller),
+                            ToHand::Ping { id } => hand.say(&FromHand::Pong { id }, b"").await,
+                            _ => {}
+                        }
+                    }
+                }
+                while hand.asked().await.is_some() {}
+                callers
+            }
+        );
+        assert!(matches!(
+            (long, short.0),
+            (Err(Error::Lost), Err(Error::Lost))
+        ));
+        let limit = Duration::from_secs(first_limit) + TOOL_GRACE;
+        assert_eq!(short.1.as_secs(), limit.as_secs(), "version {version}");
+        let known = (version == VERSION).then(|| vec![Some("a".to_owned()), Some("b".to_owned())]);
+        assert_eq!(callers, known.unwrap_or(vec![None, None]));
+    }
+}
+
+#[tokio::test]
+async fn an_older_hand_is_told_nothing_of_callers_and_one_of_no_known_version_is_not_spoken_to() {
+    for (version, first) in [(VERSION, true), (OLDEST, false)] {
+        let (client, mut hand) = connected_to(version).await;
+        client.callers(vec!["a".to_owned()]);
+        client.taken("key");
+        let heard = hand.hear().await.unwrap();
+        assert_eq!(matches!(heard, ToHand::Callers { .. }), first, "{heard:?}");
+    }
+    for version in [OLDEST - 1, VERSION + 1] {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut hand = Hand(theirs);
+        hand.say(&FromHand::Hello { version }, b"").await;
+        let client = Client::connect(ours, 1, &TaskTracker::new()).await;
+        assert!(client.is_err(), "version {version}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_command_has_its_own_limit_after_those_that_run_before_it() {
     let (client, mut hand) = connected().await;
@@ -131,11 +205,7 @@ async fn a_command_has_its_own_limit_after_those_that_run_before_it() {
     );
     assert_eq!(first.unwrap(), Output::text("late"));
     assert_eq!(second.unwrap(), Output::text("late"));
-    assert_eq!(
-        client.0.shell.load(Ordering::Relaxed),
-        0,
-        "the turns are over"
-    );
+    assert!(client.0.shells.waiting().is_empty(), "the turns are over");
 }
 
 #[tokio::test(start_paused = true)]

@@ -31,6 +31,7 @@ fn supervisor() -> (Supervisor, Body) {
     let live = Live {
         pid,
         id_base: 0,
+        ids: 1,
         groups: Vec::new(),
         oom_counter: None,
         limits: Limits {
@@ -38,6 +39,7 @@ fn supervisor() -> (Supervisor, Body) {
             cpu: limit,
             processes: limit,
             disk: limit,
+            io: limit,
         },
         network: false,
     };

@@ -9,7 +9,7 @@ use jail::groups::{Version, remove};
 use rustix::io::Errno;
 
 /// What limits are asked of, and what of version 1 has a group stand still.
-const CONTROLLERS: [&str; 4] = ["memory", "cpu", "pids", FREEZER];
+const CONTROLLERS: [&str; 6] = ["memory", "cpu", "pids", "blkio", "io", FREEZER];
 /// Of version 1 only: in version 2 every group can.
 pub(super) const FREEZER: &str = "freezer";
 /// The group of version 2 that the server moves itself to, so that the one it was in can have others
@@ -108,13 +108,13 @@ fn unescaped(field: &str) -> String {
 }
 
 impl Hierarchy {
-    /// Of version 2: makes as many of [`CONTROLLERS`] usable below `home` as there are. The rule there
+    /// Of version 2: makes as many of the `wanted` controllers usable below `home` as there are. The rule there
     /// is that a group has either processes or groups with limits below it, so if the server is in it,
     /// the server moves to a group of its own, [`OWN`].
     ///
     /// # Errors
     /// What is in the way, in words; then no controller is usable, and the server is where it was.
-    pub(super) fn lend_controllers(&mut self) -> Result<(), String> {
+    pub(super) fn lend_controllers(&mut self, wanted: &[&'static str]) -> Result<(), String> {
         if self.version == Version::V1 {
             return Ok(());
         }
@@ -122,8 +122,9 @@ impl Hierarchy {
             self.home.pop();
         }
         let there = fs::read_to_string(self.home.join("cgroup.controllers")).unwrap_or_default();
-        let there: Vec<&str> = CONTROLLERS
-            .into_iter()
+        let there: Vec<&str> = wanted
+            .iter()
+            .copied()
             .filter(|name| there.split_whitespace().any(|other| other == *name))
             .collect();
         if there.is_empty() {

@@ -1,6 +1,7 @@
 //! Owns which cgroups of this host hold sandboxes to their limits, found by trying. It makes none for a sandbox: the supervisor does.
 
 mod hierarchies;
+mod traffic;
 
 use std::fs;
 use std::io;
@@ -15,6 +16,7 @@ use super::Allowance;
 use super::freezer::Freezer;
 use crate::provider::Finding;
 use hierarchies::{FREEZER, Hierarchy, hierarchies};
+use traffic::Traffic;
 
 /// Microseconds of the period in which a quota of processor time counts: the kernel's own default.
 const CPU_PERIOD: u64 = 100_000;
@@ -54,21 +56,36 @@ enum Resource {
     Memory,
     Cpu,
     Processes,
+    Io,
+}
+
+/// What each sandbox is held to.
+struct Wanted<'a> {
+    allowance: &'a Allowance,
+    /// Of its disk, if that is to be limited.
+    traffic: Option<Traffic>,
 }
 
 impl Resource {
-    const ALL: [Self; 3] = [Self::Memory, Self::Cpu, Self::Processes];
+    const ALL: [Self; 4] = [Self::Memory, Self::Cpu, Self::Processes, Self::Io];
 
     /// The name of its controller.
-    const fn controller(self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::Cpu => "cpu",
-            Self::Processes => "pids",
+    const fn controller(self, version: Version) -> &'static str {
+        match (self, version) {
+            (Self::Memory, _) => "memory",
+            (Self::Cpu, _) => "cpu",
+            (Self::Processes, _) => "pids",
+            (Self::Io, Version::V1) => "blkio",
+            (Self::Io, Version::V2) => "io",
         }
     }
 
-    fn settings(self, version: Version, allowance: &Allowance) -> Vec<Setting> {
+    fn is_wanted(self, wanted: &Wanted<'_>) -> bool {
+        self != Self::Io || wanted.traffic.is_some()
+    }
+
+    fn settings(self, version: Version, wanted: &Wanted<'_>) -> Vec<Setting> {
+        let allowance = wanted.allowance;
         let bytes = allowance.memory_bytes.to_string();
         let quota = allowance.cpu_millis * CPU_PERIOD / 1000;
         let (must, may) = (|f, v| setting(f, v, false), |f, v| setting(f, v, true));
@@ -88,6 +105,10 @@ impl Resource {
             ],
             (Self::Cpu, Version::V2) => vec![must("cpu.max", format!("{quota} {CPU_PERIOD}"))],
             (Self::Processes, _) => vec![must("pids.max", allowance.processes.to_string())],
+            (Self::Io, _) => {
+                let traffic = wanted.traffic.as_ref();
+                traffic.map_or_else(Vec::new, |traffic| traffic.settings(version))
+            }
         }
     }
 }
@@ -117,14 +138,26 @@ impl Groups {
         }
     }
 
-    /// Looks which hierarchies there are and tries each with a group that is removed again. Blocks.
-    pub(super) fn find(allowance: &Allowance, together: Option<&Together>) -> Self {
+    /// Looks which hierarchies there are and tries each with a group that is removed again; the files of sandboxes are
+    /// in `dir`. Blocks.
+    pub(super) fn find(allowance: &Allowance, together: Option<&Together>, dir: &Path) -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let found = hierarchies(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
-        Self::among(found, allowance, together)
+        let traffic = (allowance.io_bytes > 0).then(|| Traffic::of(dir, allowance.io_bytes));
+        let (traffic, problem) = match traffic.transpose() {
+            Ok(traffic) => (traffic, None),
+            Err(error) => (
+                None,
+                Some(format!("disk traffic cannot be limited: {error}")),
+            ),
+        };
+        let mut groups = Self::among(found, &Wanted { allowance, traffic }, together);
+        groups.lacking.extend(problem);
+        groups
     }
 
-    fn among(found: Vec<Hierarchy>, allowance: &Allowance, together: Option<&Together>) -> Self {
+    fn among(found: Vec<Hierarchy>, wanted: &Wanted<'_>, together: Option<&Together>) -> Self {
+        let allowance = wanted.allowance;
         let limit = |most, by| Limit { most, by };
         let mut groups = Self {
             limits: Limits {
@@ -133,6 +166,7 @@ impl Groups {
                 processes: limit(allowance.processes, By::Rlimit),
                 // Each sandbox keeps the kind that it was made with.
                 disk: limit(allowance.disk.bytes, By::Nothing),
+                io: limit(allowance.io_bytes, By::Nothing),
             },
             each: Vec::new(),
             together: together.map(|together| (together.bytes, None)),
@@ -142,7 +176,7 @@ impl Groups {
         for hierarchy in found {
             // Of version 1 there is one for it alone, of use where there is no version 2.
             let freezer = !freezes && hierarchy.controllers.contains(FREEZER);
-            groups.add(hierarchy, allowance, freezer, together);
+            groups.add(hierarchy, wanted, freezer, together);
         }
         groups
     }
@@ -152,17 +186,22 @@ impl Groups {
     fn add(
         &mut self,
         mut hierarchy: Hierarchy,
-        allowance: &Allowance,
+        asked: &Wanted<'_>,
         freezer: bool,
         together: Option<&Together>,
     ) {
         let version = hierarchy.version;
-        if let Err(problem) = hierarchy.lend_controllers() {
+        let names: Vec<_> = Resource::ALL
+            .into_iter()
+            .filter(|one| one.is_wanted(asked))
+            .collect();
+        let names: Vec<_> = names.iter().map(|one| one.controller(version)).collect();
+        if let Err(problem) = hierarchy.lend_controllers(&names) {
             self.lacking.push(problem);
         }
         let wanted = Resource::ALL.into_iter().filter(|resource| {
-            let has = hierarchy.controllers.contains(resource.controller());
-            has && !self.by_group(*resource)
+            let has = hierarchy.controllers.contains(resource.controller(version));
+            has && resource.is_wanted(asked) && !self.by_group(*resource)
         });
         let wanted: Vec<Resource> = wanted.collect();
         if wanted.is_empty() && version == Version::V1 && !freezer {
@@ -181,7 +220,7 @@ impl Groups {
                 )),
             }
         }
-        let settings = wanted.iter().flat_map(|r| r.settings(version, allowance));
+        let settings = wanted.iter().flat_map(|r| r.settings(version, asked));
         let group = Group {
             above: hierarchy.home,
             version,
@@ -212,6 +251,7 @@ impl Groups {
             Resource::Memory => self.limits.memory,
             Resource::Cpu => self.limits.cpu,
             Resource::Processes => self.limits.processes,
+            Resource::Io => self.limits.io,
         };
         matches!(limit.by, By::CgroupV1 | By::CgroupV2)
     }
@@ -221,6 +261,7 @@ impl Groups {
             Resource::Memory => &mut self.limits.memory,
             Resource::Cpu => &mut self.limits.cpu,
             Resource::Processes => &mut self.limits.processes,
+            Resource::Io => &mut self.limits.io,
         }
     }
 
@@ -251,6 +292,7 @@ impl Groups {
             cpu,
             processes,
             disk: _,
+            io,
         } = &self.limits;
         let cpus = format!("{}.{:03} processors", cpu.most / 1000, cpu.most % 1000);
         let mut findings = vec![
@@ -258,6 +300,10 @@ impl Groups {
             finding("processor time", cpus, cpu.by),
             finding("processes", processes.most.to_string(), processes.by),
         ];
+        if io.most > 0 {
+            let most = format!("{} a second each way", size(io.most));
+            findings.push(finding("disk traffic", most, io.by));
+        }
         if let Some((bytes, group)) = &self.together {
             let ok = group.is_some();
             findings.push(Finding {
@@ -358,9 +404,16 @@ mod tests {
         }
     }
 
+    fn asked(allowance: &Allowance) -> Wanted<'_> {
+        Wanted {
+            allowance,
+            traffic: None,
+        }
+    }
+
     #[test]
     fn a_host_without_cgroups_limits_by_rlimits_and_says_what_is_missing() {
-        let groups = Groups::among(Vec::new(), &allowance(), None);
+        let groups = Groups::among(Vec::new(), &asked(&allowance()), None);
         assert!(groups.each.is_empty());
         let by = [
             groups.limits.memory.by,
@@ -386,7 +439,7 @@ mod tests {
     #[test]
     fn each_version_is_written_in_its_own_files() {
         let files = |resource: Resource, version| -> Vec<String> {
-            let settings = resource.settings(version, &allowance()).into_iter();
+            let settings = resource.settings(version, &asked(&allowance())).into_iter();
             settings
                 .map(|s| format!("{}={}", s.file, s.value))
                 .collect()
@@ -411,7 +464,7 @@ mod tests {
             controllers: ["memory".to_owned()].into(),
             home: dir.path().join("none"),
         };
-        let groups = Groups::among(vec![hierarchy], &allowance(), None);
+        let groups = Groups::among(vec![hierarchy], &asked(&allowance()), None);
         assert!(groups.each.is_empty() && groups.limits.memory.by == By::Rlimit);
         let said = &groups.findings()[0].detail;
         assert!(

@@ -92,7 +92,10 @@ impl Defence {
         let undone = |wanted: bool| wanted.then_some(Change::Undone);
         match self {
             OldRoot => undone(call.is(libc::SYS_umount2)),
-            UserNamespace => undone(call.is(libc::SYS_setns)),
+            // Neither may the settings of the host's namespace change.
+            UserNamespace => {
+                undone(call.is(libc::SYS_setns)).or_else(|| call.elsewhere(NAMESPACES))
+            }
             PidNamespace => less(call, libc::CLONE_NEWPID),
             // Neither may the settings of the host's namespace change.
             NetNamespace => less(call, libc::CLONE_NEWNET)
@@ -109,7 +112,7 @@ impl Defence {
                 .or_else(|| Seccomp.in_the_set_up(call)),
             NoSuid => mounts_without(call, libc::MOUNT_ATTR_NOSUID, libc::MS_NOSUID),
             NoDev => mounts_without(call, libc::MOUNT_ATTR_NODEV, libc::MS_NODEV),
-            NoUserNamespaces => call.elsewhere("/proc/sys/user/max_user_namespaces"),
+            NoUserNamespaces => call.elsewhere(NAMESPACES),
             ReadOnlyProc => undone(call.mounted_at(&["proc/sys"])),
             CoveredProc => undone(call.mounted_at(&["proc/kallsyms", "proc/keys"])),
             ReadOnlyUsr => mounts_without(call, libc::MOUNT_ATTR_RDONLY, 0),
@@ -124,6 +127,8 @@ impl Defence {
     }
 }
 
+/// What forbids further user namespaces, below `/proc/sys`.
+const NAMESPACES: &str = "user/max_user_namespaces";
 /// Where `resolve` stands in `struct open_how`.
 const RESOLVE_AT: u64 = 16;
 /// `CLONE_INTO_CGROUP` of linux/sched.h.

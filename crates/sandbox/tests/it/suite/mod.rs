@@ -1,10 +1,12 @@
 //! The provider suite: what every provider of sandboxes must do, in the words of the trait. Each rule takes
 //! any provider; the list at the end runs all of them against the one of this host.
 
+mod callers;
 mod exec;
 mod files;
 mod pause;
 mod rest;
+mod workspaces;
 
 use std::sync::Arc;
 
@@ -44,6 +46,9 @@ macro_rules! rules {
 }
 
 rules! {
+    callers: callers_share_files_and_neither_directory_nor_variables_nor_a_running_command
+        every_caller_is_back_where_it_was_after_hibernation
+        as_many_callers_as_there_may_be_have_a_shell_and_one_more_is_told_so;
     exec: arguments_and_environment_arrive_as_they_are
         input_is_streamed_and_its_end_is_seen
         a_process_that_runs_too_long_is_killed_and_says_so
@@ -70,4 +75,9 @@ rules! {
         what_was_ended_is_told_once
         a_call_under_way_does_not_hold_up_hibernation
         a_shell_that_cannot_be_brought_back_is_a_new_one;
+    workspaces: a_fork_has_what_its_parent_had_and_sees_nothing_of_it_later
+        a_snapshot_of_what_runs_is_of_one_moment_and_ends_nothing
+        a_restore_sets_everything_back_and_can_be_repeated
+        an_archive_takes_a_workspace_elsewhere
+        many_seals_are_merged_and_nothing_is_seen_of_it;
 }

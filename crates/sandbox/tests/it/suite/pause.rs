@@ -57,6 +57,7 @@ pub async fn a_pause_during_a_call_takes_nothing_of_its_time(provider: &dyn Prov
         let call = ToolCall {
             name: Tool::Bash,
             input,
+            caller: None,
         };
         caller.tool(call, CancellationToken::new()).await
     });

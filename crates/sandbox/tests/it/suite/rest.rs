@@ -62,7 +62,16 @@ pub async fn a_call_under_way_does_not_hold_up_hibernation(provider: &dyn Provid
         let input = json!({"command": "touch /tmp/begun; sleep 1000", "timeout_ms": 900_000});
         let name = Tool::Bash;
         let cancel = CancellationToken::new();
-        caller.tool(ToolCall { name, input }, cancel).await
+        caller
+            .tool(
+                ToolCall {
+                    name,
+                    input,
+                    caller: None,
+                },
+                cancel,
+            )
+            .await
     });
     until("it runs", || async {
         first.stat("/tmp/begun").await.is_ok()

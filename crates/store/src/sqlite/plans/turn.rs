@@ -24,13 +24,16 @@ pub(super) fn turn(cx: &mut Cx<'_>, session: SessionId) {
             took: 1,
             detail: json(),
         };
-        let given = submit::Given {
+        let given = crate::rules::decided::Given {
             input,
             now: NOW,
             entropy: clock::entropy(),
             beside: Beside {
                 marks: vec![mark],
-                binding: Some(Binding { body: json() }),
+                binding: Some(Binding {
+                    body: json(),
+                    host: None,
+                }),
             },
         };
         let done = submit::submit(cx, Scope::Any, session, given);

@@ -71,25 +71,6 @@ async fn a_server_that_will_not_do_is_refused_with_what_to_do() {
     ));
 }
 
-#[tokio::test]
-async fn of_two_that_want_a_database_alone_one_gets_it_until_it_ends() {
-    let database = Database::new();
-    let alone = Options {
-        alone: true,
-        ..options()
-    };
-    let first = Store::connect(&database.url(), alone).await.expect("free");
-    let second = Store::connect(&database.url(), alone).await;
-    let said = text(&second.expect_err("taken"));
-    assert!(
-        said.contains("another server works on this database"),
-        "{said}"
-    );
-    first.close().await;
-    let third = Store::connect(&database.url(), alone).await;
-    third.expect("free again").close().await;
-}
-
 #[test]
 fn a_table_that_is_read_from_end_to_end_is_found() {
     let database = prepared();
@@ -175,4 +156,5 @@ async fn a_server_that_was_away_is_used_again_without_a_restart() {
     let said = log.iter().filter(|e| e.kind == "user.message").count();
     let state = store.session(WS, row.id).await.expect("there").state;
     assert_eq!(said + state.waiting as usize, 2);
+    assert_eq!(cluster.sql("SELECT count(*) FROM sessions").trim(), "1");
 }

@@ -1,5 +1,7 @@
-//! Session create and event send at 64 connections: rate, latency and syncs a request, beside the floor.
+//! Session create and event send at 64 connections: rate, latency and syncs a request, beside three floors. A
+//! slice of ours and one of each floor take turns.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -9,7 +11,7 @@ use testkit::process::{Launch, Server};
 use testkit::{script, setting};
 use tokio::task::JoinSet;
 
-use crate::floor::{self, Floor};
+use crate::floor::{self, Does, Floor};
 use crate::load::{Client, slice};
 use crate::numbers::{Sample, median, millis, percentile, rounded};
 use crate::{Wrong, syncs};
@@ -45,7 +47,10 @@ struct Bench {
     model: Model,
     api: Api,
     ground: Ground,
-    floor: Floor,
+    /// Answers without reading.
+    bare: Floor,
+    /// Reads, and answers.
+    reads: Floor,
 }
 
 /// Runs the benchmark.
@@ -61,23 +66,24 @@ pub(crate) async fn run() -> Result<Value, Wrong> {
         session["id"].as_str().unwrap_or_default()
     );
     let sent = api.post(&path, &json!({"events": [message()]})).await?;
-    let floor = floor::start(&session, &sent).await?;
+    let bare = floor::start(Does::Answers, &session, &sent).await?;
+    let reads = floor::start(Does::Reads, &session, &sent).await?;
     let bench = Bench {
         server,
         model,
         api,
         ground,
-        floor,
+        bare,
+        reads,
     };
     let create = bench.create().await?;
     let send = bench.send().await?;
     let deep = bench.deep().await?;
-    let edge = bench.edge().await?;
     let beside = bench.beside_turns().await?;
     Ok(json!({
         "bench": "api", "connections": CONNECTIONS, "slice_seconds": SLICE.as_secs_f64(),
         "create": create, "send": send, "send_while_turns_run": beside,
-        "send_by_depth": deep, "edge_without_store": edge,
+        "send_by_depth": deep,
     }))
 }
 
@@ -90,19 +96,35 @@ fn message() -> Value {
 #[derive(Default)]
 struct Pairs {
     ours: Vec<Sample>,
-    floor: Vec<Sample>,
+    bare: Vec<Sample>,
+    reads: Vec<Sample>,
+    /// Of the server itself, by a route that asks no store.
+    edge: Vec<Sample>,
     commits: u64,
 }
 
 impl Pairs {
     fn shown(&self, synced: Option<(usize, usize)>) -> Value {
         let ours = Sample::joined(&self.ours);
-        let pairs = self.ours.iter().zip(&self.floor);
-        let ratio = median(pairs.map(|(ours, floor)| ours.rate() / floor.rate()));
+        let of = |floor: &[Sample]| {
+            let pairs = self.ours.iter().zip(floor);
+            median(pairs.map(|(ours, floor)| ours.rate() / floor.rate()))
+        };
+        let ratio = of(&self.bare);
         let rate = median(self.ours.iter().map(Sample::rate));
         let per_request = self.commits as f64 / ours.latencies.len().max(1) as f64;
         json!({
-            "figure": ours.shown(), "floor": Sample::joined(&self.floor).shown(), "ratio": rounded(ratio),
+            "figure": ours.shown(), "ratio": rounded(ratio),
+            "floors": {
+                "stack_that_answers": Sample::joined(&self.bare).shown(),
+                "stack_that_reads": Sample::joined(&self.reads).shown(),
+                "edge_without_store": Sample::joined(&self.edge).shown(),
+            },
+            "ratios": {
+                "of_stack_that_answers": rounded(ratio),
+                "of_stack_that_reads": rounded(of(&self.reads)),
+                "of_edge_without_store": rounded(of(&self.edge)),
+            },
             "commits_per_request": rounded(per_request),
             "fdatasync_per_request_by_strace": synced.map(|(syncs, n)| rounded(syncs as f64 / n.max(1) as f64)),
             "target": {"per_second": 4_000, "ratio": 0.4, "fdatasync_per_request": 0.1},
@@ -138,31 +160,36 @@ impl Bench {
             .map(|syncs| (syncs, sample.latencies.len())))
     }
 
-    async fn creators(&self, to_floor: bool) -> Result<Vec<Client>, Wrong> {
-        let address = if to_floor {
-            self.floor.address
-        } else {
-            self.server.address()
-        };
-        let request = self
-            .api
-            .request("POST", "/v1/sessions", Some(&self.ground.session()));
-        let mut clients = Vec::new();
-        for _ in 0..CONNECTIONS {
-            clients.push(Client::new(address, vec![request.clone()], usize::MAX).await?);
+    /// One slice against each floor.
+    async fn floors(&self, request: &[u8], pairs: &mut Pairs) -> Result<(), Wrong> {
+        let asks_no_store = "/v1/models/claude-sonnet-5-5";
+        let asks_no_store = self.api.request("GET", asks_no_store, None);
+        for (address, request, samples) in [
+            (self.bare.address, request, &mut pairs.bare),
+            (self.reads.address, request, &mut pairs.reads),
+            (self.server.address(), &*asks_no_store, &mut pairs.edge),
+        ] {
+            let clients = same(address, request).await?;
+            samples.push(slice(clients, SLICE, None).await?);
         }
-        Ok(clients)
+        Ok(())
+    }
+
+    fn creating(&self) -> Vec<u8> {
+        self.api
+            .request("POST", "/v1/sessions", Some(&self.ground.session()))
     }
 
     async fn create(&self) -> Result<Value, Wrong> {
         let mut pairs = Pairs::default();
+        let request = self.creating();
+        let address = self.server.address();
         for _ in 0..setting::number("TESTKIT_BENCH_PAIRS", PAIRS) {
-            self.ours(self.creators(false).await?, &mut pairs).await?;
-            pairs
-                .floor
-                .push(slice(self.creators(true).await?, SLICE, None).await?);
+            self.ours(same(address, &request).await?, &mut pairs)
+                .await?;
+            self.floors(&request, &mut pairs).await?;
         }
-        let synced = self.counted(self.creators(false).await?).await?;
+        let synced = self.counted(same(address, &request).await?).await?;
         eprintln!("create: {}", pairs.shown(synced));
         Ok(pairs.shown(synced))
     }
@@ -231,13 +258,7 @@ impl Bench {
             let clients = self.senders(&gate, CONNECTIONS).await?;
             self.ours(clients, &mut pairs).await?;
             self.settle(&gate).await;
-            let mut clients = Vec::new();
-            for _ in 0..CONNECTIONS {
-                clients.push(
-                    Client::new(self.floor.address, vec![request.clone()], usize::MAX).await?,
-                );
-            }
-            pairs.floor.push(slice(clients, SLICE, None).await?);
+            self.floors(&request, &mut pairs).await?;
         }
         let clients = self.senders("counted", CONNECTIONS).await?;
         let synced = self.counted(clients).await?;
@@ -274,19 +295,6 @@ impl Bench {
         Ok(sample.percentile(50))
     }
 
-    /// The whole edge with a route that asks no store: what is left of the floor before anything is kept.
-    async fn edge(&self) -> Result<Value, Wrong> {
-        let request = self
-            .api
-            .request("GET", "/v1/models/claude-sonnet-5-5", None);
-        let mut clients = Vec::new();
-        for _ in 0..CONNECTIONS {
-            clients
-                .push(Client::new(self.server.address(), vec![request.clone()], usize::MAX).await?);
-        }
-        Ok(slice(clients, SLICE, None).await?.shown())
-    }
-
     fn sending(&self, session: &str) -> Vec<u8> {
         let path = format!("/v1/sessions/{session}/events");
         self.api
@@ -315,6 +323,15 @@ impl Bench {
             "target": {"p99_ms": 20}, "met": sample.percentile(99) < Duration::from_millis(20),
         }))
     }
+}
+
+/// As many connections as there are, each with this request over and over.
+async fn same(address: SocketAddr, request: &[u8]) -> Result<Vec<Client>, Wrong> {
+    let mut clients = Vec::new();
+    for _ in 0..CONNECTIONS {
+        clients.push(Client::new(address, vec![request.to_owned()], usize::MAX).await?);
+    }
+    Ok(clients)
 }
 
 /// Turn after turn at a steady pace, in one session after the other; how many.

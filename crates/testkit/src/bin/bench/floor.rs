@@ -1,5 +1,6 @@
-//! The floor of the API: our HTTP stack (accept loop, limits, hyper, axum) answering the same bytes without
-//! reading them or keeping anything, in a process of its own like the server's.
+//! The floors of the API, each in a process of its own like the server's: our HTTP stack (accept loop, limits,
+//! hyper, axum) answering the same bytes without looking at what it was sent; and the same stack when it reads each
+//! body by the contract's types and writes each answer by them. Neither asks for a key or keeps anything.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -8,9 +9,17 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::Uri;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
+use contract::client_event::{ClientEvent, SendEvents};
+use contract::content::Block;
+use contract::event::{Body, Event, SentEvents};
+use contract::ids::{EventId, SessionId};
+use contract::parse::parse;
+use contract::session::{CreateSession, Session, SessionTag, Status};
+use contract::time::Micros;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
@@ -19,11 +28,23 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Wrong;
 
+/// What a floor does with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Does {
+    /// Answers.
+    Answers,
+    /// Reads it, then writes its answer.
+    Reads,
+}
+
 /// What is answered: as the real server answered it.
 #[derive(Debug)]
 struct Canned {
     create: Bytes,
     send: Bytes,
+    /// The agent of the session that is answered.
+    agent: Box<RawValue>,
+    does: Does,
 }
 
 /// A running floor; it ends when this is dropped.
@@ -33,7 +54,7 @@ pub(crate) struct Floor {
 }
 
 /// Starts one that gives these answers.
-pub(crate) async fn start(create: &Value, send: &Value) -> Result<Floor, Wrong> {
+pub(crate) async fn start(does: Does, create: &Value, send: &Value) -> Result<Floor, Wrong> {
     let mut command = Command::new(std::env::current_exe()?);
     command
         .arg("floor")
@@ -41,7 +62,8 @@ pub(crate) async fn start(create: &Value, send: &Value) -> Result<Floor, Wrong> 
         .stdout(Stdio::piped())
         .kill_on_drop(true);
     let mut child = command.spawn()?;
-    let canned = json!({"create": create, "send": send}).to_string();
+    let reads = does == Does::Reads;
+    let canned = json!({"create": create, "send": send, "reads": reads}).to_string();
     // Closing its input by dropping the pipe tells it that this was all.
     child
         .stdin
@@ -67,6 +89,11 @@ pub(crate) async fn serve() -> Result<(), Wrong> {
     let canned = Arc::new(Canned {
         create: bytes("create"),
         send: bytes("send"),
+        agent: to_raw_value(&canned["create"]["agent"])?,
+        does: match canned["reads"] {
+            Value::Bool(true) => Does::Reads,
+            _ => Does::Answers,
+        },
     });
     let router: Router = Router::new().fallback(answer).with_state(canned);
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
@@ -81,16 +108,69 @@ pub(crate) async fn serve() -> Result<(), Wrong> {
     Ok(())
 }
 
-async fn answer(State(canned): State<Arc<Canned>>, uri: Uri, _body: Bytes) -> Response {
-    let body = if uri.path().ends_with("/events") {
-        &canned.send
-    } else {
-        &canned.create
+async fn answer(State(canned): State<Arc<Canned>>, uri: Uri, body: Bytes) -> Response {
+    let sends = uri.path().ends_with("/events");
+    let answered = match (canned.does, sends) {
+        (Does::Answers, true) => Ok(canned.send.clone()),
+        (Does::Answers, false) => Ok(canned.create.clone()),
+        (Does::Reads, true) => sent(&body),
+        (Does::Reads, false) => created(&canned.agent, &body),
     };
     // The server's own headers, so that the same bytes go over the wire.
     let headers = [
         (CONTENT_TYPE.as_str(), "application/json"),
         ("request-id", "req_1111111111111111111111"),
     ];
-    (headers, body.clone()).into_response()
+    match answered {
+        Ok(body) => (headers, body).into_response(),
+        Err(refused) => (StatusCode::BAD_REQUEST, refused.to_string()).into_response(),
+    }
+}
+
+/// An instant of about now, and bits of an id that was made then.
+const AT: Micros = Micros(1_795_000_000_000_000);
+const BITS: u128 = 1_795_000_000_000 << 80 | 0x1234_5678_9abc_def0_1234;
+
+/// The answer to a session's creation, with an agent that is written already.
+fn created(agent: &RawValue, body: &[u8]) -> Result<Bytes, Wrong> {
+    let request = parse::<CreateSession>(body)?;
+    request.check()?;
+    let session = Session {
+        id: SessionId::from_bits(BITS),
+        kind: SessionTag::Session,
+        status: Status::Idle,
+        title: request.title,
+        metadata: request.metadata,
+        agent,
+        environment_id: request.environment_id,
+        vault_ids: request.vault_ids,
+        resources: Vec::new(),
+        outcome_evaluations: Vec::new(),
+        budget: None,
+        stats: contract::session::SessionStats::default(),
+        usage: contract::event::SessionUsage::default(),
+        created_at: AT,
+        updated_at: AT,
+        archived_at: None,
+        deployment_id: None,
+    };
+    Ok(serde_json::to_vec(&session)?.into())
+}
+
+/// The answer to messages.
+fn sent(body: &[u8]) -> Result<Bytes, Wrong> {
+    let request = parse::<SendEvents>(body)?;
+    request.check()?;
+    let events = request.events.into_iter().map(|event| match event {
+        ClientEvent::UserMessage(message) => Ok(Event {
+            id: EventId::from_bits(BITS),
+            processed_at: None,
+            body: Body::UserMessage {
+                content: message.content.into_iter().map(Block::from).collect(),
+            },
+        }),
+        other => Err(format!("a floor takes messages only, not {}", other.kind())),
+    });
+    let events = events.collect::<Result<Vec<_>, _>>()?;
+    Ok(serde_json::to_vec(&SentEvents { data: &events })?.into())
 }

@@ -5,13 +5,16 @@
 
 mod api;
 mod edge;
+mod egress;
 mod fanout;
 mod floor;
+mod harness;
 mod idle;
 mod load;
 mod memory;
 mod numbers;
 mod sandbox;
+mod scale;
 mod session;
 mod syncs;
 mod threads;
@@ -38,6 +41,15 @@ fn main() -> ExitCode {
             Err(error) => failed(&error),
         };
     }
+    let name = std::env::args().nth(1).unwrap_or_default();
+    if name == "egress-client" {
+        return measured_by_client();
+    }
+    if name == "egress"
+        && let Err(error) = self::egress::alone()
+    {
+        return failed(&error);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -45,14 +57,16 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),
     };
-    let name = std::env::args().nth(1).unwrap_or_default();
     let printed = runtime.block_on(async {
         match name.as_str() {
             "api" => api::run().await.map(Some),
             "edge" => edge::run().await.map(Some),
+            "egress" => self::egress::run().await.map(Some),
             "fanout" => fanout::run().await.map(Some),
+            "harness" => harness::run().await.map(Some),
             "idle" => idle::run().await.map(Some),
             "sandbox" => self::sandbox::run().await.map(Some),
+            "scale" => scale::run().await.map(Some),
             "session" => session::run().await.map(Some),
             "threads" => threads::run().await.map(Some),
             "turn" => turn::run().await.map(Some),
@@ -62,7 +76,7 @@ fn main() -> ExitCode {
                 self::sandbox::left::hold(dir.as_ref()).await.map(|()| None)
             }
             other => Err(format!(
-                "no such benchmark: {other:?}; there are: api, edge, fanout, idle, sandbox, session, threads, turn"
+                "no such benchmark: {other:?}; there are: api, edge, egress, fanout, harness, idle, sandbox, scale, session, threads, turn"
             )
             .into()),
         }
@@ -70,6 +84,21 @@ fn main() -> ExitCode {
     match printed {
         Ok(None) => ExitCode::SUCCESS,
         Ok(Some(figures)) => shown(&figures),
+        Err(error) => failed(&error),
+    }
+}
+
+/// One line, for the benchmark that started it.
+fn measured_by_client() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(2).collect();
+    let [tls, plain, root] = words.as_slice() else {
+        return failed(&"egress-client ADDRESS ADDRESS ROOT".into());
+    };
+    match self::egress::client::run(tls, plain, root.as_ref()) {
+        Ok(figures) => {
+            println!("{figures}");
+            ExitCode::SUCCESS
+        }
         Err(error) => failed(&error),
     }
 }

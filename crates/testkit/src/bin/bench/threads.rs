@@ -2,8 +2,7 @@
 //! one run: throughput of both, and what a thread costs more than a session. Calls are of a tool that is not there, so
 //! that every round is a request of the model, two commits and nothing else.
 
-use std::time::Instant;
-
+use contract::time::Micros;
 use serde_json::{Value, json};
 use testkit::api::Api;
 use testkit::model::Model;
@@ -70,7 +69,7 @@ fn work() -> Vec<Value> {
     steps
 }
 
-/// A coordinator whose threads all work at once: from the message to rest, in milliseconds.
+/// A coordinator whose threads all work at once, from the first event to the last in milliseconds.
 async fn team_of(api: &Api, ground: &Value, round: u64) -> Result<f64, Wrong> {
     let session = testkit::api::id(&api.post("/v1/sessions", ground).await?);
     let task = |n: usize| format!("task {round} {n} SCRIPT: {}", json!(work()));
@@ -80,10 +79,22 @@ async fn team_of(api: &Api, ground: &Value, round: u64) -> Result<f64, Wrong> {
     // However the answers come together, each is heard.
     steps.extend(vec![json!({"text": "heard"}); LINES + 1]);
     let message = script::message(&format!("team {round}"), &json!(steps));
-    let began = Instant::now();
     api.send(&session, &[message]).await?;
-    api.idle(&session).await;
-    Ok(began.elapsed().as_secs_f64() * 1e3)
+    took(&[api.idle(&session).await])
+}
+
+/// From the first of the events to the last, in milliseconds. Who waits for rest looks only now and then, and would
+/// measure the pauses between its looks.
+fn took(logs: &[Vec<Value>]) -> Result<f64, Wrong> {
+    let mut times = Vec::new();
+    for event in logs.iter().flatten() {
+        times.push(serde_json::from_value::<Micros>(
+            event["processed_at"].clone(),
+        )?);
+    }
+    let (first, last) = (times.iter().min(), times.iter().max());
+    let (first, last) = first.zip(last).ok_or("nothing happened")?;
+    Ok(last.seconds_since(*first) * 1e3)
 }
 
 /// As many sessions that do the same work.
@@ -92,19 +103,18 @@ async fn sessions(api: &Api, ground: &Value, round: u64) -> Result<f64, Wrong> {
     for _ in 0..LINES {
         made.push(testkit::api::id(&api.post("/v1/sessions", ground).await?));
     }
-    let began = Instant::now();
     let mut at_work = JoinSet::new();
     for (n, session) in made.into_iter().enumerate() {
         let (api, steps) = (api.clone(), json!(work()));
         at_work.spawn(async move {
             let message = script::message(&format!("session {round} {n}"), &steps);
             api.send(&session, &[message]).await?;
-            api.idle(&session).await;
-            Ok::<_, Wrong>(())
+            Ok::<_, Wrong>(api.idle(&session).await)
         });
     }
+    let mut logs = Vec::new();
     while let Some(done) = at_work.join_next().await {
-        done??;
+        logs.push(done??);
     }
-    Ok(began.elapsed().as_secs_f64() * 1e3)
+    took(&logs)
 }

@@ -6,29 +6,14 @@ use std::time::Instant;
 use hand::wire::Refusal;
 
 use super::*;
+use crate::dice::Dice;
 
 /// How long this goes on in every run of the tests; `FUZZ_SECONDS` for a long one.
 const SECONDS: u64 = 20;
 /// Seeds that once found something. They run first.
 const FOUND: &[u64] = &[0, 1, 0xffff_ffff_ffff_ffff];
 
-/// Numbers from a seed (splitmix64).
-struct Dice(u64);
-
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % sides
-    }
-
-    fn bytes(&mut self, most: u64) -> Vec<u8> {
-        let length = self.roll(most + 1);
-        (0..length).map(|_| self.roll(256) as u8).collect()
-    }
-
     fn message(&mut self) -> FromHand {
         // Mostly ids that are under way, some that are not.
         let id = [1, 2, 3, 4, 5, 6, 7, u64::MAX][self.roll(8) as usize];

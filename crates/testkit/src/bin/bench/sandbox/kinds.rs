@@ -75,7 +75,7 @@ pub(super) async fn network(plain: &Ground, rounds: usize) -> Result<Value, Wron
 
 /// Carries nothing.
 #[derive(Debug)]
-struct Nobody;
+pub(crate) struct Nobody;
 
 #[async_trait]
 impl Network for Nobody {
@@ -125,6 +125,7 @@ async fn said(sandbox: &Arc<dyn Sandbox>, command: &str) -> Result<String, Wrong
     let call = ToolCall {
         name: Tool::Bash,
         input: json!({"command": command}),
+        caller: None,
     };
     let output = sandbox.tool(call, CancellationToken::new()).await?;
     let said = output.content.iter().map(|part| match part {

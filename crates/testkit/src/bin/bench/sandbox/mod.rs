@@ -3,7 +3,7 @@
 
 pub(crate) mod bare;
 mod contenders;
-mod kinds;
+pub(crate) mod kinds;
 pub(crate) mod left;
 mod leftovers;
 mod load;
@@ -30,17 +30,17 @@ const ROUNDS: u64 = 100;
 pub(crate) const PROGRAM: [&str; 2] = ["/usr/bin/echo", "x"];
 
 /// Sandboxes below a directory of their own.
-struct Ground {
-    local: Local,
+pub(crate) struct Ground {
+    pub(crate) local: Local,
     dir: tempfile::TempDir,
 }
 
 impl Ground {
-    fn new() -> Result<Self, Wrong> {
+    pub(crate) fn new() -> Result<Self, Wrong> {
         Self::with(|_| {})
     }
 
-    fn with(change: impl FnOnce(&mut Config)) -> Result<Self, Wrong> {
+    pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Result<Self, Wrong> {
         let dir = tempfile::tempdir()?;
         let sandboxes = dir.path().join("sandboxes");
         let mut config = Config::beside(&sandboxes);
@@ -50,15 +50,15 @@ impl Ground {
         Ok(Self { local, dir })
     }
 
-    async fn attach(&self, name: &str) -> Result<Arc<dyn Sandbox>, Wrong> {
+    pub(crate) async fn attach(&self, name: &str) -> Result<Arc<dyn Sandbox>, Wrong> {
         Ok(self.local.attach(Spec::new(SandboxId::new(name)?)).await?)
     }
 
-    async fn delete(&self, name: &str) -> Result<(), Wrong> {
+    pub(crate) async fn delete(&self, name: &str) -> Result<(), Wrong> {
         Ok(self.local.delete(&SandboxId::new(name)?).await?)
     }
 
-    fn path(&self, below: &str) -> PathBuf {
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
         self.dir.path().join(below)
     }
 }
@@ -108,7 +108,7 @@ async fn printed(sandbox: &Arc<dyn Sandbox>, program: &[&str]) -> Result<String,
 }
 
 /// Runs [`PROGRAM`] and returns when its first byte is there.
-async fn first_output(sandbox: &Arc<dyn Sandbox>) -> Result<(), Wrong> {
+pub(crate) async fn first_output(sandbox: &Arc<dyn Sandbox>) -> Result<(), Wrong> {
     let mut process = sandbox.spawn(Command::new(PROGRAM)).await?;
     let mut stdout = process.stdout.take().ok_or("no output")?;
     stdout.read_exact(&mut [0]).await?;

@@ -1,0 +1,73 @@
+//! The operator's own credentials (`[[egress.credentials]]`), from the configuration to what sandboxes' networks are told
+//! of. It decides nothing about them.
+
+use std::path::PathBuf;
+
+use anyhow::{anyhow, bail};
+use egress::inject::Template;
+use orchestrator::templates::OperatorCredential;
+use serde::Deserialize;
+
+/// `[[egress.credentials]]`: exactly one of `header`, `basic` and `query`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EgressCredential {
+    /// What it is called in the audit and in errors.
+    pub name: String,
+    /// The hosts that it is for, as names, addresses of IPv4 or `*.suffix`.
+    pub hosts: Vec<String>,
+    /// A header, as `X-Api-Key: {secret}`.
+    pub header: Option<String>,
+    /// `Authorization: Basic` with this user.
+    pub basic: Option<String>,
+    /// The parameter of the query of this name.
+    pub query: Option<String>,
+    /// The file with the secret, its owner's alone. It is read again when it changes.
+    pub secret_file: PathBuf,
+}
+
+/// What the configuration says of the operator's own credentials, each looked at as it would be used.
+///
+/// # Errors
+/// One of them cannot be used; the text names it and what is wrong.
+pub fn read(settings: &[EgressCredential]) -> anyhow::Result<Vec<OperatorCredential>> {
+    let mut all: Vec<OperatorCredential> = Vec::new();
+    for one in settings {
+        let read = operator_credential(one);
+        let read = read.and_then(|read| read.check().map(|()| read));
+        let read = read.map_err(|problem| anyhow!("`egress.credentials`: {problem}"))?;
+        if all.iter().any(|other| other.name == read.name) {
+            bail!("`egress.credentials`: {:?} is there twice", read.name);
+        }
+        all.push(read);
+    }
+    Ok(all)
+}
+
+fn operator_credential(one: &EgressCredential) -> Result<OperatorCredential, String> {
+    let template = match (&one.header, &one.basic, &one.query) {
+        (Some(header), None, None) => {
+            header
+                .split_once(':')
+                .map(|(name, value)| Template::Header {
+                    name: name.trim().to_owned(),
+                    value: value.trim().to_owned(),
+                })
+        }
+        (None, Some(user), None) => Some(Template::Basic { user: user.clone() }),
+        (None, None, Some(name)) => Some(Template::Query { name: name.clone() }),
+        _ => {
+            let name = &one.name;
+            return Err(format!(
+                "{name:?}: give exactly one of `header`, `basic` and `query`"
+            ));
+        }
+    };
+    let no_header = || format!("{:?}: `header` must read as `Name: {{secret}}`", one.name);
+    Ok(OperatorCredential {
+        name: one.name.clone(),
+        hosts: one.hosts.clone(),
+        template: template.ok_or_else(no_header)?,
+        secret_file: one.secret_file.clone(),
+    })
+}

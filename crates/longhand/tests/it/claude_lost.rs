@@ -1,0 +1,170 @@
+//! What becomes of a session whose claude, or its sandbox, is killed, frozen or put to sleep.
+
+use serde_json::json;
+use testkit::api::texts;
+use testkit::{inside, wait};
+
+use crate::claude::{CLAUDE, Claudes, LONG, answer, asked, bash, of, reached, rests};
+
+/// What is killed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Victim {
+    Process,
+    Sandbox,
+}
+
+impl Claudes {
+    /// `kill -9` of it, and returns when it is gone.
+    async fn end(&self, victim: Victim, session: &str) {
+        let claude = self.claude(session);
+        let ends = match victim {
+            Victim::Process => claude,
+            // The hand: what it started ends with it.
+            Victim::Sandbox => inside::parent(claude).unwrap(),
+        };
+        inside::kill(ends).unwrap();
+        wait::until("it is gone", || async {
+            let left = inside::processes(session, CLAUDE);
+            (!left.contains(&claude)).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_whose_claude_is_killed_goes_on_wherever_it_stood() {
+    any_step(Victim::Process).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_whose_sandbox_is_killed_goes_on_wherever_it_stood() {
+    any_step(Victim::Sandbox).await;
+}
+
+async fn any_step(victim: Victim) {
+    let claudes = Claudes::new("always_allow").await;
+    let (api, session) = (claudes.api(), claudes.session().await);
+    claudes.turn(&session, &json!([{"text": "begun"}])).await;
+    assert_eq!(claudes.placed(&session).await, "started");
+
+    // Idle.
+    claudes.end(victim, &session).await;
+    let log = claudes.turn(&session, &json!([{"text": "again"}])).await;
+    assert_eq!(
+        (rests(&log), texts(of(&log, "agent.message")[0])),
+        ("end_turn", "again".to_owned())
+    );
+    // By how much it had written when it was killed.
+    let placed = claudes.placed(&session).await;
+    assert!(placed == "revived" || placed == "rebuilt", "{placed}");
+
+    // While the model speaks: what it says is in the log, whoever hears it.
+    let gate = format!("speaks-{session}");
+    claudes
+        .play(&session, &json!([{"text": "to nobody", "wait": gate}]))
+        .await;
+    claudes
+        .stage
+        .model
+        .reached(std::slice::from_ref(&gate))
+        .await;
+    claudes.end(victim, &session).await;
+    claudes.stage.model.release(&gate);
+    let log = api.idle(&session).await;
+    assert_eq!(texts(of(&log, "agent.message").pop().unwrap()), "to nobody");
+
+    // While a tool of it runs: nobody knows how that ended, and the model is told so.
+    claudes
+        .play(&session, &json!([bash(LONG), {"text": "told"}]))
+        .await;
+    reached(&claudes.workspace(&session).join("begun")).await;
+    claudes.end(victim, &session).await;
+    let log = api.idle(&session).await;
+    assert_eq!(rests(&log), "end_turn");
+    let result = of(&log, "agent.tool_result").pop().unwrap();
+    assert_eq!(result["is_error"], true, "{result}");
+    let told = claudes.stage.model.last(1).pop().unwrap().to_string();
+    assert!(told.contains("to nobody"), "{told}");
+
+    // While it waits for permission: the call runs once, and the next claude knows it.
+    let write =
+        json!({"tool": "Write", "input": {"file_path": "/workspace/asked", "content": "x"}});
+    let log = claudes
+        .turn(&session, &json!([write, {"text": "written"}]))
+        .await;
+    claudes.end(victim, &session).await;
+    api.send(&session, &[answer(&asked(&log)[0], "allow")])
+        .await
+        .unwrap();
+    let log = api.idle(&session).await;
+    assert_eq!(
+        (rests(&log), texts(of(&log, "agent.message").pop().unwrap())),
+        ("end_turn", "written".to_owned())
+    );
+    // If it died between the answer and the call, nobody knows, and that is said.
+    let results = of(&log, "agent.tool_result");
+    assert_eq!(results.len(), 2, "{results:?}");
+    let exists = claudes.workspace(&session).join("asked").exists();
+    assert_eq!(results[1]["is_error"] == true, !exists, "{results:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claude_that_is_started_ahead_waits_frozen_and_outlives_its_server() {
+    let mut claudes = Claudes::new("always_allow").await;
+    claudes.session["metadata"] = json!({"longhand.sandbox": "eager"});
+    let (first, second) = (claudes.session().await, claudes.session().await);
+    frozen(&claudes, &first).await;
+    frozen(&claudes, &second).await;
+    let (before, other) = (claudes.claude(&first), claudes.claude(&second));
+    let log = claudes.turn(&first, &json!([{"text": "at once"}])).await;
+    assert_eq!(
+        (rests(&log), texts(of(&log, "agent.message")[0])),
+        ("end_turn", "at once".to_owned())
+    );
+    assert_eq!(claudes.placed(&first).await, "ahead");
+    // Frozen and thawed between turns as any other.
+    rested(&claudes).await;
+    let pause = format!("/v1/x/sandboxes/{first}/pause");
+    claudes.api().post(&pause, &json!({})).await.unwrap();
+    let log = claudes.turn(&first, &json!([{"text": "thawed"}])).await;
+    assert_eq!(texts(of(&log, "agent.message")[0]), "thawed");
+    assert_eq!(claudes.claude(&first), before);
+    // Put to sleep, it goes on from its own transcript.
+    rested(&claudes).await;
+    let stop = format!("/v1/x/sandboxes/{first}/stop");
+    claudes.api().post(&stop, &json!({})).await.unwrap();
+    assert!(inside::processes(&first, CLAUDE).is_empty());
+    let log = claudes.turn(&first, &json!([{"text": "awake"}])).await;
+    assert_eq!(texts(of(&log, "agent.message")[0]), "awake");
+    assert_eq!(claudes.placed(&first).await, "revived");
+    // One that nobody has spoken to yet is found by the next server.
+    claudes.stage.kill().await;
+    claudes.stage.restart().await;
+    let log = claudes.turn(&second, &json!([{"text": "here too"}])).await;
+    assert_eq!(texts(of(&log, "agent.message")[0]), "here too");
+    assert_eq!(claudes.placed(&second).await, "adopted");
+    assert_eq!(claudes.claude(&second), other);
+}
+
+/// Returns when no turn has anything to do with its claude any more: the log rests before the process does.
+async fn rested(claudes: &Claudes) {
+    let api = claudes.api();
+    wait::until("the run is over", || async {
+        let request = api.request("GET", "/metrics", None);
+        let metrics = api.connect().await.ok()?.exchange(&request).await.ok()?;
+        let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
+        let mut lines = metrics.lines();
+        { lines.any(|line| line == "longhand_orchestrator_turns 0") }.then_some(())
+    })
+    .await;
+}
+
+/// Returns when the session's sandbox is there and stands still.
+async fn frozen(claudes: &Claudes, session: &str) {
+    let of = format!("/v1/x/sandboxes/{session}");
+    wait::until("the sandbox stands still", || async {
+        let sandbox = claudes.api().get(&of).await.ok()?;
+        (sandbox["status"] == "paused").then_some(())
+    })
+    .await;
+}

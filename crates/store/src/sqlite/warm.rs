@@ -1,0 +1,115 @@
+//! What the writer knows without reading it again: the sessions that it wrote last, and what sessions may be
+//! made from. It holds exactly what the transaction under way sees, or nothing: whatever is undone, all of it
+//! is forgotten. It answers nobody but the writer.
+
+use std::collections::{HashMap, HashSet};
+
+use contract::ids::SessionId;
+
+use crate::limits::{WARM_GROUNDS, WARM_THREADS};
+use crate::rules::decided::Before;
+use crate::sessions::Ground;
+
+/// What is known.
+#[derive(Default)]
+pub(super) struct Warm {
+    sessions: HashMap<SessionId, Before>,
+    /// Threads of those sessions: what they take grows with these.
+    threads: usize,
+    grounds: HashSet<Ground>,
+}
+
+impl Warm {
+    /// Takes the session out: whoever changes it puts it back once that is written.
+    pub(super) fn take(&mut self, id: SessionId) -> Option<Before> {
+        let taken = self.sessions.remove(&id)?;
+        self.threads -= threads(&taken);
+        Some(taken)
+    }
+
+    /// Remembers a session as it was just written.
+    pub(super) fn put(&mut self, id: SessionId, session: Before) {
+        let more = threads(&session);
+        // Whoever is asked for still comes back at once: no order of use is kept.
+        if self.threads + more > WARM_THREADS {
+            self.sessions.clear();
+            self.threads = 0;
+        }
+        self.threads += more;
+        if let Some(before) = self.sessions.insert(id, session) {
+            self.threads -= threads(&before);
+        }
+    }
+
+    /// Whether sessions may be made from it, as [`Self::checked`] was told.
+    pub(super) fn may_ground(&self, ground: &Ground) -> bool {
+        self.grounds.contains(ground)
+    }
+
+    /// Sessions may be made from it, until any of it changes.
+    pub(super) fn checked(&mut self, ground: Ground) {
+        if self.grounds.len() == WARM_GROUNDS {
+            self.grounds.clear();
+        }
+        self.grounds.insert(ground);
+    }
+
+    /// Something that sessions are made from changes.
+    pub(super) fn forget_grounds(&mut self) {
+        self.grounds.clear();
+    }
+
+    /// Something was undone.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+}
+
+fn threads(session: &Before) -> usize {
+    1 + session.state.children.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use contract::ids::{ThreadId, WorkspaceId};
+    use session::input::Around;
+    use session::policy::ToolRules;
+    use session::{Opening, open};
+
+    use super::*;
+
+    fn session(n: u128) -> (SessionId, Before) {
+        let id = SessionId::from_bits(n);
+        let opening = Opening {
+            session: id,
+            thread: ThreadId::from_bits(n),
+            agent_name: String::new(),
+            rules: ToolRules::default(),
+            budget: None,
+            initial: Vec::new(),
+        };
+        let session = Before {
+            num: 1,
+            workspace: WorkspaceId::Default,
+            agent: String::new(),
+            state: open(opening, &Around::default()).state,
+        };
+        (id, session)
+    }
+
+    #[test]
+    fn no_more_threads_are_known_than_may_be() {
+        let mut warm = Warm::default();
+        for n in 1..=3 * WARM_THREADS as u128 {
+            let (id, session) = session(n);
+            warm.put(id, session);
+            assert!(warm.sessions.len() <= WARM_THREADS && warm.threads == warm.sessions.len());
+            assert!(warm.sessions.contains_key(&id), "the newest is known");
+        }
+        let (id, again) = session(3 * WARM_THREADS as u128);
+        warm.put(id, again);
+        assert_eq!(warm.threads, warm.sessions.len());
+        assert!(warm.take(id).is_some() && warm.take(id).is_none());
+        assert_eq!(warm.threads, warm.sessions.len());
+    }
+}

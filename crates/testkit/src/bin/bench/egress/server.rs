@@ -1,0 +1,145 @@
+//! The server that is reached, and the plainest thing that could stand between: what comes on one socket goes out
+//! on another. A thread a connection each; they end with the process.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use crate::Wrong;
+
+/// Where the server is, and who stands between: documentation addresses on a loopback that leads nowhere.
+pub(crate) const SERVER: &str = "198.51.100.10";
+pub(super) const PAIR: &str = "198.51.100.11";
+pub(super) const HAPROXY: &str = "198.51.100.12";
+pub(super) const MITMPROXY: &str = "198.51.100.13";
+/// TLS; what greets first and then floods; what greets and then waits.
+pub(super) const TLS: u16 = 443;
+pub(super) const PLAIN: u16 = 7_000;
+pub(super) const HOLD: u16 = 7_001;
+/// Bytes of the long answer, and of the flood.
+pub(super) const BIG: usize = 64 << 20;
+const FLOOD: usize = 512 << 20;
+
+/// Starts it; `root` is where the certificate is written that it is held against.
+pub(super) fn start(root: &Path) -> Result<(), Wrong> {
+    let config = config(root)?;
+    each(SERVER, TLS, move |stream| {
+        // Whoever has gone has seen what it wanted.
+        let _gone = https(&config, stream);
+    })?;
+    each(SERVER, PLAIN, |stream| {
+        let _gone = flood(stream);
+    })?;
+    for port in [TLS, PLAIN] {
+        each(PAIR, port, move |client| {
+            let _gone = between(client, port);
+        })?;
+    }
+    Ok(())
+}
+
+fn each(
+    ip: &str,
+    port: u16,
+    with: impl Fn(TcpStream) + Clone + Send + 'static,
+) -> Result<(), Wrong> {
+    let listener = TcpListener::bind((ip, port))?;
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let with = with.clone();
+            std::thread::spawn(move || with(stream));
+        }
+    });
+    Ok(())
+}
+
+fn config(root: &Path) -> Result<Arc<ServerConfig>, Wrong> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "bench");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+    std::fs::write(root, issuer.pem())?;
+    let key = KeyPair::generate()?;
+    let certificate = CertificateParams::new([SERVER.to_owned()])?.signed_by(&key, &issuer)?;
+    let key = PrivateKeyDer::try_from(key.serialize_der())?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)?;
+    Ok(Arc::new(config))
+}
+
+/// Answers one request after the other.
+fn https(config: &Arc<ServerConfig>, stream: TcpStream) -> Result<(), Wrong> {
+    stream.set_nodelay(true)?;
+    let mut tls = StreamOwned::new(ServerConnection::new(Arc::clone(config))?, stream);
+    let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
+    loop {
+        while let Some(end) = memchr::memmem::find(&seen, b"\r\n\r\n") {
+            let is_big = seen.starts_with(b"GET /big ");
+            seen.drain(..end + 4);
+            let length = if is_big { BIG } else { 6 };
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+            if is_big {
+                tls.write_all(head.as_bytes())?;
+                zeros(&mut tls, BIG)?;
+            } else {
+                tls.write_all(format!("{head}hello\n").as_bytes())?;
+            }
+            tls.flush()?;
+        }
+        match tls.read(&mut buffer)? {
+            0 => return Ok(()),
+            length => seen.extend_from_slice(buffer.get(..length).unwrap_or_default()),
+        }
+    }
+}
+
+/// Greets; what answers is flooded.
+fn flood(mut stream: TcpStream) -> Result<(), Wrong> {
+    stream.set_nodelay(true)?;
+    stream.write_all(b"!")?;
+    if stream.read(&mut [0])? == 0 {
+        return Ok(());
+    }
+    zeros(&mut stream, FLOOD)
+}
+
+fn zeros(to: &mut impl Write, mut bytes: usize) -> Result<(), Wrong> {
+    let piece = vec![0; 256 << 10];
+    while bytes > 0 {
+        let length = bytes.min(piece.len());
+        to.write_all(piece.get(..length).unwrap_or_default())?;
+        bytes -= length;
+    }
+    Ok(())
+}
+
+fn between(client: TcpStream, port: u16) -> Result<(), Wrong> {
+    let server = TcpStream::connect(SocketAddr::new(SERVER.parse()?, port))?;
+    for stream in [&client, &server] {
+        stream.set_nodelay(true)?;
+    }
+    let (from, to) = (client.try_clone()?, server.try_clone()?);
+    let back = std::thread::spawn(move || pass(server, client));
+    let passed = pass(from, to);
+    back.join().map_err(|_| "the way back panicked")??;
+    Ok(passed?)
+}
+
+fn pass(mut from: TcpStream, mut to: TcpStream) -> std::io::Result<()> {
+    // Not std's copy, which splices: this is the plain one.
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match from.read(&mut buffer)? {
+            0 => return to.shutdown(Shutdown::Write),
+            length => to.write_all(buffer.get(..length).unwrap_or_default())?,
+        }
+    }
+}

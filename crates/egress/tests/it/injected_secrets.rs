@@ -104,7 +104,9 @@ fn a_secret_is_in_no_variable_argument_file_or_memory_of_the_sandbox() {
         // The control: one of each.
         let planted = "printf %s 'sk-'live/42+planted >/workspace/planted; \
             PLANTED=$(cat /workspace/planted) sleep 600 >/dev/null 2>&1 & \
+            until grep -qz '^600$' /proc/$!/cmdline; do :; done; \
             sh -c 'sleep 600; :' $(cat /workspace/planted) >/dev/null 2>&1 & \
+            until grep -qz '^sleep 600; :$' /proc/$!/cmdline; do :; done; \
             (/usr/bin/python3 -c 'import time; kept = open(\"/workspace/planted\").read(); open(\"/workspace/held\", \"w\").write(\"x\"); time.sleep(600)' >/dev/null 2>&1 &); \
             until [ -s /workspace/held ]; do sleep 0.02; done; echo planted";
         assert_eq!(run(&sandbox, planted).await, "planted");

@@ -201,7 +201,7 @@ async fn a_sandbox_is_listed_paused_resumed_stopped_and_removed() {
         "--",
         "/bin/sh",
         "-c",
-        "sleep 1000 >/dev/null 2>&1 &",
+        "sleep 1000 >/dev/null 2>&1 & until grep -qz '^1000$' /proc/$!/cmdline; do :; done",
     ];
     assert!(piped(dir, &words).await.status.success());
     let running = lines(dir, &["sandbox", "ps", &id]).await;

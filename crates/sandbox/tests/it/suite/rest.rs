@@ -40,7 +40,9 @@ pub async fn the_shell_is_where_it_was_after_hibernation(provider: &dyn Provider
 
 pub async fn what_was_ended_is_told_once(provider: &dyn Provider) {
     let first = sandbox(provider, "ended").await;
-    ok(&first, "sleep 1234 >/dev/null 2>&1 &").await;
+    // Between its start and its program it has the shell's name.
+    let away = "sleep 1234 >/dev/null 2>&1 & until grep -qz '^1234$' /proc/$!/cmdline; do :; done";
+    ok(&first, away).await;
     first.pause().await.unwrap();
     first.hibernate(REASON).await.unwrap();
     let next = sandbox(provider, "ended").await;

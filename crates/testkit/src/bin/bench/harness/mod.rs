@@ -213,6 +213,8 @@ fn installed(data_dir: &Path) -> Result<PathBuf, Wrong> {
     std::os::unix::fs::symlink(&kept, data_dir.join("harness"))?;
     let binary = setting::binary().unwrap_or_else(|| "target/release/longhand".into());
     let mut install = std::process::Command::new(binary);
+    // A variable of ours, which the program would take for a setting of its own.
+    install.env_remove("LONGHAND_BIN");
     install.arg("--data-dir").arg(data_dir);
     let output = install.args(["harness", "install", "claude"]).output()?;
     let said = String::from_utf8_lossy(&output.stdout);

@@ -43,7 +43,7 @@ impl std::fmt::Display for Thing {
 }
 
 /// What a workspace may have only so much of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Plenty {
     /// Sessions.
     Sessions,

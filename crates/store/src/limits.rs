@@ -28,6 +28,13 @@ pub const TAKE_OVER: std::time::Duration = std::time::Duration::from_secs(5);
 /// How long a read waits for a free connection.
 pub const CONNECTION_WAIT: std::time::Duration = std::time::Duration::from_secs(10);
 
+/// Counts of workspaces that the writer remembers.
+pub const WARM_COUNTS: usize = 1_024;
+
+/// How near its cap a count must be for each place to be taken in its row, on a database of several servers: what all of
+/// them may be about to add, as each adds at most a transaction's writes.
+pub const NEAR_A_CAP: i64 = 16 * BATCH_JOBS as i64;
+
 /// How long a statement may run on a PostgreSQL server.
 pub const STATEMENT: std::time::Duration = std::time::Duration::from_secs(30);
 

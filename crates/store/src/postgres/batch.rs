@@ -51,10 +51,12 @@ impl Batch {
         self.jobs.push(job);
     }
 
-    /// Runs one write. An error means that the whole transaction is gone.
-    pub(super) async fn run(&mut self, job: Box<dyn Job>) -> Read<()> {
+    /// Runs one write, or gives it back: another server is at the session that it is of, and who holds rows waits for
+    /// none. It must be the first of the next transaction, which may. An error means that the whole transaction is gone.
+    pub(super) async fn run(&mut self, job: Box<dyn Job>) -> Read<Option<Box<dyn Job>>> {
         let at = self.jobs.len();
         let repeats = job.repeats();
+        self.cx.waits = at == 0 || !repeats;
         self.jobs.push(job);
         if !repeats {
             let mark = self.shared.take();
@@ -63,7 +65,7 @@ impl Batch {
             }
             let done = apart(&mut self.cx, &mut *self.jobs[at]).await?;
             self.kept += u64::from(done == Apart::Stands);
-            return Ok(());
+            return Ok(None);
         }
         if self.shared.is_none() {
             let by = if at == 0 {
@@ -82,13 +84,15 @@ impl Batch {
         let (tally, changes) = (self.cx.talk.tally(), self.cx.conn.changes());
         if self.jobs[at].run(&mut self.cx).await {
             self.kept += 1;
-            return Ok(());
+            return Ok(None);
         }
         self.cx.talk.untell(tally);
         if self.cx.conn.changes() == changes && !self.cx.conn.take_broken() {
-            return Ok(());
+            let busy = std::mem::take(&mut self.cx.busy);
+            return Ok(self.jobs.pop_if(|_| busy));
         }
-        self.again().await
+        self.cx.waits = true;
+        self.again().await.map(|()| None)
     }
 
     /// Undoes the writes since the mark and runs each in a savepoint of its own. If another server holds what they

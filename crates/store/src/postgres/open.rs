@@ -242,7 +242,7 @@ fn set(config: &mut Config, options: Options, me: Option<&Replica>) {
         Synchronous::Full => "on",
         Synchronous::Off => "off",
     };
-    // Plans depend on the statement alone, as on SQLite, and none is worth compiling.
+    // Plans depend on the statement alone, as on SQLite; none is worth compiling, nor helpers that read a page with it.
     // What the statements ask of whoever runs them. A name needs no quotes.
     let me = me.map_or_else(String::new, |me| {
         let (name, dead_after) = (me.name.as_str(), me.dead_after.as_micros());
@@ -250,7 +250,8 @@ fn set(config: &mut Config, options: Options, me: Option<&Replica>) {
     });
     config.options(format!(
         "-c statement_timeout={} -c lock_timeout={} -c idle_in_transaction_session_timeout={} \
-         -c synchronous_commit={durable} -c plan_cache_mode=force_generic_plan -c jit=off{me}",
+         -c synchronous_commit={durable} -c plan_cache_mode=force_generic_plan -c jit=off \
+         -c max_parallel_workers_per_gather=0{me}",
         limits::STATEMENT.as_millis(),
         limits::LOCK_WAIT.as_millis(),
         limits::IDLE_IN_TRANSACTION.as_millis(),

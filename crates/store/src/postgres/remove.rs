@@ -5,7 +5,7 @@ use deadpool_postgres::Pool;
 use session::Decision;
 
 use super::fault::{Failed, Read, why};
-use super::row::get;
+use super::row::{get, text};
 use super::value::values;
 use super::writer::cause;
 use super::{Conn, Cx, Fault, Told, outcomes, tallies, threads};
@@ -24,7 +24,7 @@ pub(super) async fn delete(
     let gone = cx.conn.written(sql, values![num]).await?;
     let gone = gone.first();
     let gone = gone.ok_or_else(|| Fault::Bad("a session without a row".into()))?;
-    tallies::give(&cx.conn, get(gone, 0)?, Plenty::Sessions).await?;
+    tallies::give(cx, text(gone, 0)?, Plenty::Sessions);
     for sql in [
         "DELETE FROM session_states WHERE num = $1",
         "DELETE FROM inbox WHERE session = $1",

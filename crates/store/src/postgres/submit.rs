@@ -15,13 +15,14 @@ use super::row::{get, json, text};
 use super::value::values;
 use super::{
     Conn, Cx, Fault, Told, agents, around, environments, outcomes, remove, runs, tallies, threads,
-    timeline, usage, vaults,
+    timeline, vaults,
 };
 use crate::caps::Caps;
 use crate::error::{Conflict, Plenty, SubmitError};
 use crate::events::Stored;
 use crate::rules::decided::{self, Added, Before, By, Given, Move, Queued};
 use crate::rules::told::Note;
+use crate::rules::usage::used;
 use crate::rules::{int, map_text, status_name, until, within};
 use crate::runs::Holder;
 use crate::sessions::{Committed, NewSession, Scope, SessionRow};
@@ -38,7 +39,7 @@ pub(crate) async fn submit(
         Input::Fact { .. } => By::Runner,
         Input::Claim => return Err(Fault::Bad("a claim needs a holder".into())),
     };
-    let before = load(&cx.conn, scope, session).await?;
+    let before = load(cx, scope, session).await?;
     if matches!(given.input, Input::Command(Command::Update(_))) {
         cx.tell(Note::Updated(session));
     }
@@ -92,9 +93,14 @@ const UNLESS_LOCKED: &str = "SELECT t.num, t.workspace, st.state, t.agent FROM s
     FOR NO KEY UPDATE OF st SKIP LOCKED";
 
 /// The session, whose state nobody else changes from now on.
-async fn load(conn: &Conn, scope: Scope, id: SessionId) -> Told<Before, SubmitError> {
-    let before = load_with(conn, scope, id, LOCKED).await?;
-    before.ok_or_else(|| SubmitError::NotFound.into())
+async fn load(cx: &mut Cx, scope: Scope, id: SessionId) -> Told<Before, SubmitError> {
+    let sql = if cx.waits { LOCKED } else { UNLESS_LOCKED };
+    if let Some(before) = load_with(&cx.conn, scope, id, sql).await? {
+        return Ok(before);
+    }
+    // Nobody hears this: it is run again.
+    cx.busy = !cx.waits && is_there(&cx.conn, id).await?;
+    Err(SubmitError::NotFound.into())
 }
 
 async fn load_with(
@@ -152,17 +158,19 @@ async fn decide(
     let totals = (&before.state.totals, &decision.state.totals);
     let conn = &cx.conn;
     // None waits for the answer to another: they are sent together and run in this order.
-    let ((), (), (), note, (), (), ()) = tokio::try_join!(
+    let ((), (), (), note, (), ()) = tokio::try_join!(
         biased;
         put_state(conn, before, &decision, now),
         told(outcomes::put(conn, num, &decision.evaluations)),
         put_threads(conn, before, &decision, needs.thread, now),
         told(move_run(conn, num, was_open, &decision, by, now)),
-        told(usage::add(conn, owner, totals.0, totals.1, now)),
         timeline::put(conn, num, &decision.state, now, &beside, &decision.waits),
         told(append(conn, num, &decision, &added)),
     )?;
     note.into_iter().for_each(|note| cx.tell(note));
+    if let Some(used) = used(owner, totals.0, totals.1, now) {
+        cx.talk.add(used);
+    }
     Ok(added.tell(&mut cx.talk, decision))
 }
 

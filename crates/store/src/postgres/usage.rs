@@ -1,43 +1,23 @@
 //! SQL of `usage_days`.
 
 use contract::ids::WorkspaceId;
-use contract::time::Micros;
-use session::{Cost, Totals};
+use session::Cost;
 use tokio_postgres::Row;
 
 use super::fault::Read;
 use super::row::{each, get, number, text};
 use super::value::values;
 use super::{Conn, Told};
-use crate::rules::usage::{day as today, grown};
+use crate::rules::sums::Day;
 use crate::usage::UsageDay;
 
-/// Adds to a day what a session used between two states. Nothing is written when nothing was used.
-pub(super) async fn add(
-    conn: &Conn,
-    owner: (WorkspaceId, &str),
-    before: &Totals,
-    after: &Totals,
-    now: Micros,
-) -> Read<()> {
-    let Some(grown) = grown(before, after) else {
-        return Ok(());
-    };
-    let [input, output, cache_read, cache_5m, cache_1h, cost, active] = grown;
-    let sql = "INSERT INTO usage_days AS d
-                 (workspace, agent, day, input, output, cache_read, cache_5m, cache_1h, cost, active)
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-               ON CONFLICT (day, workspace, agent) DO UPDATE SET
-                 input = d.input + excluded.input, output = d.output + excluded.output,
-                 cache_read = d.cache_read + excluded.cache_read,
-                 cache_5m = d.cache_5m + excluded.cache_5m,
-                 cache_1h = d.cache_1h + excluded.cache_1h,
-                 cost = d.cost + excluded.cost, active = d.active + excluded.active";
-    let (workspace, agent) = owner;
+/// Adds what the writes of a transaction used to its day.
+pub(super) async fn add(conn: &Conn, day: &Day, used: &[i64; 7]) -> Read<()> {
+    let [input, output, cache_read, cache_5m, cache_1h, cost, active] = *used;
     let row = values![
-        workspace.to_string(),
-        agent,
-        today(now),
+        day.workspace.to_string(),
+        &*day.agent,
+        day.day,
         input,
         output,
         cache_read,
@@ -46,8 +26,19 @@ pub(super) async fn add(
         cost,
         active
     ];
-    conn.execute(sql, row).await.map(|_| ())
+    conn.execute(ADD, row).await.map(|_| ())
 }
+
+/// Statement of [`add`].
+pub(super) const ADD: &str = "INSERT INTO usage_days AS d
+      (workspace, agent, day, input, output, cache_read, cache_5m, cache_1h, cost, active)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+    ON CONFLICT (day, workspace, agent) DO UPDATE SET
+      input = d.input + excluded.input, output = d.output + excluded.output,
+      cache_read = d.cache_read + excluded.cache_read,
+      cache_5m = d.cache_5m + excluded.cache_5m,
+      cache_1h = d.cache_1h + excluded.cache_1h,
+      cost = d.cost + excluded.cost, active = d.active + excluded.active";
 
 fn day(row: &Row) -> Read<UsageDay> {
     Ok(UsageDay {

@@ -146,7 +146,7 @@ pub(crate) async fn delete(cx: &mut Cx, workspace: WorkspaceId, id: VaultId) -> 
     if cx.conn.execute(sql, key).await? == 0 {
         return Err(Thing::Vault(id).into());
     }
-    tallies::give(&cx.conn, &workspace.to_string(), Plenty::Vaults).await?;
+    tallies::give(cx, workspace, Plenty::Vaults);
     Ok(())
 }
 

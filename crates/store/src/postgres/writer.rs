@@ -7,19 +7,20 @@ use std::sync::atomic::Ordering;
 
 use deadpool_postgres::Pool;
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, try_join_all};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::batch::Batch;
 use super::changes;
 use super::conn::Conn;
 use super::fault::{Failed, Fault, Read, Told, told, why};
-use super::{kept, remove};
+use super::{kept, remove, tallies, usage};
 use crate::error::Cause;
 use crate::kept::Keep;
 use crate::limits;
 use crate::rules::change::Change;
 use crate::rules::fault::Trouble;
+use crate::rules::sums::Sums;
 use crate::rules::told::{Note, Talk, answer, said};
 use crate::store::Shared;
 
@@ -29,6 +30,10 @@ pub(crate) struct Cx {
     pub(super) conn: Conn,
     /// What is told after the commit.
     pub(super) talk: Talk,
+    /// Whether it may wait for a session that another server is at: only who holds no rows yet, or cannot be run again.
+    pub(super) waits: bool,
+    /// It might not, and somebody was.
+    pub(super) busy: bool,
 }
 
 impl Cx {
@@ -36,6 +41,8 @@ impl Cx {
         Self {
             conn,
             talk: Talk::default(),
+            waits: true,
+            busy: false,
         }
     }
 
@@ -182,17 +189,44 @@ pub(super) struct Teller {
 impl Teller {
     /// Ends a transaction in which `kept` writes stand, with what it changed for others in it. True if they must be
     /// woken: apart from the commit, because a commit that wakes others waits for every other that does.
-    async fn commit(&self, conn: &Conn, kept: u64, notes: &[Note]) -> Read<bool> {
+    async fn commit(&self, conn: &Conn, kept: u64, talk: &Talk) -> Read<bool> {
         if kept == 0 {
             return conn.batch("ROLLBACK").await.map(|()| false);
         }
-        let Some(body) = Change::text(notes).map_err(|e| Failed::Bad(e.into()))? else {
-            return conn.batch("COMMIT").await.map(|()| false);
+        let body = Change::text(talk.notes()).map_err(|e| Failed::Bad(e.into()))?;
+        let sums = Sums::of(talk.sums());
+        // All of it is sent at once, and the commit follows at once, so that what others wait for is held for one
+        // exchange: nothing may have to be prepared before it.
+        if !sums.counted.is_empty() {
+            conn.prepare(tallies::ADD).await?;
+        }
+        if !sums.used.is_empty() {
+            conn.prepare(usage::ADD).await?;
+        }
+        if body.is_some() {
+            conn.prepare(changes::PUT).await?;
+        }
+        let counted = sums.counted.iter();
+        let counted =
+            counted.map(|((workspace, what), n)| tallies::add(conn, *workspace, *what, *n));
+        let used = sums
+            .used
+            .iter()
+            .map(|(day, used)| usage::add(conn, day, used));
+        let put = async {
+            match &body {
+                Some(body) => changes::put(conn, &self.origin, body).await,
+                None => Ok(()),
+            }
         };
-        // The commit follows at once: nothing may have to be prepared before it.
-        conn.prepare(changes::PUT).await?;
-        let put = changes::put(conn, &self.origin, &body);
-        tokio::try_join!(biased; put, conn.batch("COMMIT")).map(|_| true)
+        tokio::try_join!(
+            biased;
+            try_join_all(counted),
+            try_join_all(used),
+            put,
+            conn.batch("COMMIT"),
+        )?;
+        Ok(body.is_some())
     }
 }
 
@@ -237,7 +271,12 @@ impl Writer {
                 Err(mpsc::error::TryRecvError::Disconnected) => None,
             };
             match message {
-                Some(Message::Job(job)) => self.batch(job).await,
+                Some(Message::Job(job)) => {
+                    let mut first = Some(job);
+                    while let Some(job) = first {
+                        first = self.batch(job).await;
+                    }
+                }
                 // What is queued already is still done.
                 Some(Message::Close) => self.queue.close(),
                 None => return,
@@ -245,20 +284,30 @@ impl Writer {
         }
     }
 
-    /// One transaction of `first` and whatever else waits.
-    async fn batch(&mut self, first: Box<dyn Job>) {
+    /// One transaction of `first` and whatever else waits. Returns what must be the first of the next one.
+    async fn batch(&mut self, first: Box<dyn Job>) -> Option<Box<dyn Job>> {
         let conn = match Conn::take(&self.pool).await {
             Ok(conn) => conn,
-            Err(trouble) => return first.answer(Err(&why(trouble).to_string())),
+            Err(trouble) => {
+                first.answer(Err(&why(trouble).to_string()));
+                return None;
+            }
         };
+        let mut left = None;
         let mut next = Some(first);
         let mut lost = conn.batch("BEGIN").await.err();
         let mut batch = Batch::new(conn);
         while let Some(job) = next.take() {
             if lost.is_none() {
-                lost = batch.run(job).await.err();
+                match batch.run(job).await {
+                    Ok(busy) => left = busy,
+                    Err(failed) => lost = Some(failed),
+                }
             } else {
                 batch.refuse(job);
+            }
+            if left.is_some() {
+                break;
             }
             if batch.jobs.len() < limits::BATCH_JOBS && batch.cx.talk.bytes < limits::BATCH_BYTES {
                 next = match self.queue.try_recv() {
@@ -272,11 +321,11 @@ impl Writer {
             }
         }
         let Batch { cx, jobs, kept, .. } = batch;
-        let Cx { conn, talk } = cx;
+        let Cx { conn, talk, .. } = cx;
         let events = talk.events;
         let mut wakes = false;
         if lost.is_none() {
-            match self.teller.commit(&conn, kept, talk.notes()).await {
+            match self.teller.commit(&conn, kept, &talk).await {
                 Ok(others) => wakes = others,
                 Err(failed) => lost = Some(failed),
             }
@@ -297,6 +346,7 @@ impl Writer {
         for job in jobs {
             job.answer(why.as_deref().map_or(Ok(self.commits), Err));
         }
+        left
     }
 
     fn count(&mut self, jobs: u64, kept: u64, events: u64) {

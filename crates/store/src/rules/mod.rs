@@ -6,6 +6,7 @@ pub(crate) mod decided;
 pub(crate) mod fault;
 pub(crate) mod master;
 pub(crate) mod outcomes;
+pub(crate) mod sums;
 pub(crate) mod told;
 pub(crate) mod usage;
 pub(crate) mod walk;

@@ -6,6 +6,7 @@ use contract::ids::SessionId;
 use tokio::sync::oneshot;
 
 use super::fault::Trouble;
+use super::sums::Sum;
 use crate::feed::{Changed, Item};
 use crate::store::Shared;
 
@@ -39,6 +40,8 @@ pub(crate) struct Talk {
     pub(crate) bytes: usize,
     /// Events written.
     pub(crate) events: u64,
+    /// What is added to shared rows at the end.
+    sums: Vec<Sum>,
 }
 
 /// How much was said and counted.
@@ -47,6 +50,7 @@ pub(crate) struct Tally {
     notes: usize,
     bytes: usize,
     events: u64,
+    sums: usize,
 }
 
 impl Talk {
@@ -61,12 +65,24 @@ impl Talk {
             notes: self.notes.len(),
             bytes: self.bytes,
             events: self.events,
+            sums: self.sums.len(),
         }
+    }
+
+    /// Has `sum` added to its row just before the commit.
+    pub(crate) fn add(&mut self, sum: Sum) {
+        self.sums.push(sum);
+    }
+
+    /// What is to be added to shared rows so far.
+    pub(crate) fn sums(&self) -> &[Sum] {
+        &self.sums
     }
 
     /// Forgets what was said and counted since.
     pub(crate) fn untell(&mut self, tally: Tally) {
         self.notes.truncate(tally.notes);
+        self.sums.truncate(tally.sums);
         (self.bytes, self.events) = (tally.bytes, tally.events);
     }
 

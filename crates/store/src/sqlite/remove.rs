@@ -4,6 +4,7 @@
 use rusqlite::{Connection, OptionalExtension};
 use session::Decision;
 
+use super::row::text;
 use super::{Cx, Told, outcomes, tallies, threads};
 use crate::error::{Plenty, SubmitError};
 use crate::limits::SWEEP_EVENTS;
@@ -18,8 +19,8 @@ pub(super) fn delete(
 ) -> Told<Committed, SubmitError> {
     let sql = "DELETE FROM sessions WHERE num = ?1 RETURNING workspace";
     let mut gone = cx.conn.prepare_cached(sql)?;
-    let workspace: String = gone.query_row([num], |row| row.get(0))?;
-    tallies::give(cx.conn, &workspace, Plenty::Sessions)?;
+    let workspace = gone.query_row([num], |row| text(row, 0))?;
+    tallies::give(cx, workspace, Plenty::Sessions);
     for sql in [
         "DELETE FROM session_states WHERE num = ?1",
         "DELETE FROM inbox WHERE session = ?1",

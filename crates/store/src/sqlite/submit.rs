@@ -12,7 +12,7 @@ use super::fault::is_taken;
 use super::row::{json, text};
 use super::{
     Cx, Fault, Told, agents, around, environments, outcomes, remove, runs, tallies, threads,
-    timeline, usage, vaults,
+    timeline, vaults,
 };
 use crate::caps::Caps;
 use crate::error::{Conflict, Plenty, SubmitError};
@@ -20,6 +20,7 @@ use crate::events::Stored;
 use crate::faults::{self, Fault as Defect};
 use crate::rules::decided::{self, Added, Before, By, Given, Move, Queued};
 use crate::rules::told::Note;
+use crate::rules::usage::used;
 use crate::rules::{int, map_text, status_name, until, within};
 use crate::runs::Holder;
 use crate::sessions::{Committed, NewSession, Scope, SessionRow};
@@ -157,7 +158,9 @@ fn decide(
     }
     move_run(cx, before.num, before.state.is_open(), &decision, by, now)?;
     let owner = (before.workspace, before.agent.as_str());
-    usage::add(cx.conn, owner, &before.state.totals, &state.totals, now)?;
+    if let Some(used) = used(owner, &before.state.totals, &state.totals, now) {
+        cx.talk.add(used);
+    }
     timeline::put(cx.conn, before.num, state, now, &beside, &decision.waits)?;
     let added = Added::of(&decision)?;
     append(cx.conn, before.num, &decision, &added)?;

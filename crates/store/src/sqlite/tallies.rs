@@ -1,12 +1,14 @@
 //! SQL of `tallies`: how much of something a workspace has. Who adds a row that counts takes its place
-//! here first, and who removes one gives it back; kept answers count bytes and do so themselves.
+//! here first, and who removes one gives it back; both are written at the end of the transaction. Kept answers count
+//! bytes and do so themselves.
 
 use contract::ids::WorkspaceId;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension as _};
 
 use super::{Cx, Told};
 use crate::caps::Caps;
 use crate::error::{Error, Plenty};
+use crate::rules::sums::{Sum, counted};
 
 /// The name something is counted under.
 const fn name(what: Plenty) -> &'static str {
@@ -18,28 +20,45 @@ const fn name(what: Plenty) -> &'static str {
 }
 
 /// Counts one more, or refuses if `workspace` has all it may have of `what`.
-pub(crate) fn take(cx: &Cx<'_>, workspace: WorkspaceId, what: Plenty, caps: Caps) -> Told<()> {
+pub(crate) fn take(cx: &mut Cx<'_>, workspace: WorkspaceId, what: Plenty, caps: Caps) -> Told<()> {
+    let stored = match cx.warm.count(workspace, what) {
+        Some(stored) => stored,
+        None => {
+            let stored = stored(cx.conn, workspace, what)?;
+            cx.warm.counted(workspace, what, stored);
+            stored
+        }
+    };
     let limit = caps.of(what);
-    let most = i64::try_from(limit).unwrap_or(i64::MAX);
-    let workspace = workspace.to_string();
-    let row = (&workspace, name(what), most);
-    // Nearly always there is a count already, and this costs half of what the other does.
-    let sql = "UPDATE tallies SET n = n + 1 WHERE workspace = ?1 AND thing = ?2 AND n < ?3";
-    if cx.conn.prepare_cached(sql)?.execute(row)? > 0 {
-        return Ok(());
+    let all = stored + counted(cx.talk.sums(), workspace, what);
+    if u64::try_from(all).is_ok_and(|all| all >= limit) {
+        return Err(Error::Full { what, limit }.into());
     }
-    // Whatever is wrong with it, a workspace that may have none is not counted.
-    let sql = "INSERT INTO tallies SELECT ?1, ?2, 1 WHERE ?3 > 0
-                 ON CONFLICT (workspace, thing) DO NOTHING";
-    match cx.conn.prepare_cached(sql)?.execute(row)? {
-        0 => Err(Error::Full { what, limit }.into()),
-        _ => Ok(()),
-    }
+    cx.talk.add(Sum::Counted(workspace, what, 1));
+    Ok(())
 }
 
-/// Counts one less: a row of the workspace that is stored under this name is gone.
-pub(super) fn give(conn: &Connection, workspace: &str, what: Plenty) -> rusqlite::Result<()> {
-    let sql = "UPDATE tallies SET n = n - 1 WHERE workspace = ?1 AND thing = ?2";
-    conn.prepare_cached(sql)?.execute((workspace, name(what)))?;
-    Ok(())
+/// Counts one less: a row of the workspace is gone.
+pub(super) fn give(cx: &mut Cx<'_>, workspace: WorkspaceId, what: Plenty) {
+    cx.talk.add(Sum::Counted(workspace, what, -1));
+}
+
+fn stored(conn: &Connection, workspace: WorkspaceId, what: Plenty) -> rusqlite::Result<i64> {
+    let sql = "SELECT n FROM tallies WHERE workspace = ?1 AND thing = ?2";
+    let key = (workspace.to_string(), name(what));
+    let found = conn.prepare_cached(sql)?.query_row(key, |row| row.get(0));
+    found.optional().map(Option::unwrap_or_default)
+}
+
+/// Writes what the writes of a transaction took and gave.
+pub(super) fn add(
+    conn: &Connection,
+    workspace: WorkspaceId,
+    what: Plenty,
+    n: i64,
+) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO tallies VALUES (?1, ?2, ?3)
+               ON CONFLICT (workspace, thing) DO UPDATE SET n = n + excluded.n";
+    let row = (workspace.to_string(), name(what), n);
+    conn.prepare_cached(sql)?.execute(row).map(|_| ())
 }

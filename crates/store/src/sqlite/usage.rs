@@ -1,27 +1,16 @@
 //! SQL of `usage_days`.
 
 use contract::ids::WorkspaceId;
-use contract::time::Micros;
 use rusqlite::{Connection, Row};
-use session::{Cost, Totals};
+use session::Cost;
 
 use super::Told;
 use super::row::{number, text};
-use crate::rules::usage::{day as today, grown};
+use crate::rules::sums::Day;
 use crate::usage::UsageDay;
 
-/// Adds to a day what a session used between two states. Nothing is written when nothing was used.
-pub(super) fn add(
-    conn: &Connection,
-    owner: (WorkspaceId, &str),
-    before: &Totals,
-    after: &Totals,
-    now: Micros,
-) -> rusqlite::Result<()> {
-    let Some(grown) = grown(before, after) else {
-        return Ok(());
-    };
-    let [input, output, cache_read, cache_5m, cache_1h, cost, active] = grown;
+/// Adds what the writes of a transaction used to its day.
+pub(super) fn add(conn: &Connection, day: &Day, used: &[i64; 7]) -> rusqlite::Result<()> {
     let sql = "INSERT INTO usage_days
                  (workspace, agent, day, input, output, cache_read, cache_5m, cache_1h, cost, active)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
@@ -30,11 +19,11 @@ pub(super) fn add(
                  cache_read = cache_read + excluded.cache_read,
                  cache_5m = cache_5m + excluded.cache_5m, cache_1h = cache_1h + excluded.cache_1h,
                  cost = cost + excluded.cost, active = active + excluded.active";
-    let (workspace, agent) = owner;
+    let [input, output, cache_read, cache_5m, cache_1h, cost, active] = *used;
     let row = rusqlite::params![
-        workspace.to_string(),
-        agent,
-        today(now),
+        day.workspace.to_string(),
+        day.agent,
+        day.day,
         input,
         output,
         cache_read,

@@ -137,7 +137,7 @@ pub(crate) fn delete(cx: &mut Cx<'_>, workspace: WorkspaceId, id: VaultId) -> To
     if wiping(cx, |cx| Ok(cx.conn.prepare_cached(sql)?.execute(key)?))? == 0 {
         return Err(Thing::Vault(id).into());
     }
-    tallies::give(cx.conn, &workspace.to_string(), Plenty::Vaults)?;
+    tallies::give(cx, workspace, Plenty::Vaults);
     Ok(())
 }
 

@@ -1,13 +1,15 @@
-//! What the writer knows without reading it again: the sessions that it wrote last, and what sessions may be
-//! made from. It holds exactly what the transaction under way sees, or nothing: whatever is undone, all of it
+//! What the writer knows without reading it again: the sessions that it wrote last, what sessions may be
+//! made from, and how much of what is counted workspaces have. It holds exactly what the transaction under way sees, or nothing: whatever is undone, all of it
 //! is forgotten. It answers nobody but the writer.
 
 use std::collections::{HashMap, HashSet};
 
-use contract::ids::SessionId;
+use contract::ids::{SessionId, WorkspaceId};
 
-use crate::limits::{WARM_GROUNDS, WARM_THREADS};
+use crate::error::Plenty;
+use crate::limits::{WARM_COUNTS, WARM_GROUNDS, WARM_THREADS};
 use crate::rules::decided::Before;
+use crate::rules::sums::Sums;
 use crate::sessions::Ground;
 
 /// What is known.
@@ -17,6 +19,8 @@ pub(super) struct Warm {
     /// Threads of those sessions: what they take grows with these.
     threads: usize,
     grounds: HashSet<Ground>,
+    /// As stored: without what the transaction under way adds at its end.
+    counts: HashMap<(WorkspaceId, Plenty), i64>,
 }
 
 impl Warm {
@@ -57,6 +61,28 @@ impl Warm {
     /// Something that sessions are made from changes.
     pub(super) fn forget_grounds(&mut self) {
         self.grounds.clear();
+    }
+
+    /// How much of `what` a workspace has, without what the transaction under way adds.
+    pub(super) fn count(&self, workspace: WorkspaceId, what: Plenty) -> Option<i64> {
+        self.counts.get(&(workspace, what)).copied()
+    }
+
+    /// That is what is stored.
+    pub(super) fn counted(&mut self, workspace: WorkspaceId, what: Plenty, n: i64) {
+        if self.counts.len() == WARM_COUNTS {
+            self.counts.clear();
+        }
+        self.counts.insert((workspace, what), n);
+    }
+
+    /// The transaction has added this.
+    pub(super) fn added(&mut self, sums: &Sums) {
+        for (key, n) in &sums.counted {
+            if let Some(count) = self.counts.get_mut(key) {
+                *count += n;
+            }
+        }
     }
 
     /// Something was undone.

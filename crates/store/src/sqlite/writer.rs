@@ -12,10 +12,11 @@ use tokio::sync::{mpsc, oneshot};
 use super::batch::Batch;
 use super::checkpoint::{Checkpointer, Mode, checkpoint};
 use super::fault::Fault;
-use super::remove;
 use super::warm::Warm;
+use super::{remove, tallies, usage};
 use crate::limits;
 use crate::rules::fault::Trouble;
+use crate::rules::sums::Sums;
 use crate::rules::told::{Note, Talk, Tally, answer, said};
 use crate::store::Shared;
 
@@ -240,12 +241,12 @@ impl Writer {
             }
         }
         let Batch { cx, jobs, kept, .. } = batch;
-        let Cx { warm, talk, .. } = cx;
+        let Cx { mut warm, talk, .. } = cx;
         let events = talk.events;
+        let sums = Sums::of(talk.sums());
         let notes = talk.into_notes();
-        let end = if kept > 0 { "COMMIT" } else { "ROLLBACK" };
         if lost.is_none() {
-            lost = self.execute(end).err();
+            lost = self.end(kept, &sums).err();
         }
         if let Some(error) = &lost {
             tracing::error!(%error, jobs = jobs.len(), "a commit failed; nothing of it is stored");
@@ -253,6 +254,7 @@ impl Writer {
                 let _ = self.execute("ROLLBACK");
             }
         } else {
+            warm.added(&sums);
             self.warm = warm;
             self.count(jobs.len() as u64, kept, events);
             self.publish(notes);
@@ -261,6 +263,20 @@ impl Writer {
         for job in jobs {
             job.answer(why.as_deref().map_or(Ok(self.commits), Err));
         }
+    }
+
+    /// Ends a transaction in which `kept` writes stand, with what they add to rows that others share.
+    fn end(&self, kept: u64, sums: &Sums) -> rusqlite::Result<()> {
+        if kept == 0 {
+            return self.execute("ROLLBACK");
+        }
+        for ((workspace, what), n) in &sums.counted {
+            tallies::add(&self.conn, *workspace, *what, *n)?;
+        }
+        for (day, used) in &sums.used {
+            usage::add(&self.conn, day, used)?;
+        }
+        self.execute("COMMIT")
     }
 
     fn count(&mut self, jobs: u64, kept: u64, events: u64) {

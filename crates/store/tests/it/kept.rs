@@ -225,6 +225,39 @@ async fn a_workspace_that_has_all_it_may_have_is_refused_and_the_others_are_not(
 }
 
 #[tokio::test]
+async fn a_cap_that_was_far_and_comes_near_is_as_firm() {
+    let place = super::place();
+    let most = |vaults| Options {
+        synchronous: Synchronous::Off,
+        caps: Caps {
+            vaults,
+            ..Caps::default()
+        },
+        ..Options::default()
+    };
+    let store = place.open(most(1_000_000)).await;
+    let mut made = tokio::task::JoinSet::new();
+    for n in 1..=40 {
+        let store = store.clone();
+        made.spawn(async move { make(&store, n).await.map(|_| ()) });
+    }
+    while let Some(done) = made.join_next().await {
+        done.expect("no panic").expect("far from the cap");
+    }
+    // One that fails after it was counted counts nothing.
+    assert!(make(&store, 40).await.is_err(), "there is one of that id");
+    store
+        .delete_vault(WS, VaultId::from_bits(40))
+        .await
+        .expect("deleted");
+    store.close().await;
+    let store = place.open(most(40)).await;
+    make(&store, 41).await.expect("39 are left, so there is room for one");
+    assert!(make(&store, 42).await.is_err(), "40 of 40");
+    store.close().await;
+}
+
+#[tokio::test]
 async fn a_workspace_runs_no_more_turns_than_it_may_and_hides_none_of_the_others() {
     let place = super::place();
     let options = Options {

@@ -314,3 +314,48 @@ async fn two_that_meet_at_the_same_sessions_from_both_ends_are_both_served() {
     one.close().await;
     two.close().await;
 }
+
+/// A connection that holds the session's state, as a server that is at it.
+async fn holding(place: &Place, id: contract::ids::SessionId) -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::connect(&place.url(), tokio_postgres::NoTls)
+        .await
+        .expect("a connection");
+    tokio::spawn(connection);
+    let sql = format!(
+        "BEGIN; SELECT 1 FROM session_states st JOIN sessions t ON st.num = t.num WHERE t.id = '{id}' FOR UPDATE OF st"
+    );
+    client.batch_execute(&sql).await.expect("held");
+    client
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_a_session_that_another_server_is_at_holds_no_other() {
+    let place = super::place();
+    let one = joined(&place, "one").await;
+    let (agent, environment) = definitions(&one).await;
+    let mut ids = Vec::new();
+    for n in 1..=3 {
+        let new = new_session(n, agent, environment, vec![]);
+        ids.push(one.create_session(new, at(1), n).await.expect("made").id);
+    }
+    let (first, held, free) = (ids[0], ids[1], ids[2]);
+    // The writer waits for the first, so that what is sent meanwhile is of one transaction.
+    let gate = holding(&place, first).await;
+    let other = holding(&place, held).await;
+    let mut sent = Vec::new();
+    for id in [first, free, held] {
+        let store = one.clone();
+        sent.push(tokio::spawn(async move { send(&store, id, vec![message("x")], at(2)).await }));
+        let queued = u64::from(id != first) + u64::from(id == held);
+        eventually("it is queued", || async { one.stats().queue_depth >= queued }).await;
+    }
+    gate.batch_execute("COMMIT").await.expect("let go");
+    let last = sent.pop().expect("three");
+    for done in sent {
+        done.await.expect("no panic").expect("sent, though the third waits");
+    }
+    assert!(!last.is_finished());
+    other.batch_execute("COMMIT").await.expect("let go");
+    last.await.expect("no panic").expect("sent");
+    one.close().await;
+}

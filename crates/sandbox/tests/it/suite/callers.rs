@@ -30,7 +30,9 @@ async fn said(sandbox: &Arc<dyn Sandbox>, caller: &str, command: &str) -> String
 
 /// After `first`, a program in the background; over when it is that program, and no shell that is about to be.
 fn background(first: &str) -> String {
-    format!("{first}sleep 1234 >/dev/null 2>&1 & until grep -qz '^1234$' /proc/$!/cmdline; do :; done")
+    format!(
+        "{first}sleep 1234 >/dev/null 2>&1 & until grep -qz '^1234$' /proc/$!/cmdline; do :; done"
+    )
 }
 
 pub async fn callers_share_files_and_neither_directory_nor_variables_nor_a_running_command(

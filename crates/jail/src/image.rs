@@ -23,14 +23,19 @@ pub const IMAGE: &str = "disk.img";
 pub const MOUNT: &str = "disk";
 
 /// What every sandbox's disk holds, parents first; each is owned by the sandbox's root.
-pub const LAYOUT: [&str; 6] = [
+pub const LAYOUT: [&str; 7] = [
     "root",
     "root/upper",
     "root/work",
     "workspace",
     "outputs",
     "uploads",
+    STATE,
 ];
+
+/// What a loop that runs inside remembers. It belongs to the session, as the log does that it is a copy of: it is never
+/// sealed, so no snapshot, fork or export has it.
+pub const STATE: &str = "harness";
 
 /// What of a sandbox's disk can be sealed: its name in a sealed layer, and its name on the disk.
 pub const SEALED: [(&str, &str); 3] = [

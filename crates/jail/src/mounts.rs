@@ -15,10 +15,11 @@ use sys::{MountAttr, mount_setattr};
 
 use crate::error::{During, IDMAP, OVERLAY, PROC, Result};
 use crate::image;
-use crate::plan::{PROGRAMS, Plan};
+use crate::plan::{PROGRAMS, Plan, STATE};
 use crate::privileges::as_mapped_root;
 
 const BIND_PROGRAMS: &str = "bind the operator's programs";
+const BIND_VOLUME: &str = "bind a volume";
 
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
@@ -109,7 +110,10 @@ pub(crate) fn build(plan: &Plan, userns: BorrowedFd<'_>) -> Result<OwnedFd> {
         attach(programs, PROGRAMS).during(BIND_PROGRAMS)?;
     }
     for (volume, tree) in plan.volumes.iter().zip(&volumes) {
-        attach(tree, &volume.target).during("bind a volume")?;
+        if volume.target == Path::new(STATE) {
+            fs::create_dir(STATE).during(BIND_VOLUME)?;
+        }
+        attach(tree, &volume.target).during(BIND_VOLUME)?;
     }
     pivot()?;
     Ok(settings)
@@ -161,13 +165,15 @@ fn overlay(plan: &Plan, target: &str, layers: &Layers) -> Result<()> {
     mount("overlay", target, "overlay", flags, options.as_c_str()).during(OVERLAY)
 }
 
-/// The trees of the volumes, in their order. One that the sandbox writes to lies on what was sealed of it.
+/// The trees of the volumes, in their order. One that can be sealed lies on what was sealed of it.
 fn volumes(plan: &Plan, trees: &Trees) -> Result<Vec<OwnedFd>> {
     const STEP: &str = "lay a volume on what was sealed";
     let mut all = Vec::with_capacity(plan.volumes.len());
     for (volume, plain) in plan.volumes.iter().zip(&trees.volumes) {
         let name = volume.source.display();
-        if plan.layers.is_empty() || volume.read_only {
+        let mut sealable = image::SEALED.iter();
+        let has_layers = sealable.any(|(_, place)| volume.source == Path::new(place));
+        if plan.layers.is_empty() || !has_layers {
             all.push(plain.try_clone().during(STEP)?);
             continue;
         }

@@ -18,6 +18,10 @@ pub const ID_COUNT: u32 = 65_536;
 /// inside can have put anything in its way.
 pub const PROGRAMS: &str = "run/longhand";
 
+/// Where what a loop inside remembers ([`image::STATE`](crate::image::STATE)) appears, in the same place and for the
+/// same reason.
+pub const STATE: &str = "run/harness";
+
 /// In place of the first id of a range: there is none.
 pub const SHARED: u32 = 0;
 
@@ -202,7 +206,7 @@ pub enum By {
 pub struct Volume {
     /// Its name in the directory or image.
     pub source: PathBuf,
-    /// Where it appears, relative to the sandbox's root; exists in the template.
+    /// Where it appears, relative to the sandbox's root; exists in the template, or is [`STATE`].
     pub target: PathBuf,
     /// Whether the sandbox may write to it.
     pub read_only: bool,

@@ -32,6 +32,9 @@ pub use hand::wire::{
 pub use isolation::{Held as HeldLimit, Isolation, Level};
 /// Where [`Config::programs`] appears in a sandbox.
 pub const PROGRAMS: &str = "/run/longhand";
+/// Where a loop that runs inside keeps what it remembers. It lasts as long as the session, whatever becomes of the
+/// sandbox or its files, and no other session gets it: [`Workspaces`] leaves it where it is.
+pub const STATE: &str = "/run/harness";
 
 pub use jail::plan::Steering;
 pub use keeper::{Keeper, Load, Settings, Standing, Terms, Visit};

@@ -109,8 +109,8 @@ pub struct Snapshot {
 }
 
 /// What a provider can do with whole workspaces: everything that the sandbox can write to, but what lies in memory
-/// (`/tmp`, `/run`, `/dev/shm`). What its session has given it (`/mnt/session/uploads`) belongs to the session and
-/// is no part of it.
+/// (`/tmp`, `/run`, `/dev/shm`). What its session has given it (`/mnt/session/uploads`) and what a loop inside remembers
+/// ([`STATE`](crate::STATE)) belong to the session and are no part of it.
 ///
 /// Each of these is done whole or not at all, whoever is killed meanwhile. Cancel safe: yes; what was begun goes on.
 #[async_trait]

@@ -31,8 +31,16 @@ pub fn parent(pid: i32) -> Option<i32> {
 /// # Errors
 /// There is no such process.
 pub fn kill(pid: i32) -> io::Result<()> {
+    signal(pid, "KILL")
+}
+
+/// Sends it a signal, by its name.
+///
+/// # Errors
+/// There is no such process.
+pub fn signal(pid: i32, name: &str) -> io::Result<()> {
     let status = Command::new("kill")
-        .args(["-9", &pid.to_string()])
+        .args(["-s", name, &pid.to_string()])
         .status()?;
     match status.success() {
         true => Ok(()),

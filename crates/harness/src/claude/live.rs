@@ -2,6 +2,7 @@
 //! is not where the session is, is replaced by one that is (see [`super`]).
 
 mod adopt;
+mod results;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
@@ -10,6 +11,7 @@ use contract::content::Block;
 use model::{Message, UserBlock};
 use sandbox::Sandbox;
 
+use self::results::results;
 use crate::brief::Brief;
 use crate::claude::names::runs_beside;
 use crate::claude::path::{Asked, ModelPath, Serving};
@@ -283,7 +285,11 @@ impl Live {
                 _ => {}
             }
             let over = first.is_none();
-            let heard = self.foreign.hear().await?;
+            let heard = tokio::select! {
+                heard = self.foreign.hear() => heard?,
+                // It goes on where the session does not, as when that has spent its budget.
+                () = asks_its_model(&mut self.serving) => return Err(Broken::Elsewhere),
+            };
             match self.take(heard, brief).await? {
                 Heard::Ended { wrong: false } if over => {
                     self.mark(true);
@@ -457,37 +463,11 @@ impl Live {
     }
 }
 
-/// The results that a message of the conversation holds: the call by the model's id, what it said, whether it failed.
-fn results(message: &Message) -> impl Iterator<Item = (&str, Vec<Block>, bool)> {
-    let blocks = match message {
-        Message::User(blocks) => blocks.as_slice(),
-        Message::System(_) | Message::Assistant(_) => &[],
-    };
-    blocks.iter().filter_map(|block| match block {
-        UserBlock::ToolResult {
-            tool_use_id,
-            content,
-            is_error,
-        } => Some((
-            tool_use_id.as_str(),
-            content.iter().map(shown).collect(),
-            *is_error,
-        )),
-        _ => None,
-    })
-}
-
-fn shown(block: &model::ResultBlock) -> Block {
-    match block {
-        model::ResultBlock::Text { text } => Block::text(text.clone()),
-        model::ResultBlock::Image {
-            source: model::Source::Base64 { media_type, data },
-        } => Block::Image {
-            source: contract::content::Source::Base64 {
-                data: data.clone(),
-                media_type: media_type.clone(),
-            },
-        },
-        other => Block::text(serde_json::to_string(other).unwrap_or_default()),
+/// Returns when it makes a model request; never while nobody serves the path. Cancel safe: a request that was taken is
+/// lost with its connection.
+async fn asks_its_model(serving: &mut Option<Serving>) {
+    match serving {
+        Some(serving) => drop(serving.asked().await),
+        None => std::future::pending().await,
     }
 }

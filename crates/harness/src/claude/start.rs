@@ -14,8 +14,8 @@ use crate::claude::rebuild::Start;
 use crate::claude::standing::Standing;
 use crate::limits::FOREIGN_TRANSCRIPT_BYTES;
 
-/// Where it keeps its own state, in the session's sandbox.
-const HOME: &str = "/var/lib/longhand/claude";
+/// Where it keeps its own state: below [`sandbox::STATE`], which is the session's and in no snapshot or fork.
+const HOME: &str = "/run/harness/claude";
 /// The directory of its transcripts there, whatever directory it works in.
 const PROJECT: &str = "session";
 

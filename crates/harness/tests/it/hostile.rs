@@ -113,6 +113,15 @@ impl World {
             .unwrap();
     }
 
+    /// Runs the turn of one that asks its model for nothing more after so many results.
+    async fn until_results(&self, first: Step, results: usize) {
+        let run = self.claude.run(&self.plane, first);
+        tokio::select! {
+            ended = run => panic!("the turn is over: {ended:?}"),
+            () = async { while self.count("agent.tool_result") < results { tokio::task::yield_now().await } } => {}
+        }
+    }
+
     fn count(&self, kind: &str) -> usize {
         let kinds = self.plane.kinds();
         kinds.iter().filter(|one| **one == kind).count()
@@ -245,12 +254,7 @@ sys.stdin.readline()
     let call = |command: &str| json!({"name": "Bash", "input": {"command": command}});
     let steps = json!([{"tools": [call("echo a"), call("echo b")]}, {"text": "done"}]);
     let (world, first) = World::new(ToolRule::Allow, &steps, program).await;
-    // It asks its model for nothing after that.
-    let run = world.claude.run(&world.plane, first);
-    tokio::select! {
-        ended = run => panic!("the turn is over: {ended:?}"),
-        () = async { while world.count("agent.tool_result") < 2 { tokio::task::yield_now().await } } => {}
-    }
+    world.until_results(first, 2).await;
     assert_eq!(world.results(), ["one", "two"]);
     assert_eq!(world.notes().await, [json!(true), json!(false)]);
 }
@@ -261,6 +265,18 @@ async fn a_program_that_talks_nonsense_or_ends_is_a_failed_request() {
         (
             "nonsense",
             "sys.stdout.write('no line of it\\n'); sys.stdout.flush(); sys.stdin.readline()",
+        ),
+        (
+            "no text",
+            "sys.stdout.buffer.write(b'{\"type\": \"\\xff\"}\\n'); sys.stdout.flush(); sys.stdin.readline()",
+        ),
+        (
+            "what has no bottom",
+            "print('[' * 100000, flush=True); sys.stdin.readline()",
+        ),
+        (
+            "a line without an end",
+            "sys.stdout.write('x' * (33 << 20)); sys.stdout.flush(); sys.stdin.readline()",
         ),
         ("its end", "sys.exit(3)"),
         (
@@ -275,4 +291,32 @@ async fn a_program_that_talks_nonsense_or_ends_is_a_failed_request() {
         assert_eq!(world.count("agent.message"), 0, "{what}");
         assert_eq!(world.scripted.requests().len(), 0, "{what}");
     }
+}
+
+#[tokio::test]
+async fn what_a_tool_of_it_says_is_bounded_and_only_a_picture_is_shown_as_one() {
+    let program = r#"
+status, stream = model(said)
+calls = [json.loads(l[6:]) for l in stream.splitlines() if l.startswith("data: ")]
+calls = [e["content_block"]["id"] for e in calls if e["type"] == "content_block_start" and e["content_block"]["type"] == "tool_use"]
+def image(kind, data):
+    return {"type": "image", "source": {"type": "base64", "media_type": kind, "data": data}}
+says = ["x" * (300 << 10), [image("image/svg+xml", "AAAA"), image("image/png", "no base64"),
+    {"type": "image", "source": {"type": "url", "url": "http://127.0.0.1/"}}, {"type": "tool_reference", "tool_name": "x"},
+    {"type": "text", "text": "words"}]]
+for call, content in zip(calls, says):
+    ask(call)
+    sys.stdin.readline()
+    result(call, content)
+sys.stdin.readline()
+"#;
+    let call = |command: &str| json!({"name": "Bash", "input": {"command": command}});
+    let steps = json!([{"tools": [call("echo a"), call("echo b")]}, {"text": "done"}]);
+    let (world, first) = World::new(ToolRule::Allow, &steps, program).await;
+    world.until_results(first, 2).await;
+    let results = world.results();
+    assert!(results[0].len() < 257 << 10, "{}", results[0].len());
+    assert!(results[0].ends_with("[cut: the rest of 307200 bytes]"));
+    let hidden = "[an image that cannot be shown]";
+    assert_eq!(results[1..], [hidden, hidden, hidden, "words"]);
 }

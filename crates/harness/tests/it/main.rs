@@ -8,7 +8,11 @@ mod claude;
 mod dialects;
 mod foreign;
 mod hostile;
+#[path = "../../../testkit/src/inside.rs"]
+mod inside;
 mod install;
+mod lost;
 mod native;
 mod plane;
 mod prompt;
+mod real;

@@ -22,13 +22,32 @@ use session::policy::{ToolRule, ToolRules};
 use session::{
     Around, Command, Cost, Decision, Input, Opening, Pace, Step, UserEvent, decide, open,
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+/// The name of the session's sandbox.
+pub const SANDBOX: &str = "sesn_test";
+
+/// Where what a run reports is held up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// The model's reply, which nobody has stored.
+    Reply,
+    /// The same when it is in the log, and the run has not heard that.
+    ReplyStored,
+    /// The result of a call, which nobody has stored.
+    Result,
+    /// The same when it is in the log, and the run has not heard that.
+    ResultStored,
+}
 
 pub struct MemoryPlane {
     brief: Brief,
     endpoint: Endpoint,
-    sandbox: Arc<dyn Sandbox>,
+    sandbox: tokio::sync::Mutex<Arc<dyn Sandbox>>,
     provider: Local,
+    /// Whether something is held up just now.
+    holds: watch::Sender<bool>,
     inner: Mutex<Inner>,
     pub cancel: CancellationToken,
 }
@@ -38,8 +57,8 @@ struct Inner {
     entries: Vec<Entry>,
     kinds: Vec<&'static str>,
     previews: Vec<Preview>,
-    /// Whether the next result of a call is to come to nobody, and whether one did.
-    holds: (bool, bool),
+    /// What is held up next.
+    hold: Option<At>,
     /// How each process of the loop came to be there.
     placed: Vec<&'static str>,
     /// The calls of the log.
@@ -82,7 +101,7 @@ impl MemoryPlane {
             config.programs = programs;
             Local::new(dir, config).unwrap()
         };
-        let id = SandboxId::new("sesn_test").unwrap();
+        let id = SandboxId::new(SANDBOX).unwrap();
         let sandbox = provider.attach(Spec::new(id)).await.unwrap();
         let opening = Opening {
             session: SessionId::from_bits(1),
@@ -108,7 +127,7 @@ impl MemoryPlane {
             kinds: Vec::new(),
             previews: Vec::new(),
             placed: Vec::new(),
-            holds: (false, false),
+            hold: None,
             called: BTreeMap::new(),
             ids: 1 << 100,
             now: 1,
@@ -118,8 +137,9 @@ impl MemoryPlane {
         let plane = Self {
             brief,
             endpoint: endpoint(base_url),
-            sandbox,
+            sandbox: tokio::sync::Mutex::new(sandbox),
             provider,
+            holds: watch::Sender::new(false),
             inner: Mutex::new(inner),
             cancel: CancellationToken::new(),
         };
@@ -132,6 +152,7 @@ impl MemoryPlane {
     /// What runs in the sandbox goes on without its server, and somebody else claims the session: the first step. What
     /// drove it before is to be dropped.
     pub fn claim_again(&self) -> Step {
+        self.go_on();
         let claimed = self.decide(Input::Claim).unwrap();
         self.take(&claimed, None);
         claimed.step
@@ -142,21 +163,30 @@ impl MemoryPlane {
         self.provider.leave().await;
     }
 
-    /// The next result of a call is not stored: its server is killed just then.
-    pub fn hold_result(&self) {
-        self.inner.lock().unwrap().holds = (true, false);
+    /// The next that comes so far is held up until [`Self::go_on`].
+    pub fn hold(&self, at: At) {
+        self.inner.lock().unwrap().hold = Some(at);
     }
 
     /// Whether that has come.
-    pub fn has_held(&self) -> bool {
-        self.inner.lock().unwrap().holds.1
+    pub fn is_holding(&self) -> bool {
+        *self.holds.borrow()
     }
 
-    fn holds(&self) -> bool {
-        let mut inner = self.inner.lock().unwrap();
-        let holds = std::mem::take(&mut inner.holds.0);
-        inner.holds.1 |= holds;
-        holds
+    /// Lets go of it.
+    pub fn go_on(&self) {
+        self.holds.send_replace(false);
+    }
+
+    async fn held_up(&self, at: Option<At>) {
+        let held = { self.inner.lock().unwrap() }
+            .hold
+            .take_if(|hold| Some(*hold) == at);
+        if held.is_some() {
+            let mut holds = self.holds.subscribe();
+            self.holds.send_replace(true);
+            holds.wait_for(|holds| !holds).await.unwrap();
+        }
     }
 
     /// Sends a message to the session at rest and claims it; returns the first step.
@@ -371,9 +401,12 @@ impl Plane for MemoryPlane {
     }
 
     async fn report(&self, fact: Fact) -> Result<Taken, PlaneError> {
-        if matches!(fact, Fact::Finished { .. }) && self.holds() {
-            std::future::pending::<()>().await;
-        }
+        let (before, after) = match &fact {
+            Fact::Replied { .. } => (Some(At::Reply), Some(At::ReplyStored)),
+            Fact::Finished { .. } => (Some(At::Result), Some(At::ResultStored)),
+            _ => (None, None),
+        };
+        self.held_up(before).await;
         let record = match &fact {
             Fact::Replied { record, .. } | Fact::Compacted { record, .. } => Some(record.clone()),
             _ => None,
@@ -389,6 +422,7 @@ impl Plane for MemoryPlane {
             .decide(input)
             .map_err(|e| PlaneError::Bug(e.to_string()))?;
         let entries = self.take(&decision, record);
+        self.held_up(after).await;
         Ok(Taken {
             step: decision.step,
             entries,
@@ -400,7 +434,8 @@ impl Plane for MemoryPlane {
     }
 
     async fn left_sandbox(&self) -> Result<Option<Arc<dyn Sandbox>>, sandbox::Error> {
-        Ok(Some(self.sandbox.clone()))
+        let sandbox = Arc::clone(&*self.sandbox.lock().await);
+        Ok(Some(sandbox).filter(|sandbox| sandbox.is_alive()))
     }
 
     fn placed(&self, how: &'static str, _: Duration) {
@@ -408,7 +443,12 @@ impl Plane for MemoryPlane {
     }
 
     async fn sandbox(&self) -> Result<Arc<dyn Sandbox>, sandbox::Error> {
-        Ok(self.sandbox.clone())
+        let mut sandbox = self.sandbox.lock().await;
+        if !sandbox.is_alive() {
+            let id = SandboxId::new(SANDBOX)?;
+            *sandbox = self.provider.attach(Spec::new(id)).await?;
+        }
+        Ok(Arc::clone(&sandbox))
     }
 
     fn cancelled(&self) -> CancellationToken {

@@ -30,31 +30,39 @@ pub fn bash(command: &str) -> Value {
 /// Runs until the file `go` is there.
 pub const LONG: &str = "touch begun; until test -e go; do sleep 0.01; done; echo over";
 
+/// Installs claude where that server looks for it.
+pub async fn install(data_dir: &Path) {
+    // Kept from run to run: the package is large.
+    let kept = testkit::cache::directory("harness");
+    std::fs::create_dir_all(&kept).unwrap();
+    std::fs::create_dir_all(data_dir).unwrap();
+    std::os::unix::fs::symlink(&kept, data_dir.join("harness")).unwrap();
+    let installed = piped(data_dir, &["harness", "install", "claude"]).await;
+    assert!(installed.status.success(), "{installed:?}");
+}
+
+/// What creates a session of claude, which asks that model and whose bash has this policy.
+pub async fn session_of(api: &Api, model: &str, policy: &str) -> Value {
+    let vault = api.llm_vault("claude", model, KEY).await.unwrap();
+    let policy = json!([{"name": "bash", "permission_policy": {"type": policy}},
+        {"name": "write", "permission_policy": {"type": "always_ask"}}]);
+    let weather = json!({"type": "custom", "name": "weather", "description": "Says how it is.",
+        "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}}});
+    let agent = json!({"name": "Tester", "model": "claude-sonnet-5-5", "tools": [
+        {"type": "agent_toolset_20260401", "configs": policy}, weather]});
+    let agent = id(&api.post("/v1/agents", &agent).await.unwrap());
+    let environment = json!({"name": "claudes", "config": {"type": "cloud"}});
+    let environment = id(&api.post("/v1/environments", &environment).await.unwrap());
+    json!({"agent": agent, "environment_id": environment, "vault_ids": [vault]})
+}
+
 impl Claudes {
     /// Agents whose bash has this policy.
     pub async fn new(policy: &str) -> Self {
         let (launch, model) = stage::launch().await;
-        // Kept from run to run: the package is large.
-        let kept = testkit::cache::directory("harness");
-        std::fs::create_dir_all(&kept).unwrap();
-        std::fs::create_dir_all(launch.data_dir()).unwrap();
-        std::os::unix::fs::symlink(&kept, launch.data_dir().join("harness")).unwrap();
-        let installed = piped(launch.data_dir(), &["harness", "install", "claude"]).await;
-        assert!(installed.status.success(), "{installed:?}");
+        install(launch.data_dir()).await;
         let stage = Stage::on(launch, model, 0).await;
-        let api = stage.api();
-        let model = stage.model.base_url();
-        let vault = api.llm_vault("claude", &model, KEY).await.unwrap();
-        let policy = json!([{"name": "bash", "permission_policy": {"type": policy}},
-            {"name": "write", "permission_policy": {"type": "always_ask"}}]);
-        let weather = json!({"type": "custom", "name": "weather", "description": "Says how it is.",
-            "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}}});
-        let agent = json!({"name": "Tester", "model": "claude-sonnet-5-5", "tools": [
-            {"type": "agent_toolset_20260401", "configs": policy}, weather]});
-        let agent = id(&api.post("/v1/agents", &agent).await.unwrap());
-        let environment = json!({"name": "claudes", "config": {"type": "cloud"}});
-        let environment = id(&api.post("/v1/environments", &environment).await.unwrap());
-        let session = json!({"agent": agent, "environment_id": environment, "vault_ids": [vault]});
+        let session = session_of(&stage.api(), &stage.model.base_url(), policy).await;
         Self { stage, session }
     }
 
@@ -73,6 +81,16 @@ impl Claudes {
     pub async fn play(&self, session: &str, steps: &Value) {
         let message = script::message("turn", steps);
         self.api().send(session, &[message]).await.unwrap();
+    }
+
+    /// Begins a turn of these words, and returns when the model is about to say them: what it waits for.
+    pub async fn speaks(&self, session: &str, text: &str) -> String {
+        let gate = format!("speaks-{session}");
+        self.play(session, &json!([{"text": text, "wait": gate}]))
+            .await;
+        let gates = std::slice::from_ref(&gate);
+        self.stage.model.reached(gates).await;
+        gate
     }
 
     /// One turn to its end; what it added to the log.
@@ -141,6 +159,27 @@ pub async fn reached(path: &Path) {
     wait::until("the call runs", || async { path.exists().then_some(()) }).await;
 }
 
+#[tokio::test]
+async fn a_harness_that_is_installed_is_listed_and_one_that_is_not_says_how_it_is() {
+    let (bare, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let listed = piped(bare.path(), &["harness", "list"]).await;
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert!(
+        listed.contains("native") && listed.contains("longhand harness install claude"),
+        "{listed}"
+    );
+    install(home.path()).await;
+    let listed = lines(home.path(), &["harness", "list", "--json"]).await;
+    let listed = listed[0]["data"].as_array().unwrap().iter();
+    let used = listed
+        .filter(|one| one["in_use"] == true)
+        .collect::<Vec<_>>();
+    assert_eq!(used.len(), 1, "{used:?}");
+    assert_eq!(used[0]["harness"], "claude");
+    let integrity = used[0]["integrity"].as_str().unwrap();
+    assert!(integrity.starts_with("sha512-"), "{integrity}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn turns_of_claude_are_those_of_native() {
     let claudes = Claudes::new("always_allow").await;
@@ -182,6 +221,26 @@ async fn turns_of_claude_are_those_of_native() {
     // All of it was one process.
     assert_eq!(claudes.processes(&session).await, first);
     interrupts(&claudes, &session).await;
+    fails(&claudes, &session).await;
+}
+
+/// The model fails: the session says so and tries again, with a process that knows what the log says.
+async fn fails(claudes: &Claudes, session: &str) {
+    let log = claudes
+        .turn(
+            session,
+            &json!([{"error": 529, "retry_after": 1}, {"text": "in the end"}]),
+        )
+        .await;
+    assert_eq!(rests(&log), "end_turn");
+    let errors = of(&log, "session.error");
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    let error = &errors[0]["error"];
+    assert_eq!(error["type"], "model_overloaded_error");
+    assert_eq!(error["retry_status"]["type"], "retrying");
+    assert_eq!(of(&log, "session.status_rescheduled").len(), 1);
+    let said = of(&log, "agent.message");
+    assert_eq!((said.len(), texts(said[0])), (1, "in the end".to_owned()));
 }
 
 /// Thinking, tools of one reply, a tool of the client's.
@@ -240,15 +299,7 @@ async fn tools(claudes: &Claudes, session: &str) {
 /// An interrupt while the model speaks, while a tool runs, and a message in the middle of a turn.
 async fn interrupts(claudes: &Claudes, session: &str) {
     let api = claudes.api();
-    let gate = format!("speaks-{session}");
-    claudes
-        .play(session, &json!([{"text": "never", "wait": gate}]))
-        .await;
-    claudes
-        .stage
-        .model
-        .reached(std::slice::from_ref(&gate))
-        .await;
+    let gate = claudes.speaks(session, "never").await;
     let interrupt = [json!({"type": "user.interrupt"})];
     api.send(session, &interrupt).await.unwrap();
     assert_eq!(rests(&api.idle(session).await), "end_turn");
@@ -333,15 +384,7 @@ async fn a_server_that_is_killed_in_the_middle_of_a_turn_of_claude_goes_on_with_
     assert_eq!(claudes.processes(&session).await, before);
     assert_eq!(claudes.placed(&session).await, "adopted");
     // While the model speaks.
-    let gate = format!("speaks-{session}");
-    claudes
-        .play(&session, &json!([{"text": "after all", "wait": gate}]))
-        .await;
-    claudes
-        .stage
-        .model
-        .reached(std::slice::from_ref(&gate))
-        .await;
+    let gate = claudes.speaks(&session, "after all").await;
     claudes.stage.kill().await;
     claudes.stage.restart().await;
     claudes.stage.model.release(&gate);
@@ -361,4 +404,33 @@ async fn a_server_that_is_killed_in_the_middle_of_a_turn_of_claude_goes_on_with_
         .arg(home.join("sandboxes"))
         .output();
     assert_eq!(String::from_utf8(found.unwrap().stdout).unwrap(), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_budget_stops_a_turn_of_claude_between_requests_and_a_higher_one_resumes_it() {
+    let mut claudes = Claudes::new("always_allow").await;
+    let cents = |amount: &str| json!({"type": "limit", "max_list_cost": {"amount": amount, "currency": "USD"}});
+    claudes.session["budget"] = cents("1");
+    let session = claudes.session().await;
+    // So many words are dear enough.
+    let words = "word ".repeat(4_000);
+    let mut first = bash("echo paid");
+    first["text"] = json!(words);
+    let log = claudes
+        .turn(&session, &json!([first, {"text": "later"}]))
+        .await;
+    assert_eq!(rests(&log), "budget_reached");
+    assert_eq!(texts(of(&log, "agent.tool_result")[0]), "paid");
+    assert_eq!(claudes.stage.model.asked(), 1);
+    let higher = json!({"budget": cents("100000")});
+    let path = format!("/v1/sessions/{session}");
+    claudes.api().post(&path, &higher).await.unwrap();
+    let log = wait::until("it goes on", || async {
+        let log = claudes.api().events(&session).await.ok()?;
+        let last = &log.last()?["stop_reason"]["type"];
+        (last == "end_turn").then_some(log)
+    })
+    .await;
+    assert_eq!(texts(of(&log, "agent.message").pop().unwrap()), "later");
+    assert_eq!(of(&log, "agent.tool_result").len(), 1, "nothing runs twice");
 }

@@ -1,10 +1,12 @@
-//! What becomes of a session whose claude, or its sandbox, is killed, frozen or put to sleep.
+//! What becomes of a session whose claude, or its sandbox, is killed, frozen or put to sleep, and of what a claude
+//! remembers.
 
 use serde_json::json;
-use testkit::api::texts;
+use testkit::api::{id, texts};
 use testkit::{inside, wait};
 
 use crate::claude::{CLAUDE, Claudes, LONG, answer, asked, bash, of, reached, rests};
+use crate::sandbox_life::timeline;
 
 /// What is killed.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,15 +61,7 @@ async fn any_step(victim: Victim) {
     assert!(placed == "revived" || placed == "rebuilt", "{placed}");
 
     // While the model speaks: what it says is in the log, whoever hears it.
-    let gate = format!("speaks-{session}");
-    claudes
-        .play(&session, &json!([{"text": "to nobody", "wait": gate}]))
-        .await;
-    claudes
-        .stage
-        .model
-        .reached(std::slice::from_ref(&gate))
-        .await;
+    let gate = claudes.speaks(&session, "to nobody").await;
     claudes.end(victim, &session).await;
     claudes.stage.model.release(&gate);
     let log = api.idle(&session).await;
@@ -165,6 +159,66 @@ async fn frozen(claudes: &Claudes, session: &str) {
     wait::until("the sandbox stands still", || async {
         let sandbox = claudes.api().get(&of).await.ok()?;
         (sandbox["status"] == "paused").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_claude_remembers_is_its_sessions_own_and_how_it_went_on_is_told() {
+    let mut claudes = Claudes::new("always_allow").await;
+    let session = claudes.session().await;
+    let sandboxes = claudes.stage.launch.data_dir().join("sandboxes");
+    let state = sandboxes.join(&session).join("harness");
+    let remembers = |text: &str| {
+        let found = std::process::Command::new("grep")
+            .args(["-rqF", text])
+            .arg(&state)
+            .status();
+        found.unwrap().success()
+    };
+    claudes.turn(&session, &json!([{"text": "word"}])).await;
+    wait::until("it is written down", || async {
+        remembers("word").then_some(())
+    })
+    .await;
+    // Another session gets the files and not that.
+    rested(&claudes).await;
+    let api = claudes.api();
+    let other = claudes.session().await;
+    let fork = format!("/v1/x/sandboxes/{session}/fork");
+    api.post(&fork, &json!({"to": other})).await.unwrap();
+    let forked = sandboxes.join(&other).join("harness");
+    assert_eq!(std::fs::read_dir(forked).unwrap().count(), 0);
+    let log = claudes.turn(&other, &json!([{"text": "new"}])).await;
+    assert_eq!(rests(&log), "end_turn");
+    assert_eq!(claudes.placed(&other).await, "started");
+
+    // Each way is told, in the order in which it was gone.
+    claudes.stage.kill().await;
+    claudes.stage.restart().await;
+    claudes.turn(&session, &json!([{"text": "adopted"}])).await;
+    wait::until("it is written down", || async {
+        remembers("adopted").then_some(())
+    })
+    .await;
+    claudes.end(Victim::Sandbox, &session).await;
+    claudes.turn(&session, &json!([{"text": "revived"}])).await;
+    claudes.end(Victim::Process, &session).await;
+    std::fs::remove_dir_all(state.join("claude")).unwrap();
+    claudes.turn(&session, &json!([{"text": "rebuilt"}])).await;
+    let told = timeline(&claudes.stage, &session).await;
+    let told = told.iter().filter_map(|what| what.strip_prefix("claude "));
+    let ways = ["started", "adopted", "revived", "rebuilt"];
+    assert_eq!(told.collect::<Vec<_>>(), ways);
+    assert_eq!(claudes.placed(&session).await, "rebuilt");
+
+    // It goes with its session.
+    rested(&claudes).await;
+    let path = format!("/v1/sessions/{session}");
+    let gone = claudes.api().call("DELETE", &path, None).await.unwrap();
+    assert_eq!(id(&gone), session);
+    wait::until("its sandbox is removed", || async {
+        (!state.exists()).then_some(())
     })
     .await;
 }

@@ -5,6 +5,7 @@
 mod canary;
 mod claude;
 mod claude_lost;
+mod claude_stale;
 mod crash;
 mod drain;
 mod edge;

@@ -30,6 +30,18 @@ const MASTER_KEY: &str = "5f1d5f1d5f1d5f1d5f1d5f1d5f1d5f1d5f1d5f1d5f1d5f1d5f1d5f
 /// The longest that a request may take before its sender goes elsewhere.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// A server of that name on the database.
+pub fn launch(name: &str, database: &str, model: &Model) -> Launch {
+    let launch = Launch::new(env!("CARGO_BIN_EXE_longhand")).expect("a temporary directory");
+    launch
+        .model(&model.base_url())
+        .environment("LONGHAND_SERVER_DATABASE_URL", database)
+        .environment("LONGHAND_SERVER_REPLICA", name)
+        .environment("LONGHAND_EGRESS_ENABLED", "false")
+        .environment("LONGHAND_MASTER_KEY", MASTER_KEY)
+        .environment("LONGHAND_MASTER_KEY_NEXT", &MASTER_KEY.replace('5', "7"))
+}
+
 /// Servers on one database.
 struct Fleet {
     servers: Vec<Option<Server>>,
@@ -62,7 +74,7 @@ impl Fleet {
             let name = format!("r{n}");
             let way = fleet.home.path().join(&name);
             let cable = Cable::new(&way, fleet.cluster.home()).expect("a socket");
-            let launch = fleet.launch(&name, &cable);
+            let launch = launch(&name, &cable.url(), &fleet.model);
             let server = launch.start().await;
             fleet.apis().push(server.api());
             fleet.servers.push(Some(server));
@@ -91,17 +103,6 @@ impl Fleet {
         let new = self.home.path().join("addresses.new");
         std::fs::write(&new, json!(all.collect::<Vec<_>>()).to_string()).expect("a file");
         std::fs::rename(new, self.addresses()).expect("renamed");
-    }
-
-    fn launch(&self, name: &str, cable: &Cable) -> Launch {
-        let launch = Launch::new(env!("CARGO_BIN_EXE_longhand")).expect("a temporary directory");
-        launch
-            .model(&self.model.base_url())
-            .environment("LONGHAND_SERVER_DATABASE_URL", &cable.url())
-            .environment("LONGHAND_SERVER_REPLICA", name)
-            .environment("LONGHAND_EGRESS_ENABLED", "false")
-            .environment("LONGHAND_MASTER_KEY", MASTER_KEY)
-            .environment("LONGHAND_MASTER_KEY_NEXT", &MASTER_KEY.replace('5', "7"))
     }
 
     fn server(&self, n: usize) -> &Server {

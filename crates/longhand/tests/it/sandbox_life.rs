@@ -7,7 +7,7 @@ use crate::stage::Stage;
 use crate::terminal::lines;
 
 /// What the timeline says of the sandbox, oldest first.
-async fn timeline(stage: &Stage, session: &str) -> Vec<String> {
+pub async fn timeline(stage: &Stage, session: &str) -> Vec<String> {
     let path = format!("/v1/x/sessions/{session}/timeline");
     let timeline = stage.api().get(&path).await.expect("a timeline");
     let entries = timeline["data"].as_array().expect("a list").iter();

@@ -8,7 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::sync::Arc;
 
-use jail::plan::{By, Failure, Plan, Report, SHARED, VERSION, Volume};
+use jail::image;
+use jail::plan::{self, By, Failure, Plan, Report, SHARED, VERSION, Volume};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 use tokio::net::UnixStream;
@@ -44,6 +45,7 @@ const VOLUMES: &[(&str, &str, bool)] = &[
     ("workspace", "workspace", false),
     ("outputs", "mnt/session/outputs", false),
     ("uploads", "mnt/session/uploads", true),
+    (image::STATE, plan::STATE, false),
 ];
 
 /// A sandbox that runs and is nobody's yet. Dropped, it ends.

@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use jail::image::{LAYOUT, SEALED, WORKS};
+use jail::image::{LAYOUT, SEALED, STATE, WORKS};
 use rustix::fs::{CWD, RenameFlags, renameat_with, syncfs};
 use rustix::io::Errno;
 use tokio::sync::Semaphore;
 
 use super::copy::{Copier, Files, attributes, open_dir};
+use super::directories::{is_like, like, make_all, private};
 use super::hold::Hold;
 use super::manifest::Manifest;
 use super::merge::Merger;
@@ -178,6 +179,15 @@ impl Layers {
             _ => {}
         }
         reached("draft whole");
+        // By a rename: how much there is inside, and how deep, is not ours to say. Whoever dies between the two loses
+        // it, and it is made from the log anew.
+        let (known, new) = (to.join(STATE), draft.join(STATE));
+        match renameat_with(CWD, &known, CWD, &new, RenameFlags::EXCHANGE) {
+            // An older build has made this sandbox.
+            Err(Errno::NOENT) => {}
+            other => other?,
+        }
+        reached("state moved");
         renameat_with(CWD, &draft, CWD, to, RenameFlags::EXCHANGE)?;
         reached("exchanged");
         Ok(Some(Replaced(draft)))
@@ -449,45 +459,4 @@ impl Layers {
 fn lost(layer: &LayerId) -> io::Error {
     let problem = format!("layer {layer} of the workspace is not there any more");
     io::Error::new(io::ErrorKind::NotFound, problem)
-}
-
-pub(super) fn private(dir: &Path) -> io::Result<()> {
-    DirBuilder::new().mode(0o700).create(dir)
-}
-
-/// Makes the directories that are missing, for everybody inside to look into.
-fn make_all(dir: &Path, names: &[&str]) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    for name in names {
-        let path = dir.join(name);
-        match fs::create_dir(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            // The mode asked for, whatever the umask.
-            other => other
-                .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))?,
-        }
-    }
-    Ok(())
-}
-
-/// Makes an empty directory with the owner, mode, attributes and times of another.
-fn like(model: &Path, new: &Path) -> io::Result<()> {
-    let draft = new.with_extension("new");
-    match fs::remove_dir(&draft) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    private(&draft)?;
-    attributes(&open_dir(CWD, model)?, &open_dir(CWD, &draft)?)?;
-    fs::rename(&draft, new)
-}
-
-/// Whether two directories have the same owner, mode and time.
-fn is_like(a: &Path, b: &Path) -> io::Result<bool> {
-    use std::os::unix::fs::MetadataExt;
-    let of = |path: &Path| {
-        let m = fs::symlink_metadata(path)?;
-        Ok::<_, io::Error>((m.uid(), m.gid(), m.mode(), m.mtime(), m.mtime_nsec()))
-    };
-    Ok(of(a)? == of(b)?)
 }

@@ -16,6 +16,7 @@
 //! Garbage is collected while nobody makes any: makers share a lock that the collector has for itself.
 
 mod copy;
+mod directories;
 mod hold;
 mod layers;
 mod manifest;
@@ -26,6 +27,8 @@ mod stack;
 mod travel;
 mod unpack;
 
+#[cfg(test)]
+mod session_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

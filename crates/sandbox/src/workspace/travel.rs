@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::directories::private;
 use super::hold::Hold;
-use super::layers::{Layers, private};
+use super::layers::Layers;
 use super::manifest::Manifest;
 use super::pack::pack;
 use super::reached::reached;

@@ -233,7 +233,7 @@ async fn the_mount_table_names_no_directory_of_the_layers() {
     let others = ok(&sandbox, "awk '{print $5}' /proc/self/mountinfo | grep -v '^/proc/\\|^/dev' | sort -u | tr '\\n' ' '").await;
     assert_eq!(
         others,
-        "/ /mnt/session/outputs /mnt/session/uploads /proc /run /tmp /usr /workspace "
+        "/ /mnt/session/outputs /mnt/session/uploads /proc /run /run/harness /tmp /usr /workspace "
     );
 }
 

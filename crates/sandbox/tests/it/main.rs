@@ -36,6 +36,7 @@ mod process;
 mod rootless;
 mod search;
 mod shares;
+mod state;
 mod suite;
 mod support;
 mod terminal;

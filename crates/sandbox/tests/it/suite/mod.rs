@@ -6,7 +6,7 @@ mod exec;
 mod files;
 mod pause;
 mod rest;
-mod workspaces;
+pub mod workspaces;
 
 use std::sync::Arc;
 

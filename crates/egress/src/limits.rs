@@ -16,6 +16,9 @@ pub const PATH: usize = 8_192;
 pub const RULES: usize = 10_000;
 /// Hosts and ranges of one policy, over all rules: some 30 MB when compiled.
 pub const TARGETS: usize = 100_000;
+/// Rules that a sandbox may have of its own: what a person writes, and half of [`RULES_PER_TARGET`], so that the
+/// operator's have room beside it.
+pub const SANDBOX_RULES: usize = 32;
 /// Rules that name the same host or range: with it a decision has a fixed bound.
 pub const RULES_PER_TARGET: usize = 64;
 /// Ports or ranges of ports of one rule.
@@ -72,10 +75,10 @@ pub const DRAIN: Duration = Duration::from_secs(2);
 pub const DRAIN_BYTES: usize = 1 << 20;
 /// Bytes in one direction of a connection that are held here at one time.
 pub const COPY: usize = 16 << 10;
-/// The same of one that has always more to say: a larger piece costs less a byte.
-pub const COPY_BUSY: usize = 256 << 10;
-/// Directions that may have so much at one time: 16 MB in all.
-pub const BUSY: usize = 64;
+/// The same of one that has always more to say: the kernel hands that on, through a pipe that holds so much.
+pub const PIPE: usize = 256 << 10;
+/// Directions that may have a pipe at one time: 16 MB in all, a quarter of what a user may have (pipe(7)).
+pub const PIPES: usize = 64;
 /// Connections of one sandbox at one time; the next is reset.
 pub const FLOWS: usize = 1_024;
 /// For the egress process to answer a server.
@@ -84,8 +87,8 @@ pub const ASK: Duration = Duration::from_secs(5);
 pub const START: Duration = Duration::from_secs(5);
 /// After which an egress process ends that no server asks and no sandbox uses.
 pub const IDLE: Duration = Duration::from_secs(60);
-/// Descriptors that are no connection's: the database, sockets of sandboxes, the runtime's own.
-pub const OTHER_FILES: u64 = 256;
+/// Descriptors that are no connection's: the database, sockets of sandboxes, the runtime's own, pipes.
+pub const OTHER_FILES: u64 = 256 + 2 * PIPES as u64;
 
 /// Authorities that wait for the sandboxes to come; a few KB each.
 pub const AUTHORITIES: usize = 8;
@@ -122,3 +125,4 @@ const _: () = assert!(POOL_NAMES < 1 << 17, "198.18.0.0/15 has room");
 const _: () = assert!(DNS_TTL as u64 * 10 <= POOL_REUSE_AFTER);
 const _: () = assert!(RULES <= TARGETS, "a rule has at least one target");
 const _: () = assert!(NAME < NAME_AS_WRITTEN);
+const _: () = assert!(SANDBOX_RULES * 2 <= RULES_PER_TARGET);

@@ -13,7 +13,7 @@ use crate::gateway::Gateway;
 use crate::routes::{
     agents, archives, credentials, egress, environments, events, master_key, models, operate,
     place, replicas, sandbox_exec, sandbox_execs, sandbox_files, sandbox_forward, sandbox_logs,
-    sandboxes, sessions, snapshots, threads, vaults, why,
+    sandbox_rules, sandboxes, sessions, snapshots, threads, vaults, why,
 };
 
 /// The `anthropic-beta` values of which a route needs one (api.md §1.4).
@@ -252,6 +252,8 @@ routes! { OPERATE:
     POST "/v1/x/sandboxes/{sandbox_id}/stop" Own => sandboxes::stop;
     GET "/v1/x/sandboxes/{sandbox_id}/logs" Own => sandbox_logs::logs;
     GET "/v1/x/sandboxes/{sandbox_id}/egress/explain" Own => egress::explain;
+    GET "/v1/x/sandboxes/{sandbox_id}/egress/rules" Own => sandbox_rules::get;
+    POST "/v1/x/sandboxes/{sandbox_id}/egress/rules" Own => sandbox_rules::set;
     GET "/v1/x/sandboxes/{sandbox_id}/processes" Own => sandboxes::processes;
     GET "/v1/x/sandboxes/{sandbox_id}/exec" Own => sandbox_execs::list;
     POST "/v1/x/sandboxes/{sandbox_id}/exec" Own => sandbox_exec::exec;

@@ -14,9 +14,10 @@ use crate::once;
 use crate::table::{Handler, Route};
 
 /// Below these paths every change is recorded; an environment's networking is the policy of its sandboxes.
-const WATCHED: [&str; 5] = [
+const WATCHED: [&str; 6] = [
     "/v1/x/keys",
     "/v1/x/master_key",
+    "/v1/x/sandboxes/{sandbox_id}/egress/rules",
     "/v1/x/workspaces",
     "/v1/environments",
     "/v1/vaults",

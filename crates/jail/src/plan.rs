@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// The version of this file's types and of the hand's protocol. The server that starts a supervisor is of
 /// the same build; one that adopts may be of another, and all that it may say then is [`Request::End`],
 /// which never changes.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;
 
 /// How many user and group ids a sandbox has: 0..65536 inside.
 pub const ID_COUNT: u32 = 65_536;
@@ -132,9 +132,9 @@ pub struct Live {
     pub oom_counter: Option<PathBuf>,
     /// What it may use.
     pub limits: Limits,
-    /// Whether what leads out of its network is handed over with it. Not, although the plan wanted that, where this
-    /// host can make none.
-    pub network: bool,
+    /// By what means its network leads to what is handed over with it. None, although the plan wanted that, where
+    /// this host can make none.
+    pub network: Option<Steering>,
 }
 
 /// By what means the kernel brings what a sandbox sends to the egress process.

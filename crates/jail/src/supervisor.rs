@@ -91,7 +91,8 @@ fn supervise() -> io::Result<()> {
         listener,
         handover,
     } = sandbox;
-    let live = live(&plan, running.pid, &groups, network.is_some(), ids);
+    let steering = network.as_ref().map(Network::steering);
+    let live = live(&plan, running.pid, &groups, steering, ids);
     let mut watch = Watch {
         live: live.clone(),
         pid_one: running.pidfd.as_fd(),
@@ -151,7 +152,7 @@ fn set_up(
     Ok((network, sandbox, ids))
 }
 
-fn live(plan: &Plan, pid: Pid, groups: &Groups, network: bool, ids: u32) -> Live {
+fn live(plan: &Plan, pid: Pid, groups: &Groups, network: Option<Steering>, ids: u32) -> Live {
     Live {
         pid: pid.as_raw_nonzero().get(),
         id_base: plan.id_base,

@@ -202,7 +202,7 @@ fn operator(settings: &config::Egress) -> anyhow::Result<PolicyFile> {
     Ok(policy)
 }
 
-/// `longhand egress log` and `explain`.
+/// `longhand egress log`, `explain` and `rules`.
 ///
 /// # Errors
 /// What the server answered, or that it could not be reached.
@@ -220,8 +220,38 @@ pub async fn ask(command: cli::Egress, client: &Client) -> anyhow::Result<()> {
             let path = format!("/v1/x/sandboxes/{id}/egress/explain?{query}");
             Ok(view::object(&client.get(&path).await?, output.json)?)
         }
+        cli::Egress::Rules {
+            sandbox,
+            set,
+            output,
+        } => {
+            let id = sandbox::SandboxId::new(sandbox)?;
+            let path = format!("/v1/x/sandboxes/{id}/egress/rules");
+            let rules = match set {
+                None => client.get(&path).await?,
+                Some(file) => client.post(&path, Some(&rules(&file)?)).await?,
+            };
+            Ok(view::object(&rules, output.json)?)
+        }
         cli::Egress::Test { .. } => Ok(()),
     }
+}
+
+/// The rules of a file, as the server takes them. It says what is wrong with them.
+fn rules(file: &Path) -> anyhow::Result<Value> {
+    let text = std::fs::read_to_string(file);
+    let text = text.with_context(|| format!("cannot read {}", file.display()))?;
+    let mut table: toml::Table =
+        toml::from_str(&text).with_context(|| format!("{} is no TOML", file.display()))?;
+    let rules = table.remove("rules");
+    if let Some(other) = table.keys().next() {
+        bail!(
+            "{} has {other:?}; it may have only `[[rules]]`",
+            file.display()
+        );
+    }
+    let rules = rules.unwrap_or_else(|| toml::Value::Array(Vec::new()));
+    Ok(serde_json::json!({"rules": rules}))
 }
 
 /// `longhand egress test`

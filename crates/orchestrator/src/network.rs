@@ -45,8 +45,8 @@ pub struct Networks {
 /// What the operator says of every sandbox.
 #[derive(Debug, Clone)]
 pub struct Operator {
-    /// Rules, mode, and what is lifted out of the always-denied set; its networking and what is attached are not
-    /// read.
+    /// Rules, mode, and what is lifted out of the always-denied set; its networking, what is attached and rules of
+    /// sandboxes are not read.
     pub policy: PolicyFile,
     /// Credentials may go over connections in clear text.
     pub cleartext_credentials: bool,
@@ -185,7 +185,11 @@ impl Networks {
     async fn made(&self, id: &SandboxId) -> Result<Made, Unknown> {
         let mut policy = self.operator.policy.clone();
         policy.networking = NetworkingFile::Nothing;
-        // One that an operator made has no environment: the operator's rules are all that allow it anything.
+        policy.sandbox_rules = match self.store.sandbox_rules(id.as_str()).await? {
+            Some(rules) => serde_json::from_str(rules.body.get())?,
+            None => Vec::new(),
+        };
+        // One that an operator made has no environment: rules are all that allow it anything.
         let Ok(session) = id.as_str().parse::<SessionId>() else {
             return Ok(Made {
                 owner: None,

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::Steering;
 use crate::diary::Step;
 use crate::error::Error;
 use crate::files::{Connection, Download, FileWatch, Listing, Upload};
@@ -258,6 +259,11 @@ pub trait Sandbox: Send + Sync {
 
     /// How well it is kept apart, where the provider says.
     fn isolation(&self) -> Option<Isolation> {
+        None
+    }
+
+    /// By what means what it sends comes to the egress process; none: it has no network.
+    fn steering(&self) -> Option<Steering> {
         None
     }
 

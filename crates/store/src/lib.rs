@@ -34,6 +34,7 @@ pub mod refreshes;
 pub mod replica;
 mod rules;
 pub mod runs;
+pub mod sandbox_rules;
 pub mod sessions;
 #[cfg(feature = "simulation")]
 pub mod simulation;

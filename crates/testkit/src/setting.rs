@@ -22,6 +22,12 @@ pub fn number(name: &str, default: u64) -> u64 {
     })
 }
 
+/// Whether that part of a benchmark is to run: `TESTKIT_BENCH_ONLY` names them, `,` between them; all do without it.
+#[must_use]
+pub fn is_asked_for(part: &str) -> bool {
+    read("TESTKIT_BENCH_ONLY").is_none_or(|parts| parts.split(',').any(|one| one.trim() == part))
+}
+
 /// The server to test, if `LONGHAND_BIN` names one.
 #[must_use]
 pub fn binary() -> Option<PathBuf> {

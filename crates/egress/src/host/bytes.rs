@@ -4,13 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 
+use super::relay::relay;
 use super::speech::Speech;
 use crate::limits;
-
-/// Who may hold more than most, of all connections of this process.
-static BUSY: Semaphore = Semaphore::const_new(limits::BUSY);
 
 /// Bytes that were passed on.
 #[derive(Default)]
@@ -37,9 +34,9 @@ pub(super) async fn both_ways(
         if let Some(line) = line {
             rest_of_line(line, &mut client_read, &mut server_write, &counts.out).await?;
         }
-        pass(client_read, server_write, &counts.out).await
+        relay(client_read, server_write, &counts.out).await
     };
-    let back = pass(server_read, client_write, &counts.back);
+    let back = relay(server_read, client_write, &counts.back);
     tokio::try_join!(out, back)?;
     Ok(())
 }
@@ -91,26 +88,15 @@ pub(super) async fn pass(
     mut to: impl AsyncWrite + Unpin,
     count: &AtomicU64,
 ) -> std::io::Result<()> {
-    let (mut buffer, mut busy) = (vec![0; limits::COPY], None);
+    let mut buffer = vec![0; limits::COPY];
     loop {
         let length = from.read(&mut buffer).await?;
         if length == 0 {
             return to.shutdown().await;
         }
-        let is_full = length == buffer.len();
         to.write_all(buffer.get(..length).unwrap_or_default())
             .await?;
         to.flush().await?;
         count.fetch_add(length as u64, Ordering::Relaxed);
-        if is_full && busy.is_none() {
-            busy = BUSY.try_acquire().ok();
-            if busy.is_some() {
-                buffer.resize(limits::COPY_BUSY, 0);
-            }
-        } else if busy.is_some() && length <= limits::COPY {
-            // It has caught up: others may need the place more.
-            busy = None;
-            buffer = vec![0; limits::COPY];
-        }
     }
 }

@@ -19,9 +19,9 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::audited::{self, Keep};
 use super::orders::Orders;
-use super::wire::{self, Answer, Explained, Owner, Request, VERSION};
+use super::question::{self, CarrierError, ask, stream};
+use super::wire::{self, Answer, Explained, Keep, Owner, Request, VERSION};
 use crate::audit::{Found, Search};
 use crate::limits;
 
@@ -44,27 +44,6 @@ pub struct Program {
     pub path: PathBuf,
     /// What makes it the egress process of that directory.
     pub arguments: Vec<OsString>,
-}
-
-/// The egress process did not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum CarrierError {
-    /// It does not run, or does not answer. What was asked is done as soon as it does; until then the sandbox
-    /// has no network, or the one that it had.
-    #[error("the egress process does not answer; sandboxes have no network until it does")]
-    Silent,
-    /// It refused.
-    #[error("{0}")]
-    Refused(String),
-    /// What was asked about is no URL.
-    #[error("{0}")]
-    Url(String),
-    /// It knows no such sandbox.
-    #[error("no network is carried for that sandbox")]
-    Unknown,
-    /// A policy that cannot be handed over.
-    #[error("a policy cannot be handed to the egress process")]
-    Policy(#[source] io::Error),
 }
 
 /// The egress process of a server. Cheap to clone.
@@ -214,7 +193,7 @@ impl Carrier {
     /// # Errors
     /// [`CarrierError`].
     pub async fn audit(&self, search: Search, wait: bool) -> Result<Found, CarrierError> {
-        audited::ask_for(&self.directory, search, wait).await
+        question::of_audit(&self.directory, search, wait).await
     }
 
     /// Has the audit kept so long from now on.
@@ -473,26 +452,4 @@ async fn attach(connection: &UnixStream, sandbox: &str, held: &Held) -> io::Resu
     let all = [pid_one, tcp, dns, line, policy, &held.memory, credentials];
     let descriptors = all.map(|fd| fd.as_fd());
     ask(connection, &request, &descriptors).await
-}
-
-/// A conversation, to be waited for.
-pub(super) fn stream(socket: OwnedFd) -> io::Result<UnixStream> {
-    UnixStream::from_std(std::os::unix::net::UnixStream::from(socket))
-}
-
-/// One question and its answer.
-pub(super) async fn ask(
-    connection: &UnixStream,
-    request: &Request,
-    descriptors: &[std::os::fd::BorrowedFd<'_>],
-) -> io::Result<Answer> {
-    wire::send(connection, request, descriptors)?;
-    let receive = || wire::receive::<Answer>(connection);
-    let answered = timeout(
-        limits::ASK,
-        connection.async_io(Interest::READABLE, receive),
-    );
-    let answered = answered.await.map_err(io::Error::from)??;
-    let (answer, _) = answered.ok_or(io::ErrorKind::UnexpectedEof)?;
-    Ok(answer)
 }

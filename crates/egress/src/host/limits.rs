@@ -25,6 +25,9 @@ pub(super) const STREAMS: u32 = 100;
 pub(super) const WINDOW: (u32, u32) = (512 << 10, 2 << 20);
 /// Bytes of answers that wait for one HTTP/2 client to take them, a stream.
 pub(super) const SEND_BUFFER: usize = 128 << 10;
+/// For a client of HTTP/2 to end a body that nobody wants, before its stream is reset: what it has sent by then goes
+/// nowhere, and takes a place among its streams.
+pub(super) const UNWANTED: Duration = Duration::from_secs(10);
 /// Connections to one server that wait for one client's next request.
 pub(super) const IDLE_WAYS: usize = 8;
 /// Bytes of a body that a rule must be able to read; also what is buffered to replace something in it.

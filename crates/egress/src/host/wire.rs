@@ -11,7 +11,6 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::audited::Keep;
 use crate::audit::Search;
 use crate::inject::CredentialsFile;
 use crate::intercept::Ca;
@@ -109,6 +108,15 @@ pub enum Answer {
     Unknown,
     /// To [`Request::Audit`]. Beside it: a page as JSON, which may be longer than a packet.
     Found,
+}
+
+/// How long records are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keep {
+    /// So many days; none: forever.
+    pub days: Option<u32>,
+    /// So many bytes of records, roughly; none: as many as there are.
+    pub bytes: Option<u64>,
 }
 
 /// Whose a sandbox is.

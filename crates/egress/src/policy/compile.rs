@@ -73,6 +73,8 @@ impl Policy {
             ("sandbox_rules", Origin::Sandbox, &set.sandbox),
         ] {
             count(list, rules.len(), limits::RULES)?;
+            // Whoever writes one list need not know the other.
+            compiler.names.clear();
             for (index, rule) in rules.iter().enumerate() {
                 compiler.rule(&format!("{list}[{index}]"), origin, rule)?;
             }

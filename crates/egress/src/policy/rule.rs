@@ -92,7 +92,7 @@ impl Base {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// Its name in answers and in the audit; unique.
+    /// Its name in answers and in the audit; unique among those of its list.
     pub name: String,
     /// What happens.
     pub action: Action,

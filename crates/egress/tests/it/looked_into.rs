@@ -126,6 +126,66 @@ fn a_length_without_a_body_does_not_take_the_next_request_for_one() {
 }
 
 #[test]
+fn an_answer_that_does_not_wait_for_the_body_breaks_off_no_stream() {
+    on_ground(policy(RULES), |ground| async move {
+        let server = ground.server(SERVER, 9443, https(TWO, Shown::Good));
+        let sandbox = ground.sandbox("early").await;
+        // The server answers a request that it never reads; its client has more to say, and says it a while later.
+        let program = "cat >/tmp/early.js <<'END'\n\
+            const c = require('http2').connect('https://allowed.test:9443');\n\
+            const r = c.request({':path': '/early', ':method': 'POST'}); let status;\n\
+            r.on('response', h => status = h[':status']); r.on('data', () => {});\n\
+            r.on('end', () => setTimeout(() => { if (!r.destroyed) r.end('the rest'); }, 500));\n\
+            r.on('error', e => console.log(e.code));\n\
+            r.on('close', () => { console.log(status, r.rstCode, r.aborted); c.close(); });\n\
+            r.write('x'.repeat(300000));\n\
+            END\n\
+            timeout 30 node /tmp/early.js";
+        assert_eq!(run(&sandbox, program).await, "200 0 false");
+        // One who is still sending when the answer comes.
+        let sent = run(
+            &sandbox,
+            "head -c 3000000 /dev/zero >/tmp/body; for i in $(seq 20); do \
+             curl -sS --max-time 30 --http2 -o /dev/null -w '%{http_code} %{exitcode}\\n' --data-binary @/tmp/body https://allowed.test:9443/early; \
+             done 2>&1 | sort | uniq -c | tr -s ' '",
+        )
+        .await;
+        assert_eq!(sent, "20 200 0");
+        assert_eq!(server.text().matches("POST").count(), 21);
+    });
+}
+
+#[test]
+fn a_websocket_over_http_2_is_not_offered_and_one_that_is_asked_for_is_refused_alone() {
+    on_ground(policy(RULES), |ground| async move {
+        let server = ground.server(SERVER, 9443, https(TWO, Shown::Good));
+        let sandbox = ground.sandbox("extended").await;
+        // RFC 8441: a client that follows it asks nobody who does not offer it.
+        let program = "cat >/tmp/extended.js <<'END'\n\
+            const c = require('http2').connect('https://allowed.test:9443');\n\
+            const ask = headers => new Promise(done => {\n\
+              const r = c.request({':authority': 'allowed.test:9443', ...headers}); let status;\n\
+              r.on('response', h => { status = h[':status']; r.resume(); r.end(); });\n\
+              r.on('error', () => {}); r.on('close', () => done(status + ' ' + r.rstCode)); });\n\
+            c.once('remoteSettings', async offered => {\n\
+              console.log(offered.enableConnectProtocol);\n\
+              console.log(await ask({':method': 'CONNECT', ':protocol': 'websocket', ':scheme': 'https', ':path': '/ws'}));\n\
+              console.log(await ask({':method': 'CONNECT'}));\n\
+              console.log(await ask({':method': 'GET', ':path': '/told'}));\n\
+              c.close(); });\n\
+            END\n\
+            timeout 30 node /tmp/extended.js";
+        // PROTOCOL_ERROR for the one, 405 for a tunnel, and the connection goes on.
+        assert_eq!(
+            run(&sandbox, program).await,
+            "false\nundefined 1\n405 0\n200 0"
+        );
+        assert!(!server.text().contains("CONNECT"), "{}", server.text());
+        ground.denied("allowed.test", "protocol").await;
+    });
+}
+
+#[test]
 fn another_host_inside_is_misdirected_and_another_server_name_is_refused() {
     on_ground(policy(RULES), |ground| async move {
         let server = ground.server(SERVER, 443, https(BOTH, Shown::Good));

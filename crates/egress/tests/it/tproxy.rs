@@ -33,6 +33,7 @@ fn without_bpf_a_sandbox_has_its_network_by_rules_and_no_listener_of_its_own_tak
         );
         let server = ground.serve(SERVER, 8080, echo);
         let sandbox = ground.sandbox("rules").await;
+        assert_eq!(sandbox.steering(), Some(Steering::Tproxy));
         // A server of the sandbox's own, on the same port of every address.
         let program = format!(
             "own = socket.create_server(('0.0.0.0', 8080)); six = socket.create_server(('::', 8081), family=socket.AF_INET6)\n\

@@ -11,6 +11,7 @@ use crate::routes::sandbox_exec::{Ended, Exec};
 use crate::routes::sandbox_execs::{Forgotten, Known};
 use crate::routes::sandbox_files::{Done, MakeDirectory, Move, Shown as File};
 use crate::routes::sandbox_logs::Log;
+use crate::routes::sandbox_rules::{Set as SetRules, Shown as Rules};
 use crate::routes::sandboxes::{Create, Deleted, Running, Shown};
 use crate::routes::snapshots::{Create as Keep, Deleted as Removed, Fork, Kept, Restore};
 
@@ -139,6 +140,18 @@ fn inside(method: &Method, rest: &str) -> Option<Line> {
             Query::EgressExplain,
             None,
             typed::<Explanation>(),
+        ),
+        ("GET", "/egress/rules") => (
+            "What a sandbox may reach by rules of its own",
+            Query::None,
+            None,
+            typed::<Rules>(),
+        ),
+        ("POST", "/egress/rules") => (
+            "Replace the rules of a sandbox",
+            Query::None,
+            takes::<SetRules>(),
+            typed::<Rules>(),
         ),
         ("GET", "/processes") => (
             "What runs in a sandbox",

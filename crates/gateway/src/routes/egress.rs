@@ -215,12 +215,19 @@ async fn look(gateway: &Gateway, search: Search) -> Result<Found, Failure> {
 }
 
 fn carrier(gateway: &Gateway) -> Result<&Carrier, ApiError> {
-    let text = match &gateway.egress {
-        Some(Egress::Process(carrier)) => return Ok(carrier),
-        Some(Egress::Left(_)) => "No server runs, so nothing is reached.",
-        None => "Sandboxes of this server have no network; `egress.enabled = true` gives them one.",
-    };
-    Err(ApiError::not_implemented(text))
+    match has_network(gateway)? {
+        Egress::Process(carrier) => Ok(carrier),
+        Egress::Left(_) => Err(ApiError::not_implemented(
+            "No server runs, so nothing is reached.",
+        )),
+    }
+}
+
+/// Whether sandboxes of this server reach anything at all.
+pub(super) fn has_network(gateway: &Gateway) -> Result<&Egress, ApiError> {
+    let text = "Sandboxes of this server have no network; `egress.enabled = true` gives them one.";
+    let egress = gateway.egress.as_ref();
+    egress.ok_or_else(|| ApiError::not_implemented(text))
 }
 
 fn refused(error: CarrierError) -> Failure {

@@ -18,6 +18,7 @@ pub(crate) mod sandbox_execs;
 pub(crate) mod sandbox_files;
 pub(crate) mod sandbox_forward;
 pub(crate) mod sandbox_logs;
+pub(crate) mod sandbox_rules;
 mod sandbox_terms;
 pub(crate) mod sandboxes;
 pub(crate) mod sessions;

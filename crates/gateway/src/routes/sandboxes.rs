@@ -10,7 +10,9 @@ use contract::page::Page;
 use contract::parse::Invalid;
 use contract::query;
 use contract::time::Micros;
-use sandbox::{HeldLimit, Isolation, Keeper, Sandbox, SandboxId, Spec, Standing, Terms, Visit};
+use sandbox::{
+    HeldLimit, Isolation, Keeper, Sandbox, SandboxId, Spec, Standing, Steering, Terms, Visit,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use store::Store;
@@ -50,6 +52,11 @@ pub(crate) struct Shown {
     /// How well it is kept apart; only while it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     isolation: Option<Apart>,
+    /// By what means what it sends comes to the egress process (`sk_lookup`, or `tproxy` of nf_tables); null where it
+    /// has no network; only while it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["sk_lookup", "tproxy", null]))]
+    steering: Option<Option<&'static str>>,
     /// What it uses; only where one is asked for that runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Usage>,
@@ -204,6 +211,11 @@ impl Named {
         Ok(self.keeper.visit(spec, &self.terms).await?)
     }
 
+    /// Whether it is a session's; else an operator made it.
+    pub(super) fn is_of_session(&self) -> bool {
+        self.session.is_some()
+    }
+
     /// Whose it is; none: an operator's.
     pub(super) fn workspace(&self) -> Option<String> {
         self.terms.workspace.as_ref().map(ToString::to_string)
@@ -293,6 +305,14 @@ pub(crate) async fn delete(gateway: Arc<Gateway>, call: Call) -> Result<Response
     let named = named(&gateway, &call).await?;
     named.exists().await?;
     named.keeper.delete(&named.id).await?;
+    if !named.is_of_session() {
+        // Another one of that name is another one.
+        let name = named.id.as_str();
+        gateway
+            .store
+            .set_sandbox_rules(name, None, named.now)
+            .await?;
+    }
     reply::json(&Deleted {
         kind: "sandbox_deleted",
         id: named.id.to_string(),
@@ -393,6 +413,12 @@ fn shown(gateway: &Gateway, one: &Standing, usage: Option<Usage>) -> Shown {
             .as_ref()
             .and_then(|running| running.isolation())
             .map(Apart::from),
+        steering: one.running.as_ref().map(|running| {
+            running.steering().map(|steering| match steering {
+                Steering::SkLookup => "sk_lookup",
+                Steering::Tproxy => "tproxy",
+            })
+        }),
         usage,
     }
 }

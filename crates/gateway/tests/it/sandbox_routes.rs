@@ -21,6 +21,8 @@ fn asked(route: &str) -> (&'static str, Option<Value>) {
         "POST /exec" => ("", Some(json!({"command": ["cat"], "stdin": "in"}))),
         "POST /forward" => ("?port=8000", Some(json!("x"))),
         "GET /files" | "GET /content" | "GET /files/watch" => ("?path=file", None),
+        "GET /egress/rules" => ("", None),
+        "POST /egress/rules" => ("", Some(json!({"rules": []}))),
         "GET /egress/explain" => ("?url=https://a.test/", None),
         "DELETE /files" => ("?path=file&all=true", None),
         "POST /directories" => ("", Some(json!({"path": "new"}))),

@@ -198,6 +198,17 @@ pub enum Egress {
         #[command(flatten)]
         output: Output,
     },
+    /// What a sandbox may reach by rules of its own, or other ones from now on.
+    Rules {
+        /// The sandbox; a session's has the session's id.
+        sandbox: String,
+        /// Replace them by those of this file: `[[rules]]` as in `[[egress.rules]]`; a file without any removes them.
+        #[arg(long, value_name = "RULES.toml")]
+        set: Option<PathBuf>,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
     /// Test a policy offline: every case of CASES.toml takes the steps that traffic takes.
     Test {
         /// The policy.

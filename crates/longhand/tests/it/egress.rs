@@ -13,14 +13,14 @@ use crate::stage::{self, Stage};
 /// Asks for the metadata service of a cloud.
 const ASK: &str = "curl -sS -i --max-time 20 http://169.254.169.254/latest/meta-data/";
 
-async fn carried() -> Stage {
+pub async fn carried() -> Stage {
     let (launch, model) = stage::launch().await;
     let launch = launch.environment("LONGHAND_EGRESS_ENABLED", "true");
     Stage::on(launch, model, 1).await
 }
 
 /// What the agent is told when it asks.
-async fn told(stage: &mut Stage, token: &str) -> String {
+pub async fn told(stage: &mut Stage, token: &str) -> String {
     let steps = json!([script::bash(ASK), {"text": "heard"}]);
     stage.play(0, token, &steps).await;
     let log = stage.api().idle(&stage.subjects[0].session).await;
@@ -166,7 +166,7 @@ async fn told_until(stage: &mut Stage, token: &str) {
     }
 }
 
-fn command(stage: &Stage, words: &[&str]) -> Command {
+pub fn command(stage: &Stage, words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_longhand"));
     command
         .args(words)
@@ -176,7 +176,7 @@ fn command(stage: &Stage, words: &[&str]) -> Command {
 }
 
 /// What a command prints that succeeds.
-fn asked(stage: &Stage, words: &[&str]) -> String {
+pub fn asked(stage: &Stage, words: &[&str]) -> String {
     let ran = command(stage, words).output().unwrap();
     assert!(
         ran.status.success(),

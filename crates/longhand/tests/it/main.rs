@@ -11,6 +11,7 @@ mod drain;
 mod edge;
 mod egress;
 mod egress_kills;
+mod egress_rules;
 mod injected;
 mod isolation;
 mod keys_master;

@@ -66,7 +66,7 @@ pub(super) async fn attach(
     id: &SandboxId,
     body: &mut Body,
 ) -> Result<Option<String>, Error> {
-    if shared.network.is_some() && !body.live.network {
+    if shared.network.is_some() && body.live.network.is_none() {
         tracing::warn!(
             sandbox = %id,
             "a sandbox has no network: this host can make none; `longhand doctor` says why"

@@ -20,6 +20,7 @@ use super::memory::Memory;
 use super::ranges::Range;
 use super::supervisor::{Body, Supervisor};
 use super::{Known, Shared, isolation, usage};
+use crate::Steering;
 use crate::diary::Step;
 use crate::error::{Doing, Error};
 use crate::files::{Connection, Download, FileWatch, Listing, Upload};
@@ -41,6 +42,7 @@ pub(super) struct Running {
     groups: Vec<PathBuf>,
     dir: PathBuf,
     isolation: Isolation,
+    steering: Option<Steering>,
     /// Of PID 1, to find its network by; none if this process had no descriptor left.
     pid_one: Option<OwnedFd>,
     ends: End,
@@ -63,6 +65,7 @@ impl Running {
     ) -> Self {
         let (groups, dir) = (body.live.groups.clone(), shared.dirs.path(&id));
         let isolation = isolation::isolation(body.live.id_base, body.live.ids, &body.live.limits);
+        let steering = body.live.network;
         let disk = shared.disks.watch(dir.clone(), &body.live, client.clone());
         let pid_one = body.pid_one.try_clone().ok();
         let ends = End::look_after(supervisor, body, range, client.clone(), shared, id);
@@ -75,6 +78,7 @@ impl Running {
             groups,
             dir,
             isolation,
+            steering,
             pid_one,
             birth: Birth::default(),
             notes: Mutex::default(),
@@ -215,6 +219,10 @@ impl Sandbox for Running {
 
     fn isolation(&self) -> Option<Isolation> {
         Some(self.isolation.clone())
+    }
+
+    fn steering(&self) -> Option<Steering> {
+        self.steering
     }
 
     fn birth(&self) -> Birth {

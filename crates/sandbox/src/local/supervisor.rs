@@ -195,7 +195,7 @@ impl Body {
     /// From what came beside the word that it runs; `None` if a descriptor is missing.
     pub(super) fn new(live: Live, descriptors: Vec<OwnedFd>) -> Option<Self> {
         let mut descriptors = descriptors;
-        let ways_out = if live.network {
+        let ways_out = if live.network.is_some() {
             let at = descriptors.len().checked_sub(3)?;
             <[OwnedFd; 3]>::try_from(descriptors.split_off(at)).ok()
         } else {

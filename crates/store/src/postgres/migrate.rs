@@ -22,6 +22,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/V7__refreshes.sql"),
     include_str!("../../migrations/postgres/V8__replicas.sql"),
     include_str!("../../migrations/postgres/V9__fleet.sql"),
+    include_str!("../../migrations/postgres/V10__sandbox_rules.sql"),
 ];
 
 /// What all replicas lock to migrate: "longhand" in ASCII.

@@ -26,6 +26,7 @@ pub(crate) mod refreshes;
 mod remove;
 mod row;
 pub(crate) mod runs;
+pub(crate) mod sandbox_rules;
 pub(crate) mod sessions;
 pub(crate) mod submit;
 pub(crate) mod tallies;

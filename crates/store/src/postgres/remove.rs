@@ -8,7 +8,7 @@ use super::fault::{Failed, Read, why};
 use super::row::{get, text};
 use super::value::values;
 use super::writer::cause;
-use super::{Conn, Cx, Fault, Told, outcomes, tallies, threads};
+use super::{Conn, Cx, Fault, Told, outcomes, sandbox_rules, tallies, threads};
 use crate::error::{Cause, Plenty, SubmitError};
 use crate::limits::SWEEP_EVENTS;
 use crate::rules::decided::tell_deleted;
@@ -20,11 +20,12 @@ pub(super) async fn delete(
     num: i64,
     decision: Decision,
 ) -> Told<Committed, SubmitError> {
-    let sql = "DELETE FROM sessions WHERE num = $1 RETURNING workspace";
+    let sql = "DELETE FROM sessions WHERE num = $1 RETURNING workspace, id";
     let gone = cx.conn.written(sql, values![num]).await?;
     let gone = gone.first();
     let gone = gone.ok_or_else(|| Fault::Bad("a session without a row".into()))?;
     tallies::give(cx, text(gone, 0)?, Plenty::Sessions);
+    sandbox_rules::remove(&cx.conn, get(gone, 1)?).await?;
     for sql in [
         "DELETE FROM session_states WHERE num = $1",
         "DELETE FROM inbox WHERE session = $1",

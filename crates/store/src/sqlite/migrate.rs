@@ -21,6 +21,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/V7__refreshes.sql"),
     include_str!("../../migrations/sqlite/V8__replicas.sql"),
     include_str!("../../migrations/sqlite/V9__fleet.sql"),
+    include_str!("../../migrations/sqlite/V10__sandbox_rules.sql"),
 ];
 
 pub(super) fn migrate(conn: &mut Connection, path: &Path) -> Result<(), OpenError> {

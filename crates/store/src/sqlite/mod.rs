@@ -28,6 +28,7 @@ pub(crate) mod refreshes;
 mod remove;
 pub(crate) mod row;
 pub(crate) mod runs;
+pub(crate) mod sandbox_rules;
 pub(crate) mod sessions;
 pub(crate) mod submit;
 pub(crate) mod tallies;

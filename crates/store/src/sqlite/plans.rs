@@ -22,8 +22,8 @@ use session::{Command, Input, Opening, Status, UserEvent};
 
 use super::warm::Warm;
 use super::{
-    Cx, Fault, agents, credentials, environments, events, keys, meta, migrate, remove, sessions,
-    submit, threads, timeline, usage, vaults,
+    Cx, Fault, agents, credentials, environments, events, keys, meta, migrate, remove,
+    sandbox_rules, sessions, submit, threads, timeline, usage, vaults,
 };
 use crate::agents::VersionList;
 use crate::caps::Caps;
@@ -36,7 +36,8 @@ use crate::sessions::{NewSession, Scope, SessionFilter};
 use crate::timeline::Beside;
 use crate::vaults::{CredentialChange, CredentialKind, NewCredential, Sealed, Slot, VaultRow};
 
-const GROWING: [&str; 16] = [
+const GROWING: [&str; 17] = [
+    "sandbox_rules",
     "refreshes",
     "threads",
     "outcomes",
@@ -224,6 +225,9 @@ fn administer(cx: &mut Cx<'_>) {
     ok(keys::workspaces(cx.conn));
     ok(meta::init(cx, "k", b"v"));
     ok(meta::set(cx, "k", b"v"));
+    ok(sandbox_rules::set(cx, "s", Some(json()), NOW));
+    ok(sandbox_rules::get(cx.conn, "s"));
+    ok(sandbox_rules::set(cx, "s", None, NOW));
 }
 
 fn read(cx: &Cx<'_>, session: SessionId, thread: ThreadId, agent: AgentId) {

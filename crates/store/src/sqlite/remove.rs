@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension};
 use session::Decision;
 
 use super::row::text;
-use super::{Cx, Told, outcomes, tallies, threads};
+use super::{Cx, Told, outcomes, sandbox_rules, tallies, threads};
 use crate::error::{Plenty, SubmitError};
 use crate::limits::SWEEP_EVENTS;
 use crate::rules::decided::tell_deleted;
@@ -17,10 +17,12 @@ pub(super) fn delete(
     num: i64,
     decision: Decision,
 ) -> Told<Committed, SubmitError> {
-    let sql = "DELETE FROM sessions WHERE num = ?1 RETURNING workspace";
+    let sql = "DELETE FROM sessions WHERE num = ?1 RETURNING workspace, id";
     let mut gone = cx.conn.prepare_cached(sql)?;
-    let workspace = gone.query_row([num], |row| text(row, 0))?;
+    let (workspace, id) =
+        gone.query_row([num], |row| Ok((text(row, 0)?, row.get::<_, String>(1)?)))?;
     tallies::give(cx, workspace, Plenty::Sessions);
+    sandbox_rules::remove(cx.conn, &id)?;
     for sql in [
         "DELETE FROM session_states WHERE num = ?1",
         "DELETE FROM inbox WHERE session = ?1",

@@ -44,6 +44,8 @@ macro_rules! suite {
         mod refreshes;
         #[path = "../runs.rs"]
         mod runs;
+        #[path = "../sandbox_rules.rs"]
+        mod sandbox_rules;
         #[path = "../secrets.rs"]
         mod secrets;
         #[path = "../sessions.rs"]

@@ -9,13 +9,16 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::super::bytes::Counts;
-use super::super::limits::SIZE_LINE;
+use super::super::limits::{SIZE_LINE, UNWANTED};
 use super::super::line::Reader;
+use super::Scope;
 use super::turned::Spent;
 use crate::http1::{Body as Framing, header};
 use crate::limits;
@@ -29,7 +32,7 @@ pub(super) enum Sent {
     /// Of HTTP/1.
     One(Box<Read>),
     /// Of HTTP/2, which frames it.
-    Two(Incoming, Arc<Counts>),
+    Two(Framed),
     /// One of these, into which credentials are put.
     Spent(Box<Spent>),
 }
@@ -127,6 +130,56 @@ impl Sent {
     }
 }
 
+/// A body of HTTP/2. What nobody wants any more of it is taken from the client for a while: a stream that is reset
+/// while its client still sends is a failure to some, though the answer is there (RFC 9113 §8.1 lets them).
+pub(super) struct Framed {
+    /// None once it was dropped.
+    body: Option<Incoming>,
+    counts: Arc<Counts>,
+    scope: Scope,
+}
+
+impl Framed {
+    pub(super) fn new(body: Incoming, counts: Arc<Counts>, scope: Scope) -> Self {
+        Self {
+            body: Some(body),
+            counts,
+            scope,
+        }
+    }
+
+    fn body(&self) -> Option<&Incoming> {
+        self.body.as_ref()
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(Pin::new(body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            let length = data.len() as u64;
+            self.counts.out.fetch_add(length, Ordering::Relaxed);
+        }
+        Poll::Ready(frame)
+    }
+}
+
+impl Drop for Framed {
+    fn drop(&mut self) {
+        let Some(mut body) = self.body.take().filter(|body| !body.is_end_stream()) else {
+            return;
+        };
+        self.scope.spawn(async move {
+            let taking = async { while let Some(Ok(_)) = body.frame().await {} };
+            // Then it is reset after all.
+            let _ = timeout(UNWANTED, taking).await;
+        });
+    }
+}
+
 impl http_body::Body for Sent {
     type Data = Bytes;
     type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -147,15 +200,9 @@ impl http_body::Body for Sent {
                 .poll(cx)
                 .map(|read| read.map_err(Into::into).transpose()),
             Self::Spent(spent) => spent.poll_frame(cx),
-            Self::Two(incoming, counts) => {
-                let frame = ready!(Pin::new(incoming).poll_frame(cx));
-                if let Some(Ok(frame)) = &frame
-                    && let Some(data) = frame.data_ref()
-                {
-                    counts.out.fetch_add(data.len() as u64, Ordering::Relaxed);
-                }
-                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
-            }
+            Self::Two(framed) => framed
+                .poll(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(Into::into))),
         }
     }
 
@@ -164,7 +211,7 @@ impl http_body::Body for Sent {
             Self::None => true,
             Self::Whole(whole, _) => whole.is_none(),
             Self::One(read) => read.reader.is_none(),
-            Self::Two(incoming, _) => incoming.is_end_stream(),
+            Self::Two(framed) => framed.body().is_none_or(Incoming::is_end_stream),
             Self::Spent(spent) => spent.is_end_stream(),
         }
     }
@@ -179,7 +226,7 @@ impl http_body::Body for Sent {
                 At::Length(length) => SizeHint::with_exact(length),
                 _ => SizeHint::default(),
             },
-            Self::Two(incoming, _) => incoming.size_hint(),
+            Self::Two(framed) => framed.body().map(Incoming::size_hint).unwrap_or_default(),
             Self::Spent(spent) => spent.size_hint(),
         }
     }
@@ -342,8 +389,6 @@ fn trailer(trailers: &mut HeaderMap, name: &str, value: &[u8]) -> Option<()> {
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::BodyExt as _;
-
     use super::*;
 
     /// What is passed on of a body that comes in pieces of that many bytes, and what is left behind it.

@@ -17,7 +17,8 @@ use super::one::{fields, status_line};
 use super::turned::scrub;
 use crate::inject::Spending;
 
-/// Who hears it. Over HTTP/2 nobody does, from servers or as clients: what speaks that here has no word for it.
+/// Who hears it. Over HTTP/2 nobody does, from servers or as clients: what speaks that here has no word for it (hyper
+/// 1.12; h2 0.4.20 below it has, `poll_informational` and `send_informational`).
 #[derive(Clone, Default)]
 pub(super) struct Early {
     /// Told when the server wants the body.

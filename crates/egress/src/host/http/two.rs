@@ -23,7 +23,7 @@ use super::super::bytes::Counts;
 use super::super::limits::{SEND_BUFFER, STREAMS, WINDOW};
 use super::super::line::Socket;
 use super::asking::{Asking, drop_hop_by_hop};
-use super::body::Sent;
+use super::body::{Framed, Sent};
 use super::early::Early;
 use super::exchange::{Answered, Exchange, Refused};
 use super::turned::Got;
@@ -80,7 +80,8 @@ async fn carry(
         }
     };
     let counts = Arc::<Counts>::default();
-    let sent = Sent::Two(incoming, Arc::clone(&counts));
+    let scope = channel.scope.clone();
+    let sent = Sent::Two(Framed::new(incoming, Arc::clone(&counts), scope));
     let done = async {
         let (judged, sent) = channel.judge(&mut asking, sent, &counts).await?;
         Box::pin(channel.send(&asking, &judged, sent, counts, Early::default())).await

@@ -300,6 +300,17 @@ fn misbehaving(ground: &Arc<Ground>) {
             let _ = stream.write_all(&hello(&[]));
         }
     });
+    // Answers whatever it is asked, one request after the other.
+    ground.server(SERVER, 7_106, |mut stream, _| {
+        let (mut line, mut byte) = (Vec::new(), [0]);
+        while matches!(stream.read(&mut byte), Ok(1)) {
+            line.push(byte[0]);
+            if line.ends_with(b"\r\n\r\n") {
+                line.clear();
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n\n");
+            }
+        }
+    });
 }
 
 /// Who listens to a group and to broadcasts.

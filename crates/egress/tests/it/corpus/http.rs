@@ -126,6 +126,23 @@ pub const CASES: &[Case] = &[
         reached: "200",
     },
     Case {
+        name: "request_rides_behind_another",
+        tries: "have a request that is not allowed pass behind one that is (pipelining)",
+        policy: "[[rules]]\nname = 'docs'\naction = 'allow'\nto = ['allowed.test']\nports = [7106]\npaths = ['/docs']\n",
+        attack: "s = socket.create_connection(('allowed.test', 7106), timeout=20)\n\
+            s.sendall(b''.join(b'GET %s HTTP/1.1\\r\\nHost: allowed.test:7106\\r\\n\\r\\n' % p for p in (b'/docs', b'/secret')))\n\
+            def go():\n    \
+                got = b''\n    \
+                while got.count(b'HTTP/1.1 ') < 2 or not got.endswith(b'\\n'): got += s.recv(65536) or b'HTTP/1.1 cut\\n'\n    \
+                return ' '.join(part[:3].decode() for part in got.split(b'HTTP/1.1 ')[1:])\n\
+            print(tried(go))",
+        denied: "200 403",
+        rule: "default",
+        stops: "every request on a connection is judged, and not only the first",
+        without: Without::Policy(ONE),
+        reached: "200 200",
+    },
+    Case {
         name: "path_climbs",
         tries: "leave an allowed path by `..`",
         policy: "[[rules]]\nname = 'docs'\naction = 'allow'\nto = ['allowed.test']\nports = [80]\nmethods = ['GET']\npaths = ['/docs']\n",

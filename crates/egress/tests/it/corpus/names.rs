@@ -104,6 +104,17 @@ pub const CASES: &[Case] = &[
         reached: "echoed",
     },
     Case {
+        name: "hello_has_an_empty_name",
+        tries: "send a server name of no bytes in TLS",
+        policy: ALL,
+        attack: "r = tcp('allowed.test', 7000, hello([b''])); print('echoed' if len(r) > 50 else r.encode('latin1').hex())",
+        denied: "15030300020232",
+        rule: "protocol",
+        stops: "the reader of hellos takes only what all read alike",
+        without: Without::Network,
+        reached: "echoed",
+    },
+    Case {
         name: "hello_has_two_names",
         tries: "send two server names in TLS",
         policy: ALL,

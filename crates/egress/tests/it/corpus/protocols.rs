@@ -82,6 +82,18 @@ pub const CASES: &[Case] = &[
         reached: "made",
     },
     Case {
+        name: "sctp",
+        tries: "open a socket of SCTP",
+        policy: ALL,
+        // A kernel that has none says so, where it is asked.
+        attack: "r = tried(lambda: socket.socket(2, 1, 132) and 'made'); print('asked' if r in ('made', 'EPROTONOSUPPORT') else r)",
+        denied: "EPERM",
+        rule: "",
+        stops: "the filter of system calls, and no capability",
+        without: Without::Network,
+        reached: "asked",
+    },
+    Case {
         name: "database_that_is_not_listed",
         tries: "speak another protocol than HTTP to a host that is not listed",
         policy: ONE,

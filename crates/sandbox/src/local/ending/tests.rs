@@ -41,7 +41,7 @@ fn supervisor() -> (Supervisor, Body) {
             disk: limit,
             io: limit,
         },
-        network: false,
+        network: None,
     };
     let body = Body {
         live,

@@ -40,10 +40,10 @@ pub(super) async fn memory(egress: &Egress) -> Result<Value, Wrong> {
     }
     let idle = Held::by(process)?;
     for sandbox in &live {
-        // The shell holds them; they end with the sandbox.
+        // A shell of their own holds them, on numbers that it chooses (from 10 on a shell keeps its own), and waits;
+        // it ends with the sandbox.
         let command = format!(
-            "for fd in $(seq 10 {}); do eval \"exec $fd<>/dev/tcp/{SERVER}/{HOLD}\"; head -c1 <&$fd; done",
-            9 + EACH
+            "(for n in $(seq {EACH}); do exec {{fd}}<>/dev/tcp/{SERVER}/{HOLD}; read -rn1 -u $fd; done; read -ru $fd) >/dev/null 2>&1 &"
         );
         let call = ToolCall {
             name: Tool::Bash,

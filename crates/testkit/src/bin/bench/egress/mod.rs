@@ -1,17 +1,21 @@
 //! What it costs that traffic goes through the egress process, judged and recorded: the real one, from inside real
-//! sandboxes, beside the server without anything between, a plain pair of sockets, HAProxy and mitmproxy on the
+//! sandboxes, beside the server without anything between, plain pairs of sockets, HAProxy and mitmproxy on the
 //! same work. All of it stands in a network namespace that leads nowhere.
+//!
+//! `TESTKIT_BENCH_ONLY` names the parts to run (`decide,ways,set_up,memory`), each of which takes less than a minute.
 
 pub(crate) mod client;
 mod contenders;
 mod crowd;
 mod decide;
+mod relays;
 mod server;
 mod share;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use egress::host::{Carrier, Program};
@@ -20,16 +24,21 @@ use sandbox::{Command, Ends, Error, Network, Sandbox, SandboxId};
 use serde_json::{Value, json};
 use testkit::setting;
 use tokio::io::AsyncReadExt as _;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::server::{HAPROXY, MITMPROXY, PAIR, PLAIN, SERVER, TLS};
+use self::server::{HAPROXY, KERNEL, LOOP, MITMPROXY, PAIR, PLAIN, SERVER, TLS};
 use crate::Wrong;
 use crate::numbers::{median, rounded};
 use crate::sandbox::Ground;
 
 /// Rounds, unless `TESTKIT_BENCH_ROUNDS` says otherwise; in each every way is measured once.
 const ROUNDS: u64 = 7;
+/// Rounds of a contender that is much slower.
+const OF_THE_SLOW: u64 = 3;
+/// The most that one measurement may take.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Where the measuring program and the root lie in a sandbox.
 const INSIDE: &str = "/workspace/bench";
 const ROOT_INSIDE: &str = "/workspace/root.pem";
@@ -38,7 +47,7 @@ const ROOT_INSIDE: &str = "/workspace/root.pem";
 pub(crate) fn alone() -> Result<(), Wrong> {
     sys::new_network()?;
     sys::loopback_up()?;
-    for address in [SERVER, PAIR, HAPROXY, MITMPROXY] {
+    for address in [SERVER, PAIR, LOOP, KERNEL, HAPROXY, MITMPROXY] {
         ip(&["addr", "add", &format!("{address}/32"), "dev", "lo"])?;
     }
     for routes in [&["route"][..], &["-6", "route", "show", "default"]] {
@@ -159,22 +168,29 @@ fn policy(rules: &Value) -> Result<PolicyFile, Wrong> {
 
 /// Runs the benchmark.
 pub(crate) async fn run() -> Result<Value, Wrong> {
-    let decide = decide::run()?;
-    eprintln!("decide: {decide}");
+    let mut figures = json!({"bench": "egress"});
+    let mut measured = |part: &str, figure: Value| {
+        eprintln!("{part}: {figure:#}");
+        figures[part] = figure;
+    };
+    if setting::is_asked_for("decide") {
+        measured("decide", decide::run()?);
+    }
     let dir = tempfile::tempdir()?;
     let root = dir.path().join("root.pem");
     server::start(&root)?;
     let egress = Egress::new(&root)?;
-    let ways = ways(&egress, dir.path(), &root).await?;
-    eprintln!("ways: {ways:#}");
-    let share = share::share(&egress).await?;
-    eprintln!("share: {share:#}");
-    let memory = crowd::memory(&egress).await?;
-    eprintln!("memory: {memory}");
+    if setting::is_asked_for("ways") {
+        measured("ways", ways(&egress, dir.path(), &root).await?);
+    }
+    if setting::is_asked_for("set_up") {
+        measured("set_up", share::share(&egress).await?);
+    }
+    if setting::is_asked_for("memory") {
+        measured("memory", crowd::memory(&egress).await?);
+    }
     egress.end().await;
-    Ok(json!({
-        "bench": "egress", "decide": decide, "ways": ways, "set_up": share, "memory": memory,
-    }))
+    Ok(figures)
 }
 
 /// One way to the server: who measures it, and where.
@@ -233,6 +249,8 @@ async fn ways(egress: &Egress, dir: &Path, root: &Path) -> Result<Value, Wrong> 
     let mut ways = vec![
         ("direct", Way::Outside(SERVER, root.to_owned(), true)),
         ("pair", Way::Outside(PAIR, root.to_owned(), true)),
+        ("loop", Way::Outside(LOOP, root.to_owned(), true)),
+        ("kernel", Way::Outside(KERNEL, root.to_owned(), true)),
         ("spliced", inside(egress, "spliced", root, None).await?),
         (
             "intercepted",
@@ -251,9 +269,13 @@ async fn ways(egress: &Egress, dir: &Path, root: &Path) -> Result<Value, Wrong> 
     let mut all: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
     for round in 0..=rounds {
         for (name, way) in &ways {
-            let measured = way
-                .measured()
+            // A hundred times slower than the rest, it would be most of the run.
+            if *name == "mitmproxy" && round > OF_THE_SLOW {
+                continue;
+            }
+            let measured = timeout(PATIENCE, way.measured())
                 .await
+                .map_err(|_| format!("{name}: nothing within {} s", PATIENCE.as_secs()))?
                 .map_err(|error| format!("{name}: {error}"))?;
             // The first one makes certificates and fills caches.
             if round > 0 {
@@ -313,7 +335,7 @@ fn compared(all: &BTreeMap<&str, Vec<Value>>) -> Value {
     let share = |way: &str, what: &str, target: f64| {
         let mut figures =
             json!({"of_direct": pairs(way, what, "direct", |a, b| a / b), "target": target});
-        for other in ["pair", "haproxy", "mitmproxy"] {
+        for other in ["pair", "loop", "kernel", "haproxy", "mitmproxy"] {
             if !of(other, what).is_empty() {
                 figures[format!("of_{other}")] = json!(pairs(way, what, other, |a, b| a / b));
             }
@@ -324,7 +346,7 @@ fn compared(all: &BTreeMap<&str, Vec<Value>>) -> Value {
         "medians": seen,
         "small_request_warm": {
             "spliced": added("spliced", "warm_us", 100.0), "intercepted": added("intercepted", "warm_us", 400.0),
-            "pair": added("pair", "warm_us", 0.0),
+            "pair": added("pair", "warm_us", 0.0), "loop": added("loop", "warm_us", 0.0),
         },
         "connect_to_first_byte": {
             "spliced": added("spliced", "first_byte_us", 250.0), "pair": added("pair", "first_byte_us", 0.0),
@@ -333,6 +355,7 @@ fn compared(all: &BTreeMap<&str, Vec<Value>>) -> Value {
         "throughput": {
             "spliced_tls": share("spliced", "tls_mb_per_s", 0.75), "spliced_plain": share("spliced", "plain_mb_per_s", 0.75),
             "intercepted": share("intercepted", "tls_mb_per_s", 0.35),
+            "kernel_plain": share("kernel", "plain_mb_per_s", 1.0), "pair_plain": share("pair", "plain_mb_per_s", 1.0),
         },
     })
 }

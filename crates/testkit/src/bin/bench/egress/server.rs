@@ -1,8 +1,8 @@
-//! The server that is reached, and the plainest thing that could stand between: what comes on one socket goes out
-//! on another. A thread a connection each; they end with the process.
+//! The server that is reached, directly or by what stands between: a thread a connection each. It ends with the
+//! process.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,11 +10,14 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
+use super::relays::{Relay, between};
 use crate::Wrong;
 
 /// Where the server is, and who stands between: documentation addresses on a loopback that leads nowhere.
 pub(crate) const SERVER: &str = "198.51.100.10";
 pub(super) const PAIR: &str = "198.51.100.11";
+pub(super) const LOOP: &str = "198.51.100.14";
+pub(super) const KERNEL: &str = "198.51.100.15";
 pub(super) const HAPROXY: &str = "198.51.100.12";
 pub(super) const MITMPROXY: &str = "198.51.100.13";
 /// TLS; what greets first and then floods; what greets and then waits.
@@ -35,10 +38,16 @@ pub(super) fn start(root: &Path) -> Result<(), Wrong> {
     each(SERVER, PLAIN, |stream| {
         let _gone = flood(stream);
     })?;
-    for port in [TLS, PLAIN] {
-        each(PAIR, port, move |client| {
-            let _gone = between(client, port);
-        })?;
+    for (address, how) in [
+        (PAIR, Relay::Threads),
+        (LOOP, Relay::Loop),
+        (KERNEL, Relay::Kernel),
+    ] {
+        for port in [TLS, PLAIN] {
+            each(address, port, move |client| {
+                let _gone = between(client, port, how);
+            })?;
+        }
     }
     Ok(())
 }
@@ -119,27 +128,4 @@ fn zeros(to: &mut impl Write, mut bytes: usize) -> Result<(), Wrong> {
         bytes -= length;
     }
     Ok(())
-}
-
-fn between(client: TcpStream, port: u16) -> Result<(), Wrong> {
-    let server = TcpStream::connect(SocketAddr::new(SERVER.parse()?, port))?;
-    for stream in [&client, &server] {
-        stream.set_nodelay(true)?;
-    }
-    let (from, to) = (client.try_clone()?, server.try_clone()?);
-    let back = std::thread::spawn(move || pass(server, client));
-    let passed = pass(from, to);
-    back.join().map_err(|_| "the way back panicked")??;
-    Ok(passed?)
-}
-
-fn pass(mut from: TcpStream, mut to: TcpStream) -> std::io::Result<()> {
-    // Not std's copy, which splices: this is the plain one.
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        match from.read(&mut buffer)? {
-            0 => return to.shutdown(Shutdown::Write),
-            length => to.write_all(buffer.get(..length).unwrap_or_default())?,
-        }
-    }
 }

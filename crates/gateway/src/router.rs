@@ -27,6 +27,7 @@ use crate::cors;
 use crate::gateway::Gateway;
 use crate::openapi;
 use crate::reply::{self, Meta};
+use crate::serve::handover::Last;
 use crate::table::{OPERATE, PUBLIC, Route};
 use crate::watched;
 
@@ -87,6 +88,9 @@ fn serve(access: Access, route: &'static Route) -> MethodRouter<Arc<Gateway>> {
             let answered = answer(access, route, gateway, meta, request).await;
             let mut response = answered.unwrap_or_else(|refusal| reply::error(&refusal, meta));
             response.extensions_mut().insert(Served(route));
+            if route.is_secret() {
+                response.extensions_mut().insert(Last);
+            }
             response
         },
     )

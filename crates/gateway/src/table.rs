@@ -70,6 +70,20 @@ pub(crate) struct Route {
     pub(crate) handler: Option<Handler>,
 }
 
+/// The routes (of POST) that have a secret in their bodies or answers.
+const SECRET: [&str; 3] = [
+    "/v1/vaults/{vault_id}/credentials",
+    "/v1/vaults/{vault_id}/credentials/{credential_id}",
+    "/v1/x/keys",
+];
+
+impl Route {
+    /// Whether its body or its answer has a secret in it.
+    pub(crate) fn is_secret(&self) -> bool {
+        self.method == Method::POST && SECRET.contains(&self.path)
+    }
+}
+
 macro_rules! routes {
     ($name:ident: $($method:ident $path:literal $beta:ident => $($handler:ident)::+;)*) => {
         pub(crate) static $name: &[Route] = &[$(Route {

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use anyhow::{anyhow, bail};
 use egress::inject::Template;
-use orchestrator::templates::OperatorCredential;
+use orchestrator::templates::{OperatorCredential, Place};
 use serde::Deserialize;
 
-/// `[[egress.credentials]]`: exactly one of `header`, `basic` and `query`.
+/// `[[egress.credentials]]`: exactly one of `header`, `basic`, `query` and `certificate`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EgressCredential {
@@ -22,6 +22,9 @@ pub struct EgressCredential {
     pub basic: Option<String>,
     /// The parameter of the query of this name.
     pub query: Option<String>,
+    /// The file with a certificate that servers are shown, and those between it and its root, as PEM; the secret is its
+    /// key.
+    pub certificate: Option<PathBuf>,
     /// The file with the secret, its owner's alone. It is read again when it changes.
     pub secret_file: PathBuf,
 }
@@ -45,29 +48,59 @@ pub fn read(settings: &[EgressCredential]) -> anyhow::Result<Vec<OperatorCredent
 }
 
 fn operator_credential(one: &EgressCredential) -> Result<OperatorCredential, String> {
-    let template = match (&one.header, &one.basic, &one.query) {
-        (Some(header), None, None) => {
-            header
-                .split_once(':')
-                .map(|(name, value)| Template::Header {
-                    name: name.trim().to_owned(),
-                    value: value.trim().to_owned(),
-                })
+    let place = match (&one.header, &one.basic, &one.query, &one.certificate) {
+        (Some(header), None, None, None) => {
+            let (name, value) = header.split_once(':').ok_or_else(|| {
+                format!("{:?}: `header` must read as `Name: {{secret}}`", one.name)
+            })?;
+            Place::Request(Template::Header {
+                name: name.trim().to_owned(),
+                value: value.trim().to_owned(),
+            })
         }
-        (None, Some(user), None) => Some(Template::Basic { user: user.clone() }),
-        (None, None, Some(name)) => Some(Template::Query { name: name.clone() }),
+        (None, Some(user), None, None) => Place::Request(Template::Basic { user: user.clone() }),
+        (None, None, Some(name), None) => Place::Request(Template::Query { name: name.clone() }),
+        (None, None, None, Some(path)) => Place::Certificate(path.clone()),
         _ => {
             let name = &one.name;
             return Err(format!(
-                "{name:?}: give exactly one of `header`, `basic` and `query`"
+                "{name:?}: give exactly one of `header`, `basic`, `query` and `certificate`"
             ));
         }
     };
-    let no_header = || format!("{:?}: `header` must read as `Name: {{secret}}`", one.name);
     Ok(OperatorCredential {
         name: one.name.clone(),
         hosts: one.hosts.clone(),
-        template: template.ok_or_else(no_header)?,
+        place,
         secret_file: one.secret_file.clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credential_goes_to_exactly_one_place() {
+        let place = |line: &str| {
+            let text = format!("name = 'one'\nhosts = ['a.test']\nsecret_file = '/secret'\n{line}");
+            let one: EgressCredential = toml::from_str(&text).unwrap();
+            operator_credential(&one).map(|one| format!("{:?}", one.place))
+        };
+        for (line, kind) in [
+            ("header = 'X-Key: {secret}'", "Header"),
+            ("basic = 'me'", "Basic"),
+            ("query = 'key'", "Query"),
+            ("certificate = '/own.pem'", "Certificate"),
+        ] {
+            assert!(place(line).unwrap().contains(kind), "{line}");
+        }
+        for wrong in [
+            "",
+            "header = 'X-Key'",
+            "basic = 'me'\ncertificate = '/own.pem'",
+        ] {
+            assert!(place(wrong).unwrap_err().contains("\"one\""), "{wrong}");
+        }
+    }
 }

@@ -37,8 +37,9 @@ use crate::client::{Client, Refused};
 use crate::config::Loaded;
 use crate::data_dir::DataDir;
 
+/// What is freed is wiped: secrets pass through buffers of others, which know of none (docs/vaults.md).
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: sys::Wiping<mimalloc::MiMalloc> = sys::Wiping::over(mimalloc::MiMalloc);
 
 /// The machine cannot do what was asked; the text says how to mend it.
 #[derive(Debug, thiserror::Error)]

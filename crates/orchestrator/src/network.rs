@@ -226,7 +226,7 @@ impl Networks {
         file
     }
 
-    fn stamps(&self) -> Vec<Stamp> {
+    fn stamps(&self) -> Vec<[Stamp; 2]> {
         self.operator
             .credentials
             .iter()

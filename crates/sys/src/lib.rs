@@ -1,4 +1,4 @@
-//! Every kernel call that needs `unsafe`, each with its SAFETY argument. It decides nothing.
+//! Every kernel call that needs `unsafe`, and the allocator, each with its SAFETY argument. It decides nothing.
 //!
 //! What rustix already wraps safely is used from rustix; here stands only what it lacks. All
 //! functions are thin: one call each, errors as `io::Error` with the errno of the kernel.
@@ -12,6 +12,7 @@ mod mount;
 mod net;
 mod steer;
 mod terminal;
+mod wipe;
 
 pub use clone::{Forked, clone_process, flags, hide_cgroups_above, new_user_namespace};
 pub use datagram::{receive_to, send_from};
@@ -22,3 +23,4 @@ pub use mount::{MountAttr, mount_setattr};
 pub use net::{loopback_up, new_network, take_for_others, tell_destination};
 pub use steer::steer;
 pub use terminal::lead_session_on_stdin;
+pub use wipe::Wiping;

@@ -16,8 +16,9 @@ use super::bytes::{Counts, both_ways};
 use super::carried::{Asked, Carried, Open, Registered, Spoken, end};
 use super::http::{Channel, Scope};
 use super::speech::Speech;
+use super::tls::Replayed;
 use super::upstream::{Upstream, dial};
-use super::{dns, http, postgres, tls};
+use super::{dns, http, password, tls};
 use crate::audit::{Action, Kind, Record};
 use crate::identity::check_server_name;
 use crate::limits;
@@ -134,7 +135,7 @@ impl Flow {
                 match (decision.verdict, spoken) {
                     (Verdict::Inspect, Spoken::Tls) => {
                         // What few connections need is not part of every one's memory.
-                        Box::pin(self.look_into(client, None, bytes, speech)).await;
+                        Box::pin(self.look_into(client, None, bytes, speech, None)).await;
                     }
                     (Verdict::Allow, _) | (Verdict::Inspect, Spoken::Http) => {
                         let judged = Judged {
@@ -190,13 +191,15 @@ impl Flow {
             return self.misdirected(client, &speech, misdirected).await;
         }
         if spoken == Spoken::Tls && self.carried.credentials().cover(&self.target) {
-            return Box::pin(self.look_into(client, upstream, bytes, speech)).await;
+            let looked_into = self.look_into(client, upstream, bytes, speech, Some(judged));
+            return Box::pin(looked_into).await;
         }
         if spoken == Spoken::Opaque
-            && postgres::begins(&bytes)
+            && password::is_begun(&bytes)
             && self.carried.credentials().cover(&self.target)
         {
-            let carried = postgres::carry(self, client, upstream, bytes, judged);
+            let line: password::Line = Box::new(Replayed::new(bytes.clone(), client));
+            let carried = password::carry(self, (line, &bytes), spoken, upstream, judged);
             return Box::pin(carried).await;
         }
         if spoken == Spoken::Http {
@@ -236,13 +239,14 @@ impl Flow {
         http::serve_one(channel, client, first).await;
     }
 
-    /// Goes on with TLS in which requests are to be judged.
+    /// Goes on with TLS in which requests are to be judged, or that `judged` let through whatever is in it.
     async fn look_into(
         self,
         client: TcpStream,
         upstream: Option<Upstream>,
         first: Vec<u8>,
         speech: Speech,
+        judged: Option<Judged<'_>>,
     ) {
         let Speech::Tls(hello) = &speech else {
             return self.unclear(client, &speech).await;
@@ -250,7 +254,7 @@ impl Flow {
         if let Err(misdirected) = check_server_name(&self.target, hello.server_name.as_ref()) {
             return self.misdirected(client, &speech, misdirected).await;
         }
-        tls::intercept(self, client, upstream, first).await;
+        tls::intercept(self, client, upstream, first, judged).await;
     }
 
     /// Passes bytes on both ways, as they are.

@@ -2,13 +2,13 @@
 //! carried as requests. It must never be done where no rule has to see inside, nor for a name that the connection
 //! is not for.
 
-use std::io;
+use std::io::{self, Cursor};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf as _, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -16,19 +16,23 @@ use tokio_rustls::server::TlsStream;
 
 use super::answer::{Refusal, reset};
 use super::carried::Spoken;
-use super::flow::Flow;
+use super::flow::{Flow, Judged};
 use super::http::{self, Channel, Scope};
-use super::limits::HANDSHAKE;
+use super::limits::{HANDSHAKE, READ};
 use super::line::Socket;
 use super::upstream::Upstream;
+use super::{password, redis};
+use crate::limits;
 
 /// Carries a client's TLS that begins with `first`; its server name was held to the connection's. Nothing was said
-/// yet over `upstream`.
+/// yet over `upstream`. What is inside is requests of HTTP; if the policy let it through whatever it is (`judged`), it may
+/// also be a protocol with a password.
 pub(super) async fn intercept(
     flow: Flow,
     client: TcpStream,
     upstream: Option<Upstream>,
     first: Vec<u8>,
+    judged: Option<Judged<'_>>,
 ) {
     let config = flow
         .carried
@@ -46,7 +50,7 @@ pub(super) async fn intercept(
     let client = Replayed::new(first, client);
     let accepting = TlsAcceptor::from(config).accept(client);
     let problem = match timeout(HANDSHAKE, accepting).await {
-        Ok(Ok(client)) => return requests(flow, client, upstream).await,
+        Ok(Ok(client)) => return inside(flow, client, upstream, judged).await,
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("nothing for {} s", HANDSHAKE.as_secs()),
     };
@@ -58,7 +62,39 @@ pub(super) async fn intercept(
         .await;
 }
 
-async fn requests(flow: Flow, client: TlsStream<Replayed>, upstream: Option<Upstream>) {
+/// Goes on with what is inside.
+async fn inside(
+    flow: Flow,
+    mut client: TlsStream<Replayed>,
+    upstream: Option<Upstream>,
+    judged: Option<Judged<'_>>,
+) {
+    let (None, Some(judged)) = (client.get_ref().1.alpn_protocol(), judged) else {
+        return requests(flow, client, upstream, &[]).await;
+    };
+    // A client that has not said what it speaks in there says it now, whatever it speaks.
+    let mut first = Vec::with_capacity(READ);
+    while matches!(first.as_slice(), [] | [b'*']) {
+        let more = timeout(limits::HEAD_TIME, client.read_buf(&mut first)).await;
+        if !matches!(more, Ok(Ok(1..))) {
+            break;
+        }
+    }
+    if !redis::begins(&first) {
+        return requests(flow, client, upstream, &first).await;
+    }
+    let (read, write) = tokio::io::split(client);
+    let line = tokio::io::join(AsyncReadExt::chain(Cursor::new(first.clone()), read), write);
+    let line = (Box::new(line) as password::Line, first.as_slice());
+    Box::pin(password::carry(flow, line, Spoken::Tls, upstream, judged)).await;
+}
+
+async fn requests(
+    flow: Flow,
+    client: TlsStream<Replayed>,
+    upstream: Option<Upstream>,
+    first: &[u8],
+) {
     let scope = Scope::new(&flow.carried.host.tasks);
     let _ends_with_this = scope.guard();
     let is_two = client.get_ref().1.alpn_protocol() == Some(b"h2");
@@ -69,7 +105,7 @@ async fn requests(flow: Flow, client: TlsStream<Replayed>, upstream: Option<Upst
     if is_two {
         http::serve_two(channel, client).await;
     } else {
-        http::serve_one(channel, client, &[]).await;
+        http::serve_one(channel, client, first).await;
     }
 }
 

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::sign::SingleCertAndKey;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::limits::HANDSHAKE;
+use crate::inject::Credentials;
 use crate::intercept::problem;
 use crate::limits;
 use crate::name::Target;
@@ -80,6 +82,24 @@ pub(super) async fn dial(
         }
     }
     Err(failure)
+}
+
+/// `trust`, with the operator's certificate to be shown if one is for that target.
+pub(super) fn identified(
+    trust: Arc<ClientConfig>,
+    credentials: &Credentials,
+    target: &Target,
+) -> Result<Arc<ClientConfig>, Failure> {
+    let certificate = credentials.certificate(target);
+    let certificate = certificate.map_err(|why| Failure::Unreachable(why.to_string()))?;
+    Ok(match certificate {
+        None => trust,
+        Some(certificate) => {
+            let mut identified = (*trust).clone();
+            identified.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certificate));
+            Arc::new(identified)
+        }
+    })
 }
 
 /// TLS over a connection to that target, whose certificate is held against `trust`.

@@ -4,12 +4,20 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use contract::ids::CredentialId;
+use contract::limits::SECRET_BYTES;
+use rustls::sign::CertifiedKey;
 use serde::{Deserialize, Serialize};
 use vault::Lent;
 use vault::placeholder::{Covered, Placeholder};
 
+use super::certificate;
+use super::spending::Denied;
 use super::template::Template;
 use crate::name::{HostPattern, Target};
+
+/// Bytes of what is lent of one: three secrets at their longest, each byte of which JSON may write as six, and what seals
+/// them.
+const LENT: usize = 3 * 6 * SECRET_BYTES + 1_024;
 
 /// The credentials of a sandbox, as the egress process is told of them beside its policy.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -101,6 +109,9 @@ impl Credentials {
         };
         for one in file.credentials {
             let wrong = |what: &str| format!("credential {}: {what}", one.id);
+            if one.lent.as_ref().is_some_and(|lent| lent.len() > LENT) {
+                return Err(wrong("its secret is too long"));
+            }
             let placeholder = Placeholder::parse(&one.placeholder);
             let placeholder = placeholder.ok_or_else(|| wrong("its placeholder is none"))?;
             let hosts = match one.hosts {
@@ -110,7 +121,11 @@ impl Credentials {
                 }
             };
             match &one.template {
-                Some(template) => template.check().map_err(|problem| wrong(&problem))?,
+                // One that cannot be opened goes nowhere.
+                Some(template) if one.lent.is_some() => {
+                    template.check().map_err(|problem| wrong(&problem))?;
+                }
+                Some(_) => {}
                 None => {
                     read.by.insert(placeholder, read.all.len());
                     read.watched.watch(placeholder);
@@ -138,6 +153,24 @@ impl Credentials {
     pub(crate) fn cover_bodies(&self, target: &Target) -> bool {
         let is = |one: &Credential| one.body && one.hosts.have(target);
         self.all.iter().any(is)
+    }
+
+    /// The certificate that the operator wants that host to be shown, the first of several; none if there is none.
+    ///
+    /// # Errors
+    /// [`Denied`]: it cannot be had.
+    pub(crate) fn certificate(&self, target: &Target) -> Result<Option<CertifiedKey>, Denied> {
+        for one in self.all.iter().filter(|one| one.hosts.have(target)) {
+            let Some(Template::Certificate { chain }) = &one.template else {
+                continue;
+            };
+            let opened = one.lent.as_ref().and_then(|lent| lent.open().ok());
+            let opened = opened.ok_or_else(|| Denied::unopened(one.id))?;
+            let certified = certificate::certified(chain, &opened.token);
+            let unusable = |why| Denied(format!("credential {}: {why}", one.id));
+            return certified.map(Some).map_err(unusable);
+        }
+        Ok(None)
     }
 
     /// Those that are for that host, by their places.

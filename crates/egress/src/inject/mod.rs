@@ -5,6 +5,7 @@
 //! What the server hands over is sealed ([`CredentialFile::lent`]); it is opened here, for each request anew.
 
 mod body;
+mod certificate;
 mod credentials;
 mod spending;
 mod template;

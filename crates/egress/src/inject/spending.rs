@@ -11,7 +11,8 @@ use vault::placeholder::{Covered, Place, Placeholder, Replaced};
 use vault::scrub::Forms;
 
 use super::body::Body;
-use super::credentials::Credentials;
+use super::credentials::{Credential, Credentials};
+use super::template::Template;
 use crate::audit::Record;
 use crate::name::Target;
 
@@ -23,8 +24,7 @@ pub(crate) struct Spending {
     credentials: Arc<Credentials>,
     /// Those that are for its host, opened, by their places.
     opened: Vec<(usize, Option<Secret>)>,
-    /// It goes over TLS, or the operator does not ask for that.
-    is_safe: bool,
+    is_tls: bool,
     spent: Mutex<Spent>,
     forms: OnceLock<Option<Arc<Forms>>>,
 }
@@ -64,6 +64,15 @@ impl Spent {
 #[error("{0}")]
 pub(crate) struct Denied(pub(crate) String);
 
+impl Denied {
+    /// There is no secret, or nothing opens it.
+    pub(super) fn unopened(id: CredentialId) -> Self {
+        Self(format!(
+            "credential {id} cannot be opened; give it its secret anew"
+        ))
+    }
+}
+
 impl Spending {
     /// Of a request to that host; none where the sandbox has no credentials.
     pub(crate) fn of(
@@ -81,7 +90,7 @@ impl Spending {
         });
         Some(Arc::new(Self {
             opened: opened.collect(),
-            is_safe: is_tls || credentials.cleartext,
+            is_tls,
             spent: Mutex::default(),
             forms: OnceLock::new(),
             credentials: Arc::clone(credentials),
@@ -113,6 +122,23 @@ impl Spending {
             let secret = self.may_go(one, secret.as_ref())?;
             template.put(secret, headers, query)?;
             self.spent().put_in.push(one.id);
+        }
+        Ok(())
+    }
+
+    /// Notes the certificates that the server was shown, on a connection that has no requests.
+    ///
+    /// # Errors
+    /// [`Denied`]: it could not be shown one that it is to be shown.
+    pub(crate) fn show_certificates(&self) -> Result<(), Denied> {
+        for (place, secret) in &self.opened {
+            let one = self.credentials.all.get(*place);
+            let is_shown =
+                |one: &&Credential| matches!(one.template, Some(Template::Certificate { .. }));
+            if let Some(one) = one.filter(is_shown) {
+                self.may_go(one, secret.as_ref())?;
+                self.spent().put_in.push(one.id);
+            }
         }
         Ok(())
     }
@@ -189,7 +215,9 @@ impl Spending {
     fn make_forms(&self) -> Option<Arc<Forms>> {
         let secrets = self.opened.iter().filter_map(|(place, secret)| {
             let one = self.credentials.all.get(*place)?;
-            Some((secret.as_ref()?, one.placeholder))
+            // A key is used here, and no server is told it.
+            let is_told = !matches!(one.template, Some(Template::Certificate { .. }));
+            Some((secret.as_ref().filter(|_| is_told)?, one.placeholder))
         });
         let forms = Forms::of(&secrets.collect::<Vec<_>>());
         (!forms.is_empty()).then(|| Arc::new(forms))
@@ -252,7 +280,7 @@ impl Spending {
     fn secret(
         &self,
         placeholder: Placeholder,
-        may: impl Fn(&super::credentials::Credential) -> bool,
+        may: impl Fn(&Credential) -> bool,
     ) -> Result<Option<&Secret>, Denied> {
         let secret = self.secret_of(placeholder, may)?;
         self.note_one(placeholder, secret.is_some());
@@ -262,7 +290,7 @@ impl Spending {
     fn secret_of(
         &self,
         placeholder: Placeholder,
-        may: impl Fn(&super::credentials::Credential) -> bool,
+        may: impl Fn(&Credential) -> bool,
     ) -> Result<Option<&Secret>, Denied> {
         let opened = self.opened.iter().find_map(|(place, secret)| {
             let one = self.credentials.all.get(*place)?;
@@ -279,24 +307,21 @@ impl Spending {
     /// The secret of a credential that is to go out.
     fn may_go<'a>(
         &self,
-        one: &super::credentials::Credential,
+        one: &Credential,
         secret: Option<&'a Secret>,
     ) -> Result<&'a Secret, Denied> {
-        if !self.is_safe {
+        // In clear text nobody can be shown a certificate, whatever the operator allows.
+        let is_certificate = matches!(one.template, Some(Template::Certificate { .. }));
+        if !self.is_tls && (is_certificate || !self.credentials.cleartext) {
             return Err(Denied(format!(
                 "credential {} goes over TLS only, and this connection is in clear text",
                 one.id
             )));
         }
-        secret.ok_or_else(|| {
-            Denied(format!(
-                "credential {} cannot be opened; give it its secret anew",
-                one.id
-            ))
-        })
+        secret.ok_or_else(|| Denied::unopened(one.id))
     }
 
-    fn credential(&self, placeholder: Placeholder) -> Option<&super::credentials::Credential> {
+    fn credential(&self, placeholder: Placeholder) -> Option<&Credential> {
         let place = self.credentials.by.get(&placeholder)?;
         self.credentials.all.get(*place)
     }

@@ -10,10 +10,14 @@ use serde::{Deserialize, Serialize};
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
+use super::certificate;
 use super::spending::Denied;
 
 /// What stands for the secret in a header's value.
 const MARK: &str = "{secret}";
+
+/// Bytes of a certificate and those between it and its root: handshakes of TLS take no more by far.
+const CHAIN: usize = 64 << 10;
 
 /// Fields that route or frame a request, or are between two neighbours only.
 const OURS: [&str; 13] = [
@@ -53,6 +57,11 @@ pub enum Template {
         /// Its name.
         name: String,
     },
+    /// No place in a request: a certificate that the server is shown in the handshake of TLS, the secret being its key.
+    Certificate {
+        /// The certificate and those between it and its root, as PEM.
+        chain: String,
+    },
 }
 
 impl Template {
@@ -82,6 +91,21 @@ impl Template {
             Self::Basic { .. } => Ok(()),
             Self::Query { name } if name.is_empty() => Err("the parameter has no name".to_owned()),
             Self::Query { .. } => Ok(()),
+            Self::Certificate { chain } if chain.len() > CHAIN => {
+                Err(format!("the certificates are longer than {CHAIN} bytes"))
+            }
+            Self::Certificate { chain } => certificate::chain(chain).map(drop),
+        }
+    }
+
+    /// Whether that secret can stand there. One of a request's is looked at when it is put in.
+    ///
+    /// # Errors
+    /// One line without the secret.
+    pub fn fits(&self, secret: &Secret) -> Result<(), String> {
+        match self {
+            Self::Certificate { chain } => certificate::certified(chain, secret).map(drop),
+            Self::Header { .. } | Self::Basic { .. } | Self::Query { .. } => Ok(()),
         }
     }
 
@@ -116,6 +140,8 @@ impl Template {
                     Zeroizing::new(format!("Basic {}", pair.as_str())),
                 )
             }
+            // Shown when the connection was made.
+            Self::Certificate { .. } => return Ok(()),
         };
         let mut value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| unfit())?;
         value.set_sensitive(true);

@@ -7,26 +7,24 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use egress::audit::Action;
-use rcgen::{CertificateParams, KeyPair};
+use egress::inject::{CredentialFile, CredentialsFile, Template};
 
 use crate::cluster::Cluster;
 use crate::ground::{SERVER, on_ground, run, unrestricted};
 use crate::injected::{credential, id, placeholder, sandbox};
+use crate::programs::{certificate, client};
 use crate::upstreams::ROOT;
 
 const SECRET: &str = "pass/of+the \u{2603} 'right' one";
 
 /// Who gets in how. Nobody does in clear text.
 const HBA: &str = "local all all trust\nhostssl all scram all scram-sha-256\nhostssl all older all md5\n\
-    hostssl all clear all password\nhostssl all open all trust\n";
+    hostssl all clear all password\nhostssl all open all trust\nhostssl all certified all cert\n";
 
 /// Makes a directory of data ready for TLS.
 fn prepare(data: &Path) {
-    let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new(vec!["allowed.test".to_owned()]).unwrap();
-    let certificate = params.signed_by(&key, &ROOT).unwrap();
-    std::fs::write(data.join("server.crt"), certificate.pem()).unwrap();
-    std::fs::write(data.join("server.key"), key.serialize_pem()).unwrap();
+    certificate(data, &["allowed.test"]);
+    std::fs::write(data.join("clients.crt"), ROOT.pem()).unwrap();
     let private = std::fs::Permissions::from_mode(0o600);
     std::fs::set_permissions(data.join("server.key"), private).unwrap();
     std::fs::write(data.join("pg_hba.conf"), HBA).unwrap();
@@ -37,7 +35,7 @@ fn fill(cluster: &Cluster) {
     let made = cluster.sql(&format!(
         "SET password_encryption = 'md5'; CREATE ROLE older LOGIN PASSWORD '{quoted}';
          SET password_encryption = 'scram-sha-256';
-         CREATE ROLE scram LOGIN PASSWORD '{quoted}'; CREATE ROLE clear LOGIN PASSWORD '{quoted}'; CREATE ROLE open LOGIN;
+         CREATE ROLE scram LOGIN PASSWORD '{quoted}'; CREATE ROLE clear LOGIN PASSWORD '{quoted}'; CREATE ROLE open LOGIN; CREATE ROLE certified LOGIN;
          CREATE TABLE told AS SELECT '{quoted}'::text AS it; GRANT SELECT ON told TO PUBLIC;"
     ));
     assert_eq!(made.trim(), "");
@@ -64,7 +62,7 @@ fn a_login_to_postgresql_is_done_with_the_secret_and_the_client_never_has_it() {
             .unwrap();
         let place = home.path().join("c");
         let cluster = ground.among_servers(move || {
-            let more = format!("-c listen_addresses={SERVER} -c ssl=on");
+            let more = format!("-c listen_addresses={SERVER} -c ssl=on -c ssl_ca_file=clients.crt");
             Cluster::with(&place, &more, prepare)
         });
         std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -104,7 +102,7 @@ fn a_login_to_postgresql_is_done_with_the_secret_and_the_client_never_has_it() {
             cancelled.contains("canceling statement due to user request"),
             "{cancelled}"
         );
-        for wrong in ["wrong", &placeholder(2)] {
+        for wrong in ["wrong", &placeholder(3)] {
             let refused = run(
                 &sandbox,
                 &format!("PGPASSWORD={wrong} {psql} {to} -c 'select 1' 2>&1"),
@@ -142,6 +140,27 @@ fn a_login_to_postgresql_is_done_with_the_secret_and_the_client_never_has_it() {
         for record in ground.audit() {
             assert!(!format!("{record:?}").contains("pass/of"), "{record:?}");
         }
+
+        // Without a password, with the operator's certificate.
+        let (chain, key) = client("certified", &ROOT);
+        let certified = CredentialFile {
+            template: Some(Template::Certificate { chain }),
+            ..credential(4, &key, Some(&["allowed.test"]))
+        };
+        *ground.credentials.lock().unwrap() = CredentialsFile {
+            cleartext: true,
+            credentials: vec![certified],
+        };
+        let sandbox = ground.sandbox("certified").await;
+        let login = format!(
+            "{psql} \"host=allowed.test user=certified dbname=postgres\" -c \"{query}\" 2>&1"
+        );
+        let login = format!("PGPASSWORD=none {login}");
+        assert_eq!(run(&sandbox, &login).await, "certified|t");
+        let shown = ground
+            .recorded("is of the certificate", |it| it.credential == Some(id(4)))
+            .await;
+        assert_eq!(shown.protocol, "postgres");
         drop(cluster);
     });
 }

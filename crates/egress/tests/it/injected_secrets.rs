@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use egress::audit::Action;
+use egress::inject::CredentialsFile;
 use sandbox::Sandbox;
 
 use crate::ground::{OTHER, SERVER, hello, on_ground, python, run, unrestricted};
@@ -322,4 +323,22 @@ fn a_placeholder_is_found_however_it_is_cut_and_left_where_it_is_not_looked_for(
             "{deflated}"
         );
     });
+}
+
+#[test]
+fn a_secret_longer_than_any_credential_may_have_is_not_taken_from_the_server_either() {
+    let lent = |secret: &str| {
+        let file = CredentialsFile {
+            cleartext: false,
+            credentials: vec![credential(1, secret, None)],
+        };
+        file.check()
+    };
+    // Each byte of it takes six in what is sealed.
+    assert_eq!(lent(&"\u{1}".repeat(LONGEST)), Ok(()));
+    let problem = lent(&"s".repeat(1 << 20)).unwrap_err();
+    assert!(
+        problem.contains("its secret is too long") && !problem.contains("ssss"),
+        "{problem}"
+    );
 }

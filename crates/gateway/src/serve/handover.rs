@@ -26,6 +26,11 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Re
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GoesOn;
 
+/// Says of a response (as an extension) that its connection ends with it: request or answer has a secret, which
+/// stands in the connection's buffers until they are freed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Last;
+
 /// What one connection and its requests know of the handover.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
@@ -34,9 +39,27 @@ pub(super) struct Turn {
     asked: AtomicBool,
     /// And has flushed since.
     flushed: AtomicBool,
+    /// No further request is to be taken.
+    last: AtomicBool,
 }
 
 impl Turn {
+    /// Has the connection end with that response. In HTTP/1 the head says so, so that no client sends its next request
+    /// into a connection that ends; in HTTP/2 the connection says it (GOAWAY).
+    pub(super) fn end_with(&self, response: &mut Response, is_one: bool) {
+        if is_one {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        } else {
+            self.last.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the connection is to end with what it was asked.
+    pub(super) fn is_last(&self) -> bool {
+        self.last.load(Ordering::Relaxed)
+    }
+
     /// Lays the body of a response that goes on aside, if it is one.
     pub(super) fn lay_aside(self: &Arc<Self>, response: &mut Response) {
         let goes_on = response.extensions_mut().remove::<GoesOn>().is_some();

@@ -22,7 +22,6 @@ use axum::response::Response;
 use bytes::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -33,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::client::Peer;
 use crate::limits::{HEADERS, Limits};
 use crate::metrics::{Kind, Limit, Metrics};
-use handover::{Lent, Turn};
+use handover::{Last, Lent, Turn};
 use stall::Stall;
 use tls::Tls;
 
@@ -157,7 +156,8 @@ async fn accept_failed(error: &io::Error) {
 struct Pool {
     router: Router,
     builder: Arc<auto::Builder<TokioExecutor>>,
-    graceful: GracefulShutdown,
+    /// Connections are to end when what they are asked is answered.
+    stop: CancellationToken,
     tasks: JoinSet<()>,
     slots: Arc<Semaphore>,
     limits: Limits,
@@ -183,7 +183,7 @@ impl Pool {
         Self {
             router,
             builder: Arc::new(builder),
-            graceful: GracefulShutdown::new(),
+            stop: CancellationToken::new(),
             tasks: JoinSet::new(),
             slots: Arc::new(Semaphore::new(limits.connections)),
             limits,
@@ -251,7 +251,7 @@ impl Pool {
     fn server(&self, peer: Option<Peer>) -> Server {
         Server {
             builder: Arc::clone(&self.builder),
-            watcher: self.graceful.watcher(),
+            stop: self.stop.child_token(),
             limits: self.limits.clone(),
             router: self.router.clone(),
             peer,
@@ -260,10 +260,8 @@ impl Pool {
 
     /// Lets requests in flight finish, for a bounded time.
     async fn drain(mut self) -> Drained {
-        let mut settled = pin!(async {
-            self.graceful.shutdown().await;
-            while self.tasks.join_next().await.is_some() {}
-        });
+        self.stop.cancel();
+        let mut settled = pin!(async { while self.tasks.join_next().await.is_some() {} });
         if tokio::time::timeout(self.limits.drain, &mut settled)
             .await
             .is_ok()
@@ -282,7 +280,7 @@ impl Pool {
 /// What it takes to serve one connection.
 struct Server {
     builder: Arc<auto::Builder<TokioExecutor>>,
-    watcher: Watcher,
+    stop: CancellationToken,
     limits: Limits,
     router: Router,
     peer: Option<Peer>,
@@ -304,38 +302,57 @@ impl Server {
         let io = TokioIo::new(lent.clone());
         let http = self.builder.serve_connection(io, service).into_owned();
         Connection {
-            http: Box::pin(self.watcher.watch(http)),
+            http: Box::pin(http),
             lent,
             turn,
+            stop: self.stop,
         }
     }
 }
 
+/// What hyper makes of a connection.
+type Http<S> =
+    auto::Connection<'static, TokioIo<Lent<Stall<S>>>, TowerToHyperService<Known>, TokioExecutor>;
+
 /// One connection: hyper, on the heap so that it can go, and what is left when it has gone.
 struct Connection<S> {
-    http: Pin<Box<dyn Future<Output = Result<(), axum::BoxError>> + Send>>,
+    http: Pin<Box<Http<S>>>,
     lent: Lent<Stall<S>>,
     turn: Arc<Turn>,
+    stop: CancellationToken,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
     async fn run(self) {
         let Self {
             mut http,
             lent,
             turn,
+            stop,
         } = self;
-        let ended = std::future::poll_fn(|cx| match http.as_mut().poll(cx) {
-            Poll::Ready(ended) => Poll::Ready(Err(ended)),
-            Poll::Pending => turn
-                .take()
-                .map_or(Poll::Pending, |body| Poll::Ready(Ok(body))),
+        let (mut stopped, mut is_last) = (pin!(stop.cancelled()), false);
+        let ended = std::future::poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(ended) = http.as_mut().poll(cx) {
+                    return Poll::Ready(Err(ended));
+                }
+                if let Some(body) = turn.take() {
+                    return Poll::Ready(Ok(body));
+                }
+                if is_last || !(turn.is_last() || stopped.as_mut().poll(cx).is_ready()) {
+                    return Poll::Pending;
+                }
+                // What it is to say about that it says at its next poll.
+                is_last = true;
+                http.as_mut().graceful_shutdown();
+            }
         })
         .await;
         let ended = match ended {
             Err(ended) => ended,
             Ok(body) => {
                 let socket = lent.take();
+                // All that was read for it is wiped with it.
                 drop((http, lent, turn));
                 match socket {
                     Some(socket) => handover::go_on(socket, body).await.map_err(Into::into),
@@ -378,11 +395,15 @@ where
         }
         // HTTP/1.0 knows no chunks, HTTP/2 has other streams beside, and HEAD wants no body.
         let plain = request.version() == Version::HTTP_11 && request.method() == Method::GET;
-        let turn = plain.then(|| Arc::clone(&self.turn));
+        let is_one = request.version() < Version::HTTP_2;
+        let turn = Arc::clone(&self.turn);
         let answer = self.router.call(request);
         Box::pin(async move {
             let Ok(mut response) = answer.await;
-            if let Some(turn) = turn {
+            if response.extensions_mut().remove::<Last>().is_some() {
+                turn.end_with(&mut response, is_one);
+            }
+            if plain {
                 turn.lay_aside(&mut response);
             }
             Ok(response)

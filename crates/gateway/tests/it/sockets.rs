@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use gateway::{Config, Drained, Limits, serve, serve_unix};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
@@ -337,4 +340,74 @@ async fn a_stream_whose_client_goes_away_is_given_up() {
     })
     .await
     .unwrap();
+}
+
+/// A request that has a secret in its body, on a connection that the client would keep.
+fn secret_body(name: &str) -> String {
+    let auth = json!({"type": "environment_variable", "secret_name": name, "secret_value": "a/secret+of-the-test",
+        "networking": {"type": "unrestricted"}});
+    json!({ "auth": auth }).to_string()
+}
+
+#[tokio::test]
+async fn a_connection_that_had_a_secret_ends_with_the_answer_and_others_are_kept() {
+    let server = Server::start().await;
+    let mut tasks = JoinSet::new();
+    let address = listen(&server, Limits::default(), &mut tasks).await;
+    let vault = server
+        .create("/v1/vaults", json!({"display_name": "told"}))
+        .await;
+    let path = format!("/v1/vaults/{vault}/credentials");
+    let kept = get(&path, &server.key).replace("connection: close\r\n", "");
+    // Right and wrong, both have come over it.
+    for (body, status) in [(secret_body("RIGHT"), "200"), (secret_body("n o"), "400")] {
+        let length = body.len();
+        let head = kept.replacen("GET", "POST", 1).replace(
+            "\r\n\r\n",
+            &format!("\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"),
+        );
+        let stream = TcpStream::connect(address).await.unwrap();
+        let answer = exchange(stream, &format!("{kept}{head}{body}")).await;
+        let (first, second) = answer.rsplit_once("HTTP/1.1 ").unwrap();
+        assert!(!first.contains("connection: close"), "the control: {first}");
+        assert!(second.starts_with(status), "{second}");
+        assert!(second.contains("\r\nconnection: close\r\n"), "{second}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_of_http_2_that_had_a_secret_takes_no_further_request() {
+    let server = Server::start().await;
+    let mut tasks = JoinSet::new();
+    let address = listen(&server, Limits::default(), &mut tasks).await;
+    let vault = server
+        .create("/v1/vaults", json!({"display_name": "told"}))
+        .await;
+    let path = format!("/v1/vaults/{vault}/credentials");
+    let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
+    let (mut client, connection) = http2::handshake(TokioExecutor::new(), stream)
+        .await
+        .unwrap();
+    let mut ended = JoinSet::new();
+    ended.spawn(connection);
+    let ask = |method: &str, body: String| {
+        axum::http::Request::builder()
+            .method(method)
+            .uri(format!("http://{address}{path}"))
+            .header("authorization", format!("Bearer {}", server.key))
+            .header("anthropic-version", "2026-10-21")
+            .header("anthropic-beta", "managed-agents-2026-04-01")
+            .header("content-type", "application/json")
+            .body(axum::body::Body::from(body))
+            .unwrap()
+    };
+    for (method, body) in [("GET", String::new()), ("POST", secret_body("TWO"))] {
+        assert!(!client.is_closed(), "before {method}");
+        let answer = client.send_request(ask(method, body)).await.unwrap();
+        assert_eq!(answer.status(), 200, "{method}");
+        let read = http_body_util::BodyExt::collect(answer.into_body()).await;
+        read.unwrap();
+    }
+    let end = tokio::time::timeout(PATIENCE, ended.join_next());
+    end.await.unwrap().unwrap().unwrap().unwrap();
 }

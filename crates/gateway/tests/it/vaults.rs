@@ -426,3 +426,40 @@ async fn every_dialect_is_taken() {
         assert_eq!(answer.status, 200, "{api}: {}", answer.body);
     }
 }
+
+#[tokio::test]
+async fn a_secret_is_any_text_of_16_kib_without_a_zero_and_no_refusal_repeats_it() {
+    let server = Server::start().await;
+    let vault = vault(&server, json!({})).await;
+    let path = format!("/v1/vaults/{vault}/credentials");
+    let variable = |name: &str, secret: &str| {
+        json!({"auth": {"type": "environment_variable", "secret_name": name, "secret_value": secret,
+            "networking": {"type": "unrestricted"}}})
+    };
+    let longest = "\r\n\u{1}\u{2603}".repeat(contract::limits::SECRET_BYTES / 6);
+    let taken = server.post(&path, variable("LONGEST", &longest)).await;
+    assert_eq!(taken.status, 200, "{}", taken.body);
+    let mut answers = Vec::new();
+    let megabyte = SECRET.repeat((1 << 20) / SECRET.len());
+    for wrong in [megabyte, format!("{SECRET}\0"), longest + SECRET] {
+        let refused = server.post(&path, variable("WRONG", &wrong)).await;
+        assert!(
+            refused.message().contains("secret_value"),
+            "{}",
+            refused.body
+        );
+        answers.push(refused);
+    }
+    // Half a character.
+    let mut broken = variable("BROKEN", SECRET).to_string().into_bytes();
+    let end = broken
+        .windows(SECRET.len())
+        .position(|it| it == SECRET.as_bytes());
+    broken[end.unwrap() + SECRET.len() - 1] = 0xC3;
+    answers.push(server.ask(Method::POST, &path).body(broken).send().await);
+    for answer in answers {
+        assert_eq!(answer.status, 400);
+        let text = answer.body.to_string();
+        assert!(text.len() < 500 && !text.contains("xyzzy"), "{text}");
+    }
+}

@@ -51,6 +51,7 @@ mod team_fold;
 #[allow(missing_docs, dead_code)]
 #[path = "../../../session/tests/it/team_world.rs"]
 mod team_world;
+mod templates;
 #[allow(missing_docs, dead_code)]
 #[path = "../../../session/tests/it/world.rs"]
 mod world;

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::super::carried::{Place, Spoken};
 use super::super::flow::Flow;
 use super::super::limits::{ANSWER_HEAD, ANSWER_HEADERS, IDLE_WAYS, SEND_BUFFER, WINDOW};
-use super::super::upstream::{Failure, Upstream, dial, encrypt};
+use super::super::upstream::{Failure, Upstream, dial, encrypt, identified};
 use super::Scope;
 use super::asking::Asking;
 use super::body::Sent;
@@ -158,6 +158,7 @@ impl Channel {
         let broken = |error: hyper::Error| Failure::Unreachable(error.to_string());
         let to = if self.spoken == Spoken::Tls {
             let trust = carried.trust(asking.only_one());
+            let trust = identified(trust, &carried.credentials(), &self.flow.target)?;
             let tls = encrypt(upstream.stream, &self.flow.target, trust).await?;
             if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
                 To::Two(self.speak_two(tls, place).await.map_err(broken)?)

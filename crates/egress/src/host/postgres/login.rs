@@ -9,9 +9,9 @@ use zeroize::Zeroizing;
 
 use super::super::answer::Refusal;
 use super::super::flow::Flow;
+use super::super::password::{Line, refused};
 use super::scram::{NAME, Scram};
 use super::wire::{Message, Start, message};
-use super::{Line, refused};
 use crate::inject::{Denied, RULE, Spending};
 
 /// Messages of a server in one login; four are the most that any way of it takes, and notices may stand between.

@@ -26,7 +26,7 @@ pub(super) enum Wish {
 }
 
 /// A client's first packet.
-pub(super) struct Start {
+pub(in super::super) struct Start {
     pub(super) wish: Wish,
     /// All of it.
     pub(super) bytes: Vec<u8>,

@@ -115,6 +115,7 @@ fn rotate_error(error: RotateError, meta: Meta) -> ApiError {
         error @ (RotateError::Busy
         | RotateError::NoNext
         | RotateError::Same
+        | RotateError::Unheard { .. }
         | RotateError::Damaged { .. }) => ApiError::conflict(error.to_string()),
         RotateError::Key(error) => internal(meta, &error),
     }

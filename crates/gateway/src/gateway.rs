@@ -184,6 +184,11 @@ impl Gateway {
         if self.shutdown.is_cancelled() {
             return Err("draining\n");
         }
+        if self.vault.lacks_next() {
+            return Err(
+                "the master key is rotated and this server has not got the next one: restart it with that\n",
+            );
+        }
         match self.store.meta("ready").await {
             Ok(_) => Ok(()),
             Err(error) => {

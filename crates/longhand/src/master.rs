@@ -27,6 +27,9 @@ pub const VARIABLES: [&str; 2] = ["LONGHAND_MASTER_KEY", "LONGHAND_MASTER_KEY_NE
 /// How long a command may take: it may ask a service elsewhere.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The pause before it is looked again for what could not be taken up of another server's rotation.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// More is no key.
 const OUTPUT: u64 = 4_096;
 
@@ -135,22 +138,31 @@ pub async fn end_rotation(vault: Arc<Vault>, store: Store) {
 /// of every change that they make.
 pub async fn follow(vault: Arc<Vault>, store: Store, stop: CancellationToken) {
     let mut changes = store.changes();
+    // The first look is for what happened between the unlocking and here.
+    let (mut again, mut told) = (true, false);
     loop {
         let changed = tokio::select! {
             () = stop.cancelled() => return,
             changed = changes.recv() => changed,
+            () = tokio::time::sleep(LOOK_AGAIN), if again => Ok(Changed::Anything),
         };
         match changed {
             Ok(Changed::Anything) | Err(RecvError::Lagged(_)) => {}
             Ok(_) => continue,
             Err(RecvError::Closed) => return,
         }
-        match vault.follow(&store).await {
-            Ok(()) => {}
-            Err(RotateError::NoNext) => tracing::error!(
-                "another server rotates the master key, and this one has not got the next key: no secret under it can \
-                 be read here; restart this server with it"
-            ),
+        let followed = vault.follow(&store).await;
+        again = followed.is_err();
+        match followed {
+            Ok(()) => told = false,
+            Err(RotateError::NoNext) if told => {}
+            Err(RotateError::NoNext) => {
+                told = true;
+                tracing::error!(
+                    "another server rotates the master key, and this one has not got the next key: no secret under it \
+                     can be read here; restart this server with it"
+                );
+            }
             Err(error) => tracing::warn!(%error, "the master key's state was not read"),
         }
     }

@@ -135,6 +135,7 @@ impl Server {
                     ..config.sandbox.keeping()
                 },
                 leave_sandboxes: config.sandbox.leave_running,
+                exports: config.sandbox.exports_there()?,
                 ..Default::default()
             },
         );

@@ -1,5 +1,6 @@
 //! What the binary decides of the orchestrator. It is read nowhere else.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::clock::Clock;
@@ -13,6 +14,9 @@ pub struct Config {
     pub sandboxes: sandbox::Settings,
     /// Whether an orderly end leaves sandboxes, and the calls that run in them, to the next process.
     pub leave_sandboxes: bool,
+    /// A directory that all servers of a fleet share: workspaces are exported there when a turn ends, and imported by
+    /// the server that takes over from one that is gone.
+    pub exports: Option<PathBuf>,
     /// What the operator adds to every session's system prompt.
     pub operator_prompt: Option<String>,
     /// Whether sandboxes have a network beside their own loopback: agents are told.
@@ -34,6 +38,7 @@ impl Default for Config {
             turns: 1_000,
             sandboxes: sandbox::Settings::default(),
             leave_sandboxes: false,
+            exports: None,
             operator_prompt: None,
             network: false,
             lease: Duration::from_secs(30),

@@ -2,6 +2,7 @@
 //! the core says which thread does what, and it ends when the core has given nobody anything to do.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use contract::agent::{SessionAgent, ThreadAgent};
 use contract::content::Block;
 use contract::event::SessionErrorKind;
 use contract::ids::ThreadId;
+use contract::time::Micros;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use harness::{Brief, Fact, Plane as _, PlaneError, Step};
@@ -25,6 +27,7 @@ use crate::active::Active;
 use crate::brief::{Who, brief, team};
 use crate::credentials;
 use crate::endpoint::Chosen;
+use crate::loss::Loss;
 use crate::plane::{SessionPlane, networking, read};
 use crate::shells::callers;
 
@@ -40,8 +43,9 @@ pub(crate) struct Crew {
     heard: Mutex<Heard>,
     /// Something was committed.
     news: Notify,
-    /// The server that had the session's workspace and is gone, until the model is told.
-    lost: Mutex<Option<String>>,
+    /// The session's workspace was lost with its host, and the model is to be told.
+    pub(crate) lost: Option<Loss>,
+    used_sandbox: AtomicBool,
 }
 
 /// What the commits of this run said.
@@ -62,7 +66,7 @@ impl Crew {
         claimed: &Committed,
         model: Result<Chosen, String>,
         active: Active,
-        lost: Option<String>,
+        lost: Option<Loss>,
     ) -> Result<Arc<Self>, PlaneError> {
         let agent = read(&row.agent, "agent snapshot")?;
         Ok(Arc::new(Self {
@@ -79,23 +83,34 @@ impl Crew {
                 callers: None,
             }),
             news: Notify::new(),
-            lost: Mutex::new(lost),
+            lost,
+            used_sandbox: AtomicBool::new(false),
         }))
     }
 
-    /// What the model is told once, with the first result from a workspace that is not the one it knew.
-    pub(crate) fn lost_workspace(&self) -> Option<Block> {
-        let lost = self
-            .lost
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        lost.map(|host| {
-            Block::text(format!(
-                "Note from the platform: the host {host} that held this session's workspace is gone, and with it \
-                 all files and processes that were there. The workspace is new and empty."
-            ))
-        })
+    /// Brings what there is of a workspace here whose host is gone, before anybody uses a new one in its place. Says when
+    /// that was exported, if this call brought it.
+    ///
+    /// # Errors
+    /// Those of [`crate::exports::Exports::restore`]: nobody may use a new one then.
+    pub(crate) async fn regain(&self) -> Result<Option<Micros>, sandbox::Error> {
+        match (&self.inner.exports, &self.lost) {
+            (Some(exports), Some(lost)) => {
+                let restored = exports.restore(self.inner.sandboxes.keeper(), self.row.id);
+                lost.regain(restored).await
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The session's sandbox was used in this run.
+    pub(crate) fn uses_sandbox(&self) {
+        self.used_sandbox.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was.
+    pub(crate) fn has_used_sandbox(&self) -> bool {
+        self.used_sandbox.load(Ordering::Relaxed)
     }
 
     /// What runs its threads, by name.

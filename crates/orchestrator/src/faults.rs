@@ -19,10 +19,15 @@ pub enum Fault {
     WakeUnheard,
     /// A late acknowledgement: a fact that could not be stored is believed, and its run ends.
     LateAck,
+    /// A workspace that was lost with its host is taken for the session's own, or a new one for it, and nobody is told.
+    LostWorkspaceKept,
 }
 
 impl Fault {
-    /// All of them.
+    /// Those that only show among several servers.
+    pub const AMONG: [Self; 1] = [Self::LostWorkspaceKept];
+
+    /// All others.
     pub const ALL: [Self; 7] = [
         Self::RenewalDropped,
         Self::HandBackDropped,

@@ -15,7 +15,9 @@ mod credentials;
 mod crew;
 mod endpoint;
 mod entries;
+mod exports;
 pub mod faults;
+mod loss;
 pub mod network;
 mod parts;
 mod plane;
@@ -45,6 +47,7 @@ use vault::Vault;
 
 use crate::active::Active;
 pub use crate::config::Config;
+use crate::exports::Exports;
 use crate::faults::Fault;
 pub use crate::parts::Parts;
 use crate::sandboxes::Sandboxes;
@@ -84,6 +87,8 @@ pub(crate) struct Inner {
     pub(crate) holder: Holder,
     /// The name of this server, if there are several.
     pub(crate) replica: Option<ReplicaName>,
+    /// Where they leave workspaces to one another, if they do.
+    pub(crate) exports: Option<Exports>,
     /// The turns of this server that run now.
     active: Mutex<HashMap<SessionId, Active>>,
     /// One permit a running turn.
@@ -107,7 +112,9 @@ impl Orchestrator {
             Some((name, holder)) => (Some(name), holder),
             None => (None, Holder(format!("{:032x}", config.clock.entropy()))),
         };
+        let exports = config.exports.clone().filter(|_| replica.is_some());
         let inner = Arc::new(Inner {
+            exports: exports.map(Exports::new),
             store: parts.store,
             vault: parts.vault,
             harness: parts.harness,
@@ -364,6 +371,9 @@ impl Orchestrator {
             if let Err(error) = inner.sandboxes.delete(session).await {
                 tracing::warn!(session_id = %session, error = %error, "workspace not removed");
             }
+        }
+        if let Some(exports) = &inner.exports {
+            exports.collect(&inner.store).await;
         }
     }
 

@@ -21,12 +21,14 @@ use session::{Cost, Newcomer, State};
 use store::SubmitError;
 use store::feed::PreviewKind;
 use store::timeline::{Beside, Binding, Mark};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::active::Working;
 use crate::crew::Crew;
 use crate::entries::{entry, recorded};
 use crate::faults::{self, Fault};
+use crate::loss::Loss;
 
 /// The view that the run of one thread has of its session.
 pub(crate) struct SessionPlane {
@@ -97,6 +99,9 @@ fn binding(crew: &Crew, sandboxed: bool, placed: Option<&str>) -> Result<Binding
     if let Some(placed) = placed {
         body["harness_process"] = placed.into();
     }
+    if let Some(lost) = &crew.lost {
+        lost.note(&mut body, sandboxed);
+    }
     let body = to_raw_value(&body).map_err(|e| PlaneError::Bug(e.to_string()))?;
     let here = crew.inner.replica.as_ref().filter(|_| sandboxed);
     let host = here.map(|name| name.as_str().to_owned());
@@ -146,19 +151,19 @@ impl SessionPlane {
         self.note(|beside| beside.marks.push(mark));
     }
 
-    /// A result from a workspace that the model does not know says so.
-    fn tell_of_loss(&self, fact: &mut Fact) {
+    /// A result from a workspace that the model does not know says so. What it says is the loss, if it does.
+    fn tell_of_loss(&self, fact: &mut Fact) -> Option<&Loss> {
         let visited = self
             .visit
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .is_some();
-        if let Fact::Finished { content, .. } = fact
-            && visited
-            && let Some(note) = self.crew.lost_workspace()
-        {
-            content.insert(0, note);
-        }
+        let lost = self.crew.lost.as_ref().filter(|_| visited)?;
+        let Fact::Finished { content, .. } = fact else {
+            return None;
+        };
+        content.insert(0, lost.to_tell()?);
+        Some(lost)
     }
 
     /// Notes what happened to the sandbox.
@@ -286,7 +291,7 @@ impl Plane for SessionPlane {
     }
 
     async fn report(&self, mut fact: Fact) -> Result<Taken, PlaneError> {
-        self.tell_of_loss(&mut fact);
+        let lost = self.tell_of_loss(&mut fact);
         let ended = match &fact {
             Fact::Finished { call, .. } | Fact::Lost { call } => Some(*call),
             _ => None,
@@ -318,6 +323,12 @@ impl Plane for SessionPlane {
             });
         }
         let committed = stored.map_err(refused)?;
+        if let Some(lost) = lost {
+            lost.is_told();
+            // What is stored next says so as well; until then it would be told once more rather than never.
+            let bound = binding(&self.crew, true, None);
+            self.note(|beside| beside.binding = bound.ok());
+        }
         if let Some(call) = ended {
             self.crew.inner.sandboxes.taken(self.crew.row.id, call);
         }
@@ -389,11 +400,20 @@ impl Plane for SessionPlane {
 
     async fn sandbox(&self) -> Result<Arc<dyn Sandbox>, sandbox::Error> {
         let (inner, row) = (&self.crew.inner, &self.crew.row);
-        let claim = inner.sandboxes.claim(row.id, &self.terms);
+        let begun = Instant::now();
+        let claim = async {
+            if let Some(at) = self.crew.regain().await? {
+                let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+                let what = json!({"what": "restored", "from": at});
+                self.mark_sandbox(inner.now().0, took, &what);
+            }
+            inner.sandboxes.claim(row.id, &self.terms).await
+        };
         // It may wait for long, and an interrupt waits for nothing.
         let claimed = self.working.cancel.run_until_cancelled(claim).await;
         let visit = claimed.unwrap_or(Err(sandbox::Error::Cancelled))?;
         let (sandbox, started) = (Arc::clone(&visit), visit.started);
+        self.crew.uses_sandbox();
         self.crew.tell_callers(sandbox.as_ref());
         *self.visit.lock().unwrap_or_else(PoisonError::into_inner) = Some(visit);
         for news in inner.sandboxes.news(row.id).await {

@@ -17,6 +17,7 @@ use crate::active::Active;
 use crate::crew::Crew;
 use crate::endpoint::NoEndpoint;
 use crate::faults::{self, Fault};
+use crate::loss::Loss;
 use crate::{Inner, SHORTEST_PAUSE};
 
 /// How long a run that could not go on waits before somebody takes it again.
@@ -140,25 +141,34 @@ async fn work(inner: &Arc<Inner>, claimed: Committed, active: Active) -> Result<
         Err(NoEndpoint::Unread(error)) => return Err(PlaneError::Unavailable(Box::new(error))),
     };
     let lost = lost_workspace(inner, claimed.session).await?;
+    let (session, generation) = (claimed.session, claimed.state.generation);
     let crew = Crew::new(Arc::clone(inner), row, &claimed, model, active, lost)?;
-    crew.work(claimed).await
+    Arc::clone(&crew).work(claimed).await?;
+    if crew.has_used_sandbox() {
+        inner.export(session, generation);
+    }
+    Ok(())
 }
 
-/// The server that had the session's workspace, if it was another: it is gone, or the run would be its. What this one
-/// has of that workspace is older, and must not be taken for it.
-async fn lost_workspace(inner: &Inner, session: SessionId) -> Result<Option<String>, PlaneError> {
+/// The loss of the session's workspace with the server that had it, if that was another: it is gone, or the run would be
+/// its. What this one has of that workspace is older, and must not be taken for it. Or a loss of which an earlier run did
+/// not come to tell the model.
+async fn lost_workspace(inner: &Inner, session: SessionId) -> Result<Option<Loss>, PlaneError> {
     let Some(me) = &inner.replica else {
         return Ok(None);
     };
     let bound = inner.store.binding(Scope::Any, session).await;
     let bound = bound.map_err(|e| PlaneError::Unavailable(Box::new(e)))?;
-    let host = bound.and_then(|bound| bound.host);
-    let host = host.filter(|host| host != me.as_str());
-    if let Some(host) = &host {
-        tracing::warn!(session_id = %session, host, "the server that has this session's workspace is gone");
-        if let Err(error) = inner.sandboxes.delete(session).await {
-            return Err(PlaneError::Unavailable(Box::new(error)));
-        }
+    let Some(bound) = bound else { return Ok(None) };
+    let Some(host) = bound.host.filter(|host| host != me.as_str()) else {
+        return Ok(Loss::untold(&bound.body, me.as_str()));
+    };
+    if faults::on(Fault::LostWorkspaceKept) {
+        return Ok(None);
     }
-    Ok(host)
+    tracing::warn!(session_id = %session, host, "the server that has this session's workspace is gone");
+    if let Err(error) = inner.sandboxes.delete(session).await {
+        return Err(PlaneError::Unavailable(Box::new(error)));
+    }
+    Ok(Some(Loss::of(host)))
 }

@@ -13,6 +13,10 @@ pub enum Fault {
     ShownAgain,
     /// A run is taken from whoever holds it.
     HolderUnasked,
+    /// A run whose holder is gone is nobody's.
+    OrphansLeft,
+    /// A run is taken away from where its session's workspace is.
+    HostUnasked,
     /// A stale writer is not refused: its word counts as that of the one that holds the run.
     StaleTaken,
 }
@@ -20,11 +24,13 @@ pub enum Fault {
 #[cfg(feature = "simulation")]
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::BeatReadsNothing,
         Self::GapShown,
         Self::ShownAgain,
         Self::HolderUnasked,
+        Self::OrphansLeft,
+        Self::HostUnasked,
         Self::StaleTaken,
     ];
 }

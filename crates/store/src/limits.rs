@@ -65,8 +65,9 @@ pub const CHANGES_KEPT: std::time::Duration = std::time::Duration::from_secs(300
 /// of them revoked stops within it.
 pub const STALE: std::time::Duration = std::time::Duration::from_secs(3);
 
-/// How far the clock of a server may be from the database's: beyond it turns begin too early or too late.
-pub const CLOCK_SKEW: std::time::Duration = std::time::Duration::from_secs(30);
+/// How far the clock of a server may be from the database's: a turn that waits for a time begins as much too early or too
+/// late. Less than it may cost that a server is gone.
+pub const CLOCK_SKEW: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// User events of a watched session of which the feed remembers that they were shown.
 pub const ANNOUNCED: usize = 2 * session::limits::INBOX as usize;

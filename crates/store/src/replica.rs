@@ -2,7 +2,7 @@
 //! sessions, and never speaks to another server: all they know of one another stands in the database.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use contract::ids::SessionId;
@@ -69,6 +69,9 @@ pub struct Seen {
     pub linked_at: Micros,
     /// When it was seen last, by the database's clock; none once it has left.
     pub seen_at: Option<Micros>,
+    /// The newest master key under which it can open secrets, as it said last; none of one that has not said so yet, or
+    /// whose build cannot.
+    pub key_version: Option<u32>,
 }
 
 /// What a server says of itself with each beat.
@@ -76,6 +79,8 @@ pub struct Seen {
 pub(crate) struct Own {
     address: OnceLock<String>,
     sandboxes: AtomicU64,
+    /// 0 until it is known.
+    key_version: AtomicU32,
 }
 
 impl Own {
@@ -85,6 +90,11 @@ impl Own {
 
     pub(crate) fn sandboxes(&self) -> i64 {
         i64::try_from(self.sandboxes.load(Ordering::Relaxed)).unwrap_or(i64::MAX)
+    }
+
+    pub(crate) fn key_version(&self) -> Option<i64> {
+        let version = self.key_version.load(Ordering::Relaxed);
+        (version > 0).then_some(i64::from(version))
     }
 }
 
@@ -130,7 +140,7 @@ impl Store {
     #[must_use]
     pub fn replica(&self) -> Option<(ReplicaName, Holder)> {
         match self.back() {
-            Back::Sqlite(_) => None,
+            Back::Sqlite(db) => db.replica(),
             Back::Postgres(db) => db.replica(),
         }
     }
@@ -144,6 +154,11 @@ impl Store {
     pub fn runs_sandboxes(&self, sandboxes: usize) {
         let running = u64::try_from(sandboxes).unwrap_or(u64::MAX);
         self.own().sandboxes.store(running, Ordering::Relaxed);
+    }
+
+    /// Tells the others, with the next beat, that this server can open what is sealed under that master key.
+    pub fn opens_under(&self, key_version: u32) {
+        self.own().key_version.store(key_version, Ordering::Relaxed);
     }
 
     /// Binds the session's workspace to this server, if there are several and none has it: turns go where it is.

@@ -15,8 +15,10 @@ use crate::error::{Cause, Error};
 use crate::events::Stored;
 use crate::limits;
 use crate::link::{self, Bond, Log};
+use crate::replica::ReplicaName;
 use crate::rules::change::Change;
 use crate::rules::told::Note;
+use crate::runs::Holder;
 use crate::store::{Store, on_back};
 
 /// What becomes of a request or an answer on its way: it takes its time, and is lost or arrives. One that
@@ -31,6 +33,20 @@ pub trait Line: Send + Sync + std::fmt::Debug {
     fn done(&self);
     /// The answer is on its way: what is lost here was done.
     fn back(&self, writes: bool) -> Passage<'_>;
+    /// The servers on the database, if this process is one of several that take over from one another.
+    fn fleet(&self) -> Option<Arc<dyn Fleet>> {
+        None
+    }
+}
+
+/// Several servers on one database, as that sees them for one of them.
+pub trait Fleet: Send + Sync + std::fmt::Debug {
+    /// The name of that one, and as whom it holds runs.
+    fn me(&self) -> (ReplicaName, Holder);
+    /// Whether that holder of runs is there.
+    fn holds(&self, holder: &str) -> bool;
+    /// Whether a server of that name is there.
+    fn has(&self, name: &str) -> bool;
 }
 
 /// What was decided in a transaction.
@@ -51,6 +67,8 @@ pub enum Decided {
     },
     /// A commit changed something for other servers: this text of it they can read from now on.
     Changed(String),
+    /// The session's workspace is with the server of that name from now on.
+    Bound(SessionId, String),
 }
 
 /// What is asked on one's connection to the others. An error breaks it.
@@ -58,6 +76,8 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Cause>> + Send + 
 
 /// The others on the database, as one of several servers reaches them.
 pub trait Others: Send + Sync + std::fmt::Debug {
+    /// Is there from now on.
+    fn enter(&self) -> Answer<'_, ()>;
     /// Ends when something was heard since the last call. Cancel safe.
     fn heard(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
     /// What others changed since a place among all changes, in any order, and the place from which on the next call
@@ -79,7 +99,7 @@ impl Bond for Simulated<'_> {
     type Reader = Option<usize>;
 
     async fn enter(&self) -> Result<(), Cause> {
-        Ok(())
+        self.others.enter().await
     }
 
     async fn read(&self, reader: &mut Option<usize>) -> Result<(), Cause> {
@@ -159,6 +179,20 @@ async fn keep_up(store: &Store, others: &dyn Others) {
 
 thread_local! {
     static HEARD: RefCell<Option<Vec<Decided>>> = const { RefCell::new(None) };
+    static FLEET: RefCell<Option<Arc<dyn Fleet>>> = const { RefCell::new(None) };
+}
+
+/// Does `work` on the database for one of those servers.
+pub(crate) fn for_one_of<T>(fleet: Option<Arc<dyn Fleet>>, work: impl FnOnce() -> T) -> T {
+    FLEET.set(fleet);
+    let done = work();
+    FLEET.set(None);
+    done
+}
+
+/// The servers on the database, as it sees them for whoever asks it something now.
+pub(crate) fn fleet() -> Option<Arc<dyn Fleet>> {
+    FLEET.with_borrow(Clone::clone)
 }
 
 /// Listens to the decisions of this thread from now on, or no more.

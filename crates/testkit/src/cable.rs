@@ -3,7 +3,6 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
@@ -21,6 +20,7 @@ const PIECE: usize = 16 << 10;
 pub struct Cable {
     home: PathBuf,
     cut: watch::Sender<bool>,
+    to: watch::Sender<PathBuf>,
     carries: AbortHandle,
     _tasks: JoinSet<()>,
 }
@@ -34,11 +34,13 @@ impl Cable {
         std::fs::create_dir_all(home)?;
         let listener = UnixListener::bind(home.join(SOCKET))?;
         let (cut, is_cut) = watch::channel(false);
+        let (to, leads_to) = watch::channel(to.join(SOCKET));
         let mut tasks = JoinSet::new();
-        let carries = tasks.spawn(carry(listener, Arc::from(to.join(SOCKET)), is_cut));
+        let carries = tasks.spawn(carry(listener, leads_to, is_cut));
         Ok(Self {
             home: home.to_owned(),
             cut,
+            to,
             carries,
             _tasks: tasks,
         })
@@ -55,6 +57,11 @@ impl Cable {
         self.cut.send_replace(true);
     }
 
+    /// From now on new connections go to the database server in `to`; those that stand stay where they are.
+    pub fn lead_to(&self, to: &Path) {
+        self.to.send_replace(to.join(SOCKET));
+    }
+
     /// From now on everything arrives, also what was sent meanwhile.
     pub fn mend(&self) {
         self.cut.send_replace(false);
@@ -67,17 +74,22 @@ impl Drop for Cable {
     }
 }
 
-async fn carry(listener: UnixListener, to: Arc<Path>, is_cut: watch::Receiver<bool>) {
+async fn carry(
+    listener: UnixListener,
+    to: watch::Receiver<PathBuf>,
+    is_cut: watch::Receiver<bool>,
+) {
     let mut connections = JoinSet::new();
     while let Ok((near, _)) = listener.accept().await {
         while connections.try_join_next().is_some() {}
-        let (to, is_cut) = (Arc::clone(&to), is_cut.clone());
+        let (to, is_cut) = (to.clone(), is_cut.clone());
         connections.spawn(async move {
             // Whoever dials while it is cut waits as well.
             if whole(&is_cut).await.is_err() {
                 return;
             }
-            let Ok(far) = UnixStream::connect(&*to).await else {
+            let to = to.borrow().clone();
+            let Ok(far) = UnixStream::connect(to).await else {
                 return;
             };
             let ((from_near, to_near), (from_far, to_far)) = (near.into_split(), far.into_split());

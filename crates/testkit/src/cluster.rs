@@ -177,6 +177,36 @@ impl Cluster {
         cluster
     }
 
+    /// A standby of it in `home`, a new directory with a short name: a server that follows it and takes no writes.
+    ///
+    /// # Panics
+    /// It cannot be made or started.
+    #[must_use]
+    pub fn standby(&self, home: &Path) -> Self {
+        directory(home);
+        let mut copy = as_server("pg_basebackup");
+        copy.arg("-h").arg(&self.home).args(["-U", "longhand"]);
+        copy.args(["-X", "stream", "-c", "fast", "--no-sync", "-R", "-D"]);
+        run(copy.arg(home.join("data")));
+        let standby = Self {
+            home: home.to_owned(),
+            durable: self.durable,
+            more: self.more.clone(),
+        };
+        standby.start();
+        standby
+    }
+
+    /// Makes a standby a server of its own, which takes writes.
+    ///
+    /// # Panics
+    /// It is none, or does not become one.
+    pub fn promote(&self) {
+        let mut promote = as_server("pg_ctl");
+        promote.args(["-w", "-D"]).arg(self.home.join("data"));
+        run(promote.arg("promote"));
+    }
+
     /// Where it is.
     #[must_use]
     pub fn home(&self) -> &Path {
@@ -267,11 +297,16 @@ fn watch(home: &Path, parent: u32) {
     drop(watch.spawn().expect("a watcher"));
 }
 
-fn make(home: &Path) {
+/// A directory that the server's user owns.
+fn directory(home: &Path) {
     std::fs::create_dir_all(home).expect("a directory");
     if let Some((uid, gid)) = other() {
         std::os::unix::fs::chown(home, Some(uid), Some(gid)).expect("its owner");
     }
+}
+
+fn make(home: &Path) {
+    directory(home);
     let mut init = as_server("initdb");
     init.arg("-D").arg(home.join("data"));
     init.args(["-A", "trust", "-U", "longhand", "-E", "UTF8", "--no-sync"]);

@@ -18,5 +18,6 @@ pub mod process;
 pub mod script;
 pub mod seed;
 pub mod setting;
+pub mod skew;
 pub mod stream;
 pub mod wait;

@@ -79,6 +79,13 @@ impl Launch {
         self
     }
 
+    /// No such variable in its environment, if it was given one above.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.environment.retain(|(known, _)| known != name);
+        self
+    }
+
     /// Words behind `longhand serve`.
     #[must_use]
     pub fn arguments(mut self, words: &[&str]) -> Self {
@@ -135,6 +142,21 @@ impl Launch {
             socket: self.data_dir.join("control.sock"),
             _stdout: lines,
         }
+    }
+
+    /// Starts what must refuse to serve; what it says until it ends.
+    ///
+    /// # Panics
+    /// It listens, or does not end in time.
+    pub async fn refused(&self) -> String {
+        let before = std::fs::read(&self.log).unwrap_or_default().len();
+        let mut child = self.command().spawn().expect("it starts");
+        let ended = wait::within("the server to refuse", child.wait()).await;
+        let log = std::fs::read(&self.log).unwrap_or_default();
+        let said = String::from_utf8_lossy(&log[before..]).into_owned();
+        let ended = ended.expect("a child can be waited for");
+        assert!(!ended.success(), "it served: {said}");
+        said
     }
 
     fn command(&self) -> Command {

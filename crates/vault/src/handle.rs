@@ -1,7 +1,7 @@
 //! The unlocked vault: seals, opens and hashes. It counts what it opens, and shows nothing of what it holds.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use aws_lc_rs::hmac;
@@ -33,6 +33,8 @@ pub struct Vault {
     pub(crate) source: Source,
     /// Held while the master key is rotated.
     pub(crate) rotating: tokio::sync::Mutex<()>,
+    /// Another server rotates the master key to one that this one has not got.
+    pub(crate) lacks_next: AtomicBool,
     opened: AtomicU64,
 }
 
@@ -50,6 +52,7 @@ impl Vault {
             pepper_key: pepper.clone(),
             source,
             rotating: tokio::sync::Mutex::new(()),
+            lacks_next: AtomicBool::new(false),
             opened: AtomicU64::new(0),
         }
     }
@@ -89,6 +92,13 @@ impl Vault {
     #[must_use]
     pub fn is_rotating(&self) -> bool {
         self.reading(|ring| ring.leaving().is_some())
+    }
+
+    /// Whether another server on the same database rotates, or has rotated, the master key to one that this one has not
+    /// got: what is sealed under it cannot be opened here.
+    #[must_use]
+    pub fn lacks_next(&self) -> bool {
+        self.lacks_next.load(Ordering::Relaxed)
     }
 
     pub(crate) fn reading<T>(&self, work: impl FnOnce(&Ring) -> T) -> T {

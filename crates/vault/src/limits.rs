@@ -54,6 +54,9 @@ const _: () = assert!(REFRESH_LEASE.as_secs() < REFRESH_WAIT.as_secs());
 const _: () = assert!(SKEW.as_secs() < REFRESH_AHEAD.as_secs());
 const _: () = assert!(SHOWN_ANSWER < TOKEN_ANSWER);
 
-/// How long a rotation of the master key waits for other servers on the same database to take up the next key: two of
-/// the beats with which they read what they were not told.
-pub const OTHERS_FOLLOW: std::time::Duration = std::time::Duration::from_secs(2);
+/// How long a rotation of the master key waits for other servers on the same database to take up the next key: longer than
+/// it takes until one that is gone is known to be, and many of the beats with which they hear and say so.
+pub const OTHERS_FOLLOW: Duration = Duration::from_secs(15);
+
+/// How often it looks whether they have.
+pub const OTHERS_LOOK: Duration = Duration::from_millis(100);

@@ -1,13 +1,17 @@
 //! Rotation of the master key while the server runs: a new key, every data key wrapped under it, the old key
 //! gone. It may be cut short anywhere; the next call, or the next start, goes on. Secrets are not opened.
 
+use std::sync::atomic::Ordering;
+
 use contract::ids::CredentialId;
 use store::Store;
 use store::master::{MasterState, ToWrap, Wrapped};
+use store::replica::Seen;
+use tokio::time::Instant;
 
 use crate::crypt;
 use crate::handle::{Source, Vault};
-use crate::limits::{OTHERS_FOLLOW, ROTATE_PAGE};
+use crate::limits::{OTHERS_FOLLOW, OTHERS_LOOK, ROTATE_PAGE};
 use crate::master::{MasterKey, MasterKeyError};
 use crate::ring::{Ring, Wrap};
 use crate::secret::place;
@@ -46,6 +50,15 @@ pub enum RotateError {
         /// Whose secrets.
         credentials: Vec<CredentialId>,
     },
+    /// Other servers on the database have not taken up the next key: they could not open what is sealed under it.
+    #[error(
+        "no secret was wrapped: the servers {} have not taken up the next master key. Restart them with it (LONGHAND_MASTER_KEY_NEXT, `vault.next_key_command`, or the shared key file), or stop them; then rotate again",
+        replicas.join(", ")
+    )]
+    Unheard {
+        /// Their names.
+        replicas: Vec<String>,
+    },
     /// The key's file cannot be made or moved.
     #[error(transparent)]
     Key(#[from] MasterKeyError),
@@ -55,7 +68,8 @@ pub enum RotateError {
 }
 
 impl Vault {
-    /// Rotates the master key, or ends the rotation that was begun. Serving goes on meanwhile.
+    /// Rotates the master key, or ends the rotation that was begun. Serving goes on meanwhile. Waits up to
+    /// [`OTHERS_FOLLOW`] for the other servers on the database.
     ///
     /// Cancel safe: yes. It stops where it is, and the next call goes on.
     ///
@@ -66,17 +80,7 @@ impl Vault {
         if !self.is_rotating() {
             self.begin(store).await?;
         }
-        // They take it up before anything is sealed under it that they have to open.
-        if store
-            .replicas()
-            .await?
-            .iter()
-            .filter(|one| one.is_live)
-            .count()
-            > 1
-        {
-            tokio::time::sleep(OTHERS_FOLLOW).await;
-        }
+        self.until_others_follow(store).await?;
         let mut wrapped = 0;
         loop {
             wrapped += self.wrap_all(store).await?;
@@ -94,6 +98,28 @@ impl Vault {
         let version = self.key_version();
         tracing::info!(version, wrapped, "the master key was rotated");
         Ok(Rotation { version, wrapped })
+    }
+
+    /// Waits until every server that is there has said that it can open what is sealed under the newest key: what is
+    /// wrapped before that, it could not use.
+    async fn until_others_follow(&self, store: &Store) -> Result<(), RotateError> {
+        let Some((me, _)) = store.replica() else {
+            return Ok(());
+        };
+        let (newest, deadline) = (self.key_version(), Instant::now() + OTHERS_FOLLOW);
+        loop {
+            let lacks = |one: &Seen| one.is_live && one.key_version.is_none_or(|key| key < newest);
+            let replicas = store.replicas().await?.into_iter();
+            let others = replicas.filter(|one| one.name != me.as_str() && lacks(one));
+            let others = others.map(|one| one.name).collect::<Vec<_>>();
+            if others.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(RotateError::Unheard { replicas: others });
+            }
+            tokio::time::sleep(OTHERS_LOOK).await;
+        }
     }
 
     /// Takes up what another server on the same database has done to the master key: the key that a rotation goes to,
@@ -116,8 +142,12 @@ impl Vault {
             },
         };
         if newest < version {
-            let next = self.source.begun(check)?;
-            self.changing(|ring| ring.begin(Wrap::of(&next, version)));
+            let next = self.source.begun(check);
+            let is_missing = matches!(next, Err(RotateError::NoNext));
+            self.lacks_next.store(is_missing, Ordering::Relaxed);
+            let wrap = Wrap::of(&next?, version);
+            self.changing(|ring| ring.begin(wrap));
+            store.opens_under(version);
         }
         if state.next_check.is_none() && (newest < version || leaving.is_some()) {
             self.changing(Ring::finish);
@@ -142,6 +172,7 @@ impl Vault {
             return Err(RotateError::Busy);
         }
         let wrap = Wrap::of(&next, state.version + 1);
+        store.opens_under(wrap.version);
         self.changing(|ring| ring.begin(wrap));
         Ok(())
     }

@@ -122,6 +122,7 @@ impl Vault {
         } else {
             source.settle(&current)?;
         }
+        store.opens_under(ring.newest().version);
         Ok(Self::new(ring, &pepper, source))
     }
 
@@ -140,6 +141,7 @@ async fn first(store: &Store, key: &MasterKey, source: Source) -> Result<Vault, 
     let kept = store.init_master(key.check(), sealed).await;
     let kept = kept.map_err(UnlockError::Store)?.check.unwrap_or_default();
     verify_slices_are_equal(&kept, &key.check()).map_err(|_| UnlockError::Wrong)?;
+    store.opens_under(FIRST_VERSION);
     Ok(Vault::new(ring, &pepper, source))
 }
 

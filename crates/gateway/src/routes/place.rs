@@ -59,6 +59,10 @@ struct Placed {
     /// `ahead` (before the first message), `adopted` (it ran on while its server was away), `revived` (from its own
     /// state) or `rebuilt` (from the log).
     harness_process: Option<String>,
+    /// The server whose host was lost with the session's workspace, until the model is told of it.
+    lost_host: Option<String>,
+    /// As of when the files of that workspace were brought back; null if there was no export of it.
+    restored_from: Option<String>,
 }
 
 #[derive(Serialize, JsonSchema)]

@@ -1,6 +1,7 @@
 //! The section `[sandbox]`: what each sandbox may use. Whether this host can hold it to that, `longhand
 //! doctor` says.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -57,6 +58,9 @@ pub struct Sandbox {
     /// Whether a server that is stopped in order leaves them running, for one that starts within
     /// `orphan_seconds`; else it stops them.
     pub leave_running: bool,
+    /// A directory that all servers on one database share: workspaces are exported there when a turn ends, and the
+    /// server that takes over from one that is gone brings them back.
+    pub exports: Option<PathBuf>,
 }
 
 /// How a sandbox is held to its share of the disk.
@@ -96,6 +100,7 @@ impl Default for Sandbox {
             eager: false,
             warm: 0,
             leave_running: false,
+            exports: None,
         }
     }
 }
@@ -183,6 +188,20 @@ impl Sandbox {
         }
     }
 
+    /// Where workspaces are exported to.
+    ///
+    /// # Errors
+    /// It is no directory: what is shared is not made here, or each server would have one of its own.
+    pub fn exports_there(&self) -> anyhow::Result<Option<PathBuf>> {
+        if let Some(path) = self.exports.as_ref().filter(|path| !path.is_dir()) {
+            bail!(
+                "`sandbox.exports` {} is no directory here: mount or make it, the same one on all servers",
+                path.display()
+            );
+        }
+        Ok(self.exports.clone())
+    }
+
     /// Every setting with its value.
     #[must_use]
     pub fn shown(&self) -> Vec<(&'static str, String)> {
@@ -213,6 +232,12 @@ impl Sandbox {
             ("sandbox.eager", self.eager.to_string()),
             ("sandbox.warm", self.warm.to_string()),
             ("sandbox.leave_running", self.leave_running.to_string()),
+            (
+                "sandbox.exports",
+                self.exports
+                    .as_ref()
+                    .map_or_else(|| "(not set)".to_owned(), |path| format!("{path:?}")),
+            ),
         ]
     }
 }

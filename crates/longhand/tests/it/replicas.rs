@@ -4,156 +4,26 @@
 //! `TESTKIT_REPLICA_SECONDS` sets how long the servers are tormented, `TESTKIT_SEED` by what. `TESTKIT_LOADERS` names
 //! programs that send as well: `cargo xtask replicas` has those of the official SDKs do it.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use testkit::api::{Api, Ground, texts};
-use testkit::cable::Cable;
-use testkit::cluster::Cluster;
 use testkit::ledger::Ledger;
-use testkit::model::Model;
-use testkit::process::{KEY, Launch, Server};
+use testkit::process::{KEY, Launch};
 use testkit::seed::Seed;
 use testkit::{script, setting, wait};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::time::{Instant, timeout};
 
+use crate::fleet::{Fleet, play};
 use crate::terminal::lines;
-
-/// 32 bytes in hexadecimal: they must all have the same.
-const MASTER_KEY: &str = "5f1d5f1d5f1d5f1d5f1d5f1d5f1d5f1d5f1d5f1d5f1d5f1d5f1d5f1d5f1d5f1d";
 
 /// The longest that a request may take before its sender goes elsewhere.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// A server of that name on the database.
-pub fn launch(name: &str, database: &str, model: &Model) -> Launch {
-    let launch = Launch::new(env!("CARGO_BIN_EXE_longhand")).expect("a temporary directory");
-    launch
-        .model(&model.base_url())
-        .environment("LONGHAND_SERVER_DATABASE_URL", database)
-        .environment("LONGHAND_SERVER_REPLICA", name)
-        .environment("LONGHAND_EGRESS_ENABLED", "false")
-        .environment("LONGHAND_MASTER_KEY", MASTER_KEY)
-        .environment("LONGHAND_MASTER_KEY_NEXT", &MASTER_KEY.replace('5', "7"))
-}
-
-/// Servers on one database.
-struct Fleet {
-    servers: Vec<Option<Server>>,
-    launches: Vec<Launch>,
-    model: Model,
-    /// The way of each to the database.
-    cables: Vec<Cable>,
-    cluster: Cluster,
-    /// How they are reached, for clients beside the test: each has another port after a restart.
-    apis: Arc<Mutex<Vec<Api>>>,
-    home: tempfile::TempDir,
-}
-
-impl Fleet {
-    async fn new(servers: usize) -> Self {
-        let home = tempfile::Builder::new().prefix("lhpg").tempdir();
-        let home = home.expect("a directory");
-        let cluster = Cluster::new(&home.path().join("c"));
-        let model = Model::start().await.expect("a port of the loopback");
-        let mut fleet = Self {
-            servers: Vec::new(),
-            launches: Vec::new(),
-            model,
-            cables: Vec::new(),
-            cluster,
-            apis: Arc::default(),
-            home,
-        };
-        for n in 0..servers {
-            let name = format!("r{n}");
-            let way = fleet.home.path().join(&name);
-            let cable = Cable::new(&way, fleet.cluster.home()).expect("a socket");
-            let launch = launch(&name, &cable.url(), &fleet.model);
-            let server = launch.start().await;
-            fleet.apis().push(server.api());
-            fleet.servers.push(Some(server));
-            fleet.launches.push(launch);
-            fleet.cables.push(cable);
-        }
-        fleet.tell();
-        fleet
-    }
-
-    /// Where they are reached, for programs beside the test.
-    fn addresses(&self) -> PathBuf {
-        self.home.path().join("addresses")
-    }
-
-    fn tell(&self) {
-        let all = self
-            .servers
-            .iter()
-            .enumerate()
-            .map(|(n, server)| match server {
-                Some(server) => format!("http://{}", server.address()),
-                // Nobody listens there.
-                None => format!("http://127.0.0.1:{}", n + 1),
-            });
-        let new = self.home.path().join("addresses.new");
-        std::fs::write(&new, json!(all.collect::<Vec<_>>()).to_string()).expect("a file");
-        std::fs::rename(new, self.addresses()).expect("renamed");
-    }
-
-    fn server(&self, n: usize) -> &Server {
-        self.servers[n].as_ref().expect("it runs")
-    }
-
-    fn api(&self, n: usize) -> Api {
-        self.server(n).api()
-    }
-
-    async fn kill(&mut self, n: usize) {
-        let server = self.servers[n].take().expect("it runs");
-        server.kill();
-        server.ended().await;
-    }
-
-    async fn restart(&mut self, n: usize) {
-        let server = self.launches[n].start().await;
-        self.apis()[n] = server.api();
-        self.servers[n] = Some(server);
-        self.tell();
-    }
-
-    fn apis(&self) -> MutexGuard<'_, Vec<Api>> {
-        self.apis.lock().expect("nobody panicked")
-    }
-
-    /// The server that runs the session.
-    async fn runner(&self, of: &Api, session: &str) -> usize {
-        let names = wait::until("the session to have a runner", || async {
-            let body = of
-                .get(&format!("/v1/x/sessions/{session}/binding"))
-                .await
-                .ok()?;
-            let runner = body["binding"]["runner"]
-                .as_str()
-                .or(body["runner"].as_str())?;
-            let sql = format!("SELECT name FROM replicas WHERE holder = '{runner}'");
-            let name = self.cluster.sql(&sql);
-            name.trim().strip_prefix('r')?.parse().ok()
-        });
-        names.await
-    }
-}
-
-/// One message that was acknowledged.
-async fn play(api: &Api, session: &str, ledger: &mut Ledger, token: &str, steps: &Value) {
-    ledger.sent(token);
-    let ids = api.send(session, &[script::message(token, steps)]).await;
-    ledger.acknowledged(ids.expect("sent"));
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_turn_goes_on_elsewhere_after_a_kill_a_freeze_and_a_cut() {
@@ -295,31 +165,6 @@ async fn servers_are_listed_rotate_their_key_together_and_a_workspace_is_in_one_
         "{log:?}"
     );
     assert_eq!(fleet.runner(&api, &session).await, 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_does_not_fit_the_others_is_refused() {
-    let fleet = Fleet::new(1).await;
-    let url = fleet.cluster.url();
-    let refused = |name: &str, key: &str, home: &Path| {
-        let done = Command::new(env!("CARGO_BIN_EXE_longhand"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(home)
-            .args(["--database-url", &url])
-            .env("LONGHAND_SERVER_REPLICA", name)
-            .env("LONGHAND_MASTER_KEY", key)
-            .output()
-            .expect("an answer");
-        assert!(!done.status.success());
-        String::from_utf8_lossy(&done.stderr).into_owned()
-    };
-    let home = tempfile::tempdir().expect("a directory");
-    let said = refused("r0", MASTER_KEY, &home.path().join("a"));
-    assert!(said.contains("a server with the name \"r0\""), "{said}");
-    let said = refused("two words", MASTER_KEY, &home.path().join("b"));
-    assert!(said.contains("`server.replica`"), "{said}");
-    let said = refused("r1", &MASTER_KEY.replace('5', "6"), &home.path().join("c"));
-    assert!(said.contains("master key"), "{said}");
 }
 
 /// What one client does with one session until it is told to stop: messages, one after the other, each to the next

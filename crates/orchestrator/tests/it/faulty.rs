@@ -58,3 +58,21 @@ fn each_planted_fault_of_several_servers_is_caught() {
     }
     assert_eq!(unseen, [], "nobody saw these");
 }
+
+/// And of what an orchestrator does wrong only among others.
+#[test]
+fn each_planted_fault_of_one_among_others_is_caught() {
+    let home = home();
+    let blank = blank(home.path());
+    for fault in Fault::AMONG {
+        let found = (0..SEEDS).find(|seed| {
+            plant(Some(fault));
+            let run = std::panic::AssertUnwindSafe(|| history_among(*seed, &blank));
+            let outcome = std::panic::catch_unwind(run);
+            plant(None);
+            outcome.is_err()
+        });
+        println!("{fault:?}: seed {found:?}");
+        assert!(found.is_some(), "nobody saw {fault:?}");
+    }
+}

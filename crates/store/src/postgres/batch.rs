@@ -7,9 +7,9 @@ use super::writer::{Cx, Job};
 use crate::limits;
 use crate::rules::told::Tally;
 
-/// Writes under way. A savepoint is a transaction of its own to the server, so writes that can be run again
-/// share one; should one of them fail after it wrote, they are undone and run again apart. Those that come
-/// first in the transaction need none: they are undone with it, and it begins anew.
+/// Writes under way. A savepoint is a transaction of its own to the server, so they have none at first: should one of
+/// them fail after it wrote, all are undone with the transaction, which begins anew, and are run again, each in a
+/// savepoint of its own. Those that come after share one.
 pub(super) struct Batch {
     /// What the writes see.
     pub(super) cx: Cx,
@@ -21,18 +21,12 @@ pub(super) struct Batch {
     shared: Option<Mark>,
 }
 
+#[derive(Default)]
 struct Mark {
-    by: Undo,
-    jobs: usize,
+    /// The first of them. They are undone with the transaction if it is the first of all, else to a savepoint.
+    first: usize,
     kept: u64,
     tally: Tally,
-}
-
-/// What undoes the writes since a mark.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Undo {
-    Transaction,
-    Savepoint,
 }
 
 impl Batch {
@@ -55,28 +49,14 @@ impl Batch {
     /// none. It must be the first of the next transaction, which may. An error means that the whole transaction is gone.
     pub(super) async fn run(&mut self, job: Box<dyn Job>) -> Read<Option<Box<dyn Job>>> {
         let at = self.jobs.len();
-        let repeats = job.repeats();
-        self.cx.waits = at == 0 || !repeats;
+        self.cx.waits = at == 0;
         self.jobs.push(job);
-        if !repeats {
-            let mark = self.shared.take();
-            if mark.is_some_and(|mark| mark.by == Undo::Savepoint) {
-                self.cx.conn.batch("RELEASE shared").await?;
-            }
-            let done = apart(&mut self.cx, &mut *self.jobs[at]).await?;
-            self.kept += u64::from(done == Apart::Stands);
-            return Ok(None);
-        }
         if self.shared.is_none() {
-            let by = if at == 0 {
-                Undo::Transaction
-            } else {
+            if at > 0 {
                 self.cx.conn.batch("SAVEPOINT shared").await?;
-                Undo::Savepoint
-            };
+            }
             self.shared = Some(Mark {
-                by,
-                jobs: at,
+                first: at,
                 kept: self.kept,
                 tally: self.cx.talk.tally(),
             });
@@ -97,22 +77,21 @@ impl Batch {
 
     /// Undoes the writes since the mark and runs each in a savepoint of its own. If another server holds what they
     /// wait for, and waits for what they hold, the whole transaction is undone, which lets that one go on, and begins
-    /// anew; unless there is a write in it that cannot be run again.
+    /// anew: each write reads again what it decides on.
     async fn again(&mut self) -> Read<()> {
         let Some(mut mark) = self.shared.take() else {
             return Ok(());
         };
         let mut left = limits::DEADLOCKS;
         loop {
-            let undo = match mark.by {
-                Undo::Transaction => "ROLLBACK; BEGIN",
-                Undo::Savepoint => "ROLLBACK TO shared; RELEASE shared",
+            let undo = match mark.first {
+                0 => "ROLLBACK; BEGIN",
+                _ => "ROLLBACK TO shared; RELEASE shared",
             };
             self.cx.conn.batch(undo).await?;
             self.cx.talk.untell(mark.tally);
             self.kept = mark.kept;
-            let gives_way = left > 0 && self.jobs.iter().all(|job| job.repeats());
-            if !self.each_apart(mark.jobs, gives_way).await? {
+            if !self.each_apart(mark.first, left > 0).await? {
                 return Ok(());
             }
             left -= 1;
@@ -120,12 +99,7 @@ impl Batch {
             self.cx.conn.batch("ROLLBACK").await?;
             tokio::time::sleep(limits::GIVE_WAY).await;
             self.cx.conn.batch("BEGIN").await?;
-            mark = Mark {
-                by: Undo::Transaction,
-                jobs: 0,
-                kept: 0,
-                tally: Tally::default(),
-            };
+            mark = Mark::default();
         }
     }
 

@@ -87,7 +87,7 @@ pub(super) async fn enter(client: &Client, me: &Replica, holder: &str) -> Done<(
         INSERT INTO replicas (name, holder, version, linked_at, seen_at, turns)
         SELECT $1, $2, $3, now, now, 0 FROM c
         ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, version = excluded.version,
-          linked_at = excluded.linked_at, seen_at = excluded.seen_at";
+          linked_at = excluded.linked_at, seen_at = excluded.seen_at, key_version = NULL";
     client
         .execute(sql, &[&me.name.as_str(), &holder, &me.version])
         .await
@@ -96,7 +96,8 @@ pub(super) async fn enter(client: &Client, me: &Replica, holder: &str) -> Done<(
 
 /// What a server learns when it says that it is there.
 pub(super) struct Beat {
-    /// Microseconds by which its clock is before the database's.
+    /// Microseconds by which its clock is at least before the database's, or behind it if less than 0: how long the
+    /// answer took counts as no difference.
     pub(super) ahead: i64,
     /// Somebody who is not there any more holds runs.
     pub(super) orphans: bool,
@@ -111,14 +112,16 @@ pub(super) async fn beat(
 ) -> Done<Option<Beat>> {
     let sql = "UPDATE replicas SET turns = (SELECT count(*) FROM runs WHERE held AND holder = $2),
           seen_at = (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,
-          address = $3, sandboxes = $4
+          address = $3, sandboxes = $4, key_version = $5
         WHERE name = $1 AND holder = $2 RETURNING seen_at";
-    let (address, sandboxes) = (own.address(), own.sandboxes());
-    let row: [&(dyn ToSql + Sync); 4] = [&me.name.as_str(), &holder, &address, &sandboxes];
+    let (address, sandboxes, key) = (own.address(), own.sandboxes(), own.key_version());
+    let row: [&(dyn ToSql + Sync); 5] = [&me.name.as_str(), &holder, &address, &sandboxes, &key];
+    let asked = crate::clock::now().0;
     let Some(row) = client.query_opt(sql, &row).await? else {
         return Ok(None);
     };
-    let ahead = crate::clock::now().0 - row.get::<_, i64>(0);
+    let (then, told) = (row.get::<_, i64>(0), crate::clock::now().0);
+    let ahead = (asked - then).max(0) + (told - then).min(0);
     let sql = "SELECT EXISTS (SELECT 1 FROM runs r WHERE held AND NOT EXISTS
         (SELECT 1 FROM live_replicas l WHERE l.holder = r.holder))";
     let orphans = client.query_one(sql, &[]).await?.get(0);
@@ -152,7 +155,7 @@ pub(super) async fn held(client: &Client, holder: &str) -> Done<Vec<SessionId>> 
 /// The servers there are.
 pub(crate) async fn replicas(conn: &Conn) -> Told<Vec<Seen>> {
     let sql = "SELECT p.name, p.version, l.name IS NOT NULL, p.turns, p.sandboxes, p.address,
-          p.linked_at, nullif(p.seen_at, 0)
+          p.linked_at, nullif(p.seen_at, 0), p.key_version
         FROM replicas p LEFT JOIN live_replicas l ON l.name = p.name ORDER BY p.name";
     let rows = conn.rows(sql, values![]).await?;
     let seen = each(&rows, |row| {
@@ -165,6 +168,7 @@ pub(crate) async fn replicas(conn: &Conn) -> Told<Vec<Seen>> {
             address: get(row, 5)?,
             linked_at: micros(row, 6)?,
             seen_at: get::<Option<i64>>(row, 7)?.map(Micros),
+            key_version: get::<Option<i64>>(row, 8)?.and_then(|it| u32::try_from(it).ok()),
         })
     });
     Ok(seen?)

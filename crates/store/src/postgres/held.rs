@@ -32,19 +32,23 @@ impl Held<'_> {
         self.db.replica()
     }
 
-    /// Runs `work` in the writer and answers once it is durable.
+    /// Runs `work` in the writer and answers once it is durable. It may be run several times, each time from its
+    /// beginning and after what it did before was undone: for another write that failed, or another server that waited.
     pub(crate) async fn write<T, E, F>(self, work: F) -> Result<T, E>
     where
-        F: for<'a> FnOnce(&'a mut Cx) -> BoxFuture<'a, Told<T, E>> + Send + 'static,
+        F: for<'a> FnOnce(&'a mut Cx) -> BoxFuture<'a, Told<T, E>> + Clone + Send + 'static,
         T: Send + 'static,
         E: From<Trouble> + Send + 'static,
     {
-        let done = self.db.write(work, self.keep.cloned()).await?;
+        let keep = self.keep.cloned();
+        let done = self
+            .db
+            .write_again(move |cx| work.clone()(cx), keep)
+            .await?;
         Ok(done.0)
     }
 
-    /// As [`Self::write`] with the number of the commit, for writes that come in numbers: if one of them
-    /// fails after it wrote, `work` is run again on the same database as the first time.
+    /// As [`Self::write`], with the number of the commit.
     pub(crate) async fn write_again<T, E, F>(self, work: F) -> Result<(T, u64), E>
     where
         F: for<'a> FnMut(&'a mut Cx) -> BoxFuture<'a, Told<T, E>> + Send + 'static,

@@ -82,9 +82,10 @@ impl Link {
         if ahead.abs() <= most {
             return Ok(());
         }
+        let which = if ahead < 0 { "behind" } else { "before" };
         Err(self.server.refused(format!(
-            "the clock of this host and the database's differ by {} s: set both by NTP",
-            ahead / 1_000_000
+            "the clock of this host is {} s {which} the database's: set both by NTP, then start again",
+            ahead.abs() / 1_000_000
         )))
     }
 

@@ -1,15 +1,18 @@
 //! Numbered migrations, forward only, under the numbers and names they have on SQLite. Each is applied once,
 //! in its own transaction, and its checksum is kept: a shipped file is never changed. One replica at a time
-//! migrates; an older one may still be running.
+//! migrates; an older one may still be running, so a file only adds what the statements of older builds do not see.
+//! What they still use is removed by a later release.
 
 use std::path::Path;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 use super::fault::told;
 use crate::clock;
 use crate::error::OpenError;
+use crate::limits;
 
 /// The migrations this build knows, in order; the first is number 1.
 const MIGRATIONS: &[&str] = &[
@@ -23,6 +26,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/V8__replicas.sql"),
     include_str!("../../migrations/postgres/V9__fleet.sql"),
     include_str!("../../migrations/postgres/V10__sandbox_rules.sql"),
+    include_str!("../../migrations/postgres/V11__several.sql"),
 ];
 
 /// What all replicas lock to migrate: "longhand" in ASCII.
@@ -81,7 +85,7 @@ async fn apply(client: &mut Client, database: &Path) -> Result<(), OpenError> {
                 });
             }
             None => {
-                let done = one(client, version, sql, checksum.as_ref()).await;
+                let done = one_in_the_end(client, version, sql, checksum.as_ref()).await;
                 done.map_err(|source| OpenError::Migration {
                     path: database.to_owned(),
                     version,
@@ -91,6 +95,40 @@ async fn apply(client: &mut Client, database: &Path) -> Result<(), OpenError> {
         }
     }
     Ok(())
+}
+
+/// Applies a migration. An older server that works beside it may hold the tables that it changes, in another order: then
+/// it gives way as a whole, and begins anew.
+async fn one_in_the_end(
+    client: &mut Client,
+    version: u32,
+    sql: &str,
+    checksum: &[u8],
+) -> Result<(), tokio_postgres::Error> {
+    let mut left = limits::DEADLOCKS;
+    loop {
+        let done = one(client, version, sql, checksum).await;
+        let gives_way = done
+            .as_ref()
+            .err()
+            .and_then(|error| error.code())
+            .is_some_and(|code| {
+                [
+                    SqlState::T_R_DEADLOCK_DETECTED,
+                    SqlState::LOCK_NOT_AVAILABLE,
+                ]
+                .contains(code)
+            });
+        if !gives_way || left == 0 {
+            return done;
+        }
+        left -= 1;
+        tracing::info!(
+            version,
+            "a migration waits for servers that use the database"
+        );
+        tokio::time::sleep(limits::GIVE_WAY).await;
+    }
 }
 
 async fn one(
@@ -105,4 +143,40 @@ async fn one(
     tx.execute(note, &[&i64::from(version), &checksum, &clock::now().0])
         .await?;
     tx.commit().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first that may be applied while a server of an older build works on the database.
+    const FIRST_BESIDE_OTHERS: usize = 9;
+
+    /// Expand now, contract in a later release. A file that has to break this rule on purpose, because no build that is
+    /// still supported uses what it takes away, is named here with the release that was the last to use it.
+    #[test]
+    fn what_an_older_server_uses_is_not_taken_from_it() {
+        let takes = [
+            "DROP TABLE",
+            "DROP COLUMN",
+            "DROP VIEW",
+            "RENAME",
+            "ALTER COLUMN",
+            "SET NOT NULL",
+            "ADD CONSTRAINT",
+        ];
+        for (version, sql) in (1..).zip(MIGRATIONS).skip(FIRST_BESIDE_OTHERS - 1) {
+            let said = sql.lines().filter(|line| !line.starts_with("--"));
+            let said = said.collect::<Vec<_>>().join(" ").to_uppercase();
+            for words in takes {
+                assert!(!said.contains(words), "V{version}: {words}");
+            }
+            // What older builds insert does not name it.
+            for added in said.split("ADD COLUMN").skip(1) {
+                let added = added.split([',', ';']).next().unwrap_or_default();
+                let whole = !added.contains("NOT NULL") || added.contains("DEFAULT");
+                assert!(whole, "V{version}: ADD COLUMN{added}");
+            }
+        }
+    }
 }

@@ -128,16 +128,6 @@ impl Postgres {
         open::Server::parse(url, options, None)?.probe().await
     }
 
-    async fn write<T, E, F>(&self, work: F, keep: Option<Arc<Keep>>) -> Result<(T, u64), E>
-    where
-        F: for<'a> FnOnce(&'a mut Cx) -> BoxFuture<'a, Told<T, E>> + Send + 'static,
-        T: Send + 'static,
-        E: From<Trouble> + Send + 'static,
-    {
-        let (reply, answer) = oneshot::channel();
-        self.queue(writer::once(work, keep, reply), answer).await
-    }
-
     async fn write_again<T, E, F>(&self, work: F, keep: Option<Arc<Keep>>) -> Result<(T, u64), E>
     where
         F: for<'a> FnMut(&'a mut Cx) -> BoxFuture<'a, Told<T, E>> + Send + 'static,
@@ -145,7 +135,7 @@ impl Postgres {
         E: From<Trouble> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        self.queue(writer::again(work, keep, reply), answer).await
+        self.queue(writer::job(work, keep, reply), answer).await
     }
 
     async fn queue<T, E: From<Trouble>>(

@@ -8,6 +8,7 @@ use std::time::Duration;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -159,10 +160,15 @@ impl Server {
         let connected =
             tokio::time::timeout(limits::CONNECT, self.config.connect(self.tls.clone()));
         let connected = connected.await.map_err(|_| {
-            let text = format!("no answer within {} seconds", limits::CONNECT.as_secs());
-            self.failed(text.into())
+            self.refused(format!(
+                "no answer within {} seconds: check the host and the port, and what lies between",
+                limits::CONNECT.as_secs()
+            ))
         })?;
-        connected.map_err(|error| self.failed(told(error)))
+        connected.map_err(|error| match advice(error.code()) {
+            Some(advice) => self.refused(format!("{}: {advice}", told(error))),
+            None => self.failed(told(error)),
+        })
     }
 
     /// Runs `work` on a connection of its own.
@@ -182,9 +188,15 @@ impl Server {
     async fn fit(&self, client: &Client) -> Result<u32, OpenError> {
         let sql = "SELECT current_setting('server_version_num')::bigint, pg_is_in_recovery(),
             current_setting('default_transaction_read_only') = 'on',
-            current_setting('max_connections')::bigint
-              - current_setting('superuser_reserved_connections')::bigint
-              - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
+            least(
+              current_setting('max_connections')::bigint
+                - current_setting('superuser_reserved_connections')::bigint
+                - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
+              (SELECT rolconnlimit - (SELECT count(*) FROM pg_stat_activity WHERE usename = rolname)
+               FROM pg_roles WHERE rolname = current_user AND rolconnlimit >= 0 AND NOT rolsuper),
+              (SELECT datconnlimit - (SELECT count(*) FROM pg_stat_activity a WHERE a.datname = d.datname)
+               FROM pg_database d JOIN pg_roles ON rolname = current_user
+               WHERE d.datname = current_database() AND datconnlimit >= 0 AND NOT rolsuper)),
             current_setting('server_encoding'), to_regclass('moves') IS NOT NULL";
         let row = client.query_one(sql, &[]).await;
         let row = row.map_err(|error| self.failed(told(error)))?;
@@ -213,7 +225,8 @@ impl Server {
         let free = row.get::<_, i64>(3) + 1;
         if free < i64::try_from(self.needs).unwrap_or(i64::MAX) {
             return Err(self.refused(format!(
-                "it has {free} connections left and this replica needs {}: raise its max_connections",
+                "it has {free} connections left and this replica needs {}: raise its max_connections, or what its role \
+                 or the database may have",
                 self.needs
             )));
         }
@@ -234,6 +247,25 @@ impl Server {
             source,
         }
     }
+}
+
+/// What to do about a connection that the server, or the way to it, refused.
+fn advice(code: Option<&SqlState>) -> Option<&'static str> {
+    Some(match code {
+        // It did not answer as a server does.
+        None => "check the host and the port, that a server runs there, and its certificate",
+        Some(&SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
+            "check the user and the password, and what the server's pg_hba.conf lets in"
+        }
+        Some(&SqlState::INVALID_CATALOG_NAME) => {
+            "create it (createdb --encoding UTF8 --template template0), or name another"
+        }
+        Some(&SqlState::TOO_MANY_CONNECTIONS) => {
+            "raise the server's max_connections, or what the role or the database may have"
+        }
+        Some(&SqlState::CANNOT_CONNECT_NOW) => "it starts or stops: try again when it is up",
+        Some(_) => return None,
+    })
 }
 
 /// What every connection has.

@@ -116,8 +116,12 @@ pub(crate) async fn due(conn: &Conn, limit: u32, now: Micros) -> Told<Vec<DueRun
         mine!(),
         " ORDER BY due_at LIMIT $2"
     );
-    const FAR: &str = "SELECT id, generation, due_at FROM runs
-        WHERE NOT held AND due_at > $1 ORDER BY due_at LIMIT $2";
+    const FAR: &str = concat!(
+        "SELECT id, generation, due_at FROM runs r
+        WHERE NOT held AND due_at > $1 AND ",
+        mine!(),
+        " ORDER BY due_at LIMIT $2"
+    );
     const EXPIRED: &str = "SELECT id, generation, due_at FROM runs
         WHERE held AND lease_expires_at IS NOT NULL AND lease_expires_at <= $1
         ORDER BY lease_expires_at LIMIT $2";

@@ -30,7 +30,7 @@ pub(crate) struct Cx {
     pub(super) conn: Conn,
     /// What is told after the commit.
     pub(super) talk: Talk,
-    /// Whether it may wait for a session that another server is at: only who holds no rows yet, or cannot be run again.
+    /// Whether it may wait for a session that another server is at: only who holds no rows yet.
     pub(super) waits: bool,
     /// It might not, and somebody was.
     pub(super) busy: bool,
@@ -54,10 +54,8 @@ impl Cx {
 
 /// A queued write.
 pub(super) trait Job: Send {
-    /// Does its work; false if it must be rolled back.
+    /// Does its work; false if it must be rolled back. It may be run again then, or when others of its transaction must.
     fn run<'a>(&'a mut self, cx: &'a mut Cx) -> BoxFuture<'a, bool>;
-    /// Whether it may be run again after it was rolled back.
-    fn repeats(&self) -> bool;
     /// Answers its caller, given the number of the commit or why there was none.
     fn answer(self: Box<Self>, commit: Result<u64, &str>);
 }
@@ -66,7 +64,6 @@ struct Typed<F, T, E> {
     work: F,
     /// What is kept beside it.
     keep: Option<Arc<Keep>>,
-    repeats: bool,
     done: Option<Result<T, E>>,
     reply: oneshot::Sender<Result<(T, u64), E>>,
 }
@@ -77,45 +74,8 @@ pub(super) enum Message {
     Close,
 }
 
-/// A write that is run once.
-pub(super) fn once<T, E, F>(
-    work: F,
-    keep: Option<Arc<Keep>>,
-    reply: oneshot::Sender<Result<(T, u64), E>>,
-) -> Box<dyn Job>
-where
-    F: for<'a> FnOnce(&'a mut Cx) -> BoxFuture<'a, Told<T, E>> + Send + 'static,
-    T: Send + 'static,
-    E: From<Trouble> + Send + 'static,
-{
-    let mut work = Some(work);
-    again_or_once(
-        false,
-        move |cx| match work.take() {
-            Some(work) => work(cx),
-            None => Box::pin(async { Err(Fault::Bad("a write was run twice".into())) }),
-        },
-        keep,
-        reply,
-    )
-}
-
-/// A write that may be run again if it was rolled back, and then does the same.
-pub(super) fn again<T, E, F>(
-    work: F,
-    keep: Option<Arc<Keep>>,
-    reply: oneshot::Sender<Result<(T, u64), E>>,
-) -> Box<dyn Job>
-where
-    F: for<'a> FnMut(&'a mut Cx) -> BoxFuture<'a, Told<T, E>> + Send + 'static,
-    T: Send + 'static,
-    E: From<Trouble> + Send + 'static,
-{
-    again_or_once(true, work, keep, reply)
-}
-
-fn again_or_once<T, E, F>(
-    repeats: bool,
+/// A write that, whenever it is run, does the same on the database as it then is.
+pub(super) fn job<T, E, F>(
     work: F,
     keep: Option<Arc<Keep>>,
     reply: oneshot::Sender<Result<(T, u64), E>>,
@@ -128,7 +88,6 @@ where
     Box::new(Typed {
         work,
         keep,
-        repeats,
         done: None,
         reply,
     })
@@ -158,10 +117,6 @@ where
             self.done = Some(done);
             keep
         })
-    }
-
-    fn repeats(&self) -> bool {
-        self.repeats
     }
 
     fn answer(self: Box<Self>, commit: Result<u64, &str>) {

@@ -9,7 +9,9 @@ use tokio::sync::mpsc;
 
 use super::reader;
 use super::writer::Writer;
+use crate::replica::ReplicaName;
 use crate::rules::fault::Trouble;
+use crate::runs::Holder;
 use crate::simulation::Line;
 
 /// What the threads of the store have elsewhere.
@@ -47,14 +49,21 @@ impl Caller {
     }
 
     pub(super) fn go(&self, writes: bool) {
-        if writes {
-            let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-            writer.pump();
-        } else {
-            let conn = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-            reader::pump(&conn, &self.asked);
-        }
+        crate::simulation::for_one_of(self.line.fleet(), || {
+            if writes {
+                let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+                writer.pump();
+            } else {
+                let conn = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+                reader::pump(&conn, &self.asked);
+            }
+        });
         self.line.done();
+    }
+
+    /// As whom it is there among several.
+    pub(super) fn replica(&self) -> Option<(ReplicaName, Holder)> {
+        self.line.fleet().map(|fleet| fleet.me())
     }
 
     pub(super) async fn back(&self, writes: bool) -> Result<(), Trouble> {

@@ -7,7 +7,9 @@ use rusqlite::Connection;
 
 use super::{Cx, Fault, Sqlite, kept};
 use crate::kept::Keep;
+use crate::replica::ReplicaName;
 use crate::rules::fault::Trouble;
+use crate::runs::Holder;
 
 /// The database, with what is to be kept.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +26,11 @@ impl Sqlite {
 }
 
 impl Held<'_> {
+    /// As [`Sqlite::replica`].
+    pub(crate) fn replica(self) -> Option<(ReplicaName, Holder)> {
+        self.db.replica()
+    }
+
     /// As [`Sqlite::write`].
     pub(crate) async fn write<T, E, F>(self, work: F) -> Result<T, E>
     where

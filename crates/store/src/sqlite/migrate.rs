@@ -22,6 +22,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/V8__replicas.sql"),
     include_str!("../../migrations/sqlite/V9__fleet.sql"),
     include_str!("../../migrations/sqlite/V10__sandbox_rules.sql"),
+    include_str!("../../migrations/sqlite/V11__several.sql"),
 ];
 
 pub(super) fn migrate(conn: &mut Connection, path: &Path) -> Result<(), OpenError> {

@@ -30,6 +30,7 @@ pub(crate) mod row;
 pub(crate) mod runs;
 pub(crate) mod sandbox_rules;
 pub(crate) mod sessions;
+mod several;
 pub(crate) mod submit;
 pub(crate) mod tallies;
 pub(crate) mod threads;
@@ -57,7 +58,9 @@ pub(crate) use writer::Cx;
 use self::way::Way;
 use crate::error::OpenError;
 use crate::limits;
+use crate::replica::ReplicaName;
 use crate::rules::fault::Trouble;
+use crate::runs::Holder;
 use crate::store::{Options, Shared, Synchronous};
 
 /// The database.
@@ -151,6 +154,11 @@ impl Sqlite {
             threads: Mutex::default(),
             way: Way::Caller(Box::new(caller::Caller::new(writer, reader, asked, line))),
         })
+    }
+
+    /// As whom the process is there, if it is one of several: only a simulation has several on a file.
+    pub(crate) fn replica(&self) -> Option<(ReplicaName, Holder)> {
+        self.way.replica()
     }
 
     /// Runs `work` in the writer and answers once it is durable.

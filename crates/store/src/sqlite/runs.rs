@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension};
 use session::{Generation, State};
 
 use super::row::{micros, number, text};
-use super::{Cx, Told};
+use super::{Cx, Told, several};
 use crate::rules::told::Note;
 use crate::rules::{self, FARTHEST, int, until};
 use crate::runs::{DueRun, Holder};
@@ -67,7 +67,11 @@ pub(super) fn holder(conn: &Connection, num: i64, now: Micros) -> rusqlite::Resu
                AND (lease_expires_at IS NULL OR lease_expires_at BETWEEN ?2 + 1 AND ?3)";
     let mut statement = conn.prepare_cached(sql)?;
     let mut rows = statement.query((num, now.0, now.0 + FARTHEST))?;
-    rows.next()?.map(|row| row.get(0)).transpose()
+    let holder = rows
+        .next()?
+        .map(|row| row.get::<_, String>(0))
+        .transpose()?;
+    Ok(holder.filter(|holder| several::is_there(holder)))
 }
 
 /// When the next run that nobody holds will be due, or the next lease expire, after `now`.
@@ -108,6 +112,7 @@ pub(crate) fn due(conn: &Connection, limit: u32, now: Micros) -> Told<Vec<DueRun
             found.push(row?);
         }
     }
+    let mut found = several::sifted(conn, found)?;
     found.truncate(limit as usize);
     Ok(found)
 }

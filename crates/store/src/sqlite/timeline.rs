@@ -24,6 +24,12 @@ pub(super) fn put<E>(
 ) -> Result<(), Fault<E>> {
     if let Some(binding) = &beside.binding {
         bind(conn, num, state.generation, now, binding)?;
+        #[cfg(feature = "simulation")]
+        if let Some(host) = &binding.host {
+            crate::simulation::tell(|| {
+                crate::simulation::Decided::Bound(state.session, host.clone())
+            });
+        }
     }
     if beside.marks.is_empty() && waits.is_empty() {
         return Ok(());

@@ -1,6 +1,8 @@
 //! Who does what is queued: threads of the store, or, in a simulation, the thread that asks.
 
+use crate::replica::ReplicaName;
 use crate::rules::fault::Trouble;
+use crate::runs::Holder;
 
 /// Who does what is queued.
 #[derive(Debug)]
@@ -22,6 +24,12 @@ impl Way {
 
     pub(super) fn go(&self, _writes: bool) {
         let Self::Threads = self;
+    }
+
+    /// A file has one server.
+    pub(super) fn replica(&self) -> Option<(ReplicaName, Holder)> {
+        let Self::Threads = self;
+        None
     }
 
     #[allow(clippy::unused_async, reason = "a simulation waits here")]
@@ -46,6 +54,14 @@ impl Way {
         match self {
             Self::Threads => {}
             Self::Caller(caller) => caller.go(writes),
+        }
+    }
+
+    /// As whom the process is there, if it is one of several.
+    pub(super) fn replica(&self) -> Option<(ReplicaName, Holder)> {
+        match self {
+            Self::Threads => None,
+            Self::Caller(caller) => caller.replica(),
         }
     }
 

@@ -11,13 +11,13 @@ use session::{Command, Decision, Generation, Input, Intent, Refused};
 use store::simulation::Decided;
 use tokio::time::Instant;
 
-use super::others::{HEARD_WITHIN, News, Watch};
+use super::others::{HEARD_WITHIN, News, Presence, TAKEN_OVER_WITHIN, Watch};
 use super::tale::{Tale, interrupted};
 use crate::coverage::Coverage;
 use crate::world::Rng;
 
 /// Within this an interrupt has acted in a process that nothing ails, and a turn that is due is taken.
-const PROMPTLY: Duration = Duration::from_millis(250);
+pub const PROMPTLY: Duration = Duration::from_millis(250);
 
 /// Within this whoever holds a session has taken up a thread of it that is due: the news of it queue behind those of other
 /// sessions.
@@ -45,6 +45,8 @@ pub struct Fate {
     pub claimed: BTreeMap<SessionId, Generation>,
     /// The sessions whose workspace it keeps.
     pub kept: BTreeSet<String>,
+    /// When it was seen last among several.
+    pub presence: Presence,
     /// When it is told that others have changed something.
     pub news: News,
     /// Those who watch sessions at it.
@@ -65,6 +67,10 @@ pub struct Subject {
     stops: BTreeMap<ThreadId, (usize, Generation, Instant)>,
     /// Threads that wait for whoever holds the session: since when, and whose doing that was.
     idle: BTreeMap<ThreadId, (usize, Instant)>,
+    /// The process that has its workspace.
+    pub host: Option<usize>,
+    /// The process in which it has got another workspace than it had, until its model is told.
+    pub untold: Option<usize>,
     /// How long its log was of late, and since when.
     pub grew: VecDeque<(Instant, u64)>,
 }
@@ -186,6 +192,7 @@ impl Books {
         match decided {
             Decided::Opened(now, decision) => self.opened(process, now, *decision),
             Decided::Changed(text) => self.changed(process, text),
+            Decided::Bound(session, host) => self.bound(session, &host),
             Decided::Input {
                 before,
                 input,
@@ -202,6 +209,9 @@ impl Books {
                     self.blame("a state is not what was stored last");
                 }
                 self.promises(process, at, &input, decided.as_deref());
+                if decided.is_ok() {
+                    self.told_of_loss(process, at, &input);
+                }
                 let subject = &mut self.subjects[at];
                 if let Ok(decision) = decided.as_deref() {
                     subject.grow(decision.state.next_seq);
@@ -225,6 +235,8 @@ impl Books {
             gave_up: None,
             stops: BTreeMap::new(),
             idle: BTreeMap::new(),
+            host: None,
+            untold: None,
             grew: VecDeque::new(),
         });
     }
@@ -269,7 +281,9 @@ impl Books {
         subject.held = Some((process, generation, mono));
         let id = subject.id;
         self.processes[process].claimed.insert(id, generation);
+        self.stays_with_its_workspace(process, at);
         if let Some((holder, _, since)) = held {
+            self.taken_over(process, holder);
             match gave_up {
                 Some(then) if mono - then > GIVEN_BACK && self.is_well(holder, since) => {
                     self.blame(format!("a turn was given back after {:?}", mono - then));
@@ -281,7 +295,8 @@ impl Books {
             }
         }
         if let Some((opener, since)) = due
-            && mono.saturating_duration_since(since) > PROMPTLY
+            && let Some(promptly) = self.promptly(at, opener, since)
+            && mono.saturating_duration_since(since) > promptly
             && self.is_well(opener, since)
         {
             self.blame(format!(

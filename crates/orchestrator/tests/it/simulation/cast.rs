@@ -43,6 +43,7 @@ pub fn connect(path: &Path) -> (usize, Store) {
             trouble: Instant::now(),
             claimed: Default::default(),
             kept: Default::default(),
+            presence: Default::default(),
             news: Default::default(),
             watches: Default::default(),
         });
@@ -56,6 +57,7 @@ impl Process {
     /// Starts one more process on the database.
     pub fn start(path: &Path, tasks: &mut JoinSet<()>, catalog: &Arc<Catalog>) -> Self {
         let (number, store) = connect(path);
+        with(|books| books.enters(number));
         let clock = Clock {
             now: books::now,
             entropy: books::entropy,
@@ -93,12 +95,17 @@ impl Process {
 
     /// Ends it between two awaits: nothing of it reaches the database any more.
     pub fn kill(self) {
-        with(|books| books.processes[self.number].lives = false);
+        with(|books| {
+            let fate = &mut books.processes[self.number];
+            fate.lives = false;
+            fate.presence.killed = Some(tokio::time::Instant::now());
+        });
         self.runs.iter().for_each(AbortHandle::abort);
     }
 
     /// Ends it once it has drained.
     pub fn end(self) {
+        with(|books| books.leaves(self.number));
         self.kill();
     }
 }

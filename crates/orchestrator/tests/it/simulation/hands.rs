@@ -18,7 +18,7 @@ use session::input::{Grade, ReplyEnd};
 use session::{CallKind, Cost, Fact, Generation, Order, ProposedCall, Remedy, Step, Used};
 use tokio_util::sync::CancellationToken;
 
-use super::books::{below, chance, with};
+use super::books::{Subject, below, chance, with};
 use super::line::live;
 use super::tale::begin;
 use crate::world::raw;
@@ -362,7 +362,10 @@ impl Provider for Hands {
             });
         }
         let name = spec.id.as_str().to_owned();
-        with(|books| books.processes[self.0].kept.insert(name));
+        with(|books| {
+            books.attaches(self.0, name.parse().unwrap());
+            books.processes[self.0].kept.insert(name);
+        });
         Ok(Arc::new(self.clone()))
     }
 
@@ -370,7 +373,12 @@ impl Provider for Hands {
         live(self.0).await;
         with(|books| {
             let session = id.as_str().parse().unwrap();
-            if books.subject(session).is_some_and(|s| !s.tale.is_deleted()) {
+            // What is left of one that is elsewhere now is of no use.
+            let is_ours = |s: &mut Subject| s.host.is_none_or(|host| host == self.0);
+            let is_ours = books
+                .subject(session)
+                .is_some_and(|s| !s.tale.is_deleted() && is_ours(s));
+            if is_ours {
                 books.blame("the workspace of a session that is there was removed");
             }
             books.processes[self.0].kept.remove(id.as_str());

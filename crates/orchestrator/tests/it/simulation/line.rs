@@ -2,12 +2,14 @@
 //! stand still with their process. A process that is no more is one whose requests never arrive.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
-use store::simulation::{Line, Passage, heard};
+use store::simulation::{Fleet, Line, Passage, heard};
 use tokio::time::Instant;
 
 use super::books::{below, with};
+use super::others::Seers;
 
 /// The line of the process of that number.
 #[derive(Debug)]
@@ -33,6 +35,11 @@ impl Line for Wire {
 
     fn back(&self, writes: bool) -> Passage<'_> {
         Box::pin(async move { travel(self.0, writes).await })
+    }
+
+    fn fleet(&self) -> Option<Arc<dyn Fleet>> {
+        let is_one = self.0 > 0 && with(|books| books.linked);
+        is_one.then(|| Arc::new(Seers(self.0)) as Arc<dyn Fleet>)
     }
 }
 

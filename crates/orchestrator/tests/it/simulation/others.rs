@@ -7,14 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::ids::SessionId;
+use session::{Fact, Input};
 use store::Store;
 use store::feed::{Ended, Item};
+use store::replica::ReplicaName;
+use store::runs::Holder;
 use store::sessions::Scope;
 use store::simulation::Answer;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use super::books::{Books, Subject, with};
+use super::books::{Books, PROMPTLY, Subject, with};
 use super::line::{live, travel};
 
 /// Within this a process has read what another one committed, told or not: a beat, and the way there and back.
@@ -23,6 +26,153 @@ pub const HEARD_WITHIN: Duration = Duration::from_millis(1_250);
 /// Within this whoever watches at a process that nothing ails sees what was committed at another: what was heard is read
 /// from the log, one session after the other.
 pub const SHOWN_WITHIN: Duration = Duration::from_millis(2_500);
+
+/// A process that is gone for so long is gone for the others.
+const DEAD_AFTER: Duration = store::limits::DEAD_AFTER;
+
+/// Within this the turns of one that was killed are taken up by one that nothing ails: until it counts as gone, and until
+/// somebody looks again.
+pub const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(7);
+
+/// When a process was seen by the others, by a clock that is none of theirs.
+#[derive(Default)]
+pub struct Presence {
+    /// None: it has never been there, or has left.
+    pub seen: Option<Instant>,
+    /// Since when its own connection stands: others may have been away only because it was.
+    linked: Option<Instant>,
+    /// When it was killed.
+    pub killed: Option<Instant>,
+}
+
+/// The processes as the database sees them for the one of that number.
+#[derive(Debug)]
+pub struct Seers(pub usize);
+
+impl store::simulation::Fleet for Seers {
+    fn me(&self) -> (ReplicaName, Holder) {
+        let name = name(self.0);
+        (ReplicaName::new(&name).unwrap(), Holder(name))
+    }
+
+    fn holds(&self, holder: &str) -> bool {
+        with(|books| number(holder).is_some_and(|of| books.sees(self.0, of)))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.holds(name)
+    }
+}
+
+fn name(of: usize) -> String {
+    format!("p{of}")
+}
+
+fn number(name: &str) -> Option<usize> {
+    name.strip_prefix('p')?.parse().ok()
+}
+
+impl Books {
+    /// Whether the process `of` is there as `process` sees it.
+    fn sees(&self, process: usize, of: usize) -> bool {
+        let Some(seen) = self.processes.get(of).and_then(|fate| fate.presence.seen) else {
+            return false;
+        };
+        let linked = self.processes[process].presence.linked;
+        linked.map_or(seen, |linked| linked.max(seen)) + DEAD_AFTER > Instant::now()
+    }
+
+    /// It is there from now on.
+    pub fn enters(&mut self, process: usize) {
+        let presence = &mut self.processes[process].presence;
+        (presence.seen, presence.linked) = (Some(Instant::now()), Some(Instant::now()));
+    }
+
+    /// It ended in order.
+    pub fn leaves(&mut self, process: usize) {
+        self.processes[process].presence.seen = None;
+    }
+
+    /// The session's workspace is with the process of that name.
+    pub fn bound(&mut self, session: SessionId, host: &str) {
+        let host = number(host);
+        if let Some(subject) = self.subject(session) {
+            subject.host = host;
+        }
+    }
+
+    /// A process claims the session: not while another, whom nothing ails, has its workspace.
+    pub fn stays_with_its_workspace(&mut self, process: usize, at: usize) {
+        let (mono, host) = (Instant::now(), self.subjects[at].host);
+        if let Some(host) = host
+            && host != process
+            && self.is_well(host, mono)
+            && self.is_well(process, mono)
+        {
+            self.blame(format!(
+                "a turn went to process {process}, and its workspace is with {host}"
+            ));
+        }
+    }
+
+    /// A process has claimed what another held: in good time, if that one was killed.
+    pub fn taken_over(&mut self, process: usize, from: usize) {
+        if let Some(killed) = self.processes[from].presence.killed
+            && killed.elapsed() > TAKEN_OVER_WITHIN
+            && self.linked
+            && self.is_well(process, killed)
+        {
+            self.blame(format!(
+                "a turn of process {from} was taken up {:?} after it was killed",
+                killed.elapsed()
+            ));
+        }
+    }
+
+    /// How soon a turn is taken up that is due since then by the doing of `opener`; nobody can say of one that has to wait
+    /// for a process that something ails.
+    pub fn promptly(&self, at: usize, opener: usize, since: Instant) -> Option<Duration> {
+        match self.subjects[at].host.filter(|_| self.linked) {
+            Some(host) if host != opener => {
+                self.is_well(host, since).then_some(HEARD_WITHIN + PROMPTLY)
+            }
+            _ => Some(PROMPTLY),
+        }
+    }
+
+    /// The session uses its workspace in `process`.
+    pub fn attaches(&mut self, process: usize, session: SessionId) {
+        let linked = self.linked;
+        if let Some(subject) = self.subject(session) {
+            if linked && subject.host.is_some_and(|host| host != process) {
+                subject.untold = Some(process);
+            } else if subject.untold != Some(process) {
+                subject.untold = None;
+            }
+        }
+    }
+
+    /// The first result from a workspace that is not the one that the model knew says so.
+    pub fn told_of_loss(&mut self, process: usize, at: usize, input: &Input) {
+        let Input::Fact { fact, .. } = input else {
+            return;
+        };
+        let Fact::Finished { content, .. } = &**fact else {
+            return;
+        };
+        let texts = content
+            .iter()
+            .map(|block| serde_json::to_string(block).unwrap());
+        let texts = texts.collect::<String>();
+        let subject = &mut self.subjects[at];
+        if subject.untold == Some(process) && texts.contains("\"ran\"") {
+            subject.untold = None;
+            if !texts.contains("is gone") {
+                self.blame("a model was not told that its workspace was lost");
+            }
+        }
+    }
+}
 
 /// When a process is told that others have changed something.
 #[derive(Default)]
@@ -121,6 +271,14 @@ impl Books {
 pub struct Others(pub usize);
 
 impl store::simulation::Others for Others {
+    fn enter(&self) -> Answer<'_, ()> {
+        Box::pin(async {
+            travel(self.0, true).await?;
+            with(|books| books.enters(self.0));
+            travel(self.0, true).await
+        })
+    }
+
     fn heard(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async {
             loop {
@@ -173,7 +331,14 @@ impl store::simulation::Others for Others {
     fn beat(&self) -> Answer<'_, bool> {
         Box::pin(async {
             travel(self.0, true).await?;
-            Ok(false)
+            let orphans = with(|books| {
+                books.processes[self.0].presence.seen = Some(Instant::now());
+                let held = books.subjects.iter().filter(|s| s.tale.state().is_open());
+                let mut holders = held.filter_map(|s| s.held).map(|(holder, ..)| holder);
+                holders.any(|holder| !books.sees(self.0, holder))
+            });
+            travel(self.0, true).await?;
+            Ok(orphans)
         })
     }
 

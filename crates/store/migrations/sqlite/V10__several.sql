@@ -1,0 +1,1 @@
+-- What several servers on one database say of themselves: there is one on a file, and nothing to say.

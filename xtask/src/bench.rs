@@ -31,9 +31,9 @@ fn run_named(name: &str) -> anyhow::Result<()> {
 pub(crate) fn run(name: &str) -> anyhow::Result<()> {
     match name {
         "api" | "edge" | "egress" | "fanout" | "harness" | "idle" | "sandbox" | "scale"
-        | "session" | "threads" | "turn" => run_named(name),
+        | "session" | "threads" | "turn" | "workspace" => run_named(name),
         _ => bail!(
-            "no such benchmark: {name}; there are: api, edge, egress, fanout, harness, idle, sandbox, scale, session, threads, turn"
+            "no such benchmark: {name}; there are: api, edge, egress, fanout, harness, idle, sandbox, scale, session, threads, turn, workspace"
         ),
     }
 }

@@ -57,6 +57,11 @@ pub const PACKAGE: usize = 256;
 /// Characters of a host pattern (RFC 1035: 253 octets, and a leading `*.`).
 pub const HOST: usize = 255;
 
+/// Characters of a volume's name (ours: it is a directory name in sandboxes).
+pub const VOLUME_NAME: usize = 63;
+/// Volumes of one sandbox (ours: each is a mount more that a start waits for).
+pub const VOLUMES: usize = 16;
+
 /// Characters of a session's title (ours; the contract names none).
 pub const TITLE: usize = 1_024;
 /// Events in `initial_events` (api.md §7.1).

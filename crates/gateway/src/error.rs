@@ -128,6 +128,7 @@ fn sandbox_error(error: sandbox::Error, meta: Meta) -> ApiError {
     match error {
         Failed::Invalid { .. } => ApiError::invalid(text),
         Failed::Missing { .. } => ApiError::not_found(text),
+        Failed::Conflict { .. } => ApiError::conflict(text),
         Failed::Failed { .. } => ApiError::conflict(text).code("sandbox_operation_failed"),
         Failed::Lost | Failed::Gone | Failed::Cancelled => {
             ApiError::conflict(format!("{text}; the next request starts it again"))

@@ -78,6 +78,8 @@ pub const IDEMPOTENCY_KEY: usize = 255;
 pub const PING: Duration = Duration::from_secs(10);
 /// Events read at a time when a stream is resumed.
 pub const REPLAY_PAGE: u32 = 500;
+/// Sandboxes that are named beside a volume.
+pub const SHOWN_SANDBOXES: usize = 100;
 /// Bytes of agents remembered as sessions get them, by their stored form; of environments as many again.
 pub const CASTS_BYTES: usize = 8 * 1024 * 1024;
 

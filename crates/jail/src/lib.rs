@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod attached;
 mod carrier;
 pub mod control;
 mod error;

@@ -13,6 +13,7 @@ use rustix::mount::{
 use rustix::process::{chdir, fchdir, pivot_root};
 use sys::{MountAttr, mount_setattr};
 
+use crate::attached;
 use crate::error::{During, IDMAP, OVERLAY, PROC, Result};
 use crate::image;
 use crate::plan::{PROGRAMS, Plan, STATE};
@@ -61,6 +62,7 @@ struct Trees {
     usr: OwnedFd,
     programs: Option<OwnedFd>,
     volumes: Vec<OwnedFd>,
+    attached: Vec<OwnedFd>,
     devices: Vec<OwnedFd>,
 }
 
@@ -115,6 +117,7 @@ pub(crate) fn build(plan: &Plan, userns: BorrowedFd<'_>) -> Result<OwnedFd> {
         }
         attach(tree, &volume.target).during(BIND_VOLUME)?;
     }
+    attached::attach(plan, &trees.attached)?;
     pivot()?;
     Ok(settings)
 }
@@ -215,6 +218,14 @@ fn take_trees(plan: &Plan, disk: &Path, userns: BorrowedFd<'_>) -> Result<Trees>
         };
         volumes.push(take(&disk.join(&volume.source), &attr, IDMAP)?);
     }
+    let attached = plan.attached.iter().map(|volume| {
+        let attr = MountAttr {
+            read_only: volume.read_only,
+            ..mapped
+        };
+        take(&volume.source, &attr, IDMAP)
+    });
+    let attached = attached.collect::<Result<_>>()?;
     let mut devices = Vec::with_capacity(DEVICES.len());
     for name in DEVICES {
         let attr = MountAttr {
@@ -252,6 +263,7 @@ fn take_trees(plan: &Plan, disk: &Path, userns: BorrowedFd<'_>) -> Result<Trees>
         sealed: sealed.collect::<Result<_>>()?,
         usr: take(&plan.usr, &usr, "bind /usr")?,
         volumes,
+        attached,
         devices,
     })
 }

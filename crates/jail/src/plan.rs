@@ -22,6 +22,9 @@ pub const PROGRAMS: &str = "run/longhand";
 /// same reason.
 pub const STATE: &str = "run/harness";
 
+/// Below which [`Plan::attached`] appears, relative to the sandbox's root.
+pub const VOLUMES: &str = "mnt/volumes";
+
 /// In place of the first id of a range: there is none.
 pub const SHARED: u32 = 0;
 
@@ -51,6 +54,8 @@ pub struct Plan {
     pub sub_ids: Option<SubIds>,
     /// Binds of directories that [`image::LAYOUT`](crate::image::LAYOUT) names.
     pub volumes: Vec<Volume>,
+    /// Directories that outlive the sandbox and that others may have too, at most [`ATTACHED`].
+    pub attached: Vec<Attached>,
     /// The whole environment of the hand and so of every command.
     pub env: Vec<(String, String)>,
     /// What the sandbox may use.
@@ -208,6 +213,20 @@ pub struct Volume {
     pub source: PathBuf,
     /// Where it appears, relative to the sandbox's root; exists in the template, or is [`STATE`].
     pub target: PathBuf,
+    /// Whether the sandbox may write to it.
+    pub read_only: bool,
+}
+
+/// How many there may be of [`Plan::attached`]: each is a mount more that a start waits for.
+pub const ATTACHED: usize = 16;
+
+/// A directory with files of its own, shown below [`VOLUMES`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attached {
+    /// The directory on the host. Ids on the disk count from 0, as in the sandbox.
+    pub source: PathBuf,
+    /// Its name in the sandbox: one that is neither empty nor `.` or `..`, without slashes.
+    pub name: String,
     /// Whether the sandbox may write to it.
     pub read_only: bool,
 }

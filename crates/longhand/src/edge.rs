@@ -130,6 +130,12 @@ pub fn count_turns(metrics: &Metrics, orchestrator: &Orchestrator) {
         Kind::Count,
         |load| load.refused,
     );
+    sandboxes(
+        "sandbox_syncs",
+        "Turns after which what they wrote in their sandbox was brought to the disk",
+        Kind::Count,
+        |load| load.flushed,
+    );
 }
 
 /// Takes a new certificate when its files change or at SIGHUP, until `closed`.

@@ -26,6 +26,7 @@ mod signals;
 mod stream;
 mod things;
 mod view;
+mod volumes;
 mod watch;
 
 use std::process::ExitCode;
@@ -151,6 +152,7 @@ async fn ask(command: Command, client: &Client, workspace: Option<&str>) -> anyh
         Command::Environments(command) => things::environments(command, client).await,
         Command::Vaults(command) => things::vaults(command, client).await,
         Command::Sandbox(command) => sandboxes::run(command, client).await,
+        Command::Volume(command) => volumes::run(command, client).await,
         Command::Egress(command) => egress::ask(command, client).await,
         Command::Replicas(output) => admin::replicas(&output, client).await,
         Command::Usage(usage) => admin::usage(&usage, client).await,

@@ -61,6 +61,7 @@ pub(crate) async fn turn(inner: &Arc<Inner>, session: SessionId, active: Active)
         .await;
     let Err(error) = worked.unwrap_or_else(|_| Err(PlaneError::Bug("the run panicked".to_owned())))
     else {
+        inner.sandboxes.flush(session);
         return;
     };
     // A run whose lease is gone ends as if we stopped; only here it is known why.

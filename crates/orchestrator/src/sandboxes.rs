@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use contract::environment::EnvironmentDefinition;
 use contract::ids::{EventId, SessionId, ThreadId};
-use contract::session::SandboxWishes;
+use contract::session::{SandboxWishes, VolumeWish};
 use sandbox::{
-    DiaryEntry, Error, Keeper, Provider, Sandbox, SandboxId, Settings, Spec, Terms, Visit,
+    DiaryEntry, Error, Keeper, Mount, Mounts, Provider, Sandbox, SandboxId, Settings, Spec, Terms,
+    Visit,
 };
 use session::Status;
 use store::Store;
@@ -91,6 +92,13 @@ impl Sandboxes {
         }
     }
 
+    /// A turn of the session is over: what it wrote goes to the disk, in the background. Never waits.
+    pub(crate) fn flush(&self, session: SessionId) {
+        if let Ok(id) = sandbox_id(session) {
+            self.0.flush(&id);
+        }
+    }
+
     /// Whether the session's sandbox runs, as far as can be said without waiting.
     pub(crate) fn runs(&self, session: SessionId) -> bool {
         sandbox_id(session).is_ok_and(|id| self.0.running(&id).is_some())
@@ -134,6 +142,18 @@ pub(crate) fn terms(row: &SessionRow) -> Terms {
         workspace: Some(row.workspace.to_string().into()),
         lifetime: wishes.ttl,
         awake: wishes.keep_awake,
+        // One that names no volume has none.
+        volumes: Some(Mounts {
+            workspace: row.workspace.to_string().into(),
+            each: wishes.volumes.into_iter().map(mount).collect(),
+        }),
+    }
+}
+
+fn mount(wish: VolumeWish) -> Mount {
+    Mount {
+        name: wish.name,
+        read_only: wish.read_only,
     }
 }
 

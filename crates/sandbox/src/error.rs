@@ -38,6 +38,12 @@ pub enum Error {
         /// What is wrong with what was asked.
         problem: String,
     },
+    /// What there is stands against it, until somebody changes that. It had no effect.
+    #[error("{problem}")]
+    Conflict {
+        /// What stands against it.
+        problem: String,
+    },
     /// There is nothing of that name in the sandbox. It had no effect.
     #[error("{problem}")]
     Missing {
@@ -74,6 +80,12 @@ impl Error {
             step: step.to_owned(),
             errno: 0,
             hint: "this kind of sandbox has no such thing".to_owned(),
+        }
+    }
+
+    pub(crate) fn conflict(problem: impl Into<String>) -> Self {
+        Self::Conflict {
+            problem: problem.into(),
         }
     }
 

@@ -5,11 +5,13 @@
 //! No lock is held across a provider's call but the sandbox's own, so that one slow start holds up nobody else.
 
 mod ahead;
+mod flush;
 mod left;
 mod place;
 mod rest;
 mod room;
 mod told;
+mod volumes;
 mod workspaces;
 
 use std::collections::HashMap;
@@ -32,6 +34,7 @@ use crate::diary::{Entry, Step, What};
 use crate::error::Error;
 use crate::limits::PREPARED_AT_ONCE;
 use crate::provider::{How, Provider, Sandbox, SandboxId, Spec};
+use crate::volume::Mounts;
 
 /// Why a sandbox does not run any more that ran when there was last a server.
 const AWAY: &str = "it ended while its server was away: it was killed, or its host was restarted";
@@ -53,6 +56,8 @@ pub struct Settings {
     pub patience: Duration,
     /// Whether a sandbox is made ready before its first use, unless it was said otherwise.
     pub eager: bool,
+    /// Whether what a turn wrote is brought to the disk when the turn is over.
+    pub sync_after_turn: bool,
 }
 
 impl Default for Settings {
@@ -64,6 +69,7 @@ impl Default for Settings {
             most_of_workspace: None,
             patience: Duration::from_secs(300),
             eager: false,
+            sync_after_turn: true,
         }
     }
 }
@@ -78,6 +84,8 @@ pub struct Terms {
     pub lifetime: Option<Duration>,
     /// It is neither paused nor put to sleep because nobody uses it, and makes room for no other.
     pub awake: bool,
+    /// The volumes that it has from its next start on; none: those that it had at its last.
+    pub volumes: Option<Mounts>,
 }
 
 /// What is done about one sandbox, to its end.
@@ -105,6 +113,8 @@ struct Inner {
     slots: Arc<Semaphore>,
     shares: Shares,
     refused: AtomicU64,
+    /// Turns after which what they wrote was brought to the disk.
+    flushed: AtomicU64,
     /// One permit a sandbox that is being made ready ahead of its use.
     ahead: Semaphore,
     /// What goes on without anybody waiting for it.
@@ -132,6 +142,7 @@ impl Keeper {
             slots,
             shares: Shares::default(),
             refused: AtomicU64::new(0),
+            flushed: AtomicU64::new(0),
             ahead: Semaphore::new(PREPARED_AT_ONCE),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
@@ -188,10 +199,13 @@ impl Keeper {
         &self,
         place: &Place,
         held: &mut Held,
-        spec: Spec,
+        mut spec: Spec,
         terms: &Terms,
         room: Duration,
     ) -> Result<Arc<dyn Sandbox>, Error> {
+        if terms.volumes.is_some() {
+            spec.volumes.clone_from(&terms.volumes);
+        }
         let (id, begun) = (spec.id.clone(), Instant::now());
         if held.running.is_some() {
             let slot = held.slot.take();

@@ -19,6 +19,7 @@ mod process;
 mod provider;
 mod snapshot;
 mod stats;
+mod volume;
 mod workspace;
 
 pub use carried::{Export, Exported, Import};
@@ -45,3 +46,6 @@ pub use provider::{
 };
 pub use snapshot::{NewSnapshot, Snapshot, SnapshotId, Workspaces};
 pub use stats::Stats;
+pub use volume::{
+    Mount, Mounts, NewVolume, VOLUMES, Volume, VolumeId, VolumeName, Volumes,
+};

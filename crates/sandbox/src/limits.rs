@@ -93,6 +93,16 @@ pub const ADOPTIONS_AT_ONCE: usize = 64;
 pub const OWNED_RETRY: Duration = Duration::from_millis(5);
 /// How long a sandbox lives on, when its server is gone, unless the next one adopts it.
 pub const ORPHAN: Duration = Duration::from_secs(600);
+/// Characters of a volume's name: it is a directory name in sandboxes.
+pub const VOLUME_NAME_CHARS: usize = 63;
+/// Volumes of one sandbox: each is a mount more that every start waits for.
+pub const VOLUMES_OF_ONE: usize = jail::plan::ATTACHED;
+/// Volumes of one workspace: the start of a sandbox that has any looks through all.
+pub const VOLUMES_OF_WORKSPACE: usize = 100;
+/// Bytes of what is written down of a volume, or of the volumes of a sandbox.
+pub const VOLUME_RECORD_BYTES: u64 = 64 << 10;
+/// Names of sandboxes in the words that refuse to remove a volume.
+pub const SHOWN_SANDBOXES: usize = 5;
 /// Bytes of what people say of a snapshot.
 pub const NOTE_CHARS: usize = 500;
 /// Snapshots of one sandbox.

@@ -14,6 +14,7 @@ use crate::isolation::Isolation;
 use crate::process::{Command, Printed, Process};
 use crate::snapshot::Workspaces;
 use crate::stats::Stats;
+use crate::volume::{Mounts, Volumes};
 use hand::wire::{Entry, Exec, Kept, Output, Running, Tool};
 
 mod name;
@@ -30,6 +31,8 @@ pub struct Spec {
     pub id: SandboxId,
     /// Added to the environment of everything that runs in it. Not for secrets.
     pub env: Vec<(String, String)>,
+    /// The volumes that it is to have from this start on; none: those that it had at its last.
+    pub volumes: Option<Mounts>,
 }
 
 impl Spec {
@@ -39,6 +42,7 @@ impl Spec {
         Self {
             id,
             env: Vec::new(),
+            volumes: None,
         }
     }
 
@@ -62,7 +66,7 @@ pub trait Provider: Send + Sync {
     ///
     /// # Errors
     /// [`Error::Unsupported`] names what this host cannot do; [`Error::Busy`] when another process
-    /// owns the sandbox; [`Error::Invalid`] for a bad environment; [`Error::Io`].
+    /// owns the sandbox; [`Error::Missing`] for a volume; [`Error::Invalid`] for a bad environment; [`Error::Io`].
     async fn attach(&self, spec: Spec) -> Result<Arc<dyn Sandbox>, Error>;
 
     /// The sandbox, if it runs: in this process, or because an earlier one left it. Starts none.
@@ -115,6 +119,16 @@ pub trait Provider: Send + Sync {
         Ok(None)
     }
 
+    /// Has on the disk what was written in the sandbox, and in its volumes, until now. What runs there goes on.
+    ///
+    /// Cancel safe: yes; what was begun goes on.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    async fn flush(&self, _id: &SandboxId) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Stops the sandbox if it runs and removes its workspace; a name that is not there is success.
     /// The workspace is out of sight at once; its bytes are removed in the background.
     ///
@@ -130,6 +144,11 @@ pub trait Provider: Send + Sync {
 
     /// What it can do with whole workspaces, if it can.
     fn workspaces(&self) -> Option<&dyn Workspaces> {
+        None
+    }
+
+    /// What it can do with volumes, if it can.
+    fn volumes(&self) -> Option<&dyn Volumes> {
         None
     }
 

@@ -34,7 +34,7 @@ pub use memories::{
     DeleteMemory, Depth, GetMemory, ListMemories, ListMemoryStores, ListMemoryVersions, WriteMemory,
 };
 pub(crate) use pairs::Pairs;
-pub use sandboxes::{SandboxOutput, SandboxPath, SandboxPort};
+pub use sandboxes::{RemoveVolume, SandboxOutput, SandboxPath, SandboxPort};
 pub use schedules::{ListDeploymentRuns, ListDeployments, ListDreams};
 pub use work::{ExpectedHeartbeat, HeartbeatWork, PollWork};
 

@@ -128,6 +128,17 @@ impl SandboxOutput {
     }
 }
 
+/// `DELETE /v1/x/volumes/{volume_id}`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RemoveVolume {
+    /// Also one that sandboxes have that do not run.
+    pub force: bool,
+}
+
+query!(RemoveVolume, pairs => Self {
+    force: pairs.boolean("force")?.unwrap_or(false),
+});
+
 fn octal(text: &str) -> Result<u32, Invalid> {
     let digits = (3..=4).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
     let mode = u32::from_str_radix(text, 8).ok().filter(|_| digits);
@@ -168,5 +179,8 @@ mod tests {
         let asked = SandboxOutput::parse("stdout_from=5000000000&base64=true").unwrap();
         assert_eq!((asked.stdout_from, asked.stderr_from), (5_000_000_000, 0));
         assert!(asked.base64);
+        assert!(RemoveVolume::parse("force=true").unwrap().force);
+        assert!(!RemoveVolume::parse("").unwrap().force);
+        assert!(RemoveVolume::parse("force=1").is_err());
     }
 }

@@ -7,6 +7,7 @@ mod resources;
 mod sandbox;
 mod served;
 mod unbuilt;
+mod volumes;
 
 pub use lifetime::{SANDBOX_TTL, SANDBOX_TTL_MAX, sandbox_ttl};
 pub use object::{
@@ -16,6 +17,7 @@ pub use resources::{AddResource, UpdateResource};
 pub use sandbox::{SANDBOX_KEEP_AWAKE, SANDBOX_START, SandboxWishes};
 pub use served::{FileMount, MemoryMount, OutcomeEvaluation, RepositoryMount, Resource};
 pub use unbuilt::{Unbuilt, in_agent, unbuilt};
+pub use volumes::{SANDBOX_VOLUMES, VolumeWish};
 
 use std::collections::BTreeSet;
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::lifetime::sandbox_ttl;
+use super::volumes::{VolumeWish, volumes};
 use crate::metadata::Metadata;
 use crate::parse::Invalid;
 
@@ -13,7 +14,7 @@ pub const SANDBOX_START: &str = "longhand.sandbox";
 pub const SANDBOX_KEEP_AWAKE: &str = "longhand.sandbox_keep_awake";
 
 /// What is wished for a session's sandbox.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SandboxWishes {
     /// How long it may run.
     pub ttl: Option<Duration>,
@@ -21,6 +22,8 @@ pub struct SandboxWishes {
     pub eager: Option<bool>,
     /// Whether it is neither paused nor stopped for idleness.
     pub keep_awake: bool,
+    /// The volumes that it has.
+    pub volumes: Vec<VolumeWish>,
 }
 
 impl SandboxWishes {
@@ -30,16 +33,18 @@ impl SandboxWishes {
     /// # Errors
     /// A value of the session's that is none, by its path.
     pub fn of(session: &Metadata, environment: &Metadata) -> Result<Self, Invalid> {
-        let own = (eager(session)?, keep_awake(session)?);
+        let own = (eager(session)?, keep_awake(session)?, volumes(session)?);
         // They were checked when they were set; what is older than the check counts as none.
         let general = (
             eager(environment).unwrap_or_default(),
             keep_awake(environment).unwrap_or_default(),
+            volumes(environment).unwrap_or_default(),
         );
         Ok(Self {
             ttl: sandbox_ttl(session)?,
             eager: own.0.or(general.0),
             keep_awake: own.1.or(general.1).unwrap_or_default(),
+            volumes: own.2.or(general.2).unwrap_or_default(),
         })
     }
 
@@ -49,7 +54,8 @@ impl SandboxWishes {
     /// A value that is none, by its path.
     pub fn check(environment: &Metadata) -> Result<(), Invalid> {
         eager(environment)?;
-        keep_awake(environment).map(drop)
+        keep_awake(environment)?;
+        volumes(environment).map(drop)
     }
 }
 
@@ -86,6 +92,7 @@ fn one_of(
 
 #[cfg(test)]
 mod tests {
+    use super::super::volumes::SANDBOX_VOLUMES;
     use super::*;
 
     fn metadata(entries: &[(&str, &str)]) -> Metadata {
@@ -103,6 +110,15 @@ mod tests {
         let own = metadata(&[(SANDBOX_START, "lazy"), (SANDBOX_KEEP_AWAKE, "false")]);
         let own = SandboxWishes::of(&own, &environment).unwrap();
         assert_eq!((own.eager, own.keep_awake), (Some(false), false));
+        // An empty list of volumes is a list.
+        let environment = metadata(&[(SANDBOX_VOLUMES, "cache,data:ro")]);
+        let wished = |session: &[(&str, &str)]| {
+            let wishes = SandboxWishes::of(&metadata(session), &environment).unwrap();
+            wishes.volumes.len()
+        };
+        assert_eq!(wished(&[]), 2);
+        assert_eq!(wished(&[(SANDBOX_VOLUMES, "other")]), 1);
+        assert_eq!(wished(&[(SANDBOX_VOLUMES, "")]), 0);
         let none = SandboxWishes::of(&metadata(&[]), &metadata(&[])).unwrap();
         assert_eq!(none, SandboxWishes::default());
     }
@@ -114,6 +130,7 @@ mod tests {
             (SANDBOX_START, ""),
             (SANDBOX_KEEP_AWAKE, "yes"),
             (SANDBOX_KEEP_AWAKE, "True"),
+            (SANDBOX_VOLUMES, "/etc"),
         ] {
             let bad = metadata(&[(name, bad)]);
             let refused = SandboxWishes::of(&bad, &metadata(&[])).unwrap_err();

@@ -259,7 +259,12 @@ fn declared(route: &Route, shape: &Shape) -> Vec<ErrorKind> {
         kinds.extend([Kind::RequestTooLarge, Kind::UnsupportedMediaType]);
     }
     // A server that was started without sandboxes.
-    let unless_there = ["/v1/x/sandboxes", "/v1/x/snapshots", "/v1/x/egress_audit"];
+    let unless_there = [
+        "/v1/x/sandboxes",
+        "/v1/x/snapshots",
+        "/v1/x/volumes",
+        "/v1/x/egress_audit",
+    ];
     if unless_there
         .iter()
         .any(|start| route.path.starts_with(start))

@@ -25,6 +25,7 @@ pub(super) enum Query {
     SandboxUpload,
     SandboxPort,
     SandboxOutput,
+    RemoveVolume,
     EgressAudit,
     EgressStream,
     EgressExplain,
@@ -57,6 +58,7 @@ impl Query {
             Self::SandboxRemove => vec![("path", text()), ("all", boolean())],
             Self::SandboxWatch => vec![("path", text()), ("deep", boolean())],
             Self::SandboxUpload => vec![("path", text()), ("mode", text())],
+            Self::RemoveVolume => vec![("force", boolean())],
             Self::SandboxPort => vec![("port", positive(65_535))],
             Self::SandboxOutput => {
                 let from = || json!({"type": "integer", "minimum": 0});

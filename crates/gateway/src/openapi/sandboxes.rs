@@ -14,11 +14,15 @@ use crate::routes::sandbox_logs::Log;
 use crate::routes::sandbox_rules::{Set as SetRules, Shown as Rules};
 use crate::routes::sandboxes::{Create, Deleted, Running, Shown};
 use crate::routes::snapshots::{Create as Keep, Deleted as Removed, Fork, Kept, Restore};
+use crate::routes::volumes::{Create as CreateVolume, Deleted as VolumeDeleted, Shown as Volume};
 
-/// The line of a route below `/v1/x/`, which starts with `sandboxes` or `snapshots`.
+/// The line of a route below `/v1/x/`, which starts with `sandboxes`, `snapshots` or `volumes`.
 pub(super) fn of(method: &Method, path: &str) -> Option<Line> {
     if let Some(rest) = path.strip_prefix("snapshots") {
         return snapshots(method, rest);
+    }
+    if let Some(rest) = path.strip_prefix("volumes") {
+        return volumes(method, rest);
     }
     let rest = path.strip_prefix("sandboxes")?;
     let Some(rest) = rest.strip_prefix("/{sandbox_id}") else {
@@ -60,6 +64,28 @@ fn snapshots(method: &Method, rest: &str) -> Option<Line> {
             Query::None,
             None,
             Reply::Bytes,
+        ),
+        _ => return None,
+    })
+}
+
+/// What is done with volumes.
+fn volumes(method: &Method, rest: &str) -> Option<Line> {
+    let (page, one) = (typed::<Page<Volume>>(), typed::<Volume>());
+    Some(match (method.as_str(), rest) {
+        ("GET", "") => ("List volumes, the newest first", Query::None, None, page),
+        ("POST", "") => ("Create a volume", Query::None, takes::<CreateVolume>(), one),
+        ("GET", "/{volume_id}") => (
+            "Get a volume, by its id or name, and what lies in it",
+            Query::None,
+            None,
+            one,
+        ),
+        ("DELETE", "/{volume_id}") => (
+            "Delete a volume that no sandbox has; with `force`, also one that only stopped sandboxes have",
+            Query::RemoveVolume,
+            None,
+            typed::<VolumeDeleted>(),
         ),
         _ => return None,
     })

@@ -66,7 +66,11 @@ pub(super) const fn takes<T: JsonSchema>() -> Option<Body> {
 /// The shape of a served route; `None` if nobody wrote one.
 pub(super) fn of(method: &Method, path: &str) -> Option<Shape> {
     let (kind, rest) = match path.strip_prefix("/v1/x/") {
-        Some(rest) if rest.starts_with("sandboxes") || rest.starts_with("snapshots") => {
+        Some(rest)
+            if ["sandboxes", "snapshots", "volumes"]
+                .iter()
+                .any(|start| rest.starts_with(start)) =>
+        {
             (sandboxes::of(method, rest), rest)
         }
         Some(rest) => (operators::of(method, rest), rest),

@@ -26,6 +26,7 @@ pub(crate) mod snapshots;
 mod stored;
 pub(crate) mod threads;
 pub(crate) mod vaults;
+pub(crate) mod volumes;
 pub(crate) mod why;
 
 /// How often a change is made again because another one came between reading and writing, when the

@@ -3,8 +3,8 @@
 
 use contract::environment::EnvironmentDefinition;
 use contract::ids::SessionId;
-use contract::session::SandboxWishes;
-use sandbox::{SandboxId, Spec, Terms};
+use contract::session::{SandboxWishes, VolumeWish};
+use sandbox::{Mount, Mounts, SandboxId, Spec, Terms};
 use store::sessions::SessionRow;
 
 use super::stored;
@@ -25,6 +25,19 @@ fn wished(row: &SessionRow, wishes: SandboxWishes) -> Terms {
         workspace: Some(row.workspace.to_string().into()),
         lifetime: wishes.ttl,
         awake: wishes.keep_awake,
+        volumes: Some(mounts(row, wishes.volumes)),
+    }
+}
+
+/// All of them: one that names no volume has none.
+fn mounts(row: &SessionRow, wishes: Vec<VolumeWish>) -> Mounts {
+    let mount = |wish: VolumeWish| Mount {
+        name: wish.name,
+        read_only: wish.read_only,
+    };
+    Mounts {
+        workspace: row.workspace.to_string().into(),
+        each: wishes.into_iter().map(mount).collect(),
     }
 }
 

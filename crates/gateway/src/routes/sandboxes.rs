@@ -20,6 +20,7 @@ use store::sessions::Scope;
 use tokio::time::Instant;
 
 use super::sandbox_terms::terms;
+use super::volumes;
 use crate::call::{Call, missing};
 use crate::error::Failure;
 use crate::gateway::Gateway;
@@ -32,6 +33,10 @@ pub(crate) struct Create {
     /// Absent: a fresh one.
     #[serde(default)]
     id: Option<String>,
+    /// The volumes that it has from its first start on: those of the workspace that the request names, or of the default
+    /// one. At most 16.
+    #[serde(default)]
+    volumes: Vec<volumes::Wanted>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -282,7 +287,12 @@ pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
         return Err(ApiError::conflict(format!("A sandbox {id} exists already.")).into());
     }
     let spec = Spec::new(id.clone());
-    drop(keeper.visit(spec, &Terms::default()).await?);
+    let mut terms = Terms::default();
+    if !request.volumes.is_empty() {
+        let wanted = volumes::wanted(keeper, call.workspace(), request.volumes).await?;
+        terms.volumes = Some(wanted);
+    }
+    drop(keeper.visit(spec, &terms).await?);
     reply::json(&shown(&gateway, &keeper.standing(id), None))
 }
 

@@ -66,6 +66,7 @@ pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
         gateway.config.claude.as_ref(),
     )?;
     let wishes = SandboxWishes::of(&request.metadata, &environment.metadata)?;
+    super::volumes::check(&gateway, call.workspace(), &wishes.volumes).await?;
     let initial = events::accept(&gateway, request.initial_events.clone(), "initial_events")?;
     let opening = Opening {
         session: SessionId::from_bits(gateway.id_bits()),

@@ -27,6 +27,7 @@ mod sockets;
 mod stream;
 mod support;
 mod vaults;
+mod volumes;
 
 /// Every file of this folder is a module above.
 #[test]

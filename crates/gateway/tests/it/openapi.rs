@@ -23,6 +23,7 @@ fn nobody(path: &str) -> String {
         ("sandbox_id", "sbx_"),
         ("exec_id", "exec_"),
         ("snapshot_id", "snap_"),
+        ("volume_id", "vol_"),
     ];
     let mut concrete = path.to_owned();
     for (name, prefix) in prefixes {

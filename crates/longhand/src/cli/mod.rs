@@ -2,6 +2,7 @@
 
 mod people;
 mod sandbox;
+mod volume;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ pub use people::{
     Send, Sessions, Usage, Vaults, Watch,
 };
 pub use sandbox::{Program, Sandbox, Whole};
+pub use volume::Volume;
 
 /// A self-hosted backend for managed agents: the official Anthropic SDK works with it by changing
 /// `base_url`.
@@ -113,6 +115,9 @@ pub enum Command {
     /// Sandboxes: run programs, copy files, reach ports, pause and remove.
     #[command(subcommand)]
     Sandbox(Sandbox),
+    /// Volumes: directories that outlive sandboxes, and that several of them may have at once.
+    #[command(subcommand)]
+    Volume(Volume),
     /// Programs of others that run agents in their sandboxes.
     #[command(subcommand)]
     Harness(Harness),

@@ -35,6 +35,9 @@ pub enum Sandbox {
     Create {
         /// Its name (default: a fresh one).
         id: Option<String>,
+        /// A volume that it has; `:ro` behind it: only to read.
+        #[arg(long = "volume", value_name = "NAME[:ro]")]
+        volumes: Vec<String>,
         /// How to print.
         #[command(flatten)]
         output: Output,
@@ -44,6 +47,9 @@ pub enum Sandbox {
         /// Keep the sandbox; its id is printed on standard error.
         #[arg(long)]
         keep: bool,
+        /// A volume that it has; `:ro` behind it: only to read.
+        #[arg(long = "volume", value_name = "NAME[:ro]")]
+        volumes: Vec<String>,
         /// How to run it.
         #[command(flatten)]
         program: Program,

@@ -34,6 +34,8 @@ pub struct Sandbox {
     pub disk_mib: u64,
     /// Files, where they are counted. 0: as many as there are.
     pub disk_files: u64,
+    /// MiB that may lie in any volume. 0: as many as there is room for.
+    pub volume_mib: u64,
     /// MiB that stay free on the host's disk: below, no sandbox starts, and one that writes is stopped in
     /// that. 0: nobody looks.
     pub disk_reserve_mib: u64,
@@ -45,6 +47,8 @@ pub struct Sandbox {
     pub pause_after: u64,
     /// Seconds without use after which one is stopped: its files and where its shell was stay.
     pub stop_after: u64,
+    /// Whether what a turn wrote in its sandbox is brought to the disk when the turn is over, in the background.
+    pub sync_after_turn: bool,
     /// How many run on this host at once; who wants one more waits for its turn.
     pub max_running: usize,
     /// Seconds that one lives on after its server was killed, unless the next one takes it over. 0: none.
@@ -87,6 +91,7 @@ impl Default for Sandbox {
             disk: Kind::Soft,
             disk_mib: disk.bytes >> 20,
             disk_files: disk.files,
+            volume_mib: disk.bytes >> 20,
             disk_reserve_mib: 512,
             io_mib_per_second: io_bytes >> 20,
             memory_mib: memory_bytes >> 20,
@@ -95,6 +100,7 @@ impl Default for Sandbox {
             processes,
             pause_after: 60,
             stop_after: 600,
+            sync_after_turn: true,
             max_running: 1_000,
             orphan_seconds: ORPHAN.as_secs(),
             eager: false,
@@ -126,7 +132,9 @@ impl Sandbox {
         let disk = (!unlimited).then_some((disk.0, self.disk_mib, disk.1));
         let files =
             (self.disk_files > 0).then_some(("disk_files", self.disk_files, DISK_FILES_MIN));
-        for (name, value, least) in least.into_iter().chain(disk).chain(files) {
+        let volume =
+            (self.volume_mib > 0).then_some(("volume_mib", self.volume_mib, DISK_BYTES_MIN >> 20));
+        for (name, value, least) in least.into_iter().chain(disk).chain(files).chain(volume) {
             if value < least {
                 bail!("`sandbox.{name}` is {value}: it must be at least {least}");
             }
@@ -172,6 +180,7 @@ impl Sandbox {
             sleep_after: Duration::from_secs(self.stop_after),
             most: self.max_running.clamp(1, MOST),
             eager: self.eager,
+            sync_after_turn: self.sync_after_turn,
             ..Settings::default()
         }
     }
@@ -217,6 +226,7 @@ impl Sandbox {
             ("sandbox.disk", format!("{:?}", self.disk).to_lowercase()),
             ("sandbox.disk_mib", self.disk_mib.to_string()),
             ("sandbox.disk_files", self.disk_files.to_string()),
+            ("sandbox.volume_mib", self.volume_mib.to_string()),
             (
                 "sandbox.disk_reserve_mib",
                 self.disk_reserve_mib.to_string(),
@@ -227,6 +237,7 @@ impl Sandbox {
             ),
             ("sandbox.pause_after", self.pause_after.to_string()),
             ("sandbox.stop_after", self.stop_after.to_string()),
+            ("sandbox.sync_after_turn", self.sync_after_turn.to_string()),
             ("sandbox.max_running", self.max_running.to_string()),
             ("sandbox.orphan_seconds", self.orphan_seconds.to_string()),
             ("sandbox.eager", self.eager.to_string()),

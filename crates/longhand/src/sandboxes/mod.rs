@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::cli::{Program, Sandbox};
 use crate::client::Client;
 use crate::view;
+use crate::volumes::wanted;
 
 const ALL: &str = "/v1/x/sandboxes";
 /// Where a sandbox keeps what its background prints.
@@ -46,19 +47,7 @@ pub async fn run(command: Sandbox, client: &Client) -> anyhow::Result<()> {
         Sandbox::Ps {
             id: Some(id),
             output,
-        } => {
-            let columns = [
-                "pid",
-                "parent",
-                "state",
-                "cpu_seconds",
-                "memory_bytes",
-                "command",
-            ];
-            let running = client.get(&path(&id, "/processes")?).await?;
-            let running = running["data"].as_array().cloned().unwrap_or_default();
-            Ok(view::objects(&running, &columns, output.json)?)
-        }
+        } => processes(client, &id, output.json).await,
         Sandbox::Show(named) => {
             let one = client.get(&path(&named.id, "")?).await?;
             Ok(view::object(&one, named.output.json)?)
@@ -67,11 +56,19 @@ pub async fn run(command: Sandbox, client: &Client) -> anyhow::Result<()> {
             id, printed: true, ..
         } => copy::print(client, &id, PRINTED).await,
         Sandbox::Logs { id, output, .. } => logs(client, &id, output.json).await,
-        Sandbox::Create { id, output } => {
-            let made = create(client, id.as_deref()).await?;
+        Sandbox::Create {
+            id,
+            volumes,
+            output,
+        } => {
+            let made = create(client, id.as_deref(), &volumes).await?;
             Ok(view::objects(&[made], &columns, output.json)?)
         }
-        Sandbox::Run { keep, program } => fresh(client, keep, &program).await,
+        Sandbox::Run {
+            keep,
+            volumes,
+            program,
+        } => fresh(client, keep, &volumes, &program).await,
         Sandbox::Exec { id, program } => exec::run(client, &id, &program).await,
         Sandbox::Follow { id, exec, output } => follow::run(client, &id, exec, output.json).await,
         Sandbox::Shell { id } => {
@@ -100,6 +97,20 @@ pub async fn run(command: Sandbox, client: &Client) -> anyhow::Result<()> {
     }
 }
 
+async fn processes(client: &Client, id: &str, as_json: bool) -> anyhow::Result<()> {
+    let columns = [
+        "pid",
+        "parent",
+        "state",
+        "cpu_seconds",
+        "memory_bytes",
+        "command",
+    ];
+    let running = client.get(&path(id, "/processes")?).await?;
+    let running = running["data"].as_array().cloned().unwrap_or_default();
+    Ok(view::objects(&running, &columns, as_json)?)
+}
+
 /// The path of one sandbox, and what of it.
 fn path(id: &str, rest: &str) -> anyhow::Result<String> {
     let id = sandbox::SandboxId::new(id)?;
@@ -117,13 +128,21 @@ async fn act(
     Ok(view::objects(&[one], columns, as_json)?)
 }
 
-async fn create(client: &Client, id: Option<&str>) -> anyhow::Result<Value> {
-    let body = id.map_or_else(|| json!({}), |id| json!({ "id": id }));
+async fn create(client: &Client, id: Option<&str>, volumes: &[String]) -> anyhow::Result<Value> {
+    let mut body = id.map_or_else(|| json!({}), |id| json!({ "id": id }));
+    if !volumes.is_empty() {
+        body["volumes"] = json!(wanted(volumes)?);
+    }
     client.post(ALL, Some(&body)).await
 }
 
-async fn fresh(client: &Client, keep: bool, program: &Program) -> anyhow::Result<()> {
-    let made = create(client, None).await?;
+async fn fresh(
+    client: &Client,
+    keep: bool,
+    volumes: &[String],
+    program: &Program,
+) -> anyhow::Result<()> {
+    let made = create(client, None, volumes).await?;
     let Some(id) = made["id"].as_str() else {
         bail!("the server made a sandbox and does not say which");
     };

@@ -2,12 +2,14 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, missing_docs)]
 
+mod archives;
 mod canary;
 mod claude;
 mod claude_lost;
 mod claude_stale;
 mod crash;
 mod drain;
+mod durable;
 mod edge;
 mod egress;
 mod egress_kills;

@@ -123,6 +123,44 @@ async fn people_write_workspaces_to_files_and_make_sandboxes_from_them() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn people_make_volumes_attach_them_and_remove_them() {
+    let stage = Stage::new(0).await;
+    let dir = stage.launch.data_dir();
+    let made = lines(dir, &["volume", "create", "cache", "--size-mib", "64"]).await;
+    assert_eq!(
+        (&made[0]["name"], &made[0]["size_mib"]),
+        (&json!("cache"), &json!(64))
+    );
+    let words = ["sandbox", "create", "first", "--volume", "cache"];
+    lines(dir, &words).await;
+    let write = "echo kept > /mnt/volumes/cache/file";
+    let words = ["sandbox", "exec", "first", "--", "/bin/sh", "-c", write];
+    assert!(piped(dir, &words).await.status.success());
+    // Another, at the same time, that only reads.
+    let read = "cat /mnt/volumes/cache/file; rm /mnt/volumes/cache/file";
+    let words = [
+        "sandbox", "run", "--volume", "cache:ro", "--", "/bin/sh", "-c", read,
+    ];
+    let ran = piped(dir, &words).await;
+    assert_eq!(String::from_utf8_lossy(&ran.stdout), "kept\n");
+    assert!(!ran.status.success(), "it removed what it may only read");
+    let bad = piped(dir, &["sandbox", "create", "--volume", "cache:rw"]).await;
+    let said = String::from_utf8_lossy(&bad.stderr);
+    assert!(!bad.status.success() && said.contains("NAME:ro"), "{said}");
+    let all = lines(dir, &["volume", "list"]).await;
+    assert_eq!(all[0]["sandboxes"], json!(["first"]));
+    let refused = piped(dir, &["volume", "remove", "cache"]).await;
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        !refused.status.success() && said.contains("in use by first"),
+        "{said}"
+    );
+    lines(dir, &["sandbox", "rm", "first"]).await;
+    lines(dir, &["volume", "remove", "cache"]).await;
+    assert!(lines(dir, &["volume", "list"]).await.is_empty());
+}
+
 /// How the server ends.
 #[derive(Clone, Copy, PartialEq)]
 enum End {

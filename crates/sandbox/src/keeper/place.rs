@@ -42,6 +42,8 @@ pub(super) struct Seen {
     pub(super) running: Option<Arc<dyn Sandbox>>,
     pub(super) started: Option<Instant>,
     pub(super) wanted: Option<Instant>,
+    /// When it was last asked to bring what it wrote to the disk.
+    pub(super) flushed: Option<Instant>,
 }
 
 /// A sandbox as it stands.

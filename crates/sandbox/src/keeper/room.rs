@@ -38,6 +38,8 @@ pub struct Load {
     pub waiting: usize,
     /// How often somebody wanted one more and was refused, for the host's sake or the workspace's.
     pub refused: u64,
+    /// Turns after which what they wrote in their sandbox was brought to the disk.
+    pub flushed: u64,
 }
 
 /// What one workspace may have.
@@ -83,6 +85,7 @@ impl Keeper {
             most,
             waiting: self.0.provider.waiting(),
             refused: self.0.refused.load(Ordering::Relaxed),
+            flushed: self.0.flushed.load(Ordering::Relaxed),
         }
     }
 

@@ -206,6 +206,8 @@ impl Diary {
             workspace: self.workspace.as_deref().map(Into::into),
             lifetime: self.lifetime_ms.map(Duration::from_millis),
             awake: self.awake,
+            // What it has stands beside its files.
+            volumes: None,
         }
     }
 }

@@ -135,26 +135,28 @@ async fn begun(shared: &Arc<Shared>, spec: Spec, whose: Whose) -> Result<Started
     shared.disks.room()?;
     let lock = super::sweep::settle(shared.dirs.lock(&spec.id).await?).await?;
     steps.then("files");
-    let (prepared, id) = (Arc::clone(shared), spec.id.clone());
+    let dir = shared.dirs.path(&spec.id);
+    let (prepared, id, place) = (Arc::clone(shared), spec.id.clone(), dir.clone());
+    let volumes = spec.volumes;
     let blocking = tokio::task::spawn_blocking(move || {
         let disk = *prepared.disks.settings();
         // A seal that somebody has begun is finished before anything is made that seems to be missing.
-        let layers = prepared.layers.of(&prepared.dirs.path(&id));
+        let layers = prepared.layers.of(&place);
         let layers = layers.doing(|| format!("find the layers of sandbox {id}"))?;
         prepared.dirs.fill(&id, |dir| match disk.kind {
             DiskKind::Soft => Ok(false),
             DiskKind::Image => prepared.images.give(dir, disk.bytes).map(|()| true),
         })?;
+        let attached = prepared.volumes.attach(&place, volumes.as_ref())?;
         let (template, helper) = (prepared.templates.host()?, prepared.helper()?);
-        Ok::<_, Error>((layers, template, helper, prepared.groups()))
+        Ok::<_, Error>((layers, attached, template, helper, prepared.groups()))
     });
-    let (layers, template, helper, groups) = match blocking.await {
+    let (layers, attached, template, helper, groups) = match blocking.await {
         Ok(prepared) => prepared?,
         Err(_) => return Err(Error::Gone),
     };
     steps.then("supervisor");
     let mut range = shared.ranges.take(spec.id.as_str())?;
-    let dir = shared.dirs.path(&spec.id);
     let disk = shared.disks.settings().limit(&dir);
     let plan = Plan {
         version: VERSION,
@@ -167,6 +169,7 @@ async fn begun(shared: &Arc<Shared>, spec: Spec, whose: Whose) -> Result<Started
         id_base: if shared.own_ids { range.base() } else { SHARED },
         sub_ids: shared.sub_ids,
         volumes: VOLUMES.iter().map(volume).collect(),
+        attached,
         env: environment(shared.network.is_some(), spec.env),
         limits: shared.limits(disk),
         groups: groups.each.clone(),

@@ -10,6 +10,7 @@ mod dirs;
 mod disk;
 mod ending;
 mod environment;
+mod flush;
 mod freezer;
 mod groups;
 mod inside;
@@ -30,6 +31,7 @@ mod template;
 mod trash;
 mod trust;
 mod usage;
+mod volumes;
 mod workspaces;
 
 use std::collections::HashMap;
@@ -49,6 +51,7 @@ use crate::isolation::Isolation;
 use crate::limits::{HANDOVER, ORPHAN};
 use crate::provider::{Provider, Report, Sandbox, SandboxId, Spec};
 use crate::snapshot::Workspaces;
+use crate::volume::Volumes;
 use crate::workspace::Layers;
 pub use allowance::Allowance;
 use dirs::Dirs;
@@ -56,6 +59,7 @@ pub use disk::{Disk, DiskKind};
 use disk::{Disks, Images};
 use ending::{End, Ended};
 use environment::check_env;
+use flush::Flushes;
 use groups::{Groups, Together};
 pub use net::{Ends, Network};
 use pool::Pool;
@@ -64,6 +68,7 @@ use running::Running;
 use sweep::{settle, sweep};
 use template::Templates;
 use trash::Trash;
+use volumes::Registry;
 
 /// What an operator can set.
 #[derive(Debug, Clone)]
@@ -75,6 +80,10 @@ pub struct Config {
     pub templates: PathBuf,
     /// Where layers and snapshots are kept; on the same file system as the sandboxes.
     pub snapshots: PathBuf,
+    /// Where volumes are kept; on the same file system as the trash.
+    pub volumes: PathBuf,
+    /// Bytes that any volume may have; 0: as many as there is room for.
+    pub volume_bytes: u64,
     /// What sandboxes see as `/usr`, read-only.
     pub usr: PathBuf,
     /// Programs of the operator that every sandbox sees at [`PROGRAMS`](crate::PROGRAMS), read-only: readable for
@@ -99,7 +108,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// The usual places beside `dir`: `trash`, `templates` and `snapshots` in its parent, the host's `/usr`.
+    /// The usual places beside `dir`: `trash`, `templates`, `snapshots` and `volumes` in its parent, the host's `/usr`.
     #[must_use]
     pub fn beside(dir: &Path) -> Self {
         let parent = dir.parent().unwrap_or(dir);
@@ -107,6 +116,8 @@ impl Config {
             trash: parent.join("trash"),
             templates: parent.join("templates"),
             snapshots: parent.join("snapshots"),
+            volumes: parent.join("volumes"),
+            volume_bytes: Disk::default().bytes,
             usr: PathBuf::from("/usr"),
             programs: None,
             handover: HANDOVER,
@@ -128,6 +139,8 @@ struct Shared {
     dirs: Dirs,
     templates: Templates,
     layers: Layers,
+    volumes: Registry,
+    flushes: Flushes,
     trash: Trash,
     ranges: Arc<Ranges>,
     own_ids: bool,
@@ -203,6 +216,7 @@ impl Local {
         };
         let (trash, templates) = (absolute(config.trash)?, absolute(config.templates)?);
         let snapshots = absolute(config.snapshots)?;
+        let volumes = absolute(config.volumes)?;
         let dir = absolute(dir)?;
         let together = (config.memory_together > 0).then(|| Together {
             name: format!("longhand-all-{:08x}", ranges::hash(&dir.to_string_lossy())),
@@ -219,6 +233,8 @@ impl Local {
         let shared = Arc::new(Shared {
             layers: layers.doing(|| "open the snapshots".to_owned())?,
             disks: Disks::new(dir.clone(), config.allowance.disk, config.disk_reserve),
+            flushes: Flushes::default(),
+            volumes: Registry::open(volumes, config.volume_bytes)?,
             images: Images::new(templates.clone()),
             templates: Templates::open(templates, config.usr)?,
             trash: Trash::open(trash, sub_ids)?,
@@ -383,6 +399,10 @@ impl Provider for Local {
         }
     }
 
+    async fn flush(&self, id: &SandboxId) -> Result<(), Error> {
+        self.flush_files(id).await
+    }
+
     async fn delete(&self, id: &SandboxId) -> Result<(), Error> {
         let (mut change, former) = self.change(id)?;
         let ended = match former {
@@ -419,6 +439,10 @@ impl Provider for Local {
     }
 
     fn workspaces(&self) -> Option<&dyn Workspaces> {
+        Some(self)
+    }
+
+    fn volumes(&self) -> Option<&dyn Volumes> {
         Some(self)
     }
 

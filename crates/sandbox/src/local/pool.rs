@@ -151,7 +151,9 @@ impl Local {
     /// One that waited, as that sandbox from now on. None if none waits, or if there is anything of that name
     /// already.
     pub(super) async fn claim(&self, spec: &Spec) -> Result<Option<Running>, Error> {
-        if self.0.pool.most == 0 || !spec.env.is_empty() {
+        let plain =
+            spec.env.is_empty() && spec.volumes.as_ref().is_none_or(|it| it.each.is_empty());
+        if self.0.pool.most == 0 || !plain {
             return Ok(None);
         }
         let mut steps = Steps::begin("pool");

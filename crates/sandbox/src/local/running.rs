@@ -36,6 +36,8 @@ pub(super) struct Running {
     client: Client,
     memory: Memory,
     disk: Arc<Guarded>,
+    /// The volumes that it writes to.
+    volumes: Vec<Arc<Guarded>>,
     freezer: Freezer,
     /// Whether it was paused; held while that changes.
     paused: tokio::sync::Mutex<bool>,
@@ -67,12 +69,20 @@ impl Running {
         let isolation = isolation::isolation(body.live.id_base, body.live.ids, &body.live.limits);
         let steering = body.live.network;
         let disk = shared.disks.watch(dir.clone(), &body.live, client.clone());
+        let volumes = shared.volumes.written_by(&dir).into_iter();
+        let watch = |volume| {
+            shared
+                .disks
+                .watch_volume(volume, &body.live, client.clone())
+        };
+        let volumes = volumes.map(watch).collect();
         let pid_one = body.pid_one.try_clone().ok();
         let ends = End::look_after(supervisor, body, range, client.clone(), shared, id);
         Self {
             client,
             memory,
             disk,
+            volumes,
             freezer: Freezer::among(&groups),
             paused: tokio::sync::Mutex::new(false),
             groups,
@@ -106,6 +116,11 @@ impl Running {
     /// End it, and returns when no process of it is left.
     pub(super) async fn end(&self) -> Result<Ended, Error> {
         self.ends.end().await
+    }
+
+    /// Its share of the disk.
+    pub(super) fn disk(&self) -> &Guarded {
+        &self.disk
     }
 
     /// What its provider keeps of it.
@@ -361,7 +376,10 @@ impl Running {
     async fn told(&self, call: &ToolCall, ran: Result<Output, Error>) -> Result<Output, Error> {
         match ran {
             Ok(output) => {
-                let output = self.disk.told(self.memory.told(call, output));
+                let mut output = self.disk.told(self.memory.told(call, output));
+                for volume in &self.volumes {
+                    output = volume.told(output);
+                }
                 Ok(self.notes().told(&call.caller, output))
             }
             Err(Error::Lost) => {

@@ -34,7 +34,7 @@ fn first(file: &Path) -> Option<u64> {
 }
 
 /// Bytes below `dir` on the disk, and whether there is more than was looked at. Follows no link.
-fn disk(dir: &Path) -> (u64, bool) {
+pub(super) fn disk(dir: &Path) -> (u64, bool) {
     let (mut bytes, mut seen, mut open) = (0_u64, 0, vec![dir.to_owned()]);
     while let Some(dir) = open.pop() {
         // What has gone meanwhile takes no room.

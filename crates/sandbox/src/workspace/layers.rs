@@ -28,6 +28,8 @@ use crate::snapshot::{NewSnapshot, Snapshot, SnapshotId};
 const DRAFT: &str = ".new-";
 /// What the session has given: it stays with the sandbox, whatever becomes of the workspace.
 const GIVEN: &str = "uploads";
+/// Which volumes it has: a file that is never changed in place.
+pub(crate) const HELD: &str = "volumes.json";
 /// What is written down of a sandbox beside its files.
 const KEPT: &str = "diary";
 
@@ -175,6 +177,10 @@ impl Layers {
             Copier::new(Files::Linked, None).tree(&to.join(GIVEN), &draft.join(GIVEN))?;
         }
         match fs::copy(to.join(KEPT), draft.join(KEPT)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        match fs::hard_link(to.join(HELD), draft.join(HELD)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }

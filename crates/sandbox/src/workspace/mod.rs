@@ -28,6 +28,8 @@ mod travel;
 mod unpack;
 
 #[cfg(test)]
+mod hard_tests;
+#[cfg(test)]
 mod session_tests;
 #[cfg(test)]
 mod tests;
@@ -38,6 +40,6 @@ mod travel_limits;
 #[cfg(test)]
 mod travel_tests;
 
-pub(crate) use layers::{Layers, Replaced};
+pub(crate) use layers::{HELD, Layers, Replaced};
 pub(crate) use travel::Still;
 pub(crate) use unpack::Bounds;

@@ -40,6 +40,7 @@ mod state;
 mod suite;
 mod support;
 mod terminal;
+mod volumes;
 
 #[test]
 fn every_file_here_is_compiled() {

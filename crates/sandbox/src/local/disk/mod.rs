@@ -20,8 +20,10 @@ use jail::plan::{By, Limit};
 use rustix::fs::statvfs;
 
 use super::client::Client;
+use super::volumes::Writable;
 use crate::error::Error;
 use crate::limits::{DISK_BYTES_MIN, DISK_FILES_MIN, IMAGE_BYTES_MIN};
+use crate::volume::VolumeName;
 use hand::wire::Ask;
 
 pub(super) use image::Images;
@@ -153,9 +155,11 @@ struct Room {
     free: u64,
 }
 
-/// One running sandbox.
+/// One running sandbox, or one volume that it writes to.
 pub(super) struct Guarded {
     dir: PathBuf,
+    /// The volume; none: the sandbox's own share.
+    volume: Option<VolumeName>,
     image: bool,
     most: Disk,
     /// Where the numbers of its processes stand; none: below its PID 1.
@@ -243,10 +247,38 @@ impl Disks {
         live: &jail::plan::Live,
         client: Client,
     ) -> Arc<Guarded> {
+        let image = dir.join(IMAGE).exists();
+        self.guard((dir, image, None), self.settings, live, client)
+    }
+
+    /// Looks after a volume that a sandbox writes to, as long as the sandbox runs: who else writes to it counts too.
+    pub(super) fn watch_volume(
+        &self,
+        volume: Writable,
+        live: &jail::plan::Live,
+        client: Client,
+    ) -> Arc<Guarded> {
+        let most = Disk {
+            bytes: volume.bytes,
+            kind: DiskKind::Soft,
+            ..self.settings
+        };
+        let place = (volume.files, false, Some(volume.name));
+        self.guard(place, most, live, client)
+    }
+
+    fn guard(
+        &self,
+        (dir, image, volume): (PathBuf, bool, Option<VolumeName>),
+        most: Disk,
+        live: &jail::plan::Live,
+        client: Client,
+    ) -> Arc<Guarded> {
         let watched = Arc::new(Guarded {
-            image: dir.join(IMAGE).exists(),
+            image,
             dir,
-            most: self.settings,
+            volume,
+            most,
             group: live.groups.first().map(|group| group.join("cgroup.procs")),
             pid: live.pid,
             client,
@@ -339,6 +371,12 @@ impl Guarded {
         self.over.load(Ordering::SeqCst)
     }
 
+    /// Where its own file system is mounted, seen from here, if it has one.
+    pub(super) fn mounted(&self) -> Option<PathBuf> {
+        let root = PathBuf::from(format!("/proc/{}/root", self.pid));
+        self.image.then_some(root)
+    }
+
     fn look(&self, room: Room, nearly_full: bool) {
         let mut last = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.is_due(last.as_ref(), room, nearly_full) {
@@ -347,11 +385,12 @@ impl Guarded {
         let start = Instant::now();
         let taken = if self.image {
             measure::image(&self.dir.join(IMAGE))
+        } else if self.volume.is_some() {
+            // What is open there and has no name counts to the sandbox that has it open.
+            measure::tree(&self.dir, &[])
         } else {
-            measure::tree(
-                &self.dir,
-                &measure::processes(self.group.as_deref(), self.pid),
-            )
+            let processes = measure::processes(self.group.as_deref(), self.pid);
+            measure::tree(&self.dir, &processes)
         };
         let walked = last.filter(|seen| seen.walked);
         let (before, again) =

@@ -7,6 +7,7 @@ use hand::wire::{Output, Tool};
 use super::Guarded;
 use crate::local::groups::size;
 use crate::provider::ToolCall;
+use crate::volume::VOLUMES;
 
 impl Guarded {
     /// The answer to a call that is not made at all while the sandbox takes too much.
@@ -43,9 +44,13 @@ impl Guarded {
              the sandbox, background processes and shell included, was ended. Write less, or try again later.]"
                 .to_owned()
         } else {
+            let place = match &self.volume {
+                Some(volume) => format!("-h {VOLUMES}/{volume}"),
+                None => "-xh /".to_owned(),
+            };
             format!(
-                "[Disk full: {}, so what ran in it, background processes and shell included, was ended. The \
-                 next command starts a new shell. Remove files (`du -xh / | sort -h | tail` shows where they \
+                "[Disk full: {}, so what ran in the sandbox, background processes and shell included, was ended. The \
+                 next command starts a new shell. Remove files (`du {place} | sort -h | tail` shows where they \
                  are); until there is room, whatever writes more is ended again.]",
                 self.how_much()
             )
@@ -59,13 +64,18 @@ impl Guarded {
         let taken = self.taken.load(Ordering::SeqCst);
         if taken > self.most.bytes {
             let most = size(self.most.bytes);
-            return format!(
-                "the files of the sandbox take {} MiB and may take {most}",
-                taken >> 20
-            );
+            let what = match &self.volume {
+                Some(volume) => format!("the files of the volume {volume}"),
+                None => "the files of the sandbox".to_owned(),
+            };
+            return format!("{what} take {} MiB and may take {most}", taken >> 20);
         }
+        let place = match &self.volume {
+            Some(volume) => format!("the volume {volume}"),
+            None => "the sandbox".to_owned(),
+        };
         format!(
-            "there are more files in the sandbox than the {} that it may have",
+            "there are more files in {place} than the {} that it may have",
             self.most.files
         )
     }

@@ -19,6 +19,7 @@ mod session;
 mod syncs;
 mod threads;
 mod turn;
+mod workspace;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,9 @@ fn main() -> ExitCode {
         };
     }
     let name = std::env::args().nth(1).unwrap_or_default();
+    if name == "lookups" {
+        return looked_up();
+    }
     if name == "egress-client" {
         return measured_by_client();
     }
@@ -70,13 +74,14 @@ fn main() -> ExitCode {
             "session" => session::run().await.map(Some),
             "threads" => threads::run().await.map(Some),
             "turn" => turn::run().await.map(Some),
+            "workspace" => workspace::run().await.map(Some),
             "floor" => floor::serve().await.map(|()| None),
             "hold" => {
                 let dir = std::env::args_os().nth(2).unwrap_or_default();
                 self::sandbox::left::hold(dir.as_ref()).await.map(|()| None)
             }
             other => Err(format!(
-                "no such benchmark: {other:?}; there are: api, edge, egress, fanout, harness, idle, sandbox, scale, session, threads, turn"
+                "no such benchmark: {other:?}; there are: api, edge, egress, fanout, harness, idle, sandbox, scale, session, threads, turn, workspace"
             )
             .into()),
         }
@@ -100,6 +105,19 @@ fn measured_by_client() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => failed(&error),
+    }
+}
+
+/// One line, for the benchmark that started it inside a sandbox.
+fn looked_up() -> ExitCode {
+    let numbers: Result<Vec<usize>, _> =
+        std::env::args().skip(2).map(|word| word.parse()).collect();
+    match numbers.as_deref() {
+        Ok([files, round]) => {
+            println!("{}", workspace::lookups::measure(*files, *round));
+            ExitCode::SUCCESS
+        }
+        _ => failed(&"lookups FILES ROUND".into()),
     }
 }
 

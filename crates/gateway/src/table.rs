@@ -13,7 +13,7 @@ use crate::gateway::Gateway;
 use crate::routes::{
     agents, archives, credentials, egress, environments, events, master_key, models, operate,
     place, replicas, sandbox_exec, sandbox_execs, sandbox_files, sandbox_forward, sandbox_logs,
-    sandbox_rules, sandboxes, sessions, snapshots, threads, vaults, volumes, why,
+    sandbox_rules, sandboxes, sessions, snapshots, templates, threads, vaults, volumes, why,
 };
 
 /// The `anthropic-beta` values of which a route needs one (api.md §1.4).
@@ -295,6 +295,9 @@ routes! { OPERATE:
     POST "/v1/x/volumes" Own => volumes::create;
     GET "/v1/x/volumes/{volume_id}" Own => volumes::get;
     DELETE "/v1/x/volumes/{volume_id}" Own => volumes::delete;
+    GET "/v1/x/templates" Own => templates::list;
+    GET "/v1/x/templates/{template_id}" Own => templates::get;
+    DELETE "/v1/x/templates/{template_id}" Operator => templates::delete;
     GET "/v1/x/workspaces" Operator => operate::list_workspaces;
     POST "/v1/x/workspaces" Operator => operate::create_workspace;
     POST "/v1/x/workspaces/{workspace_id}/archive" Operator => operate::archive_workspace;

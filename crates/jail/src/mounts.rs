@@ -19,6 +19,7 @@ use crate::image;
 use crate::plan::{PROGRAMS, Plan, STATE};
 use crate::privileges::as_mapped_root;
 
+const BIND_USR: &str = "bind /usr";
 const BIND_PROGRAMS: &str = "bind the operator's programs";
 const BIND_VOLUME: &str = "bind a volume";
 
@@ -59,7 +60,7 @@ struct Trees {
     disk: OwnedFd,
     /// What was sealed, uppermost first.
     sealed: Vec<OwnedFd>,
-    usr: OwnedFd,
+    usr: Option<OwnedFd>,
     programs: Option<OwnedFd>,
     volumes: Vec<OwnedFd>,
     attached: Vec<OwnedFd>,
@@ -96,7 +97,9 @@ pub(crate) fn build(plan: &Plan, userns: BorrowedFd<'_>) -> Result<OwnedFd> {
     as_mapped_root(plan.id_base, || overlay(plan, "root", &root_layers(plan)))?;
     let volumes = volumes(plan, &trees)?;
     chdir("root").during(STAGE)?;
-    attach(&trees.usr, "usr").during("bind /usr")?;
+    if let Some(usr) = &trees.usr {
+        attach(usr, "usr").during(BIND_USR)?;
+    }
     fill_dev(&trees, plan)?;
     let settings = fill_proc()?;
     let tmp = format!("mode=1777,size={},nr_inodes=400k", TMP.of(plan));
@@ -251,6 +254,7 @@ fn take_trees(plan: &Plan, disk: &Path, userns: BorrowedFd<'_>) -> Result<Trees>
     let sealed = sealed.map(|layer| take(layer, &template, IDMAP));
     let programs = plan.programs.as_ref();
     let programs = programs.map(|dir| take(dir, &usr, BIND_PROGRAMS));
+    let host = plan.usr.as_ref().map(|dir| take(dir, &usr, BIND_USR));
     Ok(Trees {
         programs: programs.transpose()?,
         template: take(&plan.template, &template, IDMAP)?,
@@ -261,7 +265,7 @@ fn take_trees(plan: &Plan, disk: &Path, userns: BorrowedFd<'_>) -> Result<Trees>
             take(disk, &mapped, IDMAP)?
         },
         sealed: sealed.collect::<Result<_>>()?,
-        usr: take(&plan.usr, &usr, "bind /usr")?,
+        usr: host.transpose()?,
         volumes,
         attached,
         devices,

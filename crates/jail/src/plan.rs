@@ -38,13 +38,13 @@ pub struct Plan {
     /// Whether what [`image::LAYOUT`](crate::image::LAYOUT) names is in the image there, and not in the
     /// directory itself.
     pub image: bool,
-    /// The lowest layer of the root: a generated tree without `/usr`.
+    /// The lowest layer of the root: a whole one, or a generated tree without what is in `/usr`.
     pub template: PathBuf,
     /// What was sealed of this sandbox's files, uppermost first: each a directory that holds what
     /// [`SEALED`](crate::image::SEALED) names. They lie between the template and what is written from now on.
     pub layers: Vec<PathBuf>,
-    /// What is bound at `/usr`, read-only.
-    pub usr: PathBuf,
+    /// What is bound at `/usr`, read-only; none if the template has it.
+    pub usr: Option<PathBuf>,
     /// A directory of the operator's that appears at [`PROGRAMS`], read-only; nothing in it is secret.
     pub programs: Option<PathBuf>,
     /// The first host id of the sandbox's range of [`ID_COUNT`]. [`SHARED`]: it has one id only, and that is the

@@ -24,6 +24,7 @@ mod serve;
 mod sessions;
 mod signals;
 mod stream;
+mod templates;
 mod things;
 mod view;
 mod volumes;
@@ -127,6 +128,23 @@ async fn command(cli: Cli, loaded: Loaded) -> anyhow::Result<()> {
         Command::Harness(command) => {
             harnesses::run(command, &data_dir()?, &loaded.config.harness).await
         }
+        Command::Template(cli::Template::Import {
+            from,
+            name,
+            image,
+            output,
+        }) => {
+            let home = templates::home(&data_dir()?, &loaded.config.sandbox)?;
+            templates::import(home, &from, name.as_deref(), image, &output).await
+        }
+        Command::Template(cli::Template::Build(build)) => {
+            let home = templates::home(&data_dir()?, &loaded.config.sandbox)?;
+            templates::build(home, build, &loaded.config.sandbox.debian_mirror).await
+        }
+        Command::Template(cli::Template::Verify { template, output }) => {
+            let home = templates::home(&data_dir()?, &loaded.config.sandbox)?;
+            templates::verify(home, &template, &output).await
+        }
         Command::Egress(cli::Egress::Test { policy, cases }) => egress::test(&policy, &cases),
         Command::Audit(cli::Audit::Verify) => egress::verify(&data_dir()?),
         Command::Audit(cli::Audit::Log { after }) => egress::actions(&data_dir()?, after),
@@ -154,6 +172,7 @@ async fn ask(command: Command, client: &Client, workspace: Option<&str>) -> anyh
         Command::Sandbox(command) => sandboxes::run(command, client).await,
         Command::Volume(command) => volumes::run(command, client).await,
         Command::Egress(command) => egress::ask(command, client).await,
+        Command::Template(command) => templates::ask(command, client).await,
         Command::Replicas(output) => admin::replicas(&output, client).await,
         Command::Usage(usage) => admin::usage(&usage, client).await,
         Command::Backup(backup) => admin::backup(backup, client).await,

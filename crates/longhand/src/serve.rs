@@ -437,6 +437,7 @@ pub fn local_provider(
     config.network = network;
     config.programs = Some(data_dir.programs()?);
     config.warm = settings.warm;
+    config.template = settings.template()?;
     sandbox::Local::new(dir, config).context("the sandbox provider cannot start")
 }
 

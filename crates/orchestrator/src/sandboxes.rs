@@ -142,6 +142,8 @@ pub(crate) fn terms(row: &SessionRow) -> Terms {
         workspace: Some(row.workspace.to_string().into()),
         lifetime: wishes.ttl,
         awake: wishes.keep_awake,
+        // Checked when it was set, too.
+        template: wishes.template.and_then(|template| template.parse().ok()),
         // One that names no volume has none.
         volumes: Some(Mounts {
             workspace: row.workspace.to_string().into(),

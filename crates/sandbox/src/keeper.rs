@@ -10,6 +10,7 @@ mod left;
 mod place;
 mod rest;
 mod room;
+mod templates;
 mod told;
 mod volumes;
 mod workspaces;
@@ -34,6 +35,7 @@ use crate::diary::{Entry, Step, What};
 use crate::error::Error;
 use crate::limits::PREPARED_AT_ONCE;
 use crate::provider::{How, Provider, Sandbox, SandboxId, Spec};
+use crate::template::TemplateRef;
 use crate::volume::Mounts;
 
 /// Why a sandbox does not run any more that ran when there was last a server.
@@ -86,6 +88,8 @@ pub struct Terms {
     pub awake: bool,
     /// The volumes that it has from its next start on; none: those that it had at its last.
     pub volumes: Option<Mounts>,
+    /// What its workspace lies on if that is still to be made; none: as the operator set it.
+    pub template: Option<TemplateRef>,
 }
 
 /// What is done about one sandbox, to its end.
@@ -206,6 +210,7 @@ impl Keeper {
         if terms.volumes.is_some() {
             spec.volumes.clone_from(&terms.volumes);
         }
+        spec.template = spec.template.or_else(|| terms.template.clone());
         let (id, begun) = (spec.id.clone(), Instant::now());
         if held.running.is_some() {
             let slot = held.slot.take();

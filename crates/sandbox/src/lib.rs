@@ -19,6 +19,7 @@ mod process;
 mod provider;
 mod snapshot;
 mod stats;
+mod template;
 mod volume;
 mod workspace;
 
@@ -39,7 +40,7 @@ pub const STATE: &str = "/run/harness";
 
 pub use jail::plan::Steering;
 pub use keeper::{Keeper, Load, Settings, Standing, Terms, Visit};
-pub use local::{Allowance, Config, Disk, DiskKind, Ends, Local, Network};
+pub use local::{Allowance, Config, Disk, DiskKind, Ends, Local, Network, template_home};
 pub use process::{Command, ExitStatus, Printed, Process};
 pub use provider::{
     Birth, Ending, Finding, How, Provider, Report, Sandbox, SandboxId, Spec, ToolCall,
@@ -48,4 +49,8 @@ pub use snapshot::{NewSnapshot, Snapshot, SnapshotId, Workspaces};
 pub use stats::Stats;
 pub use volume::{
     Mount, Mounts, NewVolume, VOLUMES, Volume, VolumeId, VolumeName, Volumes,
+};
+pub use template::{
+    Imported, NewTemplate, Progress, Template, TemplateHome, TemplateId, TemplateName, TemplateRef,
+    Templates,
 };

@@ -57,6 +57,26 @@ pub const TRASH_QUEUE: usize = 256;
 pub const ENV_VARS: usize = 256;
 /// Bytes of all their names and values: they travel in one packet.
 pub const ENV_BYTES: usize = 32 << 10;
+/// Characters of a template's name: it is a file's name and part of metadata.
+pub const TEMPLATE_NAME_CHARS: usize = 64;
+/// How long a removal of a template waits for those that make workspaces meanwhile, and how often it looks.
+pub const TEMPLATE_PATIENCE: Duration = Duration::from_secs(10);
+/// See [`TEMPLATE_PATIENCE`].
+pub const TEMPLATE_RETRY: Duration = Duration::from_millis(5);
+/// Bytes of all files of a template that is imported.
+pub const TEMPLATE_BYTES: u64 = 64 << 30;
+/// The memory that unpacking a layer may take for what was said before, as a power of two: 128 MiB, as zstd itself.
+pub const TEMPLATE_WINDOW: u32 = 27;
+/// Bytes of an index, a manifest or a configuration of an image. Registries take 4 MiB.
+pub const IMAGE_JSON_BYTES: u64 = 4 << 20;
+/// Layers of an image. Docker makes at most 127.
+pub const IMAGE_LAYERS: usize = 500;
+/// Indices in one another.
+pub const IMAGE_NESTED: usize = 4;
+/// Bytes of the variables that an image adds to the environment: with a caller's they travel in one packet.
+pub const IMAGE_ENV_BYTES: usize = 8 << 10;
+/// Users of a template that are named to whoever wants to remove it.
+pub const TEMPLATE_USERS_NAMED: usize = 5;
 /// Bytes of one file that is copied into the template.
 pub const TEMPLATE_FILE_BYTES: u64 = 16 << 20;
 /// Files that are copied into the template.
@@ -148,4 +168,4 @@ const _: () = assert!(hand::limits::SPILL_CHARS * 6 + 1024 < TEXT_ANSWER_BYTES);
 const _: () = assert!(CANCEL.as_secs() < PING_INTERVAL.as_secs());
 const _: () = assert!(PING.as_secs() <= PING_INTERVAL.as_secs());
 // An escaped byte takes at most six.
-const _: () = assert!(ENV_BYTES * 6 / 2 <= jail::control::PACKET_BYTES);
+const _: () = assert!((ENV_BYTES + IMAGE_ENV_BYTES) * 6 / 2 <= jail::control::PACKET_BYTES);

@@ -14,6 +14,7 @@ use crate::isolation::Isolation;
 use crate::process::{Command, Printed, Process};
 use crate::snapshot::Workspaces;
 use crate::stats::Stats;
+use crate::template::{TemplateRef, Templates};
 use crate::volume::{Mounts, Volumes};
 use hand::wire::{Entry, Exec, Kept, Output, Running, Tool};
 
@@ -33,6 +34,8 @@ pub struct Spec {
     pub env: Vec<(String, String)>,
     /// The volumes that it is to have from this start on; none: those that it had at its last.
     pub volumes: Option<Mounts>,
+    /// What a workspace that is made lies on, if not on what the operator set; one that is there keeps its own.
+    pub template: Option<TemplateRef>,
 }
 
 impl Spec {
@@ -43,7 +46,15 @@ impl Spec {
             id,
             env: Vec::new(),
             volumes: None,
+            template: None,
         }
+    }
+
+    /// Has it made on that template.
+    #[must_use]
+    pub fn on(mut self, template: TemplateRef) -> Self {
+        self.template = Some(template);
+        self
     }
 
     /// Adds a variable to the environment.
@@ -66,7 +77,8 @@ pub trait Provider: Send + Sync {
     ///
     /// # Errors
     /// [`Error::Unsupported`] names what this host cannot do; [`Error::Busy`] when another process
-    /// owns the sandbox; [`Error::Missing`] for a volume; [`Error::Invalid`] for a bad environment; [`Error::Io`].
+    /// owns the sandbox; [`Error::Missing`] for a volume, or a template that is not here; [`Error::Invalid`] for a bad
+    /// environment; [`Error::Io`].
     async fn attach(&self, spec: Spec) -> Result<Arc<dyn Sandbox>, Error>;
 
     /// The sandbox, if it runs: in this process, or because an earlier one left it. Starts none.
@@ -149,6 +161,11 @@ pub trait Provider: Send + Sync {
 
     /// What it can do with volumes, if it can.
     fn volumes(&self) -> Option<&dyn Volumes> {
+        None
+    }
+
+    /// What it can do with templates, if it has any.
+    fn templates(&self) -> Option<&dyn Templates> {
         None
     }
 

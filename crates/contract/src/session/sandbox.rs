@@ -13,6 +13,12 @@ pub const SANDBOX_START: &str = "longhand.sandbox";
 /// Whether a session's sandbox is left alone when nobody uses it: `true` or `false`.
 pub const SANDBOX_KEEP_AWAKE: &str = "longhand.sandbox_keep_awake";
 
+/// What a session's sandbox is made on: a template's name, its digest as `sha256:…`, or `host`.
+pub const SANDBOX_TEMPLATE: &str = "longhand.template";
+
+/// Characters of a template's name or digest.
+const TEMPLATE_CHARS: usize = 71;
+
 /// What is wished for a session's sandbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SandboxWishes {
@@ -24,6 +30,8 @@ pub struct SandboxWishes {
     pub keep_awake: bool,
     /// The volumes that it has.
     pub volumes: Vec<VolumeWish>,
+    /// What it is made on; none: as the operator set it.
+    pub template: Option<String>,
 }
 
 impl SandboxWishes {
@@ -45,6 +53,10 @@ impl SandboxWishes {
             eager: own.0.or(general.0),
             keep_awake: own.1.or(general.1).unwrap_or_default(),
             volumes: own.2.or(general.2).unwrap_or_default(),
+            template: match template(session)? {
+                None => template(environment).unwrap_or_default(),
+                own => own,
+            },
         })
     }
 
@@ -55,7 +67,8 @@ impl SandboxWishes {
     pub fn check(environment: &Metadata) -> Result<(), Invalid> {
         eager(environment)?;
         keep_awake(environment)?;
-        volumes(environment).map(drop)
+        volumes(environment)?;
+        template(environment).map(drop)
     }
 }
 
@@ -69,6 +82,24 @@ fn keep_awake(metadata: &Metadata) -> Result<Option<bool>, Invalid> {
         SANDBOX_KEEP_AWAKE,
         [("true", true), ("false", false)],
     )
+}
+
+fn template(metadata: &Metadata) -> Result<Option<String>, Invalid> {
+    let Some(value) = metadata.get(SANDBOX_TEMPLATE) else {
+        return Ok(None);
+    };
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let known = |byte: u8| plain(byte) || b"._-:".contains(&byte);
+    if value.bytes().next().is_some_and(plain)
+        && value.bytes().all(known)
+        && value.len() <= TEMPLATE_CHARS
+    {
+        return Ok(Some(value.clone()));
+    }
+    Err(Invalid::at(
+        format!("metadata.{SANDBOX_TEMPLATE}"),
+        format!("must be the name or the digest of a template, or \"host\", not {value:?}"),
+    ))
 }
 
 fn one_of(
@@ -119,6 +150,11 @@ mod tests {
         assert_eq!(wished(&[]), 2);
         assert_eq!(wished(&[(SANDBOX_VOLUMES, "other")]), 1);
         assert_eq!(wished(&[(SANDBOX_VOLUMES, "")]), 0);
+        let environment = metadata(&[(SANDBOX_TEMPLATE, "base")]);
+        let own = metadata(&[(SANDBOX_TEMPLATE, "host")]);
+        let template = |session| SandboxWishes::of(session, &environment).unwrap().template;
+        assert_eq!(template(&metadata(&[])).as_deref(), Some("base"));
+        assert_eq!(template(&own).as_deref(), Some("host"));
         let none = SandboxWishes::of(&metadata(&[]), &metadata(&[])).unwrap();
         assert_eq!(none, SandboxWishes::default());
     }
@@ -131,6 +167,8 @@ mod tests {
             (SANDBOX_KEEP_AWAKE, "yes"),
             (SANDBOX_KEEP_AWAKE, "True"),
             (SANDBOX_VOLUMES, "/etc"),
+            (SANDBOX_TEMPLATE, ""),
+            (SANDBOX_TEMPLATE, "../base"),
         ] {
             let bad = metadata(&[(name, bad)]);
             let refused = SandboxWishes::of(&bad, &metadata(&[])).unwrap_err();

@@ -263,6 +263,7 @@ fn declared(route: &Route, shape: &Shape) -> Vec<ErrorKind> {
         "/v1/x/sandboxes",
         "/v1/x/snapshots",
         "/v1/x/volumes",
+        "/v1/x/templates",
         "/v1/x/egress_audit",
     ];
     if unless_there

@@ -14,15 +14,19 @@ use crate::routes::sandbox_logs::Log;
 use crate::routes::sandbox_rules::{Set as SetRules, Shown as Rules};
 use crate::routes::sandboxes::{Create, Deleted, Running, Shown};
 use crate::routes::snapshots::{Create as Keep, Deleted as Removed, Fork, Kept, Restore};
+use crate::routes::templates::{Deleted as TemplateGone, Shown as Template};
 use crate::routes::volumes::{Create as CreateVolume, Deleted as VolumeDeleted, Shown as Volume};
 
-/// The line of a route below `/v1/x/`, which starts with `sandboxes`, `snapshots` or `volumes`.
+/// The line of a route below `/v1/x/`, which starts with `sandboxes`, `snapshots`, `volumes` or `templates`.
 pub(super) fn of(method: &Method, path: &str) -> Option<Line> {
     if let Some(rest) = path.strip_prefix("snapshots") {
         return snapshots(method, rest);
     }
     if let Some(rest) = path.strip_prefix("volumes") {
         return volumes(method, rest);
+    }
+    if let Some(rest) = path.strip_prefix("templates") {
+        return templates(method, rest);
     }
     let rest = path.strip_prefix("sandboxes")?;
     let Some(rest) = rest.strip_prefix("/{sandbox_id}") else {
@@ -41,6 +45,22 @@ pub(super) fn of(method: &Method, path: &str) -> Option<Line> {
     whole(method, rest)
         .or_else(|| kept(method, rest))
         .or_else(|| inside(method, rest))
+}
+
+/// What is done with templates.
+fn templates(method: &Method, rest: &str) -> Option<Line> {
+    let (all, one) = (typed::<Page<Template>>(), typed::<Template>());
+    Some(match (method.as_str(), rest) {
+        ("GET", "") => ("List the templates of sandboxes", Query::None, None, all),
+        ("GET", "/{template_id}") => ("Get a template by name or digest", Query::None, None, one),
+        ("DELETE", "/{template_id}") => (
+            "Delete a template that no sandbox and no snapshot lies on",
+            Query::None,
+            None,
+            typed::<TemplateGone>(),
+        ),
+        _ => return None,
+    })
 }
 
 /// What is done with snapshots.

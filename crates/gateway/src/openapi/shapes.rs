@@ -63,16 +63,16 @@ pub(super) const fn takes<T: JsonSchema>() -> Option<Body> {
     Some(Body::Typed(write::<T>))
 }
 
+/// Whether a route below `/v1/x/` is about sandboxes.
+fn of_sandboxes(rest: &str) -> bool {
+    let of = ["sandboxes", "snapshots", "templates", "volumes"];
+    of.iter().any(|of| rest.starts_with(of))
+}
+
 /// The shape of a served route; `None` if nobody wrote one.
 pub(super) fn of(method: &Method, path: &str) -> Option<Shape> {
     let (kind, rest) = match path.strip_prefix("/v1/x/") {
-        Some(rest)
-            if ["sandboxes", "snapshots", "volumes"]
-                .iter()
-                .any(|start| rest.starts_with(start)) =>
-        {
-            (sandboxes::of(method, rest), rest)
-        }
+        Some(rest) if of_sandboxes(rest) => (sandboxes::of(method, rest), rest),
         Some(rest) => (operators::of(method, rest), rest),
         None => {
             let rest = path.strip_prefix("/v1/")?;

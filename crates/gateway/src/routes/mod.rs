@@ -24,6 +24,7 @@ pub(crate) mod sandboxes;
 pub(crate) mod sessions;
 pub(crate) mod snapshots;
 mod stored;
+pub(crate) mod templates;
 pub(crate) mod threads;
 pub(crate) mod vaults;
 pub(crate) mod volumes;

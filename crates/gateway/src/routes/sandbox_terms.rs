@@ -3,8 +3,9 @@
 
 use contract::environment::EnvironmentDefinition;
 use contract::ids::SessionId;
-use contract::session::{SandboxWishes, VolumeWish};
-use sandbox::{Mount, Mounts, SandboxId, Spec, Terms};
+use contract::parse::Invalid;
+use contract::session::{SANDBOX_TEMPLATE, SandboxWishes, VolumeWish};
+use sandbox::{Keeper, Mount, Mounts, SandboxId, Spec, TemplateRef, Terms};
 use store::sessions::SessionRow;
 
 use super::stored;
@@ -26,6 +27,7 @@ fn wished(row: &SessionRow, wishes: SandboxWishes) -> Terms {
         lifetime: wishes.ttl,
         awake: wishes.keep_awake,
         volumes: Some(mounts(row, wishes.volumes)),
+        template: wishes.template.and_then(|template| template.parse().ok()),
     }
 }
 
@@ -38,6 +40,29 @@ fn mounts(row: &SessionRow, wishes: Vec<VolumeWish>) -> Mounts {
     Mounts {
         workspace: row.workspace.to_string().into(),
         each: wishes.into_iter().map(mount).collect(),
+    }
+}
+
+/// Looks whether what a session's sandbox is to be made on is there.
+pub(super) async fn check(gateway: &Gateway, wishes: &SandboxWishes) -> Result<(), Failure> {
+    if let (Some(keeper), Some(template)) = (&gateway.sandboxes, &wishes.template) {
+        let path = format!("metadata.{SANDBOX_TEMPLATE}");
+        found(keeper, template, &path).await?;
+    }
+    Ok(())
+}
+
+/// The template that a request names there.
+pub(super) async fn found(
+    keeper: &Keeper,
+    named: &str,
+    path: &str,
+) -> Result<TemplateRef, Failure> {
+    let at = |error: sandbox::Error| Failure::from(Invalid::at(path, error.to_string()));
+    let which: TemplateRef = named.parse().map_err(at)?;
+    match keeper.template(&which).await {
+        Err(error @ sandbox::Error::Missing { .. }) => Err(at(error)),
+        other => Ok(other.map(|_| which)?),
     }
 }
 

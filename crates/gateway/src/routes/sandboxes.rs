@@ -19,7 +19,7 @@ use store::Store;
 use store::sessions::Scope;
 use tokio::time::Instant;
 
-use super::sandbox_terms::terms;
+use super::sandbox_terms::{found, terms};
 use super::volumes;
 use crate::call::{Call, missing};
 use crate::error::Failure;
@@ -37,6 +37,9 @@ pub(crate) struct Create {
     /// one. At most 16.
     #[serde(default)]
     volumes: Vec<volumes::Wanted>,
+    /// What it is made on: a template's name, its digest as `sha256:…`, or `host`. Absent: as the server is set.
+    #[serde(default)]
+    template: Option<String>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -54,6 +57,9 @@ pub(crate) struct Shown {
     /// Since when it runs in this server.
     running_since: Option<Micros>,
     last_used_at: Option<Micros>,
+    /// What its files lie on, as `sha256:…`; null for the host's `/usr`. Only where one is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    template: Option<Option<String>>,
     /// How well it is kept apart; only while it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     isolation: Option<Apart>,
@@ -286,7 +292,10 @@ pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
     if keeper.list().await?.iter().any(|one| one.id == id) {
         return Err(ApiError::conflict(format!("A sandbox {id} exists already.")).into());
     }
-    let spec = Spec::new(id.clone());
+    let mut spec = Spec::new(id.clone());
+    if let Some(template) = request.template {
+        spec = spec.on(found(keeper, &template, "template").await?);
+    }
     let mut terms = Terms::default();
     if !request.volumes.is_empty() {
         let wanted = volumes::wanted(keeper, call.workspace(), request.volumes).await?;
@@ -306,7 +315,12 @@ pub(crate) async fn get(gateway: Arc<Gateway>, call: Call) -> Result<Response, F
         Some(running) => usage(running.as_ref()).await.ok(),
         None => None,
     };
-    reply::json(&shown(&gateway, &one, usage))
+    let template = named.keeper.template_of(&named.id).await?;
+    let template = template.map(|template| format!("sha256:{template}"));
+    reply::json(&Shown {
+        template: Some(template),
+        ..shown(&gateway, &one, usage)
+    })
 }
 
 /// `DELETE /v1/x/sandboxes/{sandbox_id}`: its processes and its files.
@@ -418,6 +432,7 @@ fn shown(gateway: &Gateway, one: &Standing, usage: Option<Usage>) -> Shown {
         },
         running_since: one.since.map(ago),
         last_used_at: one.used.map(ago),
+        template: None,
         isolation: one
             .running
             .as_ref()

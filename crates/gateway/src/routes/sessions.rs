@@ -67,6 +67,7 @@ pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
     )?;
     let wishes = SandboxWishes::of(&request.metadata, &environment.metadata)?;
     super::volumes::check(&gateway, call.workspace(), &wishes.volumes).await?;
+    super::sandbox_terms::check(&gateway, &wishes).await?;
     let initial = events::accept(&gateway, request.initial_events.clone(), "initial_events")?;
     let opening = Opening {
         session: SessionId::from_bits(gateway.id_bits()),

@@ -2,6 +2,7 @@
 
 mod people;
 mod sandbox;
+mod template;
 mod volume;
 
 use std::net::SocketAddr;
@@ -13,7 +14,8 @@ pub use people::{
     Agents, By, CreateAgent, CreateSession, CreateVault, Environments, ListSessions, Listed, Named,
     Send, Sessions, Usage, Vaults, Watch,
 };
-pub use sandbox::{Program, Sandbox, Whole};
+pub use sandbox::{Made, Program, Run, Sandbox, Whole};
+pub use template::{Build, Recipe, Template};
 pub use volume::Volume;
 
 /// A self-hosted backend for managed agents: the official Anthropic SDK works with it by changing
@@ -118,6 +120,9 @@ pub enum Command {
     /// Volumes: directories that outlive sandboxes, and that several of them may have at once.
     #[command(subcommand)]
     Volume(Volume),
+    /// Templates: read-only roots that sandboxes are made on, instead of the host's /usr.
+    #[command(subcommand)]
+    Template(Template),
     /// Programs of others that run agents in their sandboxes.
     #[command(subcommand)]
     Harness(Harness),

@@ -32,28 +32,9 @@ pub enum Sandbox {
         output: Output,
     },
     /// Make a sandbox of your own, beside those of sessions.
-    Create {
-        /// Its name (default: a fresh one).
-        id: Option<String>,
-        /// A volume that it has; `:ro` behind it: only to read.
-        #[arg(long = "volume", value_name = "NAME[:ro]")]
-        volumes: Vec<String>,
-        /// How to print.
-        #[command(flatten)]
-        output: Output,
-    },
+    Create(Create),
     /// Run a program in a fresh sandbox and remove that afterwards.
-    Run {
-        /// Keep the sandbox; its id is printed on standard error.
-        #[arg(long)]
-        keep: bool,
-        /// A volume that it has; `:ro` behind it: only to read.
-        #[arg(long = "volume", value_name = "NAME[:ro]")]
-        volumes: Vec<String>,
-        /// How to run it.
-        #[command(flatten)]
-        program: Program,
-    },
+    Run(Run),
     /// Run a program in a sandbox; its exit code becomes this command's.
     Exec {
         /// The sandbox.
@@ -122,6 +103,44 @@ pub enum Sandbox {
         #[command(flatten)]
         output: Output,
     },
+}
+
+/// What a sandbox is made of.
+#[derive(Debug, Args)]
+pub struct Made {
+    /// What it is made on: a template, or `host` (default: `sandbox.template`).
+    #[arg(long)]
+    pub template: Option<String>,
+    /// A volume that it has; `:ro` behind it: only to read.
+    #[arg(long = "volume", value_name = "NAME[:ro]")]
+    pub volumes: Vec<String>,
+}
+
+/// `sandbox create`
+#[derive(Debug, Args)]
+pub struct Create {
+    /// Its name (default: a fresh one).
+    pub id: Option<String>,
+    /// What it is made of.
+    #[command(flatten)]
+    pub made: Made,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `sandbox run`
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Keep the sandbox; its id is printed on standard error.
+    #[arg(long)]
+    pub keep: bool,
+    /// What it is made of.
+    #[command(flatten)]
+    pub made: Made,
+    /// How to run it.
+    #[command(flatten)]
+    pub program: Program,
 }
 
 /// What is done with the files of a sandbox as a whole.

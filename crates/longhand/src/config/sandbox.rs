@@ -9,7 +9,7 @@ use sandbox::limits::{
     CPU_MILLIS_MIN, DISK_BYTES_MIN, DISK_FILES_MIN, IMAGE_BYTES_MIN, MEMORY_BYTES_MIN, ORPHAN,
     POOL_MOST, PROCESSES_MIN,
 };
-use sandbox::{Allowance, Disk, DiskKind, Level, Settings};
+use sandbox::{Allowance, Disk, DiskKind, Level, Settings, TemplateRef};
 use serde::Deserialize;
 
 /// More cannot run on one host: each has 65,536 ids of the kernel's four billion.
@@ -59,6 +59,10 @@ pub struct Sandbox {
     /// How many wait, made for nobody, for the next session that needs a first one. They run beside those that
     /// `max_running` counts. 0: none.
     pub warm: usize,
+    /// What a sandbox is made on, unless somebody says otherwise: `host` for the host's `/usr`, or a template's name.
+    pub template: String,
+    /// Where `longhand template build` gets packages of Debian.
+    pub debian_mirror: String,
     /// Whether a server that is stopped in order leaves them running, for one that starts within
     /// `orphan_seconds`; else it stops them.
     pub leave_running: bool,
@@ -105,6 +109,8 @@ impl Default for Sandbox {
             orphan_seconds: ORPHAN.as_secs(),
             eager: false,
             warm: 0,
+            template: TemplateRef::Host.to_string(),
+            debian_mirror: "http://deb.debian.org/debian".to_owned(),
             leave_running: false,
             exports: None,
         }
@@ -159,6 +165,15 @@ impl Sandbox {
             },
             io_bytes: self.io_mib_per_second.saturating_mul(1 << 20),
         })
+    }
+
+    /// What sandboxes are made on.
+    ///
+    /// # Errors
+    /// What is no template's name.
+    pub fn template(&self) -> anyhow::Result<TemplateRef> {
+        let template = self.template.parse();
+        template.map_err(|error| anyhow::anyhow!("`sandbox.template`: {error}"))
     }
 
     /// The level below which this server does not run.
@@ -242,6 +257,8 @@ impl Sandbox {
             ("sandbox.orphan_seconds", self.orphan_seconds.to_string()),
             ("sandbox.eager", self.eager.to_string()),
             ("sandbox.warm", self.warm.to_string()),
+            ("sandbox.template", self.template.clone()),
+            ("sandbox.debian_mirror", self.debian_mirror.clone()),
             ("sandbox.leave_running", self.leave_running.to_string()),
             (
                 "sandbox.exports",

@@ -8,9 +8,9 @@ mod forward;
 mod whole;
 
 use anyhow::bail;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::cli::{Program, Sandbox};
+use crate::cli::{Made, Program, Run, Sandbox};
 use crate::client::Client;
 use crate::view;
 use crate::volumes::wanted;
@@ -56,19 +56,11 @@ pub async fn run(command: Sandbox, client: &Client) -> anyhow::Result<()> {
             id, printed: true, ..
         } => copy::print(client, &id, PRINTED).await,
         Sandbox::Logs { id, output, .. } => logs(client, &id, output.json).await,
-        Sandbox::Create {
-            id,
-            volumes,
-            output,
-        } => {
-            let made = create(client, id.as_deref(), &volumes).await?;
-            Ok(view::objects(&[made], &columns, output.json)?)
+        Sandbox::Create(new) => {
+            let made = create(client, new.id.as_deref(), &new.made).await?;
+            Ok(view::objects(&[made], &columns, new.output.json)?)
         }
-        Sandbox::Run {
-            keep,
-            volumes,
-            program,
-        } => fresh(client, keep, &volumes, &program).await,
+        Sandbox::Run(run) => fresh(client, &run).await,
         Sandbox::Exec { id, program } => exec::run(client, &id, &program).await,
         Sandbox::Follow { id, exec, output } => follow::run(client, &id, exec, output.json).await,
         Sandbox::Shell { id } => {
@@ -128,29 +120,30 @@ async fn act(
     Ok(view::objects(&[one], columns, as_json)?)
 }
 
-async fn create(client: &Client, id: Option<&str>, volumes: &[String]) -> anyhow::Result<Value> {
-    let mut body = id.map_or_else(|| json!({}), |id| json!({ "id": id }));
-    if !volumes.is_empty() {
-        body["volumes"] = json!(wanted(volumes)?);
+async fn create(client: &Client, id: Option<&str>, made: &Made) -> anyhow::Result<Value> {
+    let named = [("id", id), ("template", made.template.as_deref())];
+    let named = named
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)));
+    let mut body: Map<String, Value> = named
+        .map(|(name, value)| (name.to_owned(), json!(value)))
+        .collect();
+    if !made.volumes.is_empty() {
+        body.insert("volumes".to_owned(), json!(wanted(&made.volumes)?));
     }
-    client.post(ALL, Some(&body)).await
+    client.post(ALL, Some(&body.into())).await
 }
 
-async fn fresh(
-    client: &Client,
-    keep: bool,
-    volumes: &[String],
-    program: &Program,
-) -> anyhow::Result<()> {
-    let made = create(client, None, volumes).await?;
+async fn fresh(client: &Client, run: &Run) -> anyhow::Result<()> {
+    let made = create(client, None, &run.made).await?;
     let Some(id) = made["id"].as_str() else {
         bail!("the server made a sandbox and does not say which");
     };
-    if keep {
+    if run.keep {
         eprintln!("{id}");
     }
-    let ran = exec::run(client, id, program).await;
-    if !keep {
+    let ran = exec::run(client, id, &run.program).await;
+    if !run.keep {
         client.delete(&path(id, "")?).await?;
     }
     ran

@@ -33,6 +33,7 @@ mod sandboxes;
 mod shells;
 mod stage;
 mod teams;
+mod templates;
 mod terminal;
 mod trouble;
 mod workspaces;

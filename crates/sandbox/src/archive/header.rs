@@ -15,6 +15,8 @@ pub(crate) enum Kind {
     Symlink,
     Directory,
     Fifo,
+    /// A character or block device: nobody here makes one.
+    Device,
 }
 
 /// What the header itself may also announce.
@@ -89,7 +91,7 @@ impl Header {
             b'0' | b'7' | 0 => Announced::Entry(Kind::File),
             b'1' => Announced::Entry(Kind::Link),
             b'2' => Announced::Entry(Kind::Symlink),
-            b'3' | b'4' => return Err(Refused::Device(said)),
+            b'3' | b'4' => Announced::Entry(Kind::Device),
             b'5' => Announced::Entry(Kind::Directory),
             b'6' => Announced::Entry(Kind::Fifo),
             b'x' => Announced::Records,
@@ -130,6 +132,7 @@ impl Header {
             Announced::Entry(Kind::Symlink) => b'2',
             Announced::Entry(Kind::Directory) => b'5',
             Announced::Entry(Kind::Fifo) => b'6',
+            Announced::Entry(Kind::Device) => b'3',
             Announced::Records => b'x',
             Announced::Global => b'g',
             Announced::LongName => b'L',

@@ -6,6 +6,8 @@
 //! digest of all bytes before it. One that has no end was cut.
 
 mod header;
+mod landing;
+mod opening;
 mod pax;
 pub(crate) mod pipe;
 mod reader;
@@ -17,14 +19,12 @@ mod tests;
 use std::io;
 
 pub(crate) use header::Kind;
+pub(crate) use landing::{Bounds, Dress, Landing};
+pub(crate) use opening::{OPENING, Opening};
 pub(crate) use pax::{PARTS, Records, Sparse};
 pub(crate) use reader::{Entry, Reader};
 pub(crate) use writer::{Meta, Writer};
 
-/// The first file of an archive of a workspace.
-pub(crate) const OPENING: &str = "longhand.json";
-/// What it says.
-pub(crate) const FORMAT: &str = "{\"type\":\"longhand_workspace\",\"format\":1}\n";
 /// The last one: SHA-256 of every byte before its header, in hexadecimal digits.
 pub(crate) const CLOSING: &str = "longhand.sha256";
 
@@ -35,6 +35,10 @@ pub(crate) enum Refused {
         "the archive is no Longhand export: it does not begin with {OPENING} of a format that is known here"
     )]
     Foreign,
+    #[error(
+        "the workspace was made on the template {0}, which is not here: import that first (`longhand template import`)"
+    )]
+    Template(String),
     #[error("the archive was cut: it ends before {CLOSING}")]
     Cut,
     #[error("the archive does not unpack: {0}")]
@@ -73,6 +77,13 @@ pub(crate) enum Refused {
     Link(String, String),
     #[error("{0}: hides a name where nothing lies below")]
     Whiteout(String),
+    #[error(
+        "{0}: hides a name in a way that is not taken here: layers of OCI images do it by `.wh.NAME` and `.wh..wh..opq`, \
+         other archives not at all"
+    )]
+    Dialect(String),
+    #[error("{0}: lies below a name that is no directory")]
+    NoDirectory(String),
     #[error("{0}: belongs to user {1} and group {2}, of which a sandbox has none")]
     Owner(String, u64, u64),
     #[error("{0}: has the attribute {1}, which is not taken")]

@@ -81,7 +81,7 @@ impl<R: Read> Reader<R> {
             let size = match kind {
                 Kind::File => records.size.unwrap_or(header.size),
                 // Some writers give a size to what has no content.
-                Kind::Link | Kind::Symlink | Kind::Directory | Kind::Fifo => 0,
+                Kind::Link | Kind::Symlink | Kind::Directory | Kind::Fifo | Kind::Device => 0,
             };
             self.left = size;
             self.padding = pad(size);

@@ -69,7 +69,7 @@ fn what_gnu_tar_writes_is_read() {
 
 #[test]
 fn what_is_written_gnu_tar_reads() {
-    let mut writer = Writer::new(Vec::new()).unwrap();
+    let mut writer = Writer::new(Vec::new(), &Opening::new(None)).unwrap();
     let long = format!("workspace/{}", "n".repeat(150));
     let meta = Meta {
         mode: 0o640,

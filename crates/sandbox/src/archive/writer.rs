@@ -7,7 +7,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use super::header::{Announced, BLOCK, Header, Kind, fits};
 use super::pax::Records;
 use super::reader::pad;
-use super::{CLOSING, FORMAT, OPENING};
+use super::{CLOSING, OPENING, Opening};
 
 /// What is said of an entry beside its name.
 #[derive(Debug, Clone, Copy, Default)]
@@ -29,13 +29,13 @@ pub(crate) struct Writer<W> {
 
 impl<W: Write> Writer<W> {
     /// Says what it is.
-    pub(crate) fn new(to: W) -> io::Result<Self> {
+    pub(crate) fn new(to: W, opening: &Opening) -> io::Result<Self> {
         let mut new = Self {
             to,
             digest: Context::new(&SHA256),
             padding: 0,
         };
-        new.small(OPENING, FORMAT.as_bytes())?;
+        new.small(OPENING, opening.text().as_bytes())?;
         Ok(new)
     }
 

@@ -208,6 +208,8 @@ impl Diary {
             awake: self.awake,
             // What it has stands beside its files.
             volumes: None,
+            // Whoever has a diary has a workspace, which has what it lies on.
+            template: None,
         }
     }
 }

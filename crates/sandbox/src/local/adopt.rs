@@ -16,7 +16,7 @@ use super::freezer::Freezer;
 use super::memory::Memory;
 use super::running::Running;
 use super::supervisor::{Body, Supervisor};
-use super::{Shared, net, trust};
+use super::{Shared, blocking, net, trust};
 use crate::error::{Doing, Error};
 use crate::limits::{ADOPTION, OWNED_RETRY, STOP};
 use crate::provider::{How, SandboxId};
@@ -108,7 +108,7 @@ async fn try_adopt(
         && client.ask(&Ask::Resume).await.is_ok()
     {
         if let Some(certificate) = net::attach(shared, id, &mut body).await? {
-            let java = shared.templates.java()?;
+            let java = java(shared, id).await;
             trust::renew(&client, java.as_deref(), &certificate).await;
         }
         net::renew_variables(shared, id, &client).await;
@@ -125,6 +125,13 @@ async fn try_adopt(
         supervisor.kill();
     }
     Ok(Tried::None)
+}
+
+/// What Java trusts in that sandbox's template. One that cannot be read keeps nobody from a sandbox that runs.
+async fn java(shared: &Arc<Shared>, id: &SandboxId) -> Option<Arc<trust::Store>> {
+    let (known, dir) = (Arc::clone(shared), shared.dirs.path(id));
+    let base = blocking(String::new, move || known.base_of(&dir)).await;
+    base.and_then(|base| base).ok()?.java.clone()
 }
 
 async fn connect(shared: &Arc<Shared>, line: OwnedFd) -> Result<Client, Error> {

@@ -11,13 +11,13 @@ use tokio::sync::mpsc;
 
 use super::workspaces::{collect, no_snapshot, told};
 use super::{Local, blocking, pool};
-use crate::archive::Fault;
 use crate::archive::pipe::{Coming, Going};
+use crate::archive::{Bounds, Fault};
 use crate::carried::{Export, Exported, Import};
 use crate::error::{Doing, Error};
 use crate::limits::{ARCHIVE_ENTRIES, ARCHIVE_PIECES};
 use crate::provider::SandboxId;
-use crate::workspace::{Bounds, Still};
+use crate::workspace::Still;
 
 impl Local {
     pub(super) async fn begin_export(&self, from: &Exported) -> Result<Export, Error> {
@@ -75,7 +75,9 @@ impl Local {
         let bounds = self.bounds(came);
         let (shared, to) = (Arc::clone(&self.0), to.clone());
         let done = self.0.tasks.spawn_blocking(move || {
-            let imported = shared.layers.import(coming, &place, &bounds);
+            let imported = shared
+                .layers
+                .import(coming, &place, &bounds, &|id| shared.templates.has(id));
             drop(right);
             imported.map_err(|fault| {
                 collect(&shared);

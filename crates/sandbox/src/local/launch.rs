@@ -22,6 +22,7 @@ use super::memory::Memory;
 use super::ranges::Range;
 use super::running::Running;
 use super::supervisor::{Body, Supervisor};
+use super::template::Base;
 use super::{Shared, net, probe, trust};
 use crate::diary::Steps;
 use crate::error::{Doing, Error};
@@ -56,6 +57,7 @@ pub(super) struct Started {
     range: Range,
     steps: Steps,
     network: Given,
+    base: Arc<Base>,
 }
 
 /// Whether a sandbox has its network yet.
@@ -96,7 +98,7 @@ impl Started {
             Given::Has(certificate) => certificate,
             Given::Later => net::attach(shared, &id, &mut self.body).await?,
         };
-        let java = shared.templates.java()?;
+        let java = self.base.java.clone();
         let trusts = async {
             match &certificate {
                 Some(certificate) => trust::place(&self.client, java.as_deref(), certificate).await,
@@ -137,21 +139,21 @@ async fn begun(shared: &Arc<Shared>, spec: Spec, whose: Whose) -> Result<Started
     steps.then("files");
     let dir = shared.dirs.path(&spec.id);
     let (prepared, id, place) = (Arc::clone(shared), spec.id.clone(), dir.clone());
-    let volumes = spec.volumes;
+    let (volumes, wanted) = (spec.volumes, spec.template);
     let blocking = tokio::task::spawn_blocking(move || {
         let disk = *prepared.disks.settings();
         // A seal that somebody has begun is finished before anything is made that seems to be missing.
         let layers = prepared.layers.of(&place);
         let layers = layers.doing(|| format!("find the layers of sandbox {id}"))?;
+        let base = prepared.base_for(&prepared.dirs.path(&id), wanted.as_ref())?;
         prepared.dirs.fill(&id, |dir| match disk.kind {
             DiskKind::Soft => Ok(false),
             DiskKind::Image => prepared.images.give(dir, disk.bytes).map(|()| true),
         })?;
         let attached = prepared.volumes.attach(&place, volumes.as_ref())?;
-        let (template, helper) = (prepared.templates.host()?, prepared.helper()?);
-        Ok::<_, Error>((layers, attached, template, helper, prepared.groups()))
+        Ok::<_, Error>((layers, attached, base, prepared.helper()?, prepared.groups()))
     });
-    let (layers, attached, template, helper, groups) = match blocking.await {
+    let (layers, attached, base, helper, groups) = match blocking.await {
         Ok(prepared) => prepared?,
         Err(_) => return Err(Error::Gone),
     };
@@ -162,15 +164,15 @@ async fn begun(shared: &Arc<Shared>, spec: Spec, whose: Whose) -> Result<Started
         version: VERSION,
         image: disk.by == By::Image,
         dir,
-        template,
+        template: base.tree.clone(),
         layers,
-        usr: shared.templates.usr().to_owned(),
+        usr: base.usr.clone(),
         programs: shared.programs.clone(),
         id_base: if shared.own_ids { range.base() } else { SHARED },
         sub_ids: shared.sub_ids,
         volumes: VOLUMES.iter().map(volume).collect(),
         attached,
-        env: environment(shared.network.is_some(), spec.env),
+        env: environment(&base.env, shared.network.is_some(), spec.env),
         limits: shared.limits(disk),
         groups: groups.each.clone(),
         network: shared.network.is_some(),
@@ -198,6 +200,7 @@ async fn begun(shared: &Arc<Shared>, spec: Spec, whose: Whose) -> Result<Started
         range,
         steps,
         network,
+        base,
     })
 }
 
@@ -252,16 +255,22 @@ fn volume((source, target, read_only): &(&str, &str, bool)) -> Volume {
     }
 }
 
-fn environment(network: bool, added: Vec<(String, String)>) -> Vec<(String, String)> {
-    let own = |name: &str| !added.iter().any(|(other, _)| other == name);
+/// Ours, before that what the template's image says, before that what the network needs and the caller adds.
+fn environment(
+    of_template: &[(String, String)],
+    network: bool,
+    added: Vec<(String, String)>,
+) -> Vec<(String, String)> {
     let of_network = if network { trust::ENVIRONMENT } else { &[] };
-    let mut env: Vec<_> = ENVIRONMENT
-        .iter()
-        .chain(of_network)
-        .filter(|(name, _)| own(name))
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect();
-    env.extend(added);
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let mut env: Vec<(String, String)> = Vec::new();
+    let ours = ENVIRONMENT.iter().map(owned);
+    let of_network = of_network.iter().map(owned);
+    let all = ours.chain(of_template.iter().cloned());
+    for (name, value) in all.chain(of_network).chain(added) {
+        env.retain(|(other, _)| *other != name);
+        env.push((name, value));
+    }
     env
 }
 

@@ -28,6 +28,7 @@ mod sub_ids;
 mod supervisor;
 mod sweep;
 mod template;
+mod templates;
 mod trash;
 mod trust;
 mod usage;
@@ -51,6 +52,7 @@ use crate::isolation::Isolation;
 use crate::limits::{HANDOVER, ORPHAN};
 use crate::provider::{Provider, Report, Sandbox, SandboxId, Spec};
 use crate::snapshot::Workspaces;
+use crate::template::{self as templated, TemplateRef};
 use crate::volume::Volumes;
 use crate::workspace::Layers;
 pub use allowance::Allowance;
@@ -67,6 +69,7 @@ use ranges::Ranges;
 use running::Running;
 use sweep::{settle, sweep};
 use template::Templates;
+pub use template::template_home;
 use trash::Trash;
 use volumes::Registry;
 
@@ -84,8 +87,10 @@ pub struct Config {
     pub volumes: PathBuf,
     /// Bytes that any volume may have; 0: as many as there is room for.
     pub volume_bytes: u64,
-    /// What sandboxes see as `/usr`, read-only.
+    /// What sandboxes see as `/usr`, read-only, that lie on no template.
     pub usr: PathBuf,
+    /// What a workspace that is made lies on unless its [`Spec`] says otherwise.
+    pub template: TemplateRef,
     /// Programs of the operator that every sandbox sees at [`PROGRAMS`](crate::PROGRAMS), read-only: readable for
     /// everybody, and without secrets.
     pub programs: Option<PathBuf>,
@@ -119,6 +124,7 @@ impl Config {
             volumes: parent.join("volumes"),
             volume_bytes: Disk::default().bytes,
             usr: PathBuf::from("/usr"),
+            template: TemplateRef::Host,
             programs: None,
             handover: HANDOVER,
             allowance: Allowance::default(),
@@ -138,6 +144,8 @@ pub struct Local(Arc<Shared>);
 struct Shared {
     dirs: Dirs,
     templates: Templates,
+    /// What a workspace that is made lies on unless somebody says otherwise.
+    template: TemplateRef,
     layers: Layers,
     volumes: Registry,
     flushes: Flushes,
@@ -236,7 +244,8 @@ impl Local {
             flushes: Flushes::default(),
             volumes: Registry::open(volumes, config.volume_bytes)?,
             images: Images::new(templates.clone()),
-            templates: Templates::open(templates, config.usr)?,
+            templates: Templates::open(templates, config.usr, config.disk_reserve)?,
+            template: config.template,
             trash: Trash::open(trash, sub_ids)?,
             ranges: Ranges::of(&dir, own_ids.then_some(Path::new(ranges::OF_THE_HOST))),
             dirs: Dirs::open(dir, config.handover)?,
@@ -443,6 +452,10 @@ impl Provider for Local {
     }
 
     fn volumes(&self) -> Option<&dyn Volumes> {
+        Some(self)
+    }
+
+    fn templates(&self) -> Option<&dyn templated::Templates> {
         Some(self)
     }
 

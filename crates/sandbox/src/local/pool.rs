@@ -151,9 +151,13 @@ impl Local {
     /// One that waited, as that sandbox from now on. None if none waits, or if there is anything of that name
     /// already.
     pub(super) async fn claim(&self, spec: &Spec) -> Result<Option<Running>, Error> {
-        let plain =
-            spec.env.is_empty() && spec.volumes.as_ref().is_none_or(|it| it.each.is_empty());
-        if self.0.pool.most == 0 || !plain {
+        // Those that wait lie on what the operator set, and have no volumes.
+        let another = spec
+            .template
+            .as_ref()
+            .is_some_and(|one| *one != self.0.template);
+        let attached = spec.volumes.as_ref().is_some_and(|it| !it.each.is_empty());
+        if self.0.pool.most == 0 || !spec.env.is_empty() || another || attached {
             return Ok(None);
         }
         let mut steps = Steps::begin("pool");

@@ -94,8 +94,10 @@ fn program(name: &str, there: bool) -> Finding {
     let (detail, mend) = if there {
         ("found in the sandbox".to_owned(), String::new())
     } else {
-        let mend =
-            format!("install {name} under /usr: sandboxes see the host's /usr and nothing else");
+        let mend = format!(
+            "install {name} under /usr, which sandboxes see, or make them on a template that has it: \
+             longhand template build base"
+        );
         ("not found in the sandbox".to_owned(), mend)
     };
     Finding {
@@ -125,7 +127,9 @@ async fn whole(local: &Local) -> Result<Vec<(&'static str, bool)>, Error> {
     Err(Error::Unsupported {
         step: "run a command in a sandbox".to_owned(),
         errno: 0,
-        hint: "it started, but /bin/bash does not work there: is bash under /usr?".to_owned(),
+        hint:
+            "it started, but /bin/bash does not work there: is bash under /usr, or in the template?"
+                .to_owned(),
     })
 }
 

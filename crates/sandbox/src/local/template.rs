@@ -1,16 +1,21 @@
-//! Owns the generated lowest layer of every sandbox: directories, `/etc`, nothing secret of the host.
-//! It never copies a file that is not readable by everybody, and never follows a link.
+//! Owns what sandboxes lie on: the generated lowest layer of those on the host's `/usr` (directories, `/etc`, nothing
+//! secret of the host), and what has to be known of templates that were imported. It never copies a file of the host that
+//! is not readable by everybody, and never follows a link.
 
+use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::dirs::private_dir;
+use super::isolation::gives_own_ids;
 use super::trust::{self, Store};
 use crate::error::{Doing, Error};
 use crate::limits::{TEMPLATE_FILE_BYTES, TEMPLATE_FILES};
+use crate::template::trusted;
+use crate::template::{Rooted, TemplateHome, TemplateId};
 
 /// Changed whenever the code below makes another tree.
 const FORMAT: u32 = 3;
@@ -102,38 +107,98 @@ const WRITTEN: &[(&str, &str)] = &[
     ("etc/profile", "umask 022\n"),
 ];
 
-/// The templates of this host. There is one: made from the host's `/usr`.
+/// The templates of this host: the one made from its `/usr`, and those that were imported.
 pub(super) struct Templates {
     dir: PathBuf,
     usr: PathBuf,
-    ready: Mutex<Option<Ready>>,
+    home: TemplateHome,
+    host: Mutex<Option<Arc<Base>>>,
+    /// Those that were imported and that sandboxes were started on.
+    used: Mutex<HashMap<TemplateId, Arc<Base>>>,
 }
 
-/// One that is generated.
-struct Ready {
-    tree: PathBuf,
-    java: Option<Arc<Store>>,
+/// What a sandbox lies on.
+pub(super) struct Base {
+    pub(super) tree: PathBuf,
+    /// What it sees as `/usr`, if that is not in the tree.
+    pub(super) usr: Option<PathBuf>,
+    pub(super) env: Vec<(String, String)>,
+    /// What Java trusts in it, where it has a store that is understood.
+    pub(super) java: Option<Arc<Store>>,
+}
+
+/// The templates in a directory that belong to the sandboxes of a server, whether that runs or not. At least `reserve`
+/// bytes of the disk stay free when one is imported.
+///
+/// # Errors
+/// [`Error::Unsupported`] when the directory is there and not this user's alone; [`Error::Io`].
+pub fn template_home(dir: PathBuf, reserve: u64) -> Result<TemplateHome, Error> {
+    private_dir(&dir)?;
+    Ok(TemplateHome::new(dir, gives_own_ids(), reserve))
 }
 
 impl Templates {
-    pub(super) fn open(dir: PathBuf, usr: PathBuf) -> Result<Self, Error> {
-        private_dir(&dir)?;
+    pub(super) fn open(dir: PathBuf, usr: PathBuf, reserve: u64) -> Result<Self, Error> {
         Ok(Self {
+            home: template_home(dir.clone(), reserve)?,
             dir,
             usr,
-            ready: Mutex::new(None),
+            host: Mutex::default(),
+            used: Mutex::default(),
         })
     }
 
-    pub(super) fn usr(&self) -> &Path {
-        &self.usr
+    /// Those that were imported.
+    pub(super) fn home(&self) -> &TemplateHome {
+        &self.home
     }
 
-    /// The tree, generated at the first use and when the host's files have changed. Blocks.
-    pub(super) fn host(&self) -> Result<PathBuf, Error> {
-        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Whether that one is here.
+    pub(super) fn has(&self, id: &TemplateId) -> bool {
+        self.home.has(id)
+    }
+
+    /// That one, or the host's. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Missing`]; [`Error::Io`].
+    pub(super) fn base(&self, template: Option<&TemplateId>) -> Result<Arc<Base>, Error> {
+        let Some(id) = template else {
+            return self.host();
+        };
+        if let Some(known) = self.used().get(id) {
+            return Ok(Arc::clone(known));
+        }
+        let template = self.home.read(id)?.ok_or_else(|| Error::Missing {
+            problem: format!(
+                "the template sha256:{id} that this workspace was made on is not here: import it again"
+            ),
+        })?;
+        let tree = self.home.tree(id);
+        let base = Arc::new(Base {
+            usr: None,
+            env: template.env,
+            java: trust::java(&tree).map(Arc::new),
+            tree,
+        });
+        self.used().insert(id.clone(), Arc::clone(&base));
+        Ok(base)
+    }
+
+    /// Nobody lies on that one any more.
+    pub(super) fn forget(&self, id: &TemplateId) {
+        self.used().remove(id);
+    }
+
+    fn used(&self) -> MutexGuard<'_, HashMap<TemplateId, Arc<Base>>> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The host's, generated at the first use and when the host's files have changed. Blocks.
+    fn host(&self) -> Result<Arc<Base>, Error> {
+        let mut ready = self.host.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(ready) = &*ready {
-            return Ok(ready.tree.clone());
+            return Ok(Arc::clone(ready));
         }
         let path = self.dir.join("host");
         let stamp = stamp(&self.usr);
@@ -152,18 +217,13 @@ impl Templates {
             fs::rename(&new, &path).doing(doing)?;
         }
         let tree = path.join("tree");
-        *ready = Some(Ready {
-            tree: tree.clone(),
+        let base = Arc::new(Base {
+            usr: Some(self.usr.clone()),
+            env: Vec::new(),
             java: trust::java(&tree).map(Arc::new),
+            tree,
         });
-        Ok(tree)
-    }
-
-    /// What Java trusts in it, where it has a store that is understood. Blocks, as [`Self::host`].
-    pub(super) fn java(&self) -> Result<Option<Arc<Store>>, Error> {
-        self.host()?;
-        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(ready.as_ref().and_then(|ready| ready.java.clone()))
+        Ok(Arc::clone(ready.insert(base)))
     }
 }
 
@@ -218,7 +278,7 @@ fn generate(place: &Path, usr: &Path, stamp: &str) -> io::Result<()> {
     for (name, content) in WRITTEN {
         fs::write(tree.join(name), content)?;
     }
-    trust::prepare(&tree)?;
+    trusted::prepare(&Rooted::open(&tree)?)?;
     fs::write(tree.join("etc/machine-id"), machine_id()?)?;
     symlink("/usr/share/zoneinfo/UTC", tree.join("etc/localtime"))?;
     symlink("/proc/self/mounts", tree.join("etc/mtab"))?;

@@ -6,9 +6,6 @@
 
 mod java;
 
-use std::fs;
-use std::io;
-use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use hand::wire::{Ask, Composed, Open, Part};
@@ -16,30 +13,10 @@ use tokio::io::AsyncReadExt as _;
 
 use super::client::Client;
 use crate::error::Error;
+use crate::template::Rooted;
+use crate::template::trusted::{self, BUNDLE, JAVA, JAVA_ROOTS, OWN, ROOTS};
 
 pub(super) use self::java::Store;
-
-/// The certificates that programs trust: those of the template, and the network's.
-const BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
-/// The network's alone, for programs that add to their own.
-const OWN: &str = "/etc/ssl/certs/longhand.pem";
-/// The same where OpenSSL looks for it in a directory (`SSL_CERT_DIR`): eight digits of a hash of the authority's
-/// name, which is the same for every sandbox.
-const HASHED: &str = "etc/ssl/certs/03d3b9c7.0";
-/// Run by `update-ca-certificates`, which writes the bundle anew.
-const HOOK: &str = "etc/ca-certificates/update.d/longhand";
-const HOOK_TEXT: &str = "#!/bin/sh\n[ ! -e /etc/ssl/certs/longhand.pem ] ||\n    \
-    exec cat /etc/ssl/certs/longhand.pem >>/etc/ssl/certs/ca-certificates.crt\n";
-/// What Java trusts, where the template has it.
-const JAVA: &str = "/etc/ssl/certs/java/cacerts";
-/// Where templates have their bundles, those of Debian and of Red Hat.
-const OF_TEMPLATES: [&str; 2] = [
-    "etc/ssl/certs/ca-certificates.crt",
-    "etc/pki/tls/certs/ca-bundle.crt",
-];
-/// Where a template keeps its bundle and what Java trusts, as they are without a network.
-const ROOTS: &str = "/etc/longhand/roots.pem";
-const JAVA_ROOTS: &str = "/etc/longhand/roots.jks";
 
 /// How programs are told that do not look into the system's place, or only with leave.
 pub(super) const ENVIRONMENT: &[(&str, &str)] = &[
@@ -54,36 +31,10 @@ pub(super) const ENVIRONMENT: &[(&str, &str)] = &[
     ("NODE_EXTRA_CA_CERTS", OWN),
 ];
 
-/// Puts into a template what is the same for all of its sandboxes. Blocks.
-pub(super) fn prepare(tree: &Path) -> io::Result<()> {
-    let inside = |path: &str| tree.join(path.trim_start_matches('/'));
-    for of_sandbox in [OWN, HOOK, ROOTS] {
-        if let Some(directory) = inside(of_sandbox).parent() {
-            fs::create_dir_all(directory)?;
-        }
-    }
-    let bundles = OF_TEMPLATES.iter().map(|bundle| fs::read(inside(bundle)));
-    let mut bundle = bundles.flatten().next().unwrap_or_default();
-    if bundle.last().is_some_and(|last| *last != b'\n') {
-        bundle.push(b'\n');
-    }
-    fs::write(inside(ROOTS), bundle)?;
-    if let Ok(store) = fs::read(inside(JAVA)) {
-        fs::write(inside(JAVA_ROOTS), store)?;
-    }
-    fs::write(inside(HOOK), HOOK_TEXT)?;
-    fs::set_permissions(inside(HOOK), fs::Permissions::from_mode(0o755))?;
-    // Where there is no network it leads nowhere, which is as if it were not there.
-    match symlink("longhand.pem", inside(HASHED)) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
-    }
-}
-
 /// What Java trusts in that template, if it has a store of the kind that is understood. Blocks.
 pub(super) fn java(tree: &Path) -> Option<Store> {
-    let store = fs::read(tree.join(JAVA_ROOTS.trim_start_matches('/'))).ok()?;
-    Store::read(&store)
+    let tree = Rooted::open(tree).ok()?;
+    Store::read(&trusted::java_roots(&tree).ok()??)
 }
 
 /// Has the programs of a sandbox trust that certificate (PEM); `java` is what they trust besides.

@@ -199,7 +199,7 @@ fn below(path: &Path, name: &CStr) -> PathBuf {
 }
 
 /// What is in a directory. Read to its end first: no descriptor is held while what is below is looked at.
-pub(super) fn names(dir: &OwnedFd) -> io::Result<Vec<CString>> {
+pub(crate) fn names(dir: &OwnedFd) -> io::Result<Vec<CString>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(dir)? {
         let entry = entry?;
@@ -211,12 +211,12 @@ pub(super) fn names(dir: &OwnedFd) -> io::Result<Vec<CString>> {
 }
 
 /// What a tree that is deeper than is gone down is told.
-pub(super) fn too_deep() -> io::Error {
+pub(crate) fn too_deep() -> io::Error {
     let problem = format!("more than {TREE_DEPTH} directories in one another");
     io::Error::new(io::ErrorKind::InvalidData, problem)
 }
 
-pub(super) fn open_dir(at: impl AsFd, name: impl rustix::path::Arg) -> io::Result<OwnedFd> {
+pub(crate) fn open_dir(at: impl AsFd, name: impl rustix::path::Arg) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(openat(at, name, flags, Mode::empty())?)
 }
@@ -251,7 +251,7 @@ pub(super) fn attributes(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
 }
 
 /// Gives every attribute of an open file or directory that is worth keeping to `each`.
-pub(super) fn each_attribute_of(
+pub(crate) fn each_attribute_of(
     from: &OwnedFd,
     each: impl FnMut(&str, &[u8]) -> rustix::io::Result<()>,
 ) -> io::Result<()> {

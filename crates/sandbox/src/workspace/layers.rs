@@ -36,8 +36,8 @@ const KEPT: &str = "diary";
 /// The layers and snapshots of one directory of sandboxes. All of it blocks.
 #[derive(Debug)]
 pub(crate) struct Layers {
-    home: PathBuf,
-    sandboxes: PathBuf,
+    pub(super) home: PathBuf,
+    pub(super) sandboxes: PathBuf,
     /// Whether sandboxes have ids of their own: layers are marked for who mounts them.
     pub(super) own_ids: bool,
     /// Exports and imports that may begin.
@@ -80,7 +80,7 @@ impl Layers {
     }
 
     pub(super) fn hold(&self) -> io::Result<Hold> {
-        Hold::shared(&self.home.join("lock"))
+        Hold::shared(&self.lock())
     }
 
     /// The directories of the sealed layers of the sandbox in `dir`, uppermost first, once what was begun there is
@@ -91,10 +91,10 @@ impl Layers {
     pub(crate) fn of(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
         self.settle(dir)?;
         let stack = Stack::of(dir)?;
-        if !stack.0.is_empty() {
+        if !stack.layers.is_empty() {
             make_all(dir, &WORKS)?;
         }
-        let paths = stack.0.iter().rev().map(|id| {
+        let paths = stack.layers.iter().rev().map(|id| {
             let path = self.layers().join(id.as_str());
             match path.is_dir() {
                 true => Ok(path),
@@ -168,10 +168,10 @@ impl Layers {
         let manifest = Manifest::read(&self.manifests(), from)?;
         let manifest = manifest.ok_or(io::ErrorKind::NotFound)?;
         if !to.exists() {
-            self.publish(&manifest.layers, to)?;
+            self.publish(&manifest.stack, to)?;
             return Ok(None);
         }
-        let draft = self.draft(&manifest.layers)?;
+        let draft = self.draft(&manifest.stack)?;
         if to.join(GIVEN).exists() {
             fs::remove_dir(draft.join(GIVEN))?;
             Copier::new(Files::Linked, None).tree(&to.join(GIVEN), &draft.join(GIVEN))?;
@@ -215,12 +215,12 @@ impl Layers {
 
     /// Gives to `trash` what nobody refers to; false while somebody makes something, so that nobody knows.
     pub(crate) fn collect(&self, trash: impl Fn(&Path) -> io::Result<()>) -> io::Result<bool> {
-        let Some(_alone) = Hold::alone(&self.home.join("lock"))? else {
+        let Some(_alone) = Hold::alone(&self.lock())? else {
             return Ok(false);
         };
         let mut wanted = HashSet::new();
         for manifest in Manifest::all(&self.manifests())? {
-            wanted.extend(manifest.layers.0);
+            wanted.extend(manifest.stack.layers);
         }
         for entry in fs::read_dir(&self.sandboxes)? {
             let entry = entry?;
@@ -232,7 +232,7 @@ impl Layers {
                 let stack = Stack::at(&entry.path(), name);
                 // No sandbox: a file of the provider's.
                 if entry.file_type()?.is_dir() {
-                    wanted.extend(stack?.unwrap_or_default().0);
+                    wanted.extend(stack?.unwrap_or_default().layers);
                 }
             }
         }
@@ -248,7 +248,7 @@ impl Layers {
 
     /// Whether the sandbox in `dir` has so many layers that they should be merged.
     pub(crate) fn is_deep(&self, dir: &Path) -> bool {
-        Stack::of(dir).is_ok_and(|stack| stack.0.len() > LAYERS_MANY)
+        Stack::of(dir).is_ok_and(|stack| stack.layers.len() > LAYERS_MANY)
     }
 
     /// Makes one layer of all those of the sandbox in `dir`, which may run meanwhile: nothing of it changes. None if
@@ -256,7 +256,7 @@ impl Layers {
     pub(crate) fn merge(&self, dir: &Path) -> io::Result<Option<Merged>> {
         let hold = self.hold()?;
         let whole = Stack::of(dir)?;
-        if whole.0.len() < 2 {
+        if whole.layers.len() < 2 {
             return Ok(None);
         }
         let id = self.merged(&whole)?;
@@ -271,11 +271,12 @@ impl Layers {
     /// held, and nothing runs in it.
     pub(crate) fn lay_on(&self, dir: &Path, merged: Merged) -> io::Result<()> {
         self.settle(dir)?;
-        let stack = Stack::of(dir)?;
-        if let Some(since) = stack.0.strip_prefix(merged.whole.0.as_slice()) {
-            let mut layers = vec![merged.id];
-            layers.extend_from_slice(since);
-            Stack(layers).put(dir, STACK)?;
+        let Stack { template, layers } = Stack::of(dir)?;
+        if template == merged.whole.template
+            && let Some(since) = layers.strip_prefix(merged.whole.layers.as_slice())
+        {
+            let layers = [&[merged.id], since].concat();
+            Stack { template, layers }.put(dir, STACK)?;
             reached("merged");
         }
         Ok(())
@@ -283,14 +284,18 @@ impl Layers {
 
     /// The layer that is what those of a stack are together.
     fn merged(&self, stack: &Stack) -> io::Result<LayerId> {
-        let id = LayerId::merged(&stack.0);
+        let id = LayerId::merged(&stack.layers);
         let layer = self.layers().join(id.as_str());
         if !layer.is_dir() {
             let draft = self.layers().join(LayerId::fresh()?.as_str());
             private(&draft)?;
             for (name, _) in SEALED {
-                let parts: Vec<PathBuf> =
-                    stack.0.iter().rev().map(|id| self.part(id, name)).collect();
+                let parts: Vec<PathBuf> = stack
+                    .layers
+                    .iter()
+                    .rev()
+                    .map(|id| self.part(id, name))
+                    .collect();
                 let parts: Vec<&Path> = parts.iter().map(PathBuf::as_path).collect();
                 // Below the layers of the root lies the template.
                 let mut merger = Merger::new(name == SEALED[0].0, self.own_ids);
@@ -317,13 +322,14 @@ impl Layers {
     pub(super) fn seal(&self, dir: &Path) -> io::Result<Stack> {
         self.settle(dir)?;
         let mut stack = Stack::of(dir)?;
-        if let Some(top) = stack.0.last()
+        if let Some(top) = stack.layers.last()
             && self.is_unchanged(dir, top)?
         {
             return Ok(stack);
         }
-        if stack.0.len() >= LAYERS_MOST {
-            stack = Stack(vec![self.merged(&stack)?]);
+        if stack.layers.len() >= LAYERS_MOST {
+            let merged = self.merged(&stack)?;
+            stack = Stack::on(stack.template).with(merged);
             stack.put(dir, STACK)?;
         }
         let id = LayerId::fresh()?;
@@ -346,7 +352,7 @@ impl Layers {
 
     /// Every step is done once, whoever does it, and tells by what there is that it is done.
     fn finish(&self, dir: &Path, next: &Stack) -> io::Result<()> {
-        if let Some(top) = next.0.last() {
+        if let Some(top) = next.layers.last() {
             for (name, place) in SEALED {
                 let (open, sealed) = (dir.join(place), self.part(top, name));
                 if !sealed.exists() {
@@ -389,7 +395,7 @@ impl Layers {
             reached("part copied");
         }
         let stack = Stack::of(dir)?;
-        if stack.0.len() >= LAYERS_MOST {
+        if stack.layers.len() >= LAYERS_MOST {
             return Err(io::Error::new(
                 io::ErrorKind::QuotaExceeded,
                 format!("it lies on {LAYERS_MOST} layers: stop it, and they are merged"),
@@ -408,7 +414,7 @@ impl Layers {
         Err(io::Error::new(io::ErrorKind::QuotaExceeded, problem))
     }
 
-    fn keep(&self, layers: Stack, of: &str, new: NewSnapshot, live: bool) -> io::Result<Snapshot> {
+    fn keep(&self, stack: Stack, of: &str, new: NewSnapshot, live: bool) -> io::Result<Snapshot> {
         self.flush()?;
         reached("flushed");
         let snapshot = Snapshot {
@@ -419,7 +425,7 @@ impl Layers {
             note: new.note,
             live,
         };
-        let manifest = Manifest::new(snapshot, layers);
+        let manifest = Manifest::new(snapshot, stack);
         manifest.publish(&self.manifests())?;
         reached("kept");
         Ok(manifest.snapshot)
@@ -436,7 +442,7 @@ impl Layers {
         private(&draft)?;
         make_all(&draft, &LAYOUT)?;
         make_all(&draft, &WORKS)?;
-        if let Some(top) = stack.0.last() {
+        if let Some(top) = stack.layers.last() {
             for (name, place) in SEALED {
                 let sealed = self.part(top, name);
                 if !sealed.is_dir() {

@@ -11,8 +11,10 @@ use super::reached::reached;
 use super::stack::Stack;
 use crate::snapshot::{Snapshot, SnapshotId};
 
-/// Of the form below; one of another is not understood, and nothing it may refer to is garbage.
+/// Of the forms below; one of another is not understood, and nothing it may refer to is garbage. A build that knows no
+/// templates would take the files of one for changes of the host's: what lies on one says so by its form.
 const FORMAT: u32 = 1;
+const ON_TEMPLATE: u32 = 2;
 
 /// A snapshot as it is written down.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,15 +22,16 @@ pub(super) struct Manifest {
     format: u32,
     #[serde(flatten)]
     pub(super) snapshot: Snapshot,
-    pub(super) layers: Stack,
+    #[serde(flatten)]
+    pub(super) stack: Stack,
 }
 
 impl Manifest {
-    pub(super) fn new(snapshot: Snapshot, layers: Stack) -> Self {
+    pub(super) fn new(snapshot: Snapshot, stack: Stack) -> Self {
         Self {
-            format: FORMAT,
+            format: form(&stack),
             snapshot,
-            layers,
+            stack,
         }
     }
 
@@ -64,7 +67,7 @@ impl Manifest {
 
     fn parse(bytes: &[u8]) -> io::Result<Self> {
         let manifest: Self = serde_json::from_slice(bytes)?;
-        if manifest.format == FORMAT {
+        if manifest.format == form(&manifest.stack) {
             return Ok(manifest);
         }
         let problem = format!("a snapshot of format {}", manifest.format);
@@ -97,6 +100,13 @@ impl Manifest {
         }
         File::open(dir)?.sync_all()?;
         Ok(true)
+    }
+}
+
+fn form(stack: &Stack) -> u32 {
+    match stack.template {
+        None => FORMAT,
+        Some(_) => ON_TEMPLATE,
     }
 }
 

@@ -24,6 +24,7 @@ mod merge;
 mod pack;
 mod reached;
 mod stack;
+mod templates;
 mod travel;
 mod unpack;
 
@@ -40,6 +41,9 @@ mod travel_limits;
 #[cfg(test)]
 mod travel_tests;
 
+pub(crate) use copy::{each_attribute_of, names, open_dir, too_deep};
 pub(crate) use layers::{HELD, Layers, Replaced};
+pub(crate) use reached::reached;
+#[cfg(test)]
+pub(crate) use reached::tests::dies_after;
 pub(crate) use travel::Still;
-pub(crate) use unpack::Bounds;

@@ -12,7 +12,7 @@ use rustix::io::{Errno, pread};
 
 use super::copy::{each_attribute_of, open_dir, too_deep};
 use super::merge::{Dirs, Found, look};
-use crate::archive::{Kind, Meta, PARTS, Records, Sparse, Writer};
+use crate::archive::{Kind, Meta, Opening, PARTS, Records, Sparse, Writer};
 use crate::limits::{ARCHIVE_NAMES, TREE_DEPTH};
 
 /// Bytes that are read at once.
@@ -29,10 +29,15 @@ pub(super) struct Packer<W> {
     buffer: Vec<u8>,
 }
 
-/// Writes it; `layers` are the directories of the layers, uppermost first.
-pub(super) fn pack<W: Write>(layers: &[PathBuf], to: W, own_ids: bool) -> io::Result<W> {
+/// Writes it; `layers` are the directories of the layers, uppermost first, and `opening` says what they lie on.
+pub(super) fn pack<W: Write>(
+    layers: &[PathBuf],
+    opening: &Opening,
+    to: W,
+    own_ids: bool,
+) -> io::Result<W> {
     let mut packer = Packer {
-        to: Writer::new(to)?,
+        to: Writer::new(to, opening)?,
         own_ids,
         names: HashMap::new(),
         buffer: vec![0; PIECE],

@@ -2,13 +2,13 @@
 
 /// Says that a step was done after which the process may be killed.
 #[cfg(not(test))]
-pub(super) fn reached(_step: &'static str) {}
+pub(crate) fn reached(_step: &'static str) {}
 
 #[cfg(test)]
-pub(super) use tests::reached;
+pub(crate) use tests::reached;
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::cell::Cell;
     use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 

@@ -1,4 +1,4 @@
-//! Owns the names of layers and the link that says which a sandbox has. It touches no layer.
+//! Owns the names of layers and the link that says which a sandbox has, and on which template. It touches no layer.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -10,12 +10,17 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::template::TemplateId;
+
 /// The link in a sandbox's directory. One without has only what it writes itself.
 pub(super) const STACK: &str = "stack";
 /// The one that announces what the stack is about to be.
 pub(super) const NEXT: &str = "stack.next";
 /// Given the name of the stack when it is whole.
 const DRAFT: &str = "stack.new";
+/// Before the template of a workspace that was made on one. A build that knows none takes it for the name of a layer
+/// that is no name, and refuses the workspace.
+const ON: &str = "on=";
 
 /// The name of a layer: 32 hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -32,7 +37,7 @@ impl LayerId {
 
     /// The one that stands for these, merged: whoever merges them again finds it.
     pub(super) fn merged(layers: &[Self]) -> Self {
-        let text = Stack(layers.to_vec()).text();
+        let text = names(layers);
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&digest.as_ref()[..16]);
@@ -72,30 +77,52 @@ impl From<LayerId> for String {
     }
 }
 
-/// The layers of a workspace, the lowest first.
+fn names(layers: &[LayerId]) -> String {
+    let names: Vec<&str> = layers.iter().map(LayerId::as_str).collect();
+    names.join(":")
+}
+
+/// What a workspace is made of: its layers are changes of its template, and of no other.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(super) struct Stack(pub(super) Vec<LayerId>);
+pub(super) struct Stack {
+    /// None: the host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) template: Option<TemplateId>,
+    /// The lowest first.
+    pub(super) layers: Vec<LayerId>,
+}
 
 impl Stack {
-    /// These, and that one above.
-    pub(super) fn with(&self, top: LayerId) -> Self {
-        let mut layers = self.0.clone();
-        layers.push(top);
-        Self(layers)
+    /// No layers yet.
+    pub(super) fn on(template: Option<TemplateId>) -> Self {
+        let layers = Vec::new();
+        Self { template, layers }
     }
 
+    /// These, and that one above.
+    pub(super) fn with(&self, top: LayerId) -> Self {
+        let mut stack = self.clone();
+        stack.layers.push(top);
+        stack
+    }
+
+    /// A link has a text, be it of no layers.
     fn text(&self) -> String {
-        let names: Vec<&str> = self.0.iter().map(LayerId::as_str).collect();
-        names.join(":")
+        let on = self.template.as_ref().map(|id| format!("{ON}{id}:"));
+        format!("{}{}:", on.unwrap_or_default(), names(&self.layers))
     }
 
     fn read(text: OsString) -> io::Result<Self> {
         let bad = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
         let text = String::from_utf8(text.into_vec()).map_err(|_| bad("no text".to_owned()))?;
-        let layers = text.split(':').filter(|name| !name.is_empty());
-        let layers = layers.map(|name| LayerId::try_from(name.to_owned()).map_err(bad));
-        Ok(Self(layers.collect::<Result<_, _>>()?))
+        let mut names = text.split(':').filter(|name| !name.is_empty()).peekable();
+        let on = names.next_if(|name| name.starts_with(ON));
+        let on = on.map(|name| TemplateId::try_from(name[ON.len()..].to_owned()));
+        let layers = names.map(|name| LayerId::try_from(name.to_owned()).map_err(bad));
+        Ok(Self {
+            template: on.transpose().map_err(bad)?,
+            layers: layers.collect::<Result<_, _>>()?,
+        })
     }
 
     /// The one that the link of that name in `dir` says; none if there is no such link.
@@ -119,9 +146,7 @@ impl Stack {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        // A link has a text, be it of no layers.
-        let text = format!("{}:", self.text());
-        symlink(text, &draft)?;
+        symlink(self.text(), &draft)?;
         fs::rename(&draft, dir.join(name))
     }
 }

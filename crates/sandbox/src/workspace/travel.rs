@@ -14,15 +14,17 @@ use super::manifest::Manifest;
 use super::pack::pack;
 use super::reached::reached;
 use super::stack::{LayerId, Stack};
-use super::unpack::{Bounds, unpack};
-use crate::archive::{Fault, pipe};
+use super::unpack::unpack;
+use crate::archive::{Bounds, Fault, Opening, pipe};
 use crate::snapshot::SnapshotId;
+use crate::template::TemplateId;
 
 /// A workspace that stays as it is while this is there.
 #[derive(Debug)]
 pub(crate) struct Still {
     /// The directories of its layers, uppermost first.
     layers: Vec<PathBuf>,
+    template: Option<TemplateId>,
     own_ids: bool,
     _hold: Hold,
 }
@@ -30,7 +32,8 @@ pub(crate) struct Still {
 impl Still {
     /// Writes it as an archive.
     pub(crate) fn pack(&self, to: impl Write) -> io::Result<()> {
-        pipe::packed(to, |to| pack(&self.layers, to, self.own_ids)).map(drop)
+        let opening = Opening::new(self.template.clone());
+        pipe::packed(to, |to| pack(&self.layers, &opening, to, self.own_ids)).map(drop)
     }
 }
 
@@ -66,32 +69,43 @@ impl Layers {
         let hold = self.hold()?;
         let manifest = Manifest::read(&self.manifests(), id)?;
         let manifest = manifest.ok_or(io::ErrorKind::NotFound)?;
-        self.kept_still(&manifest.layers, hold)
+        self.kept_still(&manifest.stack, hold)
     }
 
     fn kept_still(&self, stack: &Stack, hold: Hold) -> io::Result<Still> {
-        let layers = stack.0.iter().rev();
+        let layers = stack.layers.iter().rev();
         Ok(Still {
             layers: layers.map(|id| self.layers().join(id.as_str())).collect(),
+            template: stack.template.clone(),
             own_ids: self.own_ids,
             _hold: hold,
         })
     }
 
-    /// Makes the sandbox `to` from an archive.
+    /// Makes the sandbox `to` from an archive. `has` says which templates are here, and none goes meanwhile.
     ///
     /// # Errors
     /// [`io::ErrorKind::AlreadyExists`] when there is a sandbox `to`; what is wrong with the archive.
-    pub(crate) fn import(&self, from: impl Read, to: &Path, bounds: &Bounds) -> Result<(), Fault> {
+    pub(crate) fn import(
+        &self,
+        from: impl Read,
+        to: &Path,
+        bounds: &Bounds,
+        has: &dyn Fn(&TemplateId) -> bool,
+    ) -> Result<(), Fault> {
         let _hold = self.hold()?;
         let id = LayerId::fresh()?;
         let layer = self.layers().join(id.as_str());
         private(&layer)?;
         reached("layer made");
-        pipe::unpacked(from, |from| unpack(from, &layer, bounds))?;
+        let mut template = None;
+        pipe::unpacked(from, |from| {
+            template = unpack(from, &layer, bounds, has)?;
+            Ok(())
+        })?;
         reached("unpacked");
         self.flush()?;
         reached("flushed");
-        Ok(self.publish(&Stack(vec![id]), to)?)
+        Ok(self.publish(&Stack::on(template).with(id), to)?)
     }
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::Bounds;
 use super::tests::Host;
 use super::travel_tests::{bounds, entry, packed, refused, said, tar, told};
+use crate::archive::Bounds;
 use crate::archive::{Fault, Kind, Meta, Records, Refused, Sparse, Writer};
 
 #[test]
@@ -31,7 +31,7 @@ fn what_is_too_much_is_refused_before_it_is_written() {
     let host = Host::new();
     let zeros = packed(&tar(file(8 << 20, 0)));
     host.layers()
-        .import(zeros.as_slice(), &host.path("zeros"), &small)
+        .import(zeros.as_slice(), &host.path("zeros"), &small, &|_| true)
         .unwrap();
     let tiny = Bounds {
         bytes: 1 << 16,
@@ -63,6 +63,7 @@ fn what_is_too_much_is_refused_before_it_is_written() {
         packed(&tar(file(80 << 20, b'x'))).as_slice(),
         &host.path("full"),
         &full,
+        &|_| true,
     );
     assert!(matches!(done, Err(Fault::Host(_))), "{done:?}");
     let deep = refused(|writer| {

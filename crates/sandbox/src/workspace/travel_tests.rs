@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use super::Bounds;
 use super::tests::{Host, at_every_step, menagerie, name, new, portrait, soon};
-use crate::archive::{FORMAT, Fault, Kind, Meta, OPENING, Records, Refused, Writer};
+use crate::archive::Bounds;
+use crate::archive::{Fault, Kind, Meta, OPENING, Opening, Records, Refused, Writer};
 
 pub(super) fn bounds() -> Bounds {
     Bounds {
@@ -30,12 +30,13 @@ fn exported(host: &Host, id: &str) -> Vec<u8> {
 }
 
 fn import(host: &Host, archive: impl Read, to: &str) -> Result<(), Fault> {
-    host.layers().import(archive, &host.path(to), &bounds())
+    host.layers()
+        .import(archive, &host.path(to), &bounds(), &|_| true)
 }
 
 /// The archive that `write` fills, not packed.
 pub(super) fn tar(write: impl FnOnce(&mut Writer<Vec<u8>>)) -> Vec<u8> {
-    let mut writer = Writer::new(Vec::new()).unwrap();
+    let mut writer = Writer::new(Vec::new(), &Opening::new(None)).unwrap();
     write(&mut writer);
     writer.finish().unwrap()
 }
@@ -77,7 +78,9 @@ pub(super) fn refused(write: impl FnOnce(&mut Writer<Vec<u8>>)) -> Refused {
 
 pub(super) fn told(archive: &[u8], bounds: &Bounds) -> Refused {
     let host = Host::new();
-    let done = host.layers().import(archive, &host.path("two"), bounds);
+    let done = host
+        .layers()
+        .import(archive, &host.path("two"), bounds, &|_| true);
     assert!(!host.path("two").exists());
     host.nothing_is_leaked();
     match done {
@@ -257,10 +260,11 @@ fn an_archive_that_was_changed_is_refused() {
         told(b"no archive at all", &bounds()),
         Refused::Foreign
     ));
-    let newer = FORMAT.replace("1}", "9}");
+    let format = Opening::new(None).text();
+    let newer = format.replace("1}", "9}");
     let at = whole
-        .windows(FORMAT.len())
-        .position(|some| some == FORMAT.as_bytes());
+        .windows(format.len())
+        .position(|some| some == format.as_bytes());
     let mut foreign = whole.clone();
     foreign[at.unwrap()..][..newer.len()].copy_from_slice(newer.as_bytes());
     assert_eq!(told(&packed(&foreign), &bounds()), Refused::Foreign);

@@ -3,55 +3,41 @@
 
 use std::ffi::CString;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use jail::image::SEALED;
-use jail::plan::ID_COUNT;
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
-    chmodat, chownat, fchmod, fchown, fsetxattr, ftruncate, futimens, linkat, mkdirat, mknodat,
-    openat, openat2, statat, symlinkat, utimensat,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, chmodat, chownat, fchmod, linkat, mkdirat,
+    mknodat, openat, openat2, statat, symlinkat, utimensat,
 };
-use rustix::io::{Errno, pwrite};
+use rustix::io::Errno;
 
 use super::copy::open_dir;
 use super::merge::OPAQUE;
-use crate::archive::{CLOSING, Entry, FORMAT, Fault, Kind, OPENING, Reader, Refused, shown};
-use crate::limits::{ARCHIVE_FREE, ARCHIVE_LOOK, ARCHIVE_RATIO, ARCHIVE_ZEROS, TREE_DEPTH};
+use crate::archive::{
+    Bounds, CLOSING, Dress, Entry, Fault, Kind, Landing, OPENING, Opening, Reader, Refused, shown,
+};
+use crate::limits::TREE_DEPTH;
+use crate::template::TemplateId;
 
-/// Bytes that are looked at whether they are zeros, and written at once.
-const PIECE: usize = 64 * 1024;
 const NAME: usize = 255;
 const PATH: usize = 4095;
-/// Of attributes, those that programs in a sandbox set by themselves.
-const ATTRIBUTES: [&str; 3] = [
-    "security.capability",
-    "system.posix_acl_access",
-    "system.posix_acl_default",
-];
 
-/// What an archive may take here.
-pub(crate) struct Bounds {
-    /// Bytes on the disk.
-    pub(crate) bytes: u64,
-    /// Files and directories.
-    pub(crate) entries: u64,
-    /// Bytes that have come of the archive itself.
-    pub(crate) came: Arc<AtomicU64>,
-    /// Whether sandboxes have ids of their own.
-    pub(crate) own_ids: bool,
-    /// Fails when the host's disk is nearly full; asked now and then.
-    pub(crate) room: Box<dyn Fn() -> io::Result<()> + Send>,
-}
-
-/// Makes the parts of a layer in the directory `layer`, which is new and empty.
-pub(super) fn unpack(from: impl Read, layer: &Path, bounds: &Bounds) -> Result<(), Fault> {
+/// Makes the parts of a layer in the directory `layer`, which is new and empty. Gives the template that the workspace
+/// was made on; `has` says whether one is here.
+pub(super) fn unpack(
+    from: impl Read,
+    layer: &Path,
+    bounds: &Bounds,
+    has: &dyn Fn(&TemplateId) -> bool,
+) -> Result<Option<TemplateId>, Fault> {
     let mut reader = Reader::new(from);
-    opening(&mut reader)?;
+    let template = opening(&mut reader)?.template;
+    if let Some(template) = template.as_ref().filter(|template| !has(template)) {
+        return Err(Refused::Template(template.to_string()).into());
+    }
     let mut tree = Tree::new(layer, bounds)?;
     loop {
         let Some(entry) = reader.next()? else {
@@ -64,7 +50,10 @@ pub(super) fn unpack(from: impl Read, layer: &Path, bounds: &Bounds) -> Result<(
                 return Err(Refused::Digest.into());
             }
             return match reader.next()? {
-                None => Ok(reader.finish()?),
+                None => {
+                    reader.finish()?;
+                    Ok(template)
+                }
                 Some(_) => Err(Refused::Trailing.into()),
             };
         }
@@ -72,16 +61,13 @@ pub(super) fn unpack(from: impl Read, layer: &Path, bounds: &Bounds) -> Result<(
     }
 }
 
-fn opening<R: Read>(reader: &mut Reader<R>) -> Result<(), Refused> {
+fn opening<R: Read>(reader: &mut Reader<R>) -> Result<Opening, Refused> {
     let first = match reader.next() {
         Ok(Some(first)) if first.path == OPENING.as_bytes() => first,
         Err(cut @ (Refused::Cut | Refused::Stalled(_))) => return Err(cut),
         _ => return Err(Refused::Foreign),
     };
-    match small(reader, &first)? == FORMAT.as_bytes() {
-        true => Ok(()),
-        false => Err(Refused::Foreign),
-    }
+    Opening::parse(&small(reader, &first)?).ok_or(Refused::Foreign)
 }
 
 /// The content of an entry of our own; of a longer one, its beginning.
@@ -96,14 +82,6 @@ fn small<R: Read>(reader: &mut Reader<R>, entry: &Entry) -> Result<Vec<u8>, Refu
     Ok(content)
 }
 
-/// What a file or directory is given when all else is done.
-struct Dress {
-    mode: u32,
-    owner: Option<(Uid, Gid)>,
-    times: Timestamps,
-    attributes: Vec<(String, Vec<u8>)>,
-}
-
 /// A directory that is being filled.
 struct Open {
     name: Vec<u8>,
@@ -112,17 +90,11 @@ struct Open {
 }
 
 struct Tree<'a> {
-    bounds: &'a Bounds,
+    landing: Landing<'a>,
     /// The parts, in the order of [`SEALED`], until the archive comes to them.
     parts: Vec<Option<OwnedFd>>,
     /// From a part down to where things are made.
     open: Vec<Open>,
-    entries: u64,
-    /// Bytes that were written, and those that came.
-    written: u64,
-    unpacked: u64,
-    /// When to look next whether there is room: bytes that were written.
-    look: u64,
 }
 
 impl<'a> Tree<'a> {
@@ -137,21 +109,14 @@ impl<'a> Tree<'a> {
             parts.push(Some(fd));
         }
         Ok(Self {
-            bounds,
+            landing: Landing::new(bounds),
             parts,
             open: Vec::new(),
-            entries: 0,
-            written: 0,
-            unpacked: 0,
-            look: ARCHIVE_LOOK,
         })
     }
 
     fn put<R: Read>(&mut self, entry: &Entry, reader: &mut Reader<R>) -> Result<(), Fault> {
-        self.entries += 1;
-        if self.entries > self.bounds.entries {
-            return Err(Refused::Many(self.bounds.entries).into());
-        }
+        self.landing.entry()?;
         let path = Names::of(&entry.path, entry.kind == Kind::Directory)?;
         let said = || shown(&entry.path);
         let dress = self.dress(entry)?;
@@ -180,6 +145,7 @@ impl<'a> Tree<'a> {
             Kind::Link => self.link(entry, &name),
             Kind::Directory => self.directory(entry, &name, dress),
             Kind::Symlink | Kind::Fifo => self.special(entry, &name, &dress),
+            Kind::Device => Err(Refused::Device(said()).into()),
         }
     }
 
@@ -244,64 +210,8 @@ impl<'a> Tree<'a> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = openat(self.here()?, name, flags, Mode::RUSR | Mode::WUSR);
         let file = new(made, entry)?;
-        let whole = [(0, entry.size)];
-        let (length, parts) = match &entry.records.sparse {
-            Some(sparse) => (sparse.length, sparse.parts.as_slice()),
-            None => (entry.size, whole.as_slice()),
-        };
-        for (start, length) in parts {
-            let (mut at, end) = (*start, start.saturating_add(*length));
-            while at < end {
-                let most = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
-                let piece = reader.piece(most)?;
-                let came = piece.len();
-                if came == 0 {
-                    return Err(Refused::Cut.into());
-                }
-                // What is nothing but zeros is left out: it takes no room.
-                if piece.iter().any(|byte| *byte != 0) {
-                    self.fits(write_all(&file, piece, at))?;
-                    self.written += came as u64;
-                }
-                reader.took(came);
-                at += came as u64;
-                self.unpacked += came as u64;
-                self.count()?;
-            }
-        }
-        self.fits(ftruncate(&file, length).map_err(io::Error::from))?;
+        self.landing.content(&file, entry, reader)?;
         Ok(dress.put_on(&file)?)
-    }
-
-    /// What a file says that would be longer than any can be.
-    fn fits(&self, done: io::Result<()>) -> Result<(), Fault> {
-        match done {
-            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
-                Err(Refused::Large(self.bounds.bytes).into())
-            }
-            other => Ok(other?),
-        }
-    }
-
-    /// Whether there is too much of it.
-    fn count(&mut self) -> Result<(), Fault> {
-        let most = self.bounds.bytes;
-        if self.written > most || self.unpacked > most.saturating_mul(ARCHIVE_ZEROS) {
-            return Err(Refused::Large(most).into());
-        }
-        let came = self.bounds.came.load(Ordering::Relaxed);
-        if self.written
-            > came
-                .saturating_mul(ARCHIVE_RATIO)
-                .saturating_add(ARCHIVE_FREE)
-        {
-            return Err(Refused::Bomb(ARCHIVE_RATIO).into());
-        }
-        if self.written > self.look {
-            self.look = self.written + ARCHIVE_LOOK;
-            (self.bounds.room)()?;
-        }
-        Ok(())
     }
 
     /// Another name of a file of the same part.
@@ -374,54 +284,16 @@ impl<'a> Tree<'a> {
     }
 
     fn dress(&self, entry: &Entry) -> Result<Dress, Refused> {
-        let said = || shown(&entry.path);
-        let id = |id: u64| u32::try_from(id).ok().filter(|id| *id < ID_COUNT);
-        let owner = match (id(entry.uid), id(entry.gid)) {
-            (Some(uid), Some(gid)) => (Uid::from_raw(uid), Gid::from_raw(gid)),
-            _ => return Err(Refused::Owner(said(), entry.uid, entry.gid)),
-        };
-        let mut attributes = entry.records.attributes.clone();
-        for (name, _) in &attributes {
-            let users = name.starts_with("user.") && !name.starts_with("user.overlay.");
-            if !users && !ATTRIBUTES.contains(&name.as_str()) {
-                return Err(Refused::Attribute(said(), shown(name.as_bytes())));
-            }
-        }
+        let own_ids = self.landing.bounds.own_ids;
+        let mut dress = Dress::of(entry, own_ids)?;
         if entry.records.opaque {
             if entry.kind != Kind::Directory || !entry.path.starts_with(SEALED[0].0.as_bytes()) {
-                return Err(Refused::Whiteout(said()));
+                return Err(Refused::Whiteout(shown(&entry.path)));
             }
-            let name = OPAQUE[usize::from(!self.bounds.own_ids)];
-            attributes.push((name.to_owned(), b"y".to_vec()));
+            let name = OPAQUE[usize::from(!own_ids)];
+            dress.attributes.push((name.to_owned(), b"y".to_vec()));
         }
-        let (seconds, nanos) = entry.mtime;
-        let time = Timespec {
-            tv_sec: seconds,
-            tv_nsec: i64::from(nanos),
-        };
-        Ok(Dress {
-            mode: entry.mode & 0o7777,
-            owner: self.bounds.own_ids.then_some(owner),
-            times: Timestamps {
-                last_access: time,
-                last_modification: time,
-            },
-            attributes,
-        })
-    }
-}
-
-impl Dress {
-    fn put_on(&self, fd: &OwnedFd) -> io::Result<()> {
-        // In this order: a new owner takes set-id bits and capabilities away, and all of it sets the time.
-        if let Some((uid, gid)) = self.owner {
-            fchown(fd, Some(uid), Some(gid))?;
-        }
-        fchmod(fd, Mode::from_raw_mode(self.mode))?;
-        for (name, value) in &self.attributes {
-            fsetxattr(fd, name.as_str(), value, XattrFlags::empty())?;
-        }
-        Ok(futimens(fd, &self.times)?)
+        Ok(dress)
     }
 }
 
@@ -436,18 +308,6 @@ fn new<T>(made: rustix::io::Result<T>, entry: &Entry) -> Result<T, Fault> {
         Err(Errno::NAMETOOLONG) => Err(Refused::Name(shown(&entry.path)).into()),
         other => Ok(other.map_err(io::Error::from)?),
     }
-}
-
-fn write_all(file: impl AsFd, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let written = rustix::io::retry_on_intr(|| pwrite(&file, bytes, at))?;
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        at += written as u64;
-        bytes = &bytes[written..];
-    }
-    Ok(())
 }
 
 /// The parts of a path that leads downwards and nowhere else.

@@ -39,6 +39,7 @@ mod shares;
 mod state;
 mod suite;
 mod support;
+mod templates;
 mod terminal;
 mod volumes;
 

@@ -12,6 +12,7 @@ use sandbox::{
 use serde_json::json;
 
 use crate::support::{attach, bash, host, id, ok, python, text, until};
+use crate::templates;
 
 /// A user that nobody is.
 const USER: &str = "61234";
@@ -107,6 +108,7 @@ async fn who_has_no_right_runs_sandboxes_that_are_weaker_and_say_so() {
         "host files": "ENOENT", "usr": "EACCES", "settings": "EACCES", "processes": "3", "hand": "EACCES EPERM",
         "port": "ECONNREFUSED", "namespace": "EPERM", "mount": "EPERM", "name": "EPERM", "host": "sandbox",
         "limit": "EAGAIN", "core": "(1, 1)", "kept": "kept", "moved": "moved",
+        "template": "of the template\nown\nbin\nlib\nlib64",
         "network": "[::ffff:192.0.2.1]:80 [2001:db8::1]:443", "own loopback": "own", "rules": "EPERM EPERM",
     });
     for (what, seen) in same.as_object().unwrap() {
@@ -234,6 +236,12 @@ async fn other_user() {
     again.pause().await.unwrap();
     again.resume().await.unwrap();
     again.stop().await.unwrap();
+    templates::import(&dir, templates::tar(templates::little().path()), "little");
+    let on = templates::on(&local, "on", "little").await;
+    let seen = "cat /opt/there/mark; echo own > /usr/lib/own; cat /usr/lib/own; ls /usr";
+    found["template"] = ok(&on, seen).await.into();
+    on.stop().await.unwrap();
+    local.delete(&id("on")).await.unwrap();
     found["steering"] = format!("{:?}", local.try_network().await).into();
     let doctor = local.probe().await;
     assert!(doctor.can_run(), "{doctor:?}");

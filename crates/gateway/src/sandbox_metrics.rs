@@ -9,10 +9,11 @@ use sandbox::{DiaryEntry, What};
 use crate::metrics::Metrics;
 
 /// The steps of making a sandbox that there are: see docs/operations.md.
-const STEPS: [&str; 7] = [
+const STEPS: [&str; 8] = [
     "room",
     "pool",
     "lock",
+    "turn",
     "files",
     "supervisor",
     "hand",

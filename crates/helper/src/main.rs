@@ -1,12 +1,13 @@
-//! The static helper: one executable, five roles (`supervisor`, `hand`, `reclaim`, and two trials, `network` and
-//! `network-of-user`). It only dispatches.
+//! The static helper: one executable, several roles (`nursery`, whose copies are supervisors, `hand`, `reclaim`, and a
+//! trial, `network`; the first and the last also for a user without rights). It only dispatches.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
-        Some("supervisor") => jail::run(),
+        Some("nursery") => jail::nursery(),
+        Some("nursery-of-user") => jail::nursery_of_user(),
         Some("hand") => hand::agent::run(),
         Some("reclaim") => jail::reclaim(),
         Some("network") => jail::try_network(),

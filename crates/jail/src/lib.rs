@@ -14,6 +14,7 @@ pub mod image;
 mod mounts;
 mod net;
 mod netlink;
+mod nursery;
 mod pid_one;
 pub mod plan;
 mod privileges;
@@ -25,7 +26,8 @@ mod tproxy;
 mod userns;
 mod watch;
 
+pub use nursery::{nursery, nursery_of_user};
 pub use pid_one::PidOne;
 pub use record::Record;
-pub use supervisor::{run, try_network, try_network_of_user};
+pub use supervisor::{try_network, try_network_of_user};
 pub use userns::reclaim;

@@ -66,12 +66,16 @@ enum Steered {
     Rules,
 }
 
+/// Moves this process into a new network: nothing but a loopback, which is up. It stays there: what is cloned from it
+/// is born inside, and it needs no network itself.
+pub(crate) fn alone() -> Result<()> {
+    sys::new_network().during(NETWORK)?;
+    sys::loopback_up().during(NETWORK)
+}
+
 impl Network {
-    /// Moves this process into a new network namespace and makes all of it. It stays there: what is cloned
-    /// from it is born inside, and it needs no network itself.
+    /// Makes all of it in the network that this process is in, which is to be new.
     pub(crate) fn make() -> Result<Self> {
-        sys::new_network().during(NETWORK)?;
-        sys::loopback_up().during(NETWORK)?;
         for interface in ["all", "lo"] {
             // Where it is not switched off nothing is to be written.
             let _ = fs::write(

@@ -83,6 +83,11 @@ pub struct SubIds {
 /// How many of them there have to be: those of a sandbox but 0, which is the user itself.
 pub const SUB_IDS: u32 = ID_COUNT - 1;
 
+/// What a server says to its nursery for each supervisor that is to be born. Beside it, in this order: the supervisor's
+/// end of its conversation with the server, the hand's end of its first line, and the lock of the sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Birth;
+
 /// What a server asks of a supervisor that runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -235,6 +240,8 @@ pub struct Attached {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Report {
+    /// The first word of a supervisor, to the server that had it born. Beside it: its own pidfd.
+    Here,
     /// The hand was started; from now on its socket speaks. Beside it: the pidfd of PID 1, and with a network its
     /// listener for TCP, its socket for DNS, and the line of who carries them ([`crate::control::Carries`]).
     Started(Live),

@@ -27,6 +27,8 @@ pub(crate) struct Inherited<'a> {
     pub(crate) handover: BorrowedFd<'a>,
     pub(crate) errors: BorrowedFd<'a>,
     pub(crate) groups: &'a Groups,
+    /// Whether the network was made before, and its loopback is up.
+    pub(crate) in_network: bool,
     /// Whether this process was not started in its group of version 2.
     pub(crate) outside_version_2: bool,
 }
@@ -44,7 +46,9 @@ pub(crate) fn become_hand(plan: &Plan, from: &Inherited<'_>) -> Result<Infallibl
     privileges::die_before_the_host()?;
     sethostname(b"sandbox").during("set the host name")?;
     setdomainname(b"").during("set the host name")?;
-    sys::loopback_up().during("bring up the loopback interface")?;
+    if !from.in_network {
+        sys::loopback_up().during("bring up the loopback interface")?;
+    }
     let settings = mounts::build(plan, from.userns)?;
     privileges::limit_resources(&plan.limits)?;
     let env = environment(plan)?;

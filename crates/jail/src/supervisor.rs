@@ -11,16 +11,17 @@ use rustix::fs::{Mode, OFlags, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
-    DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, chdir, pidfd_send_signal,
-    set_dumpable_behavior, waitid,
+    DumpableBehavior, Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, getpid,
+    pidfd_open, pidfd_send_signal, set_dumpable_behavior, waitid,
 };
-use sys::{Forked, Standard, clone_process, flags, take_standard};
+use sys::{Forked, clone_process, flags};
 
 use crate::carrier::Carrier;
 use crate::control;
 use crate::error::{During, GROUPS, LISTEN, NAMESPACES, Result};
 use crate::groups::Groups;
-use crate::net::Network;
+use crate::net::{self, Network};
+use crate::nursery::Born;
 use crate::pid_one::PidOne;
 use crate::plan::{Failure, ID_COUNT, Live, Plan, Report, Steering, VERSION};
 use crate::record::Record;
@@ -28,49 +29,39 @@ use crate::setup::{Inherited, become_hand};
 use crate::userns;
 use crate::watch::{Owner, Watch};
 
-/// Where `Command` of the server put its conversation with this process.
-const OWNER: Standard = Standard::Input;
-/// Where it put the hand's end of its line to the hand.
-const LINE: Standard = Standard::Output;
-/// Where it put the lock of the sandbox, held until the sandbox is gone.
-const LOCK: Standard = Standard::Error;
 /// What an outer container answers to clone3.
 const ENOSYS: i32 = Errno::NOSYS.raw_os_error();
 /// The most a report of the set-up may be long, in bytes.
 const FAILURE_LIMIT: u64 = 1 << 20;
-
-/// The role `supervisor`: reads a [`Plan`] from the server, runs the sandbox, reports.
-///
-/// The sandbox outlives the server. It ends when its PID 1 ends, when its server says so, when no server
-/// has come for it in time (see `watch`), or when this process dies (PID 1 has it as its death signal).
-#[must_use]
-pub fn run() -> ExitCode {
-    match supervise() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
-}
 
 struct Running {
     pid: Pid,
     pidfd: OwnedFd,
 }
 
-fn supervise() -> io::Result<()> {
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    let owner = take_standard(OWNER, null.as_fd())?;
-    let line = take_standard(LINE, null.as_fd())?;
-    let mut lock = Lock(File::from(take_standard(LOCK, null.as_fd())?));
-    sys::keep_only_standard_over_exec()?;
-    // Whatever the server stood in may be unmounted while the sandbox lives on.
-    chdir("/")?;
+/// Reads a [`Plan`] from the server, runs the sandbox, reports.
+///
+/// The sandbox outlives the server. It ends when its PID 1 ends, when its server says so, when no server
+/// has come for it in time (see `watch`), or when this process dies (PID 1 has it as its death signal).
+pub(crate) fn supervise(born: Born) -> io::Result<()> {
+    let Born {
+        owner,
+        line,
+        lock,
+        alone,
+    } = born;
+    let mut lock = Lock(File::from(lock));
+    // So that the server can end this process, whatever becomes of the set-up.
+    let this = pidfd_open(getpid(), PidfdFlags::empty())?;
+    control::send(&owner, &Report::Here, &[this.as_fd()])?;
+    drop(this);
     // What came with it keeps the ids from others, for as long as this process lives.
     let (plan, _ids) = read_plan(&owner)?;
     if plan.has_own_ids() {
         close_to_others()?;
     }
     fcntl_setfl(&owner, OFlags::NONBLOCK)?;
-    let own = PidOne::of(rustix::process::getpid().as_raw_nonzero().get())?;
+    let own = PidOne::of(getpid().as_raw_nonzero().get())?;
     let groups = Groups::new(&plan.groups, &own.name());
     let mut record = Record {
         supervisor: own,
@@ -80,7 +71,7 @@ fn supervise() -> io::Result<()> {
     };
     // Before they are made: whatever happens from here on, somebody knows what to remove.
     lock.note(&record)?;
-    let (network, sandbox, ids) = match set_up(&plan, line, &groups) {
+    let (network, sandbox, ids) = match set_up(&plan, line, &groups, alone) {
         Ok(made) => made,
         Err(failure) => return give_up(groups, &owner, failure),
     };
@@ -141,10 +132,11 @@ fn set_up(
     plan: &Plan,
     line: OwnedFd,
     groups: &Groups,
+    alone: bool,
 ) -> std::result::Result<(Option<Network>, Sandbox, u32), Failure> {
     let ids = own_rights(plan)?;
-    let network = network(plan);
-    let sandbox = start(plan, line, groups, network.is_some(), ids)?;
+    let (network, in_network) = network(plan, alone);
+    let sandbox = start(plan, line, groups, in_network, ids)?;
     if !plan.has_own_ids() {
         let closed = close_to_others().during("close the supervisor to others");
         closed.map_err(|error| error.to_failure())?;
@@ -167,8 +159,17 @@ fn live(plan: &Plan, pid: Pid, groups: &Groups, network: Option<Steering>, ids: 
 /// The network, if there is to be one: made before anything is started that could use it. From then on this
 /// process is inside it too. Where none can be made the sandbox has
 /// none, which is never more than it may have: [`try_network`] says why.
-fn network(plan: &Plan) -> Option<Network> {
-    plan.network.then(Network::make)?.ok()
+///
+/// And whether the sandbox is to be born in the network that this process is in. Not in one that was begun and is not
+/// whole.
+fn network(plan: &Plan, alone: bool) -> (Option<Network>, bool) {
+    if !plan.network {
+        return (None, alone);
+    }
+    let is_alone = alone || net::alone().is_ok();
+    let network = is_alone.then(Network::make).and_then(Result::ok);
+    let is_whole = network.is_some();
+    (network, is_whole)
 }
 
 /// The role `network`: whether a network can be made on this host, with nothing but this process in it. Says on
@@ -185,6 +186,7 @@ pub fn try_network_of_user() -> ExitCode {
 }
 
 fn tried() -> Result<Steering> {
+    net::alone()?;
     let network = Network::make()?;
     network.try_it()?;
     Ok(network.steering())
@@ -342,6 +344,7 @@ fn begin(
                 handover: handover_theirs.as_fd(),
                 errors: errors_tx.as_fd(),
                 groups,
+                in_network,
                 outside_version_2,
             };
             let Err(error) = become_hand(plan, &inherited);
@@ -378,7 +381,7 @@ fn failure(errors: OwnedFd) -> Option<Failure> {
 fn fork(in_network: bool, groups: &Groups) -> Result<(Forked, bool)> {
     // Not the cgroup namespace: its root is to be the group that the child enters.
     let namespaces = flags::NEWNS | flags::NEWPID | flags::NEWIPC | flags::NEWUTS;
-    // One with ways out was made before, and the child is born in it.
+    // As a rule it was made before, and the child is born in it.
     let alone = if in_network { 0 } else { flags::NEWNET };
     let namespaces = namespaces | alone;
     let group = groups.of_version_2().during(GROUPS)?;

@@ -8,6 +8,9 @@ pub const ID_CHARS: usize = 64;
 pub const QUEUED_FRAMES: usize = 64;
 /// How long the set-up may take until the hand answers. Measured: a few milliseconds.
 pub const START: Duration = Duration::from_secs(20);
+/// Sandboxes that are being started at once, for each processor; the others wait in line. More at once would only
+/// take turns at what the kernel does one at a time, and the last would wait longer.
+pub const STARTS_PER_CPU: usize = 4;
 /// How long a stop may take until the last process is gone. Measured: a few milliseconds.
 pub const STOP: Duration = Duration::from_secs(20);
 /// How long attach and delete wait for a former owner's sandbox to finish dying.

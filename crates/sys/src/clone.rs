@@ -166,6 +166,21 @@ pub fn new_user_namespace() -> io::Result<()> {
     }
 }
 
+/// Whether the kernel forgets each child of this process that has ended, so that nobody has to wait for it; at first it
+/// keeps them until they were waited for. A child has it as its parent has it, until it runs another program.
+///
+/// # Errors
+/// The errno of sigaction: none is known.
+pub fn forget_children(forget: bool) -> io::Result<()> {
+    let action = if forget { libc::SIG_IGN } else { libc::SIG_DFL };
+    // SAFETY: checked against signal(2) and waitpid(2), "SIGCHLD". Neither of the two actions is a function of ours
+    // that could run at a bad moment; no memory is touched.
+    match unsafe { libc::signal(libc::SIGCHLD, action) } {
+        libc::SIG_ERR => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 /// Makes the cgroup that this process is in the root of all that it and its children see of cgroups.
 ///
 /// # Errors

@@ -14,7 +14,9 @@ mod steer;
 mod terminal;
 mod wipe;
 
-pub use clone::{Forked, clone_process, flags, hide_cgroups_above, new_user_namespace};
+pub use clone::{
+    Forked, clone_process, flags, forget_children, hide_cgroups_above, new_user_namespace,
+};
 pub use datagram::{receive_to, send_from};
 pub use disk::attach_disk;
 pub use exec::{exec_fd, leave_session_keyring};

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use super::callers::Callers;
+use super::callers::{Callers, beside};
 use super::clock::Clock;
 use super::keeper::Keeper;
 use super::kept::Kept;
+use super::notes::Note;
 use super::transfer::Transfers;
 use super::variables::Variables;
 use super::{Sender, files, tree, workers};
@@ -79,7 +81,7 @@ impl Asks {
 }
 
 impl Shared {
-    fn answer(&self, id: Id, ask: Ask) {
+    fn answer(self: &Arc<Self>, id: Id, ask: Ask) {
         let said = match ask {
             Ask::Stat { path } => files::stat(&path).map(|entry| Said::Entry { entry }),
             Ask::List { path } => {
@@ -144,21 +146,25 @@ impl Shared {
         }
     }
 
-    fn resume(&self) {
+    /// Looking at what runs takes longer the more there is, and only the next result needs it: nothing else that the
+    /// server says waits for that.
+    fn resume(self: &Arc<Self>) {
         tree::resume_all();
         let Some(paused) = self.clock.resume() else {
             return;
         };
-        let frozen = self.background();
-        if !frozen.is_empty() {
-            let note = format!(
-                "[The sandbox was paused for {} s. What runs in the background stood still meanwhile and \
-                 goes on now: {}. Its connections may have timed out.]",
-                paused.as_secs(),
-                shown(&frozen)
-            );
-            self.callers.tell(&note);
-        }
+        let note = Note::default();
+        self.callers.tell(&note);
+        let shared = Arc::clone(self);
+        beside(move || {
+            let frozen = shared.background();
+            // Nobody else writes it.
+            let _ = note.set(if frozen.is_empty() {
+                String::new()
+            } else {
+                stood_still(paused, &frozen)
+            });
+        });
     }
 
     /// What runs and is neither a caller's shell itself nor the loop that the model speaks through.
@@ -207,6 +213,15 @@ impl Shared {
 
 fn unknown(key: &str) -> files::Refused {
     (Refusal::Missing, format!("no program {key} is known"))
+}
+
+fn stood_still(paused: Duration, frozen: &[Running]) -> String {
+    format!(
+        "[The sandbox was paused for {} s. What runs in the background stood still meanwhile and \
+         goes on now: {}. Its connections may have timed out.]",
+        paused.as_secs(),
+        shown(frozen)
+    )
 }
 
 /// Some of them by name.

@@ -12,7 +12,7 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::clock::Clock;
-use super::notes::{KEPT, Notes};
+use super::notes::{KEPT, Note, Notes};
 use super::output::Log;
 use super::reaper::Reaper;
 use super::tools::Bash;
@@ -83,10 +83,10 @@ impl Callers {
         table.values().filter_map(|it| it.bash.pid()).collect()
     }
 
-    /// Each one hears it with its next result.
-    pub(crate) fn tell(&self, note: &str) {
+    /// Each one hears it with its next result, which waits until it is written.
+    pub(crate) fn tell(&self, note: &Note) {
         for caller in self.all() {
-            caller.notes().add(note.to_owned());
+            caller.notes().add(Note::clone(note));
         }
     }
 
@@ -183,7 +183,7 @@ fn forget(dir: &Path, names: &[String]) {
 }
 
 /// Does it on a thread of its own; where there is none to be had, at once.
-fn beside(job: impl FnOnce() + Send + 'static) {
+pub(crate) fn beside(job: impl FnOnce() + Send + 'static) {
     let job = Arc::new(Mutex::new(Some(job)));
     let same = Arc::clone(&job);
     if workers::run(move || take(&same)).is_err() {

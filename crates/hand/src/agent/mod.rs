@@ -69,7 +69,7 @@ fn serve() -> io::Result<()> {
     let calls = Calls::new(callers.clone());
     let keeper = Keeper::new(reaper.clone(), variables.clone());
     let lines = Lines::open(first, handover)?;
-    workers::reserve()?;
+    let mut reserved = false;
     while let Some(sender) = lines.next() {
         let transfers = Transfers::new(sender.clone());
         let asks = Asks::new(
@@ -96,6 +96,12 @@ fn serve() -> io::Result<()> {
             transfers,
             sender,
         };
+        server.greet();
+        if !reserved {
+            // While the server reads that; nothing runs in the sandbox before it has said more.
+            workers::reserve()?;
+            reserved = true;
+        }
         // Whoever breaks the protocol loses its line and nothing else: the next server gets another.
         let _ = server.converse();
         server.leave();
@@ -114,10 +120,14 @@ struct Server {
 }
 
 impl Server {
+    /// The first word.
+    fn greet(&self) {
+        self.sender.send(&FromHand::Hello { version: VERSION }, &[]);
+    }
+
     /// Does what the server says until it hangs up or breaks the protocol.
     fn converse(&self) -> io::Result<()> {
         let mut incoming = self.sender.incoming();
-        self.sender.send(&FromHand::Hello { version: VERSION }, &[]);
         match read_frame::<ToHand>(&mut incoming)? {
             Some((ToHand::Hello { version: VERSION }, _)) => {}
             _ => return Err(io::ErrorKind::Unsupported.into()),

@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{Mode, OFlags, open};
 
@@ -15,9 +15,12 @@ use crate::wire::Output;
 /// what it writes there it says and does to itself.
 pub(crate) const KEPT: &str = "/var/lib/longhand";
 
+/// One thing to be said, which somebody may still be writing: whoever says it waits for that. Empty, it is nothing.
+pub(crate) type Note = Arc<OnceLock<String>>;
+
 /// What is yet to be said.
 pub(crate) struct Notes {
-    pending: Mutex<Vec<String>>,
+    pending: Mutex<Vec<Note>>,
     file: PathBuf,
 }
 
@@ -28,15 +31,15 @@ impl Notes {
         let left = read(&file).ok();
         // Said once, by this one.
         let _ = fs::remove_file(&file);
-        let left = left.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let left = left.map(|bytes| written(String::from_utf8_lossy(&bytes).into_owned()));
         Self {
-            pending: Mutex::new(left.filter(|note| !note.is_empty()).into_iter().collect()),
+            pending: Mutex::new(left.into_iter().collect()),
             file,
         }
     }
 
     /// For the next result.
-    pub(crate) fn add(&self, note: String) {
+    pub(crate) fn add(&self, note: Note) {
         let mut pending = self.lock();
         if pending.len() >= NOTES {
             pending.remove(0);
@@ -47,9 +50,9 @@ impl Notes {
     /// For the first result of the next sandbox, after what nobody has heard of this one.
     pub(crate) fn keep(&self, note: String) -> io::Result<()> {
         let mut pending = self.lock();
-        pending.push(note);
+        pending.push(written(note));
         let most = usize::try_from(NOTE_BYTES).unwrap_or(usize::MAX);
-        let mut text = pending.join("\n");
+        let mut text = joined(&pending);
         text.truncate(text.floor_char_boundary(most));
         if let Some(dir) = self.file.parent() {
             fs::create_dir_all(dir)?;
@@ -61,7 +64,8 @@ impl Notes {
 
     /// The result with what is to be said under it.
     pub(crate) fn told(&self, mut output: Output) -> Output {
-        let notes = std::mem::take(&mut *self.lock()).join("\n");
+        let pending = std::mem::take(&mut *self.lock());
+        let notes = joined(&pending);
         if notes.is_empty() {
             return output;
         }
@@ -69,9 +73,21 @@ impl Notes {
         output
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Note>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A note that nobody writes on any more.
+pub(crate) fn written(text: String) -> Note {
+    Arc::new(OnceLock::from(text))
+}
+
+/// All that they say, once all of them are written.
+fn joined(notes: &[Note]) -> String {
+    let texts = notes.iter().map(|note| note.wait().as_str());
+    let said: Vec<&str> = texts.filter(|text| !text.is_empty()).collect();
+    said.join("\n")
 }
 
 fn read(file: &Path) -> io::Result<Vec<u8>> {
@@ -102,7 +118,7 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("hand-notes-{}", std::process::id()));
         let notes = Notes::open(&dir);
         assert_eq!(text(&notes.told(Output::text("plain"))), "plain");
-        notes.add("[frozen]".to_owned());
+        notes.add(written("[frozen]".to_owned()));
         notes.keep("[ended]".to_owned()).unwrap();
         let next = Notes::open(&dir);
         assert_eq!(
@@ -118,11 +134,23 @@ mod tests {
     fn who_hears_nothing_for_long_is_told_the_latest() {
         let notes = Notes::open(Path::new("/nowhere"));
         for n in 0..=NOTES {
-            notes.add(format!("[{n}]"));
+            notes.add(written(format!("[{n}]")));
         }
         let told = notes.told(Output::text("out"));
         assert!(text(&told).starts_with("out\n[1]\n[2]"), "{told:?}");
         assert!(text(&told).ends_with(&format!("[{NOTES}]")), "{told:?}");
+    }
+
+    #[test]
+    fn a_result_waits_for_a_note_that_somebody_still_writes() {
+        let notes = Notes::open(Path::new("/nowhere"));
+        let (nothing, late) = (written(String::new()), Note::default());
+        notes.add(nothing);
+        notes.add(Arc::clone(&late));
+        let said = std::thread::spawn(move || notes.told(Output::text("out")));
+        // Whichever of the two comes first.
+        std::thread::spawn(move || late.set("[late]".to_owned()));
+        assert_eq!(text(&said.join().unwrap()), "out\n[late]");
     }
 
     #[test]

@@ -161,7 +161,7 @@ async fn watch_over(
             _ => ended,
         };
         if !ended.whole {
-            force(&mut supervisor, &body).await;
+            force(&supervisor, &body).await;
         }
     }
     Leaving {
@@ -172,7 +172,7 @@ async fn watch_over(
 }
 
 /// End what its supervisor did not, because it hangs or was killed.
-async fn force(supervisor: &mut Supervisor, body: &Body) {
+async fn force(supervisor: &Supervisor, body: &Body) {
     if timeout(STOP, supervisor.ended()).await.is_err() {
         supervisor.kill();
         supervisor.ended().await;
@@ -190,7 +190,7 @@ impl Leaving {
     async fn gone(self, dir: PathBuf) {
         let Self {
             ended,
-            mut supervisor,
+            supervisor,
             body,
         } = self;
         if supervisor.is_left() {

@@ -1,15 +1,22 @@
 //! Owns having a sandbox's processes stand still by their cgroup, of either version. It decides when for nobody.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
 use crate::limits::FREEZE;
 
-/// How long to wait before looking again whether all stand still: nothing tells when they do.
-const RETRY: Duration = Duration::from_micros(200);
+/// How long to wait before looking again whether all stand still: of version 1 nothing tells when they do, and of
+/// version 2 the kernel may tell up to ten milliseconds late (kernel/cgroup/cgroup.c, `CGROUP_FILE_NOTIFY_MIN_INTV`).
+const RETRY: Duration = Duration::from_micros(100);
+/// Bytes of `cgroup.events`, with room to spare.
+const EVENTS_BYTES: usize = 256;
 
 /// The file that does it for one sandbox. Source: the kernel's Documentation/admin-guide/cgroup-v2.rst
 /// (`cgroup.freeze`) and cgroup-v1/freezer-subsystem.rst.
@@ -36,28 +43,10 @@ impl Freezer {
 
     /// Returns when all stand still. Blocks, for at most [`FREEZE`]; on an error they may or may not.
     pub(super) fn freeze(&self) -> io::Result<()> {
-        let deadline = Instant::now() + FREEZE;
-        loop {
-            let still = match self {
-                Self::None => return Ok(()),
-                Self::V2(dir) => {
-                    write(&dir.join("cgroup.freeze"), "1")?;
-                    let events = fs::read_to_string(dir.join("cgroup.events"))?;
-                    events.lines().any(|line| line == "frozen 1")
-                }
-                // Written again each time: while it is on its way, that takes in what has come since.
-                Self::V1(dir) => {
-                    write(&dir.join("freezer.state"), "FROZEN")?;
-                    fs::read_to_string(dir.join("freezer.state"))?.trim() == "FROZEN"
-                }
-            };
-            if still {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            thread::sleep(RETRY);
+        match self {
+            Self::None => Ok(()),
+            Self::V2(dir) => freeze_v2(dir),
+            Self::V1(dir) => freeze_v1(dir),
         }
     }
 
@@ -72,6 +61,47 @@ impl Freezer {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
         }
+    }
+}
+
+fn freeze_v2(dir: &Path) -> io::Result<()> {
+    let deadline = Instant::now() + FREEZE;
+    let events = File::open(dir.join("cgroup.events"))?;
+    write(&dir.join("cgroup.freeze"), "1")?;
+    let mut text = [0; EVENTS_BYTES];
+    loop {
+        let read = events.read_at(&mut text, 0)?;
+        let mut lines = text[..read].split(|byte| *byte == b'\n');
+        if lines.any(|line| line == b"frozen 1") {
+            return Ok(());
+        }
+        not_after(deadline)?;
+        // What has changed since it was read, or the time, wakes this.
+        let retry = Timespec::try_from(RETRY).ok();
+        match poll(&mut [PollFd::new(&events, PollFlags::PRI)], retry.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+fn freeze_v1(dir: &Path) -> io::Result<()> {
+    let deadline = Instant::now() + FREEZE;
+    loop {
+        // Written again each time: while it is on its way, that takes in what has come since.
+        write(&dir.join("freezer.state"), "FROZEN")?;
+        if fs::read_to_string(dir.join("freezer.state"))?.trim() == "FROZEN" {
+            return Ok(());
+        }
+        not_after(deadline)?;
+        thread::sleep(RETRY);
+    }
+}
+
+fn not_after(deadline: Instant) -> io::Result<()> {
+    match Instant::now() > deadline {
+        true => Err(io::ErrorKind::TimedOut.into()),
+        false => Ok(()),
     }
 }
 

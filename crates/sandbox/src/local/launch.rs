@@ -3,9 +3,8 @@
 
 use std::fs::{File, Permissions};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
-use std::process::Stdio;
 use std::sync::Arc;
 
 use jail::image;
@@ -13,7 +12,6 @@ use jail::plan::{self, By, Failure, Plan, Report, SHARED, VERSION, Volume};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 use tokio::net::UnixStream;
-use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::client::Client;
@@ -136,6 +134,10 @@ async fn begun(shared: &Arc<Shared>, spec: Spec, whose: Whose) -> Result<Started
     let mut steps = Steps::begin("lock");
     shared.disks.room()?;
     let lock = super::sweep::settle(shared.dirs.lock(&spec.id).await?).await?;
+    // Not before: that may have to wait for a sandbox that dies, and nobody else waits for that one.
+    steps.then("turn");
+    let turn = shared.starts.acquire().await;
+    let _turn = turn.map_err(|_| Error::Gone)?;
     steps.then("files");
     let dir = shared.dirs.path(&spec.id);
     let (prepared, id, place) = (Arc::clone(shared), spec.id.clone(), dir.clone());
@@ -153,11 +155,19 @@ async fn begun(shared: &Arc<Shared>, spec: Spec, whose: Whose) -> Result<Started
         let attached = prepared.volumes.attach(&place, volumes.as_ref())?;
         Ok::<_, Error>((layers, attached, base, prepared.helper()?, prepared.groups()))
     });
+    // Its supervisor is born while its files are made, once it is known what that takes. Not before the groups: to be
+    // able to make them the server may have to move, and what it has started would stay behind.
+    let known = shared.groups.get().and(shared.helper.get());
+    let early = known.map(|helper| start(shared, helper, &lock));
     let (layers, attached, base, helper, groups) = match blocking.await {
         Ok(prepared) => prepared?,
         Err(_) => return Err(Error::Gone),
     };
     steps.then("supervisor");
+    let born = early.unwrap_or_else(|| start(shared, &helper, &lock));
+    let (mut supervisor, line) = born?;
+    // It has the lock from now on.
+    drop(lock);
     let mut range = shared.ranges.take(spec.id.as_str())?;
     let disk = shared.disks.settings().limit(&dir);
     let plan = Plan {
@@ -179,7 +189,6 @@ async fn begun(shared: &Arc<Shared>, spec: Spec, whose: Whose) -> Result<Started
         generation: shared.dirs.generation(),
         orphan_millis: orphan_millis(shared, &spec.id),
     };
-    let (mut supervisor, line) = start(shared, &helper, lock)?;
     let started = comes_up(
         (shared, &spec.id, whose),
         (&mut supervisor, line, &mut range),
@@ -312,32 +321,30 @@ fn seal(file: &File, seals: SealFlags) -> io::Result<()> {
     Ok(fcntl_add_seals(file, seals)?)
 }
 
-/// A supervisor that waits for its plan, and the line to the hand that it will start.
-fn start(shared: &Shared, helper: &OwnedFd, lock: File) -> Result<(Supervisor, UnixStream), Error> {
+/// A supervisor that is being born and waits for its plan, and the line to the hand that it will start.
+fn start(
+    shared: &Shared,
+    helper: &OwnedFd,
+    lock: &File,
+) -> Result<(Supervisor, UnixStream), Error> {
     let doing = || "start the supervisor".to_owned();
     let (control, control_theirs) = jail::control::pair().doing(doing)?;
     let (line, line_theirs) = std::os::unix::net::UnixStream::pair().doing(doing)?;
     line.set_nonblocking(true).doing(doing)?;
-    let mut command = Command::new(format!("/proc/self/fd/{}", helper.as_raw_fd()));
-    command
-        .arg("supervisor")
-        .env_clear()
-        // The three numbers that survive posix_spawn carry what it needs; see `jail`.
-        .stdin(Stdio::from(control_theirs))
-        .stdout(Stdio::from(OwnedFd::from(line_theirs)))
-        .stderr(Stdio::from(OwnedFd::from(lock)))
-        // A signal from the terminal is for the server, which drains first.
-        .process_group(0);
-    // Not killed when dropped: it is told to end then, and cleans up.
-    let child = command.spawn().doing(doing)?;
-    drop(command);
-    let supervisor = Supervisor::started(child, control, &shared.leaving).doing(doing)?;
+    let given = [control_theirs.as_fd(), line_theirs.as_fd(), lock.as_fd()];
+    let born = shared.nursery.bear(helper, shared.own_ids, given);
+    born.doing(doing)?;
+    let supervisor = Supervisor::expected(control, &shared.leaving).doing(doing)?;
     Ok((supervisor, UnixStream::from_std(line).doing(doing)?))
 }
 
 /// Waits until the supervisor says that the sandbox runs.
 async fn runs(supervisor: &mut Supervisor) -> Result<Body, Error> {
-    let body = match supervisor.report().await {
+    let word = match supervisor.is_here().await {
+        true => supervisor.report().await,
+        false => None,
+    };
+    let body = match word {
         Some((Report::Started(live), descriptors)) => Body::new(live, descriptors),
         Some((Report::Failed(Failure { step, errno, hint }), _)) => {
             return Err(Error::Unsupported { step, errno, hint });
@@ -345,8 +352,7 @@ async fn runs(supervisor: &mut Supervisor) -> Result<Body, Error> {
         _ => None,
     };
     body.ok_or_else(|| {
-        let status = supervisor.status();
-        tracing::warn!(?status, "a supervisor ended without a word");
+        tracing::warn!("a supervisor ended without a word");
         Error::Unsupported {
             step: "start the supervisor".to_owned(),
             errno: 0,

@@ -19,6 +19,7 @@ mod kept;
 mod launch;
 mod memory;
 mod net;
+mod nursery;
 mod pipes;
 mod pool;
 mod probe;
@@ -36,6 +37,7 @@ mod volumes;
 mod workspaces;
 
 use std::collections::HashMap;
+use std::num::NonZero;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,11 +47,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jail::plan::{ID_COUNT, Limit, Limits, SHARED, SubIds};
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::error::{Doing, Error};
 use crate::isolation::Isolation;
-use crate::limits::{HANDOVER, ORPHAN};
+use crate::limits::{HANDOVER, ORPHAN, STARTS_PER_CPU};
 use crate::provider::{Provider, Report, Sandbox, SandboxId, Spec};
 use crate::snapshot::Workspaces;
 use crate::template::{self as templated, TemplateRef};
@@ -64,6 +67,7 @@ use environment::check_env;
 use flush::Flushes;
 use groups::{Groups, Together};
 pub use net::{Ends, Network};
+use nursery::Nursery;
 use pool::Pool;
 use ranges::Ranges;
 use running::Running;
@@ -158,6 +162,7 @@ struct Shared {
     disks: Disks,
     images: Images,
     helper: OnceLock<Arc<OwnedFd>>,
+    nursery: Nursery,
     allowance: Allowance,
     groups: OnceLock<Arc<Groups>>,
     together: Option<Together>,
@@ -167,6 +172,8 @@ struct Shared {
     /// Whether sandboxes are left to the next server from now on.
     leaving: Arc<AtomicBool>,
     live: Arc<Mutex<Live>>,
+    /// One for each sandbox that may be on its way up; first come, first served.
+    starts: Semaphore,
     tasks: TaskTracker,
 }
 
@@ -253,6 +260,7 @@ impl Local {
             sub_ids,
             programs: config.programs,
             helper: OnceLock::new(),
+            nursery: Nursery::default(),
             allowance: config.allowance,
             groups: OnceLock::new(),
             together,
@@ -261,6 +269,7 @@ impl Local {
             network: config.network,
             leaving: Arc::default(),
             live: Arc::default(),
+            starts: Semaphore::new(starts_at_once()),
             tasks: TaskTracker::new(),
         });
         let swept = Arc::downgrade(&shared);
@@ -469,6 +478,11 @@ fn somebodys(ids: Vec<SandboxId>) -> Vec<SandboxId> {
     let mut ids = pool::left_out(ids);
     ids.retain(|id| !probe::is_of(id));
     ids
+}
+
+/// How many may be on their way up at a time.
+fn starts_at_once() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get) * STARTS_PER_CPU
 }
 
 /// What `work` gives, which waits for the disk.

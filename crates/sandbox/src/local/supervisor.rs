@@ -10,11 +10,10 @@ use jail::control;
 use jail::plan::{Live, Report, Request};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::Serialize;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
-use tokio::process::Child;
 use tokio::time::sleep;
 
 use crate::error::{Doing, Error};
@@ -27,9 +26,8 @@ const ENDED_RETRY: Duration = Duration::from_millis(5);
 pub(super) struct Supervisor {
     /// Of packets; only to wait for them it is taken for a stream.
     control: UnixStream,
-    process: OwnedFd,
-    /// There to be reaped, if this process started it.
-    child: Option<Child>,
+    /// None before its first word.
+    process: Option<OwnedFd>,
     told: Told,
     leaving: Arc<AtomicBool>,
 }
@@ -54,22 +52,14 @@ pub(super) struct Body {
 
 /// Whether a process could not be opened because it has ended since it was connected to. Which errno the
 /// kernel gives depends on its version and on whether it has been reaped. Source: kernel/pid.c, `pidfd_open`.
-fn has_ended(error: &io::Error) -> bool {
-    let errno = Errno::from_io_error(error);
-    errno.is_some_and(|errno| [Errno::SRCH, Errno::INVAL, Errno::NOENT].contains(&errno))
+fn has_ended(errno: Errno) -> bool {
+    [Errno::SRCH, Errno::INVAL, Errno::NOENT].contains(&errno)
 }
 
 impl Supervisor {
-    /// The one that was just started as `child`, with which `control` is shared.
-    pub(super) fn started(
-        child: Child,
-        control: OwnedFd,
-        leaving: &Arc<AtomicBool>,
-    ) -> io::Result<Self> {
-        let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
-        let pid = pid.ok_or(io::ErrorKind::NotFound)?;
-        // Not reaped before `child` is dropped or waited for, so the number is its own.
-        Self::new(control, pid, Some(child), leaving)
+    /// The one that is being born with the other end of `control`.
+    pub(super) fn expected(control: OwnedFd, leaving: &Arc<AtomicBool>) -> io::Result<Self> {
+        Self::new(control, None, leaving)
     }
 
     /// The one that listens in a sandbox's directory; `None` when none does.
@@ -78,9 +68,9 @@ impl Supervisor {
         leaving: &Arc<AtomicBool>,
     ) -> io::Result<Option<Self>> {
         match control::connect(directory) {
-            Ok((control, pid)) => match Self::new(control, pid, None, leaving) {
-                Err(error) if has_ended(&error) => Ok(None),
-                found => found.map(Some),
+            Ok((control, pid)) => match pidfd_open(pid, PidfdFlags::empty()) {
+                Err(errno) if has_ended(errno) => Ok(None),
+                found => Self::new(control, Some(found?), leaving).map(Some),
             },
             Err(error) => match error.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(None),
@@ -89,18 +79,16 @@ impl Supervisor {
         }
     }
 
-    fn new(
+    pub(super) fn new(
         control: OwnedFd,
-        pid: Pid,
-        child: Option<Child>,
+        process: Option<OwnedFd>,
         leaving: &Arc<AtomicBool>,
     ) -> io::Result<Self> {
         let control = std::os::unix::net::UnixStream::from(control);
         control.set_nonblocking(true)?;
         Ok(Self {
-            process: pidfd_open(pid, PidfdFlags::empty())?,
             control: UnixStream::from_std(control)?,
-            child,
+            process,
             told: Told::Nothing,
             leaving: Arc::clone(leaving),
         })
@@ -146,26 +134,26 @@ impl Supervisor {
         self.leaving.load(Ordering::Relaxed)
     }
 
+    /// Whether it has said its first word, which is the next that it says: from then on it can be killed.
+    pub(super) async fn is_here(&mut self) -> bool {
+        if let Some((Report::Here, descriptors)) = self.report().await {
+            self.process = descriptors.into_iter().next();
+        }
+        self.process.is_some()
+    }
+
     /// SIGKILL. PID 1 has its death as its death signal.
     pub(super) fn kill(&self) {
-        let killed = pidfd_send_signal(&self.process, Signal::KILL);
+        let process = self.process.as_ref();
+        let killed = process.map(|process| pidfd_send_signal(process, Signal::KILL));
         tracing::warn!(?killed, "a supervisor did not end and was killed");
     }
 
-    /// Returns when it has ended.
-    pub(super) async fn ended(&mut self) {
-        match &mut self.child {
-            Some(child) => {
-                // It fails only for one that was reaped already.
-                let _ = child.wait().await;
-            }
-            None => ended(&self.process).await,
+    /// Returns when it has ended; of one that has never said a word nothing is known.
+    pub(super) async fn ended(&self) {
+        if let Some(process) = &self.process {
+            ended(process).await;
         }
-    }
-
-    /// How it ended, if it has and this process started it.
-    pub(super) fn status(&mut self) -> Option<std::process::ExitStatus> {
-        self.child.as_mut()?.try_wait().ok().flatten()
     }
 }
 

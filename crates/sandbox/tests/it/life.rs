@@ -60,7 +60,7 @@ pub fn supervisor_of(marker: &str) -> rustix::process::Pid {
         let children = children.unwrap_or_default();
         inside.is_some() && namespace(children.trim()) == inside
     };
-    let found = processes("supervisor").into_iter().find(ours).unwrap();
+    let found = processes("nursery").into_iter().find(ours).unwrap();
     rustix::process::Pid::from_raw(found.cast_signed()).unwrap()
 }
 

@@ -28,6 +28,7 @@ mod kept;
 mod latency;
 mod life;
 mod limits;
+mod nursery;
 mod outlive;
 mod planted;
 mod pool;

@@ -94,10 +94,7 @@ fn found(marker: &str) -> (Pid, Pid) {
         loop {
             let parent = status(above, "PPid:");
             let line = std::fs::read(format!("/proc/{parent}/cmdline")).unwrap_or_default();
-            if line
-                .split(|byte| *byte == 0)
-                .any(|part| part == b"supervisor")
-            {
+            if line.split(|byte| *byte == 0).any(|part| part == b"nursery") {
                 let pid = |number| Pid::from_raw(number).unwrap();
                 return (pid(pid_of(entry.path().as_path())), pid(parent));
             }

@@ -19,7 +19,6 @@ fn supervisor() -> (Supervisor, Body) {
         .arg("-c1")
         .stdin(Stdio::from(theirs))
         .stdout(Stdio::null())
-        .kill_on_drop(true)
         .spawn()
         .unwrap();
     let pid = child.id().unwrap().cast_signed();
@@ -49,8 +48,9 @@ fn supervisor() -> (Supervisor, Body) {
         line: None,
         ways_out: None,
     };
-    let leaving = Arc::default();
-    (Supervisor::started(child, control, &leaving).unwrap(), body)
+    let (leaving, process) = (Arc::default(), body.pid_one.try_clone().unwrap());
+    let supervisor = Supervisor::new(control, Some(process), &leaving);
+    (supervisor.unwrap(), body)
 }
 
 #[tokio::test]

@@ -99,12 +99,13 @@ impl Defence {
             PidNamespace => less(call, libc::CLONE_NEWPID),
             // Neither may the settings of the host's namespace change.
             NetNamespace => less(call, libc::CLONE_NEWNET)
+                .or_else(|| undone(unshares(call, libc::CLONE_NEWNET)))
                 .or_else(|| call.elsewhere("proc/sys/net/ipv4/ip_unprivileged_port_start")),
             IpcNamespace => less(call, libc::CLONE_NEWIPC),
             UtsNamespace => less(call, libc::CLONE_NEWUTS).or_else(|| {
                 undone(call.is(libc::SYS_sethostname) || call.is(libc::SYS_setdomainname))
             }),
-            CgroupNamespace => undone(call.is(libc::SYS_unshare)),
+            CgroupNamespace => undone(unshares(call, libc::CLONE_NEWCGROUP)),
             Seccomp => undone(call.is(libc::SYS_seccomp) || call.prctl(libc::PR_SET_SECCOMP)),
             Capabilities => undone(call.prctl(libc::PR_CAPBSET_DROP)).or_else(|| kept_all(call)),
             // The kernel takes no filter from a process without it.
@@ -137,6 +138,11 @@ const INTO_CGROUP: u64 = 0x2_0000_0000;
 /// clone3 without one of its namespaces.
 fn less(call: &Call, namespace: i32) -> Option<Change> {
     without_flag(call, u64::from(namespace.cast_unsigned()))
+}
+
+/// Whether it leaves that namespace for a new one.
+fn unshares(call: &Call, namespace: i32) -> bool {
+    call.is(libc::SYS_unshare) && call.args[0] == u64::from(namespace.cast_unsigned())
 }
 
 fn started_outside(call: &Call) -> Option<Change> {

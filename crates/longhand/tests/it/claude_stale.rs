@@ -11,7 +11,7 @@ use testkit::process::{Launch, Server};
 use testkit::{inside, script, wait};
 
 use crate::claude::{CLAUDE, LONG, bash, install, of, reached, rests, session_of};
-use crate::replicas;
+use crate::fleet;
 
 /// Two servers on one database, each with claude.
 struct Pair {
@@ -29,7 +29,7 @@ impl Pair {
         let model = Model::start().await.unwrap();
         let (mut servers, mut launches) = (Vec::new(), Vec::new());
         for name in ["r0", "r1"] {
-            let launch = replicas::launch(name, &cluster.url(), &model);
+            let launch = fleet::launch(name, &cluster.url(), &model);
             install(launch.data_dir()).await;
             servers.push(launch.start().await);
             launches.push(launch);

@@ -15,6 +15,18 @@ use testkit::{script, wait};
 /// 32 bytes in hexadecimal: they must all have the same.
 pub const MASTER_KEY: &str = "5f1d5f1d5f1d5f1d5f1d5f1d5f1d5f1d5f1d5f1d5f1d5f1d5f1d5f1d5f1d5f1d";
 
+/// A server of that name on the database of that URL, not started, with a directory of its own.
+pub fn launch(name: &str, url: &str, model: &Model) -> Launch {
+    let launch = Launch::new(env!("CARGO_BIN_EXE_longhand")).expect("a temporary directory");
+    launch
+        .model(&model.base_url())
+        .environment("LONGHAND_SERVER_DATABASE_URL", url)
+        .environment("LONGHAND_SERVER_REPLICA", name)
+        .environment("LONGHAND_EGRESS_ENABLED", "false")
+        .environment("LONGHAND_MASTER_KEY", MASTER_KEY)
+        .environment("LONGHAND_MASTER_KEY_NEXT", &MASTER_KEY.replace('5', "7"))
+}
+
 /// Servers on one database.
 pub struct Fleet {
     pub servers: Vec<Option<Server>>,
@@ -91,14 +103,7 @@ impl Fleet {
 
     /// A server of that name on the database of that URL, not started, with a directory of its own.
     pub fn launch_on(&self, name: &str, url: &str) -> Launch {
-        let launch = Launch::new(env!("CARGO_BIN_EXE_longhand")).expect("a temporary directory");
-        launch
-            .model(&self.model.base_url())
-            .environment("LONGHAND_SERVER_DATABASE_URL", url)
-            .environment("LONGHAND_SERVER_REPLICA", name)
-            .environment("LONGHAND_EGRESS_ENABLED", "false")
-            .environment("LONGHAND_MASTER_KEY", MASTER_KEY)
-            .environment("LONGHAND_MASTER_KEY_NEXT", &MASTER_KEY.replace('5', "7"))
+        launch(name, url, &self.model)
     }
 
     pub fn server(&self, n: usize) -> &Server {

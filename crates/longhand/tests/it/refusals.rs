@@ -5,7 +5,6 @@ use std::path::Path;
 
 use serde_json::json;
 use testkit::api::{Api, Failed};
-use testkit::cable::Cable;
 use testkit::cluster::{Cluster, url};
 use testkit::ledger::Ledger;
 use testkit::process::Launch;

@@ -11,7 +11,7 @@ use session::{Command, Decision, Generation, Input, Intent, Refused};
 use store::simulation::Decided;
 use tokio::time::Instant;
 
-use super::others::{HEARD_WITHIN, News, Presence, TAKEN_OVER_WITHIN, Watch};
+use super::others::{HEARD_WITHIN, News, Presence, Watch};
 use super::tale::{Tale, interrupted};
 use crate::coverage::Coverage;
 use crate::world::Rng;

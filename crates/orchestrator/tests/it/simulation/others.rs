@@ -32,7 +32,7 @@ const DEAD_AFTER: Duration = store::limits::DEAD_AFTER;
 
 /// Within this the turns of one that was killed are taken up by one that nothing ails: until it counts as gone, and until
 /// somebody looks again.
-pub const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(7);
+const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(7);
 
 /// When a process was seen by the others, by a clock that is none of theirs.
 #[derive(Default)]

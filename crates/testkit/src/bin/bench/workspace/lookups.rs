@@ -75,7 +75,7 @@ pub(super) async fn lookups(ground: &Ground, rounds: usize) -> Result<Value, Wro
     fs::remove_dir_all(pile)?;
     let deep = ground.attach("deep").await?;
     let flat = ground.attach("flat").await?;
-    let mut times = [const { Vec::new() }; 4];
+    let mut times: [Vec<Duration>; 4] = Default::default();
     for round in 0..=rounds {
         for (sandbox, at) in [(&deep, 0), (&flat, 2)] {
             forget_names();
@@ -141,7 +141,7 @@ async fn inside(
     let mut stdout = process.stdout.take().ok_or("no output")?;
     stdout.read_to_string(&mut said).await?;
     let ended = process.wait().await?;
-    let mut times = said.split_whitespace().map(str::parse);
+    let mut times = said.split_whitespace().map(str::parse::<u64>);
     match (times.next(), times.next()) {
         (Some(Ok(there)), Some(Ok(missing))) => Ok([there, missing].map(Duration::from_nanos)),
         _ => Err(format!("the measuring program said {said:?} and ended with {ended:?}").into()),

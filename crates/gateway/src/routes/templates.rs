@@ -65,8 +65,8 @@ fn shown(one: Template, call: &Call) -> Shown {
 
 /// The one that the path names; the host's is none that can be looked at.
 fn which(call: &Call) -> Result<TemplateRef, ApiError> {
-    let which = call.text("template_id").parse();
-    let which = which.ok().filter(|which| *which != TemplateRef::Host);
+    let which: Option<TemplateRef> = call.text("template_id").parse().ok();
+    let which = which.filter(|which| *which != TemplateRef::Host);
     which.ok_or_else(|| missing("Template"))
 }
 

@@ -173,7 +173,7 @@ impl Sandbox {
     /// What is no template's name.
     pub fn template(&self) -> anyhow::Result<TemplateRef> {
         let template = self.template.parse();
-        template.map_err(|error| anyhow::anyhow!("`sandbox.template`: {error}"))
+        template.map_err(|error: sandbox::Error| anyhow::anyhow!("`sandbox.template`: {error}"))
     }
 
     /// The level below which this server does not run.

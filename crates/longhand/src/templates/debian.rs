@@ -71,7 +71,7 @@ pub(super) fn start(build: &Build, mirror: &str) -> anyhow::Result<Built> {
         .arg("--variant=minbase")
         .arg("--format=tar")
         .arg(format!("--include={}", packages.join(",")))
-        .args([&build.suite, "-", mirror])
+        .args([build.suite.as_str(), "-", mirror])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn();

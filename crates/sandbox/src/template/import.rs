@@ -287,6 +287,11 @@ fn environment(env: Vec<(String, String)>) -> Result<Vec<(String, String)>, Erro
 /// What whoever imports can do about it.
 fn told(fault: Fault, called: &str) -> Error {
     match fault {
+        // What these say beside it is of workspaces.
+        Fault::Refused(Refused::Cut) => Error::invalid(format!("{called}: the archive was cut")),
+        Fault::Refused(Refused::Large(most)) => {
+            Error::invalid(format!("{called}: more than {most} bytes"))
+        }
         Fault::Refused(refused) => Error::invalid(format!("{called}: {refused}")),
         Fault::Host(error) => match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {

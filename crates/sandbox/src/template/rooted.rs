@@ -86,7 +86,7 @@ impl Rooted {
         while let Some(name) = missing.pop() {
             match mkdirat(&at, name, Mode::from_raw_mode(0o755)) {
                 // A link that leads nowhere.
-                Err(Errno::EXIST) => return Err(io::ErrorKind::NotFound.into()),
+                Err(Errno::EXIST) => return Err(Errno::NOENT.into()),
                 other => other?,
             }
             at = open_dir(&at, name)?;

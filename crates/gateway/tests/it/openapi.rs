@@ -24,6 +24,7 @@ fn nobody(path: &str) -> String {
         ("exec_id", "exec_"),
         ("snapshot_id", "snap_"),
         ("volume_id", "vol_"),
+        ("template_id", "template-"),
     ];
     let mut concrete = path.to_owned();
     for (name, prefix) in prefixes {

@@ -47,10 +47,8 @@ pub use provider::{
 };
 pub use snapshot::{NewSnapshot, Snapshot, SnapshotId, Workspaces};
 pub use stats::Stats;
-pub use volume::{
-    Mount, Mounts, NewVolume, VOLUMES, Volume, VolumeId, VolumeName, Volumes,
-};
 pub use template::{
     Imported, NewTemplate, Progress, Template, TemplateHome, TemplateId, TemplateName, TemplateRef,
     Templates,
 };
+pub use volume::{Mount, Mounts, NewVolume, VOLUMES, Volume, VolumeId, VolumeName, Volumes};

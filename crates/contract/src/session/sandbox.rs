@@ -152,7 +152,8 @@ mod tests {
         assert_eq!(wished(&[(SANDBOX_VOLUMES, "")]), 0);
         let environment = metadata(&[(SANDBOX_TEMPLATE, "base")]);
         let own = metadata(&[(SANDBOX_TEMPLATE, "host")]);
-        let template = |session: &Metadata| SandboxWishes::of(session, &environment).unwrap().template;
+        let template =
+            |session: &Metadata| SandboxWishes::of(session, &environment).unwrap().template;
         assert_eq!(template(&metadata(&[])).as_deref(), Some("base"));
         assert_eq!(template(&own).as_deref(), Some("host"));
         let none = SandboxWishes::of(&metadata(&[]), &metadata(&[])).unwrap();

@@ -168,12 +168,15 @@ async fn a_server_whose_database_fails_over_goes_on_with_the_standby_once_that_t
         api.get(&path).await.ok()
     })
     .await;
-    let Err(Failed::Refused { status, body }) = api.ground().await.map(|_| ()) else {
+    let Err(Failed::Refused { status, body }) = api.session(&ground).await else {
         panic!("a standby was written to");
     };
     assert_eq!(status, 503, "{body}");
     standby.promote();
-    wait::until("it to be written to", || async { api.ground().await.ok() }).await;
+    wait::until("it to be written to", || async {
+        api.session(&ground).await.ok()
+    })
+    .await;
     turn(&api, &session, &mut ledger, "after").await;
     fleet.kill(0).await;
 }

@@ -113,7 +113,8 @@ async fn a_session_lies_on_the_template_that_its_environment_names() {
     let archive = little(around.path());
     lines(&dir, &["template", "import", &archive, "--name", "little"]).await;
     let api = stage.api();
-    let ground = api.ground().await.expect("an agent");
+    let agent = json!({"name": "On templates", "model": "claude-sonnet-5-5", "tools": [{"type": "agent_toolset_20260401"}]});
+    let agent = id(&api.post("/v1/agents", &agent).await.expect("an agent"));
     let environment = async |template: &str| -> Value {
         let body = json!({
             "name": format!("on {template}"), "config": {"type": "cloud"},
@@ -123,8 +124,7 @@ async fn a_session_lies_on_the_template_that_its_environment_names() {
             .await
             .expect("an environment")
     };
-    let on =
-        |environment: &Value| json!({"agent": ground.agent, "environment_id": id(environment)});
+    let on = |environment: &Value| json!({"agent": agent, "environment_id": id(environment)});
     // One that is not here is refused before anything is made.
     let refused = api
         .post("/v1/sessions", &on(&environment("other").await))

@@ -153,7 +153,13 @@ async fn begun(shared: &Arc<Shared>, spec: Spec, whose: Whose) -> Result<Started
             DiskKind::Image => prepared.images.give(dir, disk.bytes).map(|()| true),
         })?;
         let attached = prepared.volumes.attach(&place, volumes.as_ref())?;
-        Ok::<_, Error>((layers, attached, base, prepared.helper()?, prepared.groups()))
+        Ok::<_, Error>((
+            layers,
+            attached,
+            base,
+            prepared.helper()?,
+            prepared.groups(),
+        ))
     });
     // Its supervisor is born while its files are made, once it is known what that takes. Not before the groups: to be
     // able to make them the server may have to move, and what it has started would stay behind.

@@ -315,12 +315,18 @@ async fn two_that_meet_at_the_same_sessions_from_both_ends_are_both_served() {
     two.close().await;
 }
 
-/// A connection that holds the session's state, as a server that is at it.
-async fn holding(place: &Place, id: contract::ids::SessionId) -> tokio_postgres::Client {
+/// A connection that holds the session's state, as a server that is at it, for as long as `tasks` has it.
+async fn holding(
+    place: &Place,
+    id: contract::ids::SessionId,
+    tasks: &mut tokio::task::JoinSet<()>,
+) -> tokio_postgres::Client {
     let (client, connection) = tokio_postgres::connect(&place.url(), tokio_postgres::NoTls)
         .await
         .expect("a connection");
-    tokio::spawn(connection);
+    tasks.spawn(async move {
+        let _ = connection.await;
+    });
     let sql = format!(
         "BEGIN; SELECT 1 FROM session_states st JOIN sessions t ON st.num = t.num WHERE t.id = '{id}' FOR UPDATE OF st"
     );
@@ -340,22 +346,31 @@ async fn who_waits_for_a_session_that_another_server_is_at_holds_no_other() {
     }
     let (first, held, free) = (ids[0], ids[1], ids[2]);
     // The writer waits for the first, so that what is sent meanwhile is of one transaction.
-    let gate = holding(&place, first).await;
-    let other = holding(&place, held).await;
-    let mut sent = Vec::new();
-    for id in [first, free, held] {
+    let mut connections = tokio::task::JoinSet::new();
+    let gate = holding(&place, first, &mut connections).await;
+    let other = holding(&place, held, &mut connections).await;
+    let mut sent = tokio::task::JoinSet::new();
+    for (queued, id) in [first, free, held].into_iter().enumerate() {
         let store = one.clone();
-        sent.push(tokio::spawn(async move { send(&store, id, vec![message("x")], at(2)).await }));
-        let queued = u64::from(id != first) + u64::from(id == held);
-        eventually("it is queued", || async { one.stats().queue_depth >= queued }).await;
+        sent.spawn(async move {
+            let done = send(&store, id, vec![message("x")], at(2)).await;
+            done.expect("sent");
+            id
+        });
+        let queued = queued as u64;
+        eventually("it is queued", || async {
+            one.stats().queue_depth >= queued
+        })
+        .await;
     }
     gate.batch_execute("COMMIT").await.expect("let go");
-    let last = sent.pop().expect("three");
-    for done in sent {
-        done.await.expect("no panic").expect("sent, though the third waits");
+    for _ in 0..2 {
+        let done = sent.join_next().await.expect("three").expect("no panic");
+        assert_ne!(done, held, "the third waits");
     }
-    assert!(!last.is_finished());
+    assert!(sent.try_join_next().is_none());
     other.batch_execute("COMMIT").await.expect("let go");
-    last.await.expect("no panic").expect("sent");
+    let last = sent.join_next().await.expect("three").expect("no panic");
+    assert_eq!(last, held);
     one.close().await;
 }

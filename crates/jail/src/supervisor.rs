@@ -51,10 +51,7 @@ pub(crate) fn supervise(born: Born) -> io::Result<()> {
         alone,
     } = born;
     let mut lock = Lock(File::from(lock));
-    // So that the server can end this process, whatever becomes of the set-up.
-    let this = pidfd_open(getpid(), PidfdFlags::empty())?;
-    control::send(&owner, &Report::Here, &[this.as_fd()])?;
-    drop(this);
+    is_here(&owner)?;
     // What came with it keeps the ids from others, for as long as this process lives.
     let (plan, _ids) = read_plan(&owner)?;
     if plan.has_own_ids() {
@@ -63,12 +60,7 @@ pub(crate) fn supervise(born: Born) -> io::Result<()> {
     fcntl_setfl(&owner, OFlags::NONBLOCK)?;
     let own = PidOne::of(getpid().as_raw_nonzero().get())?;
     let groups = Groups::new(&plan.groups, &own.name());
-    let mut record = Record {
-        supervisor: own,
-        pid_one: None,
-        groups: groups.dirs(),
-        limits: plan.limits.clone(),
-    };
+    let mut record = first_record(own, &groups, &plan);
     // Before they are made: whatever happens from here on, somebody knows what to remove.
     lock.note(&record)?;
     let (network, sandbox, ids) = match set_up(&plan, line, &groups, alone) {
@@ -117,6 +109,22 @@ pub(crate) fn supervise(born: Born) -> io::Result<()> {
     // The lock lives exactly as long as anything of the sandbox does.
     drop(lock);
     Ok(())
+}
+
+/// Says that this process is there, so that the server can end it, whatever becomes of the set-up.
+fn is_here(owner: &OwnedFd) -> io::Result<()> {
+    let this = pidfd_open(getpid(), PidfdFlags::empty())?;
+    control::send(owner, &Report::Here, &[this.as_fd()])
+}
+
+/// What is known before there is a sandbox.
+fn first_record(own: PidOne, groups: &Groups, plan: &Plan) -> Record {
+    Record {
+        supervisor: own,
+        pid_one: None,
+        groups: groups.dirs(),
+        limits: plan.limits.clone(),
+    }
 }
 
 fn ended_as(status: Option<&WaitIdStatus>, groups: &Groups) -> Report {

@@ -296,23 +296,7 @@ impl Plane for SessionPlane {
             Fact::Finished { call, .. } | Fact::Lost { call } => Some(*call),
             _ => None,
         };
-        // The record, and the event whose place it takes in the transcript.
-        let mut record = match &fact {
-            Fact::Replied { record, .. } => Some((record.clone(), "span.model_request_end")),
-            Fact::Compacted { record, .. } => {
-                Some((record.clone(), "agent.thread_context_compacted"))
-            }
-            Fact::Delegated { .. }
-            | Fact::Advised { .. }
-            | Fact::TakeUp
-            | Fact::HostUnreachable { .. }
-            | Fact::RequestFailed { .. }
-            | Fact::Grading { .. }
-            | Fact::Graded { .. }
-            | Fact::Finished { .. }
-            | Fact::Lost { .. }
-            | Fact::Interrupted { .. } => None,
-        };
+        let mut record = record_of(&fact);
         let mut beside = Beside::default();
         self.note(|noted| beside = std::mem::take(noted));
         let stored = self.crew.report(self.thread, fact, beside).await;
@@ -482,5 +466,23 @@ pub(crate) fn refused(error: SubmitError) -> PlaneError {
         full @ SubmitError::Full { .. } => PlaneError::Bug(full.to_string()),
         SubmitError::Unavailable(cause) => PlaneError::Unavailable(cause),
         SubmitError::Bug(cause) => PlaneError::Bug(cause.to_string()),
+    }
+}
+
+/// The record that a fact brings, and the event whose place it takes in the transcript.
+fn record_of(fact: &Fact) -> Option<(Box<RawValue>, &'static str)> {
+    match fact {
+        Fact::Replied { record, .. } => Some((record.clone(), "span.model_request_end")),
+        Fact::Compacted { record, .. } => Some((record.clone(), "agent.thread_context_compacted")),
+        Fact::Delegated { .. }
+        | Fact::Advised { .. }
+        | Fact::TakeUp
+        | Fact::HostUnreachable { .. }
+        | Fact::RequestFailed { .. }
+        | Fact::Grading { .. }
+        | Fact::Graded { .. }
+        | Fact::Finished { .. }
+        | Fact::Lost { .. }
+        | Fact::Interrupted { .. } => None,
     }
 }

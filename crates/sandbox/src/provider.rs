@@ -7,7 +7,6 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::Steering;
-use crate::diary::Step;
 use crate::error::Error;
 use crate::files::{Connection, Download, FileWatch, Listing, Upload};
 use crate::isolation::Isolation;
@@ -18,9 +17,11 @@ use crate::template::{TemplateRef, Templates};
 use crate::volume::{Mounts, Volumes};
 use hand::wire::{Entry, Exec, Kept, Output, Running, Tool};
 
+mod birth;
 mod name;
 mod report;
 
+pub use birth::{Birth, Ending, How};
 pub use name::SandboxId;
 pub use report::{Finding, Report};
 
@@ -460,38 +461,6 @@ pub trait Sandbox: Send + Sync {
         let _ = reason;
         self.stop().await
     }
-}
-
-/// How a sandbox came to be what it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Birth {
-    /// By what means.
-    pub how: How,
-    /// What the time was spent on, one after another.
-    pub steps: Vec<Step>,
-}
-
-/// By what means a sandbox came to be there.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum How {
-    /// Made for whoever asked.
-    #[default]
-    Made,
-    /// Made before, for nobody, and used by nobody until it was asked for.
-    Ready,
-    /// Left by an earlier process.
-    TakenOver,
-}
-
-/// Why a sandbox ended that nobody ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// For want of memory.
-    OutOfMemory,
-    /// By a signal from outside.
-    Killed,
-    /// Nobody knows: it was not to be talked to any more.
-    Silent,
 }
 
 /// One use of a tool.

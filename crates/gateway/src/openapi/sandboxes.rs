@@ -181,24 +181,6 @@ fn whole(method: &Method, rest: &str) -> Option<Line> {
 /// What is done in a sandbox.
 fn inside(method: &Method, rest: &str) -> Option<Line> {
     Some(match (method.as_str(), rest) {
-        ("GET", "/egress/explain") => (
-            "What a sandbox would get for a URL, and why",
-            Query::EgressExplain,
-            None,
-            typed::<Explanation>(),
-        ),
-        ("GET", "/egress/rules") => (
-            "What a sandbox may reach by rules of its own",
-            Query::None,
-            None,
-            typed::<Rules>(),
-        ),
-        ("POST", "/egress/rules") => (
-            "Replace the rules of a sandbox",
-            Query::None,
-            takes::<SetRules>(),
-            typed::<Rules>(),
-        ),
         ("GET", "/processes") => (
             "What runs in a sandbox",
             Query::None,
@@ -247,7 +229,32 @@ fn inside(method: &Method, rest: &str) -> Option<Line> {
             takes::<Move>(),
             typed::<Done>(),
         ),
-        _ => return files(method, rest),
+        _ => return reached(method, rest).or_else(|| files(method, rest)),
+    })
+}
+
+/// What it may reach.
+fn reached(method: &Method, rest: &str) -> Option<Line> {
+    Some(match (method.as_str(), rest) {
+        ("GET", "/egress/explain") => (
+            "What a sandbox would get for a URL, and why",
+            Query::EgressExplain,
+            None,
+            typed::<Explanation>(),
+        ),
+        ("GET", "/egress/rules") => (
+            "What a sandbox may reach by rules of its own",
+            Query::None,
+            None,
+            typed::<Rules>(),
+        ),
+        ("POST", "/egress/rules") => (
+            "Replace the rules of a sandbox",
+            Query::None,
+            takes::<SetRules>(),
+            typed::<Rules>(),
+        ),
+        _ => return None,
     })
 }
 

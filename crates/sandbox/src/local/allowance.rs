@@ -1,6 +1,12 @@
-//! Owns what each sandbox may use, as an operator sets it. It holds nobody to it.
+//! Owns what each sandbox may use, as an operator sets it, and finds what holds them to it (`groups`). It holds nobody to it.
 
+use std::sync::Arc;
+
+use jail::plan::{Limit, Limits};
+
+use super::Shared;
 use super::disk::Disk;
+use super::groups::Groups;
 use crate::error::Error;
 use crate::limits::{CPU_MILLIS_MIN, IO_BYTES_MIN, MEMORY_BYTES_MIN, PROCESSES_MIN};
 
@@ -63,6 +69,26 @@ impl Allowance {
                 Err(Error::invalid(problem.trim_end()))
             }
             None => Ok(()),
+        }
+    }
+}
+
+impl Shared {
+    /// What holds sandboxes to their limits here. Blocks the first time.
+    pub(super) fn groups(&self) -> Arc<Groups> {
+        let found = self.groups.get_or_init(|| {
+            let groups = Groups::find(&self.allowance, self.together.as_ref(), self.dirs.root());
+            groups.sweep_strays();
+            Arc::new(groups)
+        });
+        Arc::clone(found)
+    }
+
+    /// What a sandbox with that limit of its disk may use, and what holds it to that. Blocks the first time.
+    pub(super) fn limits(&self, disk: Limit) -> Limits {
+        Limits {
+            disk,
+            ..self.groups().limits.clone()
         }
     }
 }

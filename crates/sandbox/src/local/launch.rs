@@ -5,10 +5,11 @@ use std::fs::{File, Permissions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jail::image;
-use jail::plan::{self, By, Failure, Plan, Report, SHARED, VERSION, Volume};
+use jail::plan::{self, Attached, By, Failure, Plan, Report, SHARED, VERSION, Volume};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 use tokio::net::UnixStream;
@@ -16,6 +17,7 @@ use tokio::time::timeout;
 
 use super::client::Client;
 use super::disk::DiskKind;
+use super::groups::Groups;
 use super::memory::Memory;
 use super::ranges::Range;
 use super::running::Running;
@@ -129,6 +131,15 @@ impl Started {
     }
 }
 
+/// What has to be on the disk, or to be found there, before a sandbox starts.
+struct Files {
+    layers: Vec<PathBuf>,
+    attached: Vec<Attached>,
+    base: Arc<Base>,
+    helper: Arc<OwnedFd>,
+    groups: Arc<Groups>,
+}
+
 /// Starts one in the directory of that name.
 async fn begun(shared: &Arc<Shared>, spec: Spec, whose: Whose) -> Result<Started, Error> {
     let mut steps = Steps::begin("lock");
@@ -139,62 +150,23 @@ async fn begun(shared: &Arc<Shared>, spec: Spec, whose: Whose) -> Result<Started
     let turn = shared.starts.acquire().await;
     let _turn = turn.map_err(|_| Error::Gone)?;
     steps.then("files");
-    let dir = shared.dirs.path(&spec.id);
-    let (prepared, id, place) = (Arc::clone(shared), spec.id.clone(), dir.clone());
-    let (volumes, wanted) = (spec.volumes, spec.template);
-    let blocking = tokio::task::spawn_blocking(move || {
-        let disk = *prepared.disks.settings();
-        // A seal that somebody has begun is finished before anything is made that seems to be missing.
-        let layers = prepared.layers.of(&place);
-        let layers = layers.doing(|| format!("find the layers of sandbox {id}"))?;
-        let base = prepared.base_for(&prepared.dirs.path(&id), wanted.as_ref())?;
-        prepared.dirs.fill(&id, |dir| match disk.kind {
-            DiskKind::Soft => Ok(false),
-            DiskKind::Image => prepared.images.give(dir, disk.bytes).map(|()| true),
-        })?;
-        let attached = prepared.volumes.attach(&place, volumes.as_ref())?;
-        Ok::<_, Error>((
-            layers,
-            attached,
-            base,
-            prepared.helper()?,
-            prepared.groups(),
-        ))
-    });
+    let (prepared, wanted) = (Arc::clone(shared), spec.clone());
+    let blocking = tokio::task::spawn_blocking(move || prepared.files_of(&wanted));
     // Its supervisor is born while its files are made, once it is known what that takes. Not before the groups: to be
     // able to make them the server may have to move, and what it has started would stay behind.
     let known = shared.groups.get().and(shared.helper.get());
     let early = known.map(|helper| start(shared, helper, &lock));
-    let (layers, attached, base, helper, groups) = match blocking.await {
+    let files = match blocking.await {
         Ok(prepared) => prepared?,
         Err(_) => return Err(Error::Gone),
     };
     steps.then("supervisor");
-    let born = early.unwrap_or_else(|| start(shared, &helper, &lock));
+    let born = early.unwrap_or_else(|| start(shared, &files.helper, &lock));
     let (mut supervisor, line) = born?;
     // It has the lock from now on.
     drop(lock);
     let mut range = shared.ranges.take(spec.id.as_str())?;
-    let disk = shared.disks.settings().limit(&dir);
-    let plan = Plan {
-        version: VERSION,
-        image: disk.by == By::Image,
-        dir,
-        template: base.tree.clone(),
-        layers,
-        usr: base.usr.clone(),
-        programs: shared.programs.clone(),
-        id_base: if shared.own_ids { range.base() } else { SHARED },
-        sub_ids: shared.sub_ids,
-        volumes: VOLUMES.iter().map(volume).collect(),
-        attached,
-        env: environment(&base.env, shared.network.is_some(), spec.env),
-        limits: shared.limits(disk),
-        groups: groups.each.clone(),
-        network: shared.network.is_some(),
-        generation: shared.dirs.generation(),
-        orphan_millis: orphan_millis(shared, &spec.id),
-    };
+    let plan = plan_of(shared, &spec, &files, &range);
     let started = comes_up(
         (shared, &spec.id, whose),
         (&mut supervisor, line, &mut range),
@@ -215,8 +187,34 @@ async fn begun(shared: &Arc<Shared>, spec: Spec, whose: Whose) -> Result<Started
         range,
         steps,
         network,
-        base,
+        base: files.base,
     })
+}
+
+/// What its supervisor is told.
+fn plan_of(shared: &Shared, spec: &Spec, files: &Files, range: &Range) -> Plan {
+    let dir = shared.dirs.path(&spec.id);
+    let disk = shared.disks.settings().limit(&dir);
+    let base = &files.base;
+    Plan {
+        version: VERSION,
+        image: disk.by == By::Image,
+        dir,
+        template: base.tree.clone(),
+        layers: files.layers.clone(),
+        usr: base.usr.clone(),
+        programs: shared.programs.clone(),
+        id_base: if shared.own_ids { range.base() } else { SHARED },
+        sub_ids: shared.sub_ids,
+        volumes: VOLUMES.iter().map(volume).collect(),
+        attached: files.attached.clone(),
+        env: environment(&base.env, shared.network.is_some(), spec.env.clone()),
+        limits: shared.limits(disk),
+        groups: files.groups.each.clone(),
+        network: shared.network.is_some(),
+        generation: shared.dirs.generation(),
+        orphan_millis: orphan_millis(shared, &spec.id),
+    }
 }
 
 fn late(id: &SandboxId) -> Error {
@@ -290,6 +288,27 @@ fn environment(
 }
 
 impl Shared {
+    /// The files of a sandbox, made if it has none. Blocks.
+    fn files_of(&self, spec: &Spec) -> Result<Files, Error> {
+        let (id, dir) = (&spec.id, self.dirs.path(&spec.id));
+        let disk = *self.disks.settings();
+        // A seal that somebody has begun is finished before anything is made that seems to be missing.
+        let layers = self.layers.of(&dir);
+        let layers = layers.doing(|| format!("find the layers of sandbox {id}"))?;
+        let base = self.base_for(&dir, spec.template.as_ref())?;
+        self.dirs.fill(id, |dir| match disk.kind {
+            DiskKind::Soft => Ok(false),
+            DiskKind::Image => self.images.give(dir, disk.bytes).map(|()| true),
+        })?;
+        Ok(Files {
+            layers,
+            attached: self.volumes.attach(&dir, spec.volumes.as_ref())?,
+            base,
+            helper: self.helper()?,
+            groups: self.groups(),
+        })
+    }
+
     /// The helper in memory, sealed: nobody can change what later sandboxes start from.
     pub(super) fn helper(&self) -> Result<Arc<OwnedFd>, Error> {
         if let Some(helper) = self.helper.get() {

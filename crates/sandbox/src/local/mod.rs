@@ -19,6 +19,7 @@ mod kept;
 mod launch;
 mod memory;
 mod net;
+mod notes;
 mod nursery;
 mod pipes;
 mod pool;
@@ -46,7 +47,7 @@ use std::thread;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jail::plan::{ID_COUNT, Limit, Limits, SHARED, SubIds};
+use jail::plan::{ID_COUNT, SHARED, SubIds};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
@@ -492,24 +493,4 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Error> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(std::io::Error::other).doing(doing)
-}
-
-impl Shared {
-    /// What holds sandboxes to their limits here. Blocks the first time.
-    fn groups(&self) -> Arc<Groups> {
-        let found = self.groups.get_or_init(|| {
-            let groups = Groups::find(&self.allowance, self.together.as_ref(), self.dirs.root());
-            groups.sweep_strays();
-            Arc::new(groups)
-        });
-        Arc::clone(found)
-    }
-
-    /// What a sandbox with that limit of its disk may use, and what holds it to that. Blocks the first time.
-    fn limits(&self, disk: Limit) -> Limits {
-        Limits {
-            disk,
-            ..self.groups().limits.clone()
-        }
-    }
 }

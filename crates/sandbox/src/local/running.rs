@@ -1,6 +1,5 @@
 //! Owns one running sandbox: its supervisor, its end, and what callers do with it in between.
 
-use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +16,7 @@ use super::ending::{End, Ended};
 use super::freezer::Freezer;
 use super::inside;
 use super::memory::Memory;
+use super::notes::Notes;
 use super::ranges::Range;
 use super::supervisor::{Body, Supervisor};
 use super::{Known, Shared, isolation, usage};
@@ -476,30 +476,4 @@ fn printed_as(printed: wire::Printed) -> Option<Printed> {
         stderr_from: printed.stderr_from,
         stderr,
     })
-}
-
-/// What was said to all callers, and how much of it each has heard.
-#[derive(Default)]
-struct Notes {
-    said: Vec<String>,
-    heard: HashMap<Option<String>, usize>,
-}
-
-impl Notes {
-    fn push(&mut self, note: String) {
-        self.said.push(note);
-    }
-
-    /// The output, and under it what this caller has not heard.
-    fn told(&mut self, caller: &Option<String>, mut output: Output) -> Output {
-        let heard = self.heard.get(caller).copied().unwrap_or(0);
-        for note in self.said.iter().skip(heard) {
-            output.add(note);
-        }
-        // Nothing is said in most sandboxes: then nobody is remembered.
-        if heard < self.said.len() {
-            self.heard.insert(caller.clone(), self.said.len());
-        }
-        output
-    }
 }

@@ -30,6 +30,7 @@ use crate::endpoint::Chosen;
 use crate::loss::Loss;
 use crate::plane::{SessionPlane, networking, read};
 use crate::shells::callers;
+use crate::whereabouts::{Whereabouts, is_stored};
 
 /// A session while one run works on it.
 pub(crate) struct Crew {
@@ -46,6 +47,7 @@ pub(crate) struct Crew {
     /// The session's workspace was lost with its host, and the model is to be told.
     pub(crate) lost: Option<Loss>,
     used_sandbox: AtomicBool,
+    pub(crate) whereabouts: Whereabouts,
 }
 
 /// What the commits of this run said.
@@ -69,6 +71,7 @@ impl Crew {
         lost: Option<Loss>,
     ) -> Result<Arc<Self>, PlaneError> {
         let agent = read(&row.agent, "agent snapshot")?;
+        let whereabouts = Whereabouts::new(inner.sandboxes.runs(row.id));
         Ok(Arc::new(Self {
             inner,
             row,
@@ -85,6 +88,7 @@ impl Crew {
             news: Notify::new(),
             lost,
             used_sandbox: AtomicBool::new(false),
+            whereabouts,
         }))
     }
 
@@ -106,6 +110,7 @@ impl Crew {
     /// The session's sandbox was used in this run.
     pub(crate) fn uses_sandbox(&self) {
         self.used_sandbox.store(true, Ordering::Relaxed);
+        self.whereabouts.uses_sandbox();
     }
 
     /// Whether it was.
@@ -129,7 +134,7 @@ impl Crew {
         let mut asked = Instant::now();
         loop {
             while let Some((thread, step, state)) = self.next_step() {
-                working.push(Arc::clone(&self).thread(thread, step, state, working.is_empty()));
+                working.push(Arc::clone(&self).thread(thread, step, state));
             }
             if working.is_empty() {
                 return Ok(());
@@ -156,7 +161,7 @@ impl Crew {
             return Ok(());
         }
         for fact in credentials::unreachable(&self.inner.store, &self.row).await {
-            let told = self.report(primary.id, fact, store::timeline::Beside::default());
+            let told = self.report(primary.id, fact, store::timeline::Beside::default(), None);
             match told.await {
                 // It was interrupted meanwhile.
                 Ok(_) | Err(SubmitError::Refused(Refused::OutOfPlace { .. })) => {}
@@ -277,14 +282,31 @@ impl Crew {
             .await
     }
 
-    /// As [`Self::submit`], for a thread that waits for its own step: what others get is theirs.
+    /// As [`Self::submit`], for a thread that waits for its own step: what others get is theirs. Along with it goes what
+    /// is not stored yet of where the session runs, and that the model was told of the loss in `telling`.
     pub(crate) async fn report(
         &self,
         thread: ThreadId,
         fact: Fact,
-        beside: store::timeline::Beside,
+        mut beside: store::timeline::Beside,
+        telling: Option<&Loss>,
     ) -> Result<Committed, SubmitError> {
-        let committed = self.submit(thread, fact, beside).await?;
+        let mut stored = self.whereabouts.stored.lock().await;
+        let untold = self.lost.as_ref().filter(|_| telling.is_none());
+        let binding = self
+            .whereabouts
+            .binding(&self.inner, self.row.id, self.harness(), untold)?;
+        let committed = if is_stored(stored.as_ref(), &binding) {
+            drop(stored);
+            self.submit(thread, fact, beside).await?
+        } else {
+            beside.binding = Some(binding.clone());
+            let committed = self.submit(thread, fact, beside).await?;
+            *stored = Some(binding);
+            // Before anybody else says what is still to be told.
+            telling.inspect(|lost| lost.is_told());
+            committed
+        };
         self.hear(thread, Step::Rest, &committed);
         Ok(committed)
     }
@@ -295,12 +317,11 @@ impl Crew {
         thread: ThreadId,
         first: Step,
         state: State,
-        binds: bool,
     ) -> Result<(), PlaneError> {
         let brief = self.brief(thread, &state).await?;
         let endpoint = self.model.as_ref().ok();
         let endpoint = endpoint.map(|chosen| chosen.endpoint.clone());
-        let plane = SessionPlane::new(Arc::clone(&self), thread, &state, brief, endpoint, binds)?;
+        let plane = SessionPlane::new(Arc::clone(&self), thread, &state, brief, endpoint)?;
         match &self.model {
             Ok(chosen) => chosen.harness.run(&plane, first).await,
             Err(message) => self.unreachable_model(&plane, first, message).await,

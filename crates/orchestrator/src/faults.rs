@@ -21,11 +21,13 @@ pub enum Fault {
     LateAck,
     /// A workspace that was lost with its host is taken for the session's own, or a new one for it, and nobody is told.
     LostWorkspaceKept,
+    /// A claim whose answer was lost stands, and nobody works on its turn.
+    LostClaimKept,
 }
 
 impl Fault {
     /// Those that only show among several servers.
-    pub const AMONG: [Self; 1] = [Self::LostWorkspaceKept];
+    pub const AMONG: [Self; 2] = [Self::LostWorkspaceKept, Self::LostClaimKept];
 
     /// All others.
     pub const ALL: [Self; 7] = [

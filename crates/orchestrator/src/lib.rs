@@ -25,6 +25,7 @@ mod run;
 mod sandboxes;
 mod shells;
 pub mod templates;
+mod whereabouts;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -220,7 +221,7 @@ impl Orchestrator {
         }
     }
 
-    /// Renews the leases of all running turns, until those have been given up. A turn whose lease somebody
+    /// Renews the leases of all running turns, and gives back what is held unknown, until those have been given up. A turn whose lease somebody
     /// else has taken ends at once; the store would refuse what it reports in any case.
     async fn renewals(&self) {
         let inner = &self.0;
@@ -229,6 +230,9 @@ impl Orchestrator {
                 biased;
                 () = inner.stopping.cancelled() => return,
                 () = tokio::time::sleep(inner.config.renew_every) => {}
+            }
+            if inner.replica.is_some() {
+                run::give_back_unknown(inner).await;
             }
             let held = inner.held();
             if held.is_empty() || faults::on(Fault::RenewalDropped) {
@@ -258,7 +262,7 @@ impl Orchestrator {
                 () = inner.draining.cancelled() => return,
                 () = inner.store.session_deleted() => self.collect().await,
                 _ = tend.tick() => {
-                    inner.sandboxes.tend(|session| inner.active().contains_key(&session)).await;
+                    inner.sandboxes.tend(|session| inner.runs(session)).await;
                     inner.store.runs_sandboxes(inner.sandboxes.keeper().load().running);
                 }
             }
@@ -414,6 +418,11 @@ impl Inner {
     /// Has due runs looked at once more.
     pub(crate) fn look_again(&self) {
         self.again.notify_one();
+    }
+
+    /// Whether a turn of that session runs here, or its claim is under way.
+    fn runs(&self, session: SessionId) -> bool {
+        self.active().contains_key(&session)
     }
 
     /// The turns that run under a lease, and which.

@@ -20,7 +20,7 @@ use session::policy::ToolRules;
 use session::{Cost, Newcomer, State};
 use store::SubmitError;
 use store::feed::PreviewKind;
-use store::timeline::{Beside, Binding, Mark};
+use store::timeline::{Beside, Mark};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -53,26 +53,17 @@ pub(crate) struct SessionPlane {
 }
 
 impl SessionPlane {
-    /// The view of `thread` as the session stands in `state`; with what is said of where the session runs, if it
-    /// `binds`.
+    /// The view of `thread` as the session stands in `state`.
     pub(crate) fn new(
         crew: Arc<Crew>,
         thread: ThreadId,
         state: &State,
         brief: Brief,
         endpoint: Option<Endpoint>,
-        binds: bool,
     ) -> Result<Self, PlaneError> {
         let held = state
             .thread(thread)
             .ok_or_else(|| PlaneError::Bug(format!("{thread} is not there")))?;
-        let (session, inner) = (crew.row.id, &crew.inner);
-        let beside = Beside {
-            binding: binds
-                .then(|| binding(&crew, inner.sandboxes.runs(session), None))
-                .transpose()?,
-            ..Beside::default()
-        };
         Ok(Self {
             thread,
             primary: thread == state.primary.id,
@@ -83,29 +74,10 @@ impl SessionPlane {
             visit: Mutex::default(),
             endpoint,
             working: crew.active.work(held),
-            beside: Mutex::new(beside),
+            beside: Mutex::default(),
             crew,
         })
     }
-}
-
-/// Where the session runs, as it is served.
-fn binding(crew: &Crew, sandboxed: bool, placed: Option<&str>) -> Result<Binding, PlaneError> {
-    let mut body = json!({
-        "harness": crew.harness(),
-        "runner": crew.inner.holder.0,
-        "sandbox": sandboxed.then(|| crew.row.id.to_string()),
-    });
-    if let Some(placed) = placed {
-        body["harness_process"] = placed.into();
-    }
-    if let Some(lost) = &crew.lost {
-        lost.note(&mut body, sandboxed);
-    }
-    let body = to_raw_value(&body).map_err(|e| PlaneError::Bug(e.to_string()))?;
-    let here = crew.inner.replica.as_ref().filter(|_| sandboxed);
-    let host = here.map(|name| name.as_str().to_owned());
-    Ok(Binding { body, host })
 }
 
 impl SessionPlane {
@@ -281,9 +253,7 @@ impl Plane for SessionPlane {
         let at = self.crew.inner.now().0;
         let what = format!("{} {how}", self.crew.harness());
         self.mark_sandbox(at, took, &json!({ "what": what }));
-        if let Ok(binding) = binding(&self.crew, true, Some(how)) {
-            self.note(|beside| beside.binding = Some(binding));
-        }
+        self.crew.whereabouts.placed(how);
     }
 
     async fn transcript(&self) -> Result<Vec<Entry>, PlaneError> {
@@ -299,7 +269,7 @@ impl Plane for SessionPlane {
         let mut record = record_of(&fact);
         let mut beside = Beside::default();
         self.note(|noted| beside = std::mem::take(noted));
-        let stored = self.crew.report(self.thread, fact, beside).await;
+        let stored = self.crew.report(self.thread, fact, beside, lost).await;
         if faults::on(Fault::LateAck) && matches!(stored, Err(SubmitError::Unavailable(_))) {
             return Ok(Taken {
                 step: harness::Step::Rest,
@@ -307,12 +277,6 @@ impl Plane for SessionPlane {
             });
         }
         let committed = stored.map_err(refused)?;
-        if let Some(lost) = lost {
-            lost.is_told();
-            // What is stored next says so as well; until then it would be told once more rather than never.
-            let bound = binding(&self.crew, true, None);
-            self.note(|beside| beside.binding = bound.ok());
-        }
         if let Some(call) = ended {
             self.crew.inner.sandboxes.taken(self.crew.row.id, call);
         }
@@ -396,16 +360,12 @@ impl Plane for SessionPlane {
         // It may wait for long, and an interrupt waits for nothing.
         let claimed = self.working.cancel.run_until_cancelled(claim).await;
         let visit = claimed.unwrap_or(Err(sandbox::Error::Cancelled))?;
-        let (sandbox, started) = (Arc::clone(&visit), visit.started);
+        let sandbox = Arc::clone(&visit);
         self.crew.uses_sandbox();
         self.crew.tell_callers(sandbox.as_ref());
         *self.visit.lock().unwrap_or_else(PoisonError::into_inner) = Some(visit);
         for news in inner.sandboxes.news(row.id).await {
             self.tell(&news);
-        }
-        if started {
-            let bound = binding(&self.crew, true, None);
-            self.note(|beside| beside.binding = bound.ok());
         }
         Ok(sandbox)
     }

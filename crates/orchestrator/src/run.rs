@@ -123,6 +123,34 @@ async fn give_back(inner: &Inner, session: SessionId, generation: Generation) {
     }
 }
 
+/// Makes due again what this server holds without working on it: the answer to its claim was lost, or came when nobody
+/// waited for it any more. Alone it would wait for the end of the lease; among several it has none, and would wait for
+/// ever.
+pub(crate) async fn give_back_unknown(inner: &Inner) {
+    if faults::on(Fault::LostClaimKept) {
+        return;
+    }
+    let held = match inner.store.held_by(inner.holder.clone()).await {
+        Ok(held) => held,
+        Err(error) => {
+            tracing::error!(error = %chain(&error), "what this server holds cannot be read");
+            return;
+        }
+    };
+    // After that was read: whoever claims is known here before, and what has ended since is not held any more.
+    for (session, generation) in held.into_iter().filter(|(id, _)| !inner.runs(*id)) {
+        match inner.store.release(session, generation, inner.now()).await {
+            Ok(true) => {
+                tracing::warn!(session_id = %session, "a turn was held and not run; it is due again");
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(session_id = %session, error = %chain(&error), "run not released");
+            }
+        }
+    }
+}
+
 async fn pause(inner: &Inner) {
     let _ = inner
         .stopping

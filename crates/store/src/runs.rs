@@ -138,6 +138,14 @@ impl Store {
         ))
     }
 
+    /// The runs that `holder` has, and under which generation each.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn held_by(&self, holder: Holder) -> Result<Vec<(SessionId, Generation)>, Error> {
+        on_back!(self, read, |c| runs::held_by(c, &holder))
+    }
+
     /// Prolongs the leases of `holder`'s runs to `ttl` from `now`, or for good, all in one transaction. Returns those
     /// that it does not hold any more under the generation it names: their runners must stop.
     ///

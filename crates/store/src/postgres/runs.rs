@@ -181,6 +181,12 @@ pub(crate) async fn due_fairly(
     Ok(each(&conn.rows(FAIR, key).await?, due_run)?)
 }
 
+pub(crate) async fn held_by(conn: &Conn, holder: &Holder) -> Told<Vec<(SessionId, Generation)>> {
+    let sql = "SELECT id, generation FROM runs WHERE held AND holder = $1";
+    let held = |row: &Row| Ok((text(row, 0)?, Generation(number(row, 1)?)));
+    Ok(each(&conn.rows(sql, values![&holder.0]).await?, held)?)
+}
+
 pub(crate) async fn renew_all(
     cx: &mut Cx,
     holder: &Holder,

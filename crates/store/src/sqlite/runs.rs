@@ -148,6 +148,15 @@ pub(crate) fn due_fairly(
     Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
 }
 
+pub(crate) fn held_by(conn: &Connection, holder: &Holder) -> Told<Vec<(SessionId, Generation)>> {
+    let sql = "SELECT id, generation FROM runs WHERE held = 1 AND holder = ?1";
+    let mut statement = conn.prepare_cached(sql)?;
+    let rows = statement.query_map([&holder.0], |row| {
+        Ok((text(row, 0)?, Generation(number(row, 1)?)))
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
 pub(crate) fn renew_all(
     cx: &mut Cx<'_>,
     holder: &Holder,

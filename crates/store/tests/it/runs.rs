@@ -264,6 +264,9 @@ async fn renewals_of_many_runs_name_those_that_were_lost() {
     taken.await.expect("taken");
     let renewed = f.store.renew_all(holder(), held.clone(), Some(ttl), at(130));
     assert_eq!(renewed.await.expect("asked"), [held[1].0]);
+    let mut mine = f.store.held_by(holder()).await.expect("read");
+    mine.sort_by_key(|(id, _)| held.iter().position(|(one, _)| one == id));
+    assert_eq!(mine, [held[0], held[2]]);
     assert_eq!(due(&f.store, at(220)).await, [held[1].0]);
     assert_eq!(due(&f.store, at(230)).await.len(), 3);
 }

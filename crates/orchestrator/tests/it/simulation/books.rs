@@ -71,6 +71,8 @@ pub struct Subject {
     pub host: Option<usize>,
     /// The process in which it has got another workspace than it had, until its model is told.
     pub untold: Option<usize>,
+    /// The process whose workspace a result came from since it was stored last who has it.
+    pub ran_on: Option<usize>,
     /// How long its log was of late, and since when.
     pub grew: VecDeque<(Instant, u64)>,
 }
@@ -237,6 +239,7 @@ impl Books {
             idle: BTreeMap::new(),
             host: None,
             untold: None,
+            ran_on: None,
             grew: VecDeque::new(),
         });
     }

@@ -97,13 +97,17 @@ impl Books {
     pub fn bound(&mut self, session: SessionId, host: &str) {
         let host = number(host);
         if let Some(subject) = self.subject(session) {
-            subject.host = host;
+            (subject.host, subject.ran_on) = (host, None);
         }
     }
 
     /// A process claims the session: not while another, whom nothing ails, has its workspace.
     pub fn stays_with_its_workspace(&mut self, process: usize, at: usize) {
         let (mono, host) = (Instant::now(), self.subjects[at].host);
+        let ran_on = self.subjects[at].ran_on.filter(|_| self.linked);
+        if ran_on.is_some_and(|ran_on| host != Some(ran_on)) {
+            self.blame("a model has results from a workspace, and nobody knows where that is");
+        }
         if let Some(host) = host
             && host != process
             && self.is_well(host, mono)
@@ -165,11 +169,20 @@ impl Books {
             .map(|block| serde_json::to_string(block).unwrap());
         let texts = texts.collect::<String>();
         let subject = &mut self.subjects[at];
-        if subject.untold == Some(process) && texts.contains("\"ran\"") {
+        let ran = texts.contains("\"ran\"");
+        if ran {
+            subject.ran_on = Some(process);
+        }
+        if subject.untold != Some(process) {
+            return;
+        }
+        // Also what failed in the new workspace says so, and then the model knows.
+        let told = texts.contains("is gone");
+        if told || ran {
             subject.untold = None;
-            if !texts.contains("is gone") {
-                self.blame("a model was not told that its workspace was lost");
-            }
+        }
+        if ran && !told {
+            self.blame("a model was not told that its workspace was lost");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Owns where named volumes appear in a sandbox: each as a directory of one small file system in memory, which is made
 //! anew at each start and written by nobody. So nothing that was left in the sandbox's own files decides where a
-//! volume goes, and what is written beside the volumes is refused instead of lost. It makes no volume.
+//! volume goes, and what is written beside the volumes is refused instead of lost. The session's own directories are
+//! put at their paths by the same rule: no link leads anywhere. It makes no volume.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -23,11 +24,9 @@ pub(crate) fn attach(plan: &Plan, trees: &[OwnedFd]) -> Result<()> {
     if trees.is_empty() {
         return Ok(());
     }
-    let place = as_mapped_root(plan.id_base, || place().during(STEP))?;
     let shelf = shelf(plan.id_base).during(STEP)?;
+    attach_at(plan, &shelf, VOLUMES, STEP)?;
     let here = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    let onto = here | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(&shelf, c"", &place, c"", onto).during(STEP)?;
     for (volume, tree) in plan.attached.iter().zip(trees) {
         mkdirat(&shelf, volume.name.as_str(), Mode::RWXU).during(STEP)?;
         move_mount(tree, c"", &shelf, volume.name.as_str(), here).during(STEP)?;
@@ -42,10 +41,17 @@ pub(crate) fn attach(plan: &Plan, trees: &[OwnedFd]) -> Result<()> {
     mount_setattr(shelf.as_fd(), &closed).during(STEP)
 }
 
-/// The directory that the volumes appear in, made if need be, in the sandbox's own files.
-fn place() -> rustix::io::Result<OwnedFd> {
+/// Puts a tree at that path, whatever the sandbox has left there. The working directory is the sandbox's root.
+pub(crate) fn attach_at(plan: &Plan, tree: &OwnedFd, path: &str, step: &'static str) -> Result<()> {
+    let place = as_mapped_root(plan.id_base, || place(path).during(step))?;
+    let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(tree, c"", &place, c"", onto).during(step)
+}
+
+/// The directory of that path, made if need be, in the sandbox's own files: no link is followed.
+fn place(path: &str) -> rustix::io::Result<OwnedFd> {
     let mut at = open(CWD, ".")?;
-    for name in VOLUMES.split('/') {
+    for name in path.split('/') {
         at = directory(&at, name)?;
     }
     Ok(at)

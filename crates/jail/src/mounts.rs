@@ -16,7 +16,7 @@ use sys::{MountAttr, mount_setattr};
 use crate::attached;
 use crate::error::{During, IDMAP, OVERLAY, PROC, Result};
 use crate::image;
-use crate::plan::{PROGRAMS, Plan, STATE};
+use crate::plan::{PROGRAMS, Plan};
 use crate::privileges::as_mapped_root;
 
 const BIND_USR: &str = "bind /usr";
@@ -115,10 +115,8 @@ pub(crate) fn build(plan: &Plan, userns: BorrowedFd<'_>) -> Result<OwnedFd> {
         attach(programs, PROGRAMS).during(BIND_PROGRAMS)?;
     }
     for (volume, tree) in plan.volumes.iter().zip(&volumes) {
-        if volume.target == Path::new(STATE) {
-            fs::create_dir(STATE).during(BIND_VOLUME)?;
-        }
-        attach(tree, &volume.target).during(BIND_VOLUME)?;
+        let target = volume.target.to_str().ok_or(rustix::io::Errno::INVAL);
+        attached::attach_at(plan, tree, target.during(BIND_VOLUME)?, BIND_VOLUME)?;
     }
     attached::attach(plan, &trees.attached)?;
     pivot()?;

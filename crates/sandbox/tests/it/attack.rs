@@ -35,6 +35,28 @@ async fn no_file_of_the_host_outside_usr_can_be_read() {
 }
 
 #[tokio::test]
+async fn links_in_the_way_of_the_sessions_directories_lead_nowhere_and_give_way() {
+    let host = host();
+    // Resolved by the supervisor of the next start, they would lead to directories of the host.
+    for link in [
+        "mkdir /mnt/session; ln -s /etc /mnt/session/outputs",
+        "ln -s /var /mnt/session",
+    ] {
+        let sandbox = host.attach("ways").await;
+        let moved = format!(
+            "echo kept >/mnt/session/outputs/mark; rm -rf /mnt/away; mv /mnt/session /mnt/away; {link}"
+        );
+        ok(&sandbox, &moved).await;
+        sandbox.stop().await.unwrap();
+        let sandbox = host.attach("ways").await;
+        let seen = "cat /mnt/session/outputs/mark; test -L /mnt/session || test -L /mnt/session/outputs || echo no link; \
+            grep -c ' /mnt/session/outputs ' /proc/self/mountinfo";
+        assert_eq!(ok(&sandbox, seen).await, "kept\nno link\n1");
+        sandbox.stop().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn usr_is_the_hosts_read_only_without_set_id_and_only_what_everybody_may_read() {
     let host = host();
     let sandbox = host.attach("usr").await;

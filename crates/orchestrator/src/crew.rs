@@ -27,6 +27,7 @@ use crate::active::Active;
 use crate::brief::{Who, brief, team};
 use crate::credentials;
 use crate::endpoint::Chosen;
+use crate::faults::{self, Fault};
 use crate::loss::Loss;
 use crate::plane::{SessionPlane, networking, read};
 use crate::shells::callers;
@@ -301,6 +302,9 @@ impl Crew {
             self.submit(thread, fact, beside).await?
         } else {
             beside.binding = Some(binding.clone());
+            if faults::on(Fault::PlaceForgotten) {
+                *stored = Some(binding.clone());
+            }
             let committed = self.submit(thread, fact, beside).await?;
             *stored = Some(binding);
             // Before anybody else says what is still to be told.

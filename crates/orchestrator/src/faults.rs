@@ -23,11 +23,17 @@ pub enum Fault {
     LostWorkspaceKept,
     /// A claim whose answer was lost stands, and nobody works on its turn.
     LostClaimKept,
+    /// What a report that failed said of where the session runs is taken for stored.
+    PlaceForgotten,
 }
 
 impl Fault {
     /// Those that only show among several servers.
-    pub const AMONG: [Self; 2] = [Self::LostWorkspaceKept, Self::LostClaimKept];
+    pub const AMONG: [Self; 3] = [
+        Self::LostWorkspaceKept,
+        Self::LostClaimKept,
+        Self::PlaceForgotten,
+    ];
 
     /// All others.
     pub const ALL: [Self; 7] = [

@@ -1,6 +1,6 @@
 //! Where a session runs, as one run of it has that stored: along with its first fact, and with the first one after each
-//! change. So no result from a sandbox is in the log before it is known which server has that sandbox, and no loss is
-//! told of twice or forgotten.
+//! change. So no result from a sandbox is in the log before it is known which server has that sandbox, and that a loss was
+//! told is known as soon as it is in the log. It decides nothing: who may run a session asks the store.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};

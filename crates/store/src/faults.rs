@@ -4,6 +4,10 @@
 
 /// A defect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    not(feature = "simulation"),
+    allow(dead_code, reason = "nobody plants one")
+)]
 pub enum Fault {
     /// A lost wake-up: a beat does not read what changed.
     BeatReadsNothing,

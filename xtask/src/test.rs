@@ -8,7 +8,7 @@ pub(crate) fn all() -> anyhow::Result<()> {
     lint::all()?;
     rust()?;
     sim::main(&["--seeds", "30000"])?;
-    sim::main(&["--orchestrator", "--seeds", "2000"])?;
+    sim::main(&["--orchestrator", "--seeds", "1000"])?;
     sim::main(&["--faults"])?;
     sdk::all()
 }

@@ -1,5 +1,6 @@
 //! Owns answering the server's questions, each on a thread of its own. It runs no command.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -155,9 +156,12 @@ impl Shared {
         };
         let note = Note::default();
         self.callers.tell(&note);
+        // What begins from now on has not stood still.
+        let there: HashSet<i32> = tree::numbers().collect();
         let shared = Arc::clone(self);
         beside(move || {
-            let frozen = shared.background();
+            let mut frozen = shared.background();
+            frozen.retain(|process| there.contains(&process.pid));
             // Nobody else writes it.
             let _ = note.set(if frozen.is_empty() {
                 String::new()

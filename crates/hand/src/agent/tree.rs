@@ -162,7 +162,8 @@ fn runs(pid: i32) -> bool {
     state.is_some_and(|state| !state.starts_with(['T', 'Z', 'X']))
 }
 
-fn numbers() -> impl Iterator<Item = i32> {
+/// The processes that there are, by their numbers.
+pub(crate) fn numbers() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }

@@ -102,8 +102,13 @@ pub(crate) fn rewrap(cx: &mut Cx<'_>, wrapped: &[Wrapped]) -> Told<u64> {
 }
 
 pub(crate) fn finish(cx: &mut Cx<'_>, pepper: &Sealed) -> Told<bool> {
-    let none = || Fault::Bad("there is no rotation to end".into());
-    let next = meta::get(cx.conn, NEXT_CHECK)?.ok_or_else(none)?;
+    let Some(next) = meta::get(cx.conn, NEXT_CHECK)? else {
+        // An end whose answer nobody heard is one.
+        return match version(cx.conn)? == pepper.key_version {
+            true => Ok(true),
+            false => Err(Fault::Bad("there is no rotation to end".into())),
+        };
+    };
     let version = version(cx.conn)? + 1;
     let sql = "SELECT EXISTS (SELECT 1 FROM credentials WHERE key_version < ?1)";
     let left: bool = cx

@@ -36,15 +36,28 @@ pub(crate) fn all() -> anyhow::Result<()> {
 
 /// Three servers on one database, loaded by both SDKs for so many seconds while they are killed, frozen and cut off.
 pub(crate) fn replicas(seconds: u64) -> anyhow::Result<()> {
-    let python = prepare()?;
-    let loaders = format!("{python} sdk-tests/python/load.py;node {TYPESCRIPT}/load.mjs");
-    // Paths are taken from where the tests run: their crate.
-    let loaders = loaders.replace("sdk-tests/", &format!("{}/sdk-tests/", root().display()));
+    let loaders = loaders()?;
     let mut test = cargo(&["test", "--locked", "-p", "longhand", "--test", "it"]);
     test.args(["--", "--exact", "--nocapture", TORMENTED])
         .env("TESTKIT_REPLICA_SECONDS", seconds.to_string())
-        .env("TESTKIT_LOADERS", loaders);
+        .env(LOADERS, loaders);
     run(test)
+}
+
+/// What [`TORMENTED`] and whatever runs it beside others takes the programs from that load the servers as well.
+pub(crate) const LOADERS: &str = "TESTKIT_LOADERS";
+
+/// A program of each SDK that loads servers, and what it needs installed.
+pub(crate) fn loaders() -> anyhow::Result<String> {
+    let python = prepare()?;
+    // Paths are taken from where the tests run: their crate.
+    let root = root();
+    let programs = root.join("sdk-tests");
+    Ok(format!(
+        "{python} {}/python/load.py;node {}/load.mjs",
+        programs.display(),
+        root.join(TYPESCRIPT).display()
+    ))
 }
 
 const TORMENTED: &str = "replicas::nothing_is_lost_while_servers_are_killed_frozen_and_cut_off_and_the_database_restarts";

@@ -29,7 +29,10 @@ pub(crate) fn rust() -> anyhow::Result<()> {
             "--profile",
             profile,
         ];
-        run(cargo(&tests))?;
+        let mut tests = cargo(&tests);
+        // Servers that are killed meanwhile are loaded by both SDKs.
+        tests.env(sdk::LOADERS, sdk::loaders()?);
+        run(tests)?;
     } else {
         eprintln!("note: cargo-nextest is not installed; falling back to `cargo test`");
         run(cargo(&[

@@ -69,3 +69,5 @@ pub(crate) const FOREIGN_AHEAD: Duration = Duration::from_secs(30);
 /// How long a foreign loop may take from its last answer to standing still; then it is ended, and made anew when it is
 /// wanted.
 pub(crate) const FOREIGN_REST: Duration = Duration::from_secs(15);
+/// How long one that was ended may take to be gone, before the next starts all the same.
+pub(crate) const FOREIGN_END: Duration = Duration::from_secs(10);

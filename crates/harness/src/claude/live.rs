@@ -165,6 +165,16 @@ impl Live {
         sandbox.is_some_and(|it| it.is_alive()) && !self.foreign.has_ended()
     }
 
+    /// Ends it. Does not wait.
+    pub(crate) fn end(&self) {
+        self.foreign.end();
+    }
+
+    /// Waits until it has ended, or its sandbox has. Cancel safe: yes.
+    pub(crate) async fn gone(&self) {
+        self.foreign.gone().await;
+    }
+
     /// Whether it runs in that one, and is what the session wants there: an agent may have been changed since.
     pub(crate) fn is_for(&self, sandbox: &Arc<dyn Sandbox>, brief: &Brief) -> bool {
         self.is_in(sandbox) && self.made_of == made_of(brief)

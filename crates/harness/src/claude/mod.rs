@@ -103,6 +103,7 @@ impl Harness for Claude {
             plane,
             conversation,
             live: None,
+            ended: None,
             looked: false,
         };
         turn.take_rested();
@@ -143,6 +144,8 @@ struct Turn<'a> {
     conversation: Conversation,
     /// The process, while it is where the session is.
     live: Option<Live>,
+    /// The one before it, which was ended and may still be writing: no other starts on its files before it is gone.
+    ended: Option<Live>,
     /// Whether it was looked for one that an earlier server has left.
     looked: bool,
 }
@@ -163,7 +166,7 @@ impl Turn<'_> {
                 Step::Rest => return Ok(()),
                 Step::Request { span } => self.request(span).await?,
                 Step::Compact { span } => {
-                    self.live = None;
+                    self.end();
                     let fact = { &claude.native }.compact(plane, span, &self.conversation);
                     plane.report(fact.await?).await?
                 }
@@ -194,7 +197,7 @@ impl Turn<'_> {
         let rested = self.plane.cancelled().run_until_cancelled(resting).await;
         if !matches!(rested, Some(Ok(Ok(())))) {
             tracing::info!("claude does not come to rest and is ended");
-            self.live = None;
+            self.end();
         }
     }
 
@@ -204,7 +207,7 @@ impl Turn<'_> {
         let asked = match self.asked().await {
             Ok(asked) => asked,
             Err(why) => {
-                self.live = None;
+                self.end();
                 return plane.report(self.not_asked(span, why)?).await;
             }
         };
@@ -219,7 +222,7 @@ impl Turn<'_> {
             Ok(relayed) => relayed,
             Err(failure) => {
                 // It saw its request fail, which the session will make again.
-                self.live = None;
+                self.end();
                 bill.add(plane, &failure.partial_usage);
                 let fact = if cancel.is_cancelled() {
                     gave_up(plane, &bill)?
@@ -261,7 +264,7 @@ impl Turn<'_> {
         match self.live.as_mut().filter(|_| heard && goes_on) {
             Some(live) => live.replied(before + 1, &calls, plane.brief()),
             // It would go on in a way of its own.
-            None => self.live = None,
+            None => self.end(),
         }
         Ok(taken)
     }
@@ -307,7 +310,7 @@ impl Turn<'_> {
                     }
                     Err(why) if !anew => {
                         tracing::info!(why = %chain(&why), "claude is started anew");
-                        self.live = None;
+                        self.end();
                     }
                     asked => return asked.map_err(NotAsked::Broken),
                 }
@@ -341,7 +344,8 @@ impl Turn<'_> {
                 Err(why) => tracing::info!(why = %chain(&why), "claude is started anew"),
             }
         }
-        self.live = None;
+        self.end();
+        self.gone().await;
         let version =
             install::current_claude(&self.claude.programs).ok_or(NotStarted::NotInstalled)?;
         let (id, began) = (plane.session().bits(), Instant::now());
@@ -406,7 +410,7 @@ impl Turn<'_> {
         };
         match ran {
             None => {
-                self.live = None;
+                self.end();
                 gave_up(plane, &Bill::default())
             }
             Some(Ok(Some(result))) => {
@@ -419,11 +423,11 @@ impl Turn<'_> {
             }
             Some(Err((why, true))) => {
                 tracing::warn!(why = %chain(&why), "the outcome of a call is lost");
-                self.live = None;
+                self.end();
                 Ok(Fact::Lost { call })
             }
             Some(Ok(None) | Err((_, false))) => {
-                self.live = None;
+                self.end();
                 native::execute(plane, &self.conversation, call).await
             }
         }

@@ -86,6 +86,17 @@ impl Foreign {
         self.process.wait().now_or_never().is_some()
     }
 
+    /// Ends it. Does not wait.
+    pub(crate) fn end(&self) {
+        self.process.kill();
+    }
+
+    /// Waits until it has ended, or its sandbox has. Cancel safe: yes.
+    pub(crate) async fn gone(&self) {
+        // A sandbox that was lost has taken it along.
+        let _ = self.process.wait().await;
+    }
+
     /// Says one line. Cancel safe: no; half a line may have been said.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use super::process::Broken;
 use super::{Turn, start, wire};
 use crate::bill::Bill;
 use crate::causes::chain;
-use crate::limits::FOREIGN_ACCOUNT;
+use crate::limits::{FOREIGN_ACCOUNT, FOREIGN_END};
 use crate::native;
 use crate::native::failed::gave_up;
 use crate::plane::{Plane, PlaneError, Spent};
@@ -49,9 +49,29 @@ impl Turn<'_> {
         }
     }
 
+    /// Ends it, if it runs. Never waits.
+    pub(super) fn end(&mut self) {
+        if let Some(live) = self.live.take() {
+            live.end();
+            self.ended = Some(live);
+        }
+    }
+
+    /// Waits until the one that was ended is gone, with its sandbox if need be; not for ever.
+    pub(super) async fn gone(&mut self) {
+        if let Some(live) = self.ended.take()
+            && tokio::time::timeout(FOREIGN_END, live.gone())
+                .await
+                .is_err()
+        {
+            tracing::warn!("a claude that was ended is still there");
+        }
+    }
+
     /// Ends it, and has the next one start from the log.
     pub(super) async fn forget(&mut self) -> Result<(), NotStarted> {
-        self.live = None;
+        self.end();
+        self.gone().await;
         let sandbox = self.plane.sandbox().await?;
         start::keep(sandbox.as_ref(), "", b"").await?;
         Ok(())
@@ -70,7 +90,7 @@ impl Turn<'_> {
             let ran = cancel.run_until_cancelled(recovered(plane, live, &messages, &id));
             match ran.await {
                 None => {
-                    self.live = None;
+                    self.end();
                     return gave_up(plane, &Bill::default());
                 }
                 Some(Ok(Some(result))) => {
@@ -85,7 +105,7 @@ impl Turn<'_> {
                 Some(Ok(None)) => {}
                 Some(Err(why)) => {
                     tracing::warn!(why = %chain(&why), "claude cannot say how a call ended");
-                    self.live = None;
+                    self.end();
                 }
             }
         }

@@ -8,6 +8,7 @@
 
 mod answer;
 mod changes;
+mod composed;
 mod frame;
 mod open;
 mod running;
@@ -21,15 +22,18 @@ use crate::limits::{BASH_DEFAULT_TIMEOUT, BASH_MAX_TIMEOUT_MS, FILE_TIME, SEARCH
 
 pub use answer::{Content, Output};
 pub use changes::{Change, Changed, Changes};
+pub use composed::{Composed, Part};
 pub use frame::{head, lengths, read_frame, write_frame};
 pub use open::Open;
 pub use running::{Exec, Printed, Running};
 pub use spawn::{Kept, Signal, Size, Spawn};
 
 /// The version of this protocol.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 /// The first version that knows `Keep`.
 pub const KEEPS: u32 = 6;
+/// The first version that knows [`Part::Packed`].
+pub const PACKS: u32 = 7;
 /// The oldest version of a hand that a server still speaks with: it knows one caller, whoever calls, and no
 /// `Callers`. A hand outlives its server, and the server may be a newer build when it comes back.
 pub const OLDEST: u32 = 4;
@@ -385,37 +389,6 @@ pub enum Ask {
     Rest {
         /// Why, for the model, as in `it was idle for 10 minutes`.
         reason: String,
-    },
-}
-
-/// A file that is put together from parts. A symlink of its name is replaced, not followed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Composed {
-    /// Of the file.
-    pub path: String,
-    /// Its permissions.
-    pub mode: u32,
-    /// What is in it, in order.
-    pub parts: Vec<Part>,
-}
-
-/// One part of a [`Composed`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "part", rename_all = "snake_case")]
-pub enum Part {
-    /// Those bytes.
-    Bytes {
-        /// Few: they come as JSON.
-        bytes: Vec<u8>,
-    },
-    /// What another file has, as much as is there.
-    File {
-        /// Of the other file.
-        path: String,
-        /// The first byte that is taken.
-        from: u64,
-        /// Bytes that are taken at most.
-        length: u64,
     },
 }
 

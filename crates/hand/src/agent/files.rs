@@ -10,6 +10,8 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, fstatfs, mkdirat,
     openat2, readlinkat, renameat, statat, unlinkat,
@@ -144,6 +146,12 @@ pub(crate) fn compose(files: &[Composed], id: u64) -> Result<(), Refused> {
         for part in parts {
             let added = match part {
                 Part::Bytes { bytes } => draft.file.write_all(bytes),
+                Part::Packed { base64 } => match STANDARD.decode(base64) {
+                    Ok(bytes) => draft.file.write_all(&bytes),
+                    Err(error) => {
+                        return Err((Refusal::Invalid, format!("{path}: no base64: {error}")));
+                    }
+                },
                 Part::File { path, from, length } => {
                     let (mut file, _) = open(path)?;
                     let sought = file.seek(SeekFrom::Start(*from));
@@ -332,6 +340,7 @@ fn refused(path: &Path, errno: Errno) -> Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::PACKS;
 
     struct Dir(PathBuf);
 
@@ -362,6 +371,43 @@ mod tests {
             assert!(Draft::new(path, None, 1).is_err(), "{path}");
             assert!(remove(path, true).is_err(), "{path}");
         }
+    }
+
+    #[test]
+    fn a_file_is_put_together_from_parts_of_either_kind_of_server() {
+        let dir = Dir::new("composed");
+        fs::write(dir.path("roots"), "0123456789").unwrap();
+        for version in [PACKS - 1, PACKS] {
+            let roots = Part::File {
+                path: dir.path("roots"),
+                from: 2,
+                length: 3,
+            };
+            let parts = vec![
+                Part::of(b"\xfe\0 ", version),
+                roots,
+                Part::of(b"end", version),
+            ];
+            let asked = Composed {
+                path: dir.path("whole"),
+                mode: 0o640,
+                parts,
+            };
+            let text = serde_json::to_string(&asked).unwrap();
+            assert_eq!(text.contains("base64"), version >= PACKS, "{text}");
+            compose(&[serde_json::from_str(&text).unwrap()], 1).unwrap();
+            assert_eq!(fs::read(dir.path("whole")).unwrap(), b"\xfe\0 234end");
+        }
+        let broken = Part::Packed {
+            base64: "no base64".to_owned(),
+        };
+        let asked = Composed {
+            path: dir.path("whole"),
+            mode: 0o640,
+            parts: vec![broken],
+        };
+        assert_eq!(compose(&[asked], 1).unwrap_err().0, Refusal::Invalid);
+        assert_eq!(fs::read(dir.path("whole")).unwrap(), b"\xfe\0 234end");
     }
 
     #[test]

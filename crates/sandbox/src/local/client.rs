@@ -9,9 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes};
-use hand::wire::{
-    FromHand, Id, KEEPS, OLDEST, PREFIX_BYTES, Refusal, ToHand, VERSION, head, lengths,
-};
+use hand::wire::{FromHand, Id, OLDEST, PREFIX_BYTES, Refusal, ToHand, VERSION, head, lengths};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -50,8 +48,8 @@ pub(super) struct Inner {
     left: Arc<AtomicBool>,
     /// Who waits for which shell.
     shells: Shells,
-    /// Whether the hand can keep a process for the next server.
-    keeps: bool,
+    /// Of the hand's protocol.
+    version: u32,
     /// Whether the hand is paused: then it answers nobody, and no time runs out.
     paused: watch::Sender<bool>,
     pub(super) tasks: TaskTracker,
@@ -108,7 +106,7 @@ impl Client {
             over: CancellationToken::new(),
             left: Arc::default(),
             shells: Shells::of(version),
-            keeps: version >= KEEPS,
+            version,
             paused: watch::channel(false).0,
             tasks: tasks.clone(),
         }));
@@ -135,6 +133,11 @@ impl Client {
     /// From now on a call that is given up here goes on there.
     pub(super) fn leave(&self) {
         self.0.left.store(true, Ordering::Relaxed);
+    }
+
+    /// What the hand speaks.
+    pub(super) fn version(&self) -> u32 {
+        self.0.version
     }
 
     /// Where what belongs to the provider's sandboxes runs.

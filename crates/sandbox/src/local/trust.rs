@@ -46,9 +46,8 @@ pub(super) async fn place(
     java: Option<&Store>,
     certificate: &str,
 ) -> Result<(), Error> {
-    let own = || Part::Bytes {
-        bytes: certificate.as_bytes().to_vec(),
-    };
+    let version = client.version();
+    let own = || Part::of(certificate.as_bytes(), version);
     let roots = Part::File {
         path: ROOTS.to_owned(),
         from: 0,
@@ -60,7 +59,7 @@ pub(super) async fn place(
         parts,
     };
     let mut files = vec![file(OWN, vec![own()]), file(BUNDLE, vec![roots, own()])];
-    if let Some(parts) = java.and_then(|store| store.with(JAVA_ROOTS, certificate)) {
+    if let Some(parts) = java.and_then(|store| store.with(JAVA_ROOTS, certificate, version)) {
         files.push(file(JAVA, parts));
     }
     client.ask(&Ask::Compose { files }).await.map(drop)

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use hand::wire::{Id, Kept, Open, Spawn, ToHand};
+use hand::wire::{Id, KEEPS, Kept, Open, Spawn, ToHand};
 
 use super::held::Unstarted;
 use super::{Answer, Client, Request};
@@ -26,7 +26,7 @@ impl Client {
         key: &str,
         command: Command,
     ) -> Result<Process, Error> {
-        if !self.0.keeps {
+        if self.0.version < KEEPS {
             return self.spawn(command).await;
         }
         let key = key.to_owned();
@@ -36,7 +36,7 @@ impl Client {
 
     /// The process that an earlier server had kept.
     pub(in crate::local) async fn kept(&self, key: &str) -> Result<Option<(Process, Kept)>, Error> {
-        if !self.0.keeps {
+        if self.0.version < KEEPS {
             return Ok(None);
         }
         let key = key.to_owned();

@@ -48,22 +48,21 @@ impl Store {
         })
     }
 
-    /// The store, which lies there, with one more trusted certificate (PEM). `None` for what is no certificate.
-    pub(super) fn with(&self, path: &str, certificate: &str) -> Option<Vec<Part>> {
+    /// The store, which lies there, with one more trusted certificate (PEM), for a hand of that version. `None` for what
+    /// is no certificate.
+    pub(super) fn with(&self, path: &str, certificate: &str, version: u32) -> Option<Vec<Part>> {
         let mut end = entry(&der(certificate)?)?;
         let mut digest = self.digest.clone();
         digest.update(&end);
         end.extend_from_slice(digest.finish().as_ref());
         Some(vec![
-            Part::Bytes {
-                bytes: self.head.clone(),
-            },
+            Part::of(&self.head, version),
             Part::File {
                 path: path.to_owned(),
                 from: BEFORE,
                 length: self.entries,
             },
-            Part::Bytes { bytes: end },
+            Part::of(&end, version),
         ])
     }
 }

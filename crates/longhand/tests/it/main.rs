@@ -25,6 +25,8 @@ mod plane;
 mod postgres;
 mod power;
 mod refusals;
+mod registry;
+mod registry_debian;
 mod releases;
 mod replicas;
 mod restored;

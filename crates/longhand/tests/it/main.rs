@@ -38,4 +38,5 @@ mod teams;
 mod templates;
 mod terminal;
 mod trouble;
+mod workspace_cuts;
 mod workspaces;

@@ -58,7 +58,7 @@ use crate::provider::{Provider, Report, Sandbox, SandboxId, Spec};
 use crate::snapshot::Workspaces;
 use crate::template::{self as templated, TemplateRef};
 use crate::volume::Volumes;
-use crate::workspace::Layers;
+use crate::workspace::{Layers, Shares};
 pub use allowance::Allowance;
 use dirs::Dirs;
 pub use disk::{Disk, DiskKind};
@@ -92,6 +92,10 @@ pub struct Config {
     pub volumes: PathBuf,
     /// Bytes that any volume may have; 0: as many as there is room for.
     pub volume_bytes: u64,
+    /// Bytes on the disk of the layers of one sandbox and of its snapshots; 0: as many as there is room for.
+    pub layers_bytes: u64,
+    /// Bytes of all layers together; 0: as many as there is room for.
+    pub layers_together: u64,
     /// What sandboxes see as `/usr`, read-only, that lie on no template.
     pub usr: PathBuf,
     /// What a workspace that is made lies on unless its [`Spec`] says otherwise.
@@ -128,6 +132,8 @@ impl Config {
             snapshots: parent.join("snapshots"),
             volumes: parent.join("volumes"),
             volume_bytes: Disk::default().bytes,
+            layers_bytes: 0,
+            layers_together: 0,
             usr: PathBuf::from("/usr"),
             template: TemplateRef::Host,
             programs: None,
@@ -241,13 +247,19 @@ impl Local {
         dirs::private_dir(&snapshots)?;
         let own_ids = isolation::gives_own_ids();
         let layers = Layers::open(snapshots, dir.clone(), own_ids);
+        let shares = Shares {
+            one: config.layers_bytes,
+            all: config.layers_together,
+        };
         let sub_ids = if own_ids {
             None
         } else {
             sub_ids::of_this_user()
         };
         let shared = Arc::new(Shared {
-            layers: layers.doing(|| "open the snapshots".to_owned())?,
+            layers: layers
+                .doing(|| "open the snapshots".to_owned())?
+                .with_shares(shares),
             disks: Disks::new(dir.clone(), config.allowance.disk, config.disk_reserve),
             flushes: Flushes::default(),
             volumes: Registry::open(volumes, config.volume_bytes)?,

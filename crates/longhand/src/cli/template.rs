@@ -90,4 +90,7 @@ pub enum Recipe {
     Minimal,
     /// Those, and Python, Node, git, compilers, ripgrep, curl, jq, SQLite.
     Base,
+    /// Those, and what the hosted sandbox has, as far as Debian 12 has it: Go, Rust, Java, Ruby, PHP, databases, a browser,
+    /// documents (several GB; docs/sandbox.md).
+    Standard,
 }

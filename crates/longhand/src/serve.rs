@@ -432,8 +432,10 @@ pub fn local_provider(
     config.allowance = settings.allowance()?;
     config.memory_together = settings.memory_together_mib.saturating_mul(1 << 20);
     config.volume_bytes = settings.volume_mib.saturating_mul(1 << 20);
-    config.layers_bytes = settings.layers_mib.saturating_mul(1 << 20);
-    config.layers_together = settings.layers_together_mib.saturating_mul(1 << 20);
+    config.layers = sandbox::Shares {
+        one: settings.layers_mib.saturating_mul(1 << 20),
+        all: settings.layers_together_mib.saturating_mul(1 << 20),
+    };
     config.disk_reserve = settings.disk_reserve_mib.saturating_mul(1 << 20);
     config.orphan = Duration::from_secs(settings.orphan_seconds);
     config.network = network;

@@ -52,3 +52,4 @@ pub use template::{
     TemplateName, TemplateRef, Templates,
 };
 pub use volume::{Mount, Mounts, NewVolume, VOLUMES, Volume, VolumeId, VolumeName, Volumes};
+pub use workspace::Shares;

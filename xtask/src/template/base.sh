@@ -57,7 +57,7 @@ zip -q file.zip file && unzip -p file.zip | grep -x word
 #: apt and dpkg: a package is made, installed and removed
 mkdir -p little/DEBIAN little/opt && echo word > little/opt/word
 printf 'Package: little\nVersion: 1.0\nArchitecture: all\nMaintainer: a <a@b.invalid>\nDescription: little\n' > little/DEBIAN/control
-dpkg-deb -q --build little /tmp/little.deb > /dev/null
+dpkg-deb --build little /tmp/little.deb > /dev/null
 apt-get install -y -q /tmp/little.deb > /dev/null
 grep -x word /opt/word
 apt-get remove -y -q little > /dev/null && test ! -e /opt/word

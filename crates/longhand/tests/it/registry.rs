@@ -258,7 +258,7 @@ impl Place {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_what_its_digest_says_is_refused_and_nothing_of_it_is_kept() {
     let image = Image::plain(3_000, here());
-    for planted in image.blobs.keys().cloned() {
+    for planted in image.blobs.keys() {
         let (place, served, bad) = (Place::new(), image.clone(), planted.clone());
         let registry = Crooked::new(move |path, head| {
             let mut answer = served.answer(path, head);
@@ -271,7 +271,7 @@ async fn what_is_not_what_its_digest_says_is_refused_and_nothing_of_it_is_kept()
         .await;
         let said = place.refused(&registry.image()).await;
         assert!(
-            said.contains(&planted) && said.contains("what came is sha256:"),
+            said.contains(planted) && said.contains("what came is sha256:"),
             "{said}"
         );
     }

@@ -5,7 +5,6 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
@@ -357,10 +356,7 @@ impl Authority {
             (asked("service").as_deref(), scope.as_str()),
             (Some("registry"), "repository:little:pull")
         );
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .expect("after 1970")
-            .as_secs();
+        let now = store::clock::now().0 / 1_000_000;
         let header = json!({"typ": "JWT", "alg": "ES256", "x5c": [self.chain]});
         let claims = json!({"iss": "authority", "sub": "somebody", "aud": "registry", "exp": now + 300, "nbf": now - 10,
             "iat": now, "jti": "1", "access": [{"type": "repository", "name": "little", "actions": ["pull"]}]});

@@ -12,6 +12,7 @@ use testkit::api::Api;
 use testkit::disk::Disk;
 use testkit::seed::Seed;
 use testkit::{setting, wait};
+use tokio::task::JoinSet;
 
 use crate::stage::{self, Stage};
 use crate::workspaces::{LOOK, one_round, path, shell};
@@ -51,14 +52,16 @@ async fn a_power_cut_in_a_collection_or_in_the_fork_of_one_that_runs_leaves_ever
         write(&stage, round).await;
         disk.flush().expect("sync");
         let fuse = disk.fuse().expect("python3");
-        let forks = forking(&stage, targets.clone());
-        let collections = tokio::spawn(collecting(stage.api(), path(&stage, SOURCE, "/snapshots")));
-        let forks = tokio::spawn(forks);
+        let (mut forks, mut collections) = (JoinSet::new(), JoinSet::new());
+        forks.spawn(forking(&stage, targets.clone()));
+        collections.spawn(collecting(stage.api(), path(&stage, SOURCE, "/snapshots")));
         wait::pass(seeded.moment(Duration::from_millis(300))).await;
         let before = fuse.cut().expect("EXT4_IOC_SHUTDOWN");
         stage.kill().await;
-        let told = collections.await.expect("it does not panic");
-        let acknowledged = forks.await.expect("it does not panic");
+        let told = collections.join_next().await.expect("one task");
+        let told = told.expect("it does not panic");
+        let acknowledged = forks.join_next().await.expect("one task");
+        let acknowledged = acknowledged.expect("it does not panic");
         wait::until("the disk comes back when nobody holds it", || async {
             disk.restore().ok()
         })

@@ -92,10 +92,8 @@ pub struct Config {
     pub volumes: PathBuf,
     /// Bytes that any volume may have; 0: as many as there is room for.
     pub volume_bytes: u64,
-    /// Bytes on the disk of the layers of one sandbox and of its snapshots; 0: as many as there is room for.
-    pub layers_bytes: u64,
-    /// Bytes of all layers together; 0: as many as there is room for.
-    pub layers_together: u64,
+    /// What layers and snapshots may take of the disk.
+    pub layers: Shares,
     /// What sandboxes see as `/usr`, read-only, that lie on no template.
     pub usr: PathBuf,
     /// What a workspace that is made lies on unless its [`Spec`] says otherwise.
@@ -132,8 +130,7 @@ impl Config {
             snapshots: parent.join("snapshots"),
             volumes: parent.join("volumes"),
             volume_bytes: Disk::default().bytes,
-            layers_bytes: 0,
-            layers_together: 0,
+            layers: Shares::default(),
             usr: PathBuf::from("/usr"),
             template: TemplateRef::Host,
             programs: None,
@@ -246,20 +243,15 @@ impl Local {
         });
         dirs::private_dir(&snapshots)?;
         let own_ids = isolation::gives_own_ids();
-        let layers = Layers::open(snapshots, dir.clone(), own_ids);
-        let shares = Shares {
-            one: config.layers_bytes,
-            all: config.layers_together,
-        };
+        let layers = Layers::open(snapshots, dir.clone(), own_ids)
+            .doing(|| "open the snapshots".to_owned())?;
         let sub_ids = if own_ids {
             None
         } else {
             sub_ids::of_this_user()
         };
         let shared = Arc::new(Shared {
-            layers: layers
-                .doing(|| "open the snapshots".to_owned())?
-                .with_shares(shares),
+            layers: layers.with_shares(config.layers),
             disks: Disks::new(dir.clone(), config.allowance.disk, config.disk_reserve),
             flushes: Flushes::default(),
             volumes: Registry::open(volumes, config.volume_bytes)?,

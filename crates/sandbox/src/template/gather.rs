@@ -10,10 +10,13 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 
 use aws_lc_rs::digest::{Context, SHA256};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::home::Home;
 use super::import::NewTemplate;
 use super::oci::{self, Blob};
+use crate::archive::shown;
 use crate::error::{Doing, Error};
 use crate::limits::{ARCHIVE_LOOK, IMAGE_JSON_BYTES};
 
@@ -78,7 +81,7 @@ impl Gathering {
                 "the registry answered with {digest}, and not with {wanted}"
             )));
         }
-        let kind = oci::kind(top, said)?;
+        let kind = kind(top, said)?;
         let blob = Blob {
             digest,
             size: top.len() as u64,
@@ -237,6 +240,36 @@ impl Incoming<'_> {
     fn refused(&self, problem: &str) -> Error {
         Error::invalid(format!("{}: {problem}", self.blob.digest))
     }
+}
+
+/// What kind of document a registry answered with, if it is one that an image begins with: `said` is what it called it.
+///
+/// # Errors
+/// [`Error::Invalid`]: it is of another kind, or of two at once.
+fn kind(document: &[u8], said: &str) -> Result<String, Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Any {
+        media_type: Option<String>,
+        layers: Option<IgnoredAny>,
+        manifests: Option<IgnoredAny>,
+    }
+    let what = "what the registry answers with";
+    let any: Any = oci::parsed(what, document)?;
+    let kind = any.media_type.unwrap_or_else(|| said.to_owned());
+    let is_manifest = oci::MANIFESTS.contains(&kind.as_str());
+    if !is_manifest && !oci::INDICES.contains(&kind.as_str()) {
+        let kind = shown(kind.as_bytes());
+        return Err(oci::bad(
+            what,
+            &format!("no image and no index, but {kind}"),
+        ));
+    }
+    // One reader must not take for an index what another takes for an image (CVE-2021-41190).
+    if any.layers.is_some() != is_manifest || any.manifests.is_some() == is_manifest {
+        return Err(oci::bad(what, "it is not of the kind that it says it is"));
+    }
+    Ok(kind)
 }
 
 fn full() -> Error {

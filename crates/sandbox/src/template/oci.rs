@@ -24,11 +24,11 @@ const INDEX: &str = "index.json";
 /// The version of layouts that there is.
 const VERSION: &str = "1.0.0";
 /// What an entry of an index is: one image, or an index again.
-const MANIFESTS: [&str; 2] = [
+pub(super) const MANIFESTS: [&str; 2] = [
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v2+json",
 ];
-const INDICES: [&str; 2] = [
+pub(super) const INDICES: [&str; 2] = [
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 ];
@@ -211,33 +211,6 @@ pub(super) fn begin(dir: &Path, kind: &str, top: &Blob) -> io::Result<()> {
     fs::write(dir.join(INDEX), index.to_string())?;
     let layout = json!({"imageLayoutVersion": VERSION});
     fs::write(dir.join(LAYOUT), layout.to_string())
-}
-
-/// What kind of document a registry answered with, if it is one that an image begins with: `said` is what it called it.
-///
-/// # Errors
-/// [`Error::Invalid`]: it is of another kind, or of two at once.
-pub(super) fn kind(document: &[u8], said: &str) -> Result<String, Error> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Any {
-        media_type: Option<String>,
-        layers: Option<serde::de::IgnoredAny>,
-        manifests: Option<serde::de::IgnoredAny>,
-    }
-    let what = "what the registry answers with";
-    let any: Any = parsed(what, document)?;
-    let kind = any.media_type.unwrap_or_else(|| said.to_owned());
-    let is_manifest = MANIFESTS.contains(&kind.as_str());
-    if !is_manifest && !INDICES.contains(&kind.as_str()) {
-        let kind = shown(kind.as_bytes());
-        return Err(bad(what, &format!("no image and no index, but {kind}")));
-    }
-    // One reader must not take for an index what another takes for an image (CVE-2021-41190).
-    if any.layers.is_some() != is_manifest || any.manifests.is_some() == is_manifest {
-        return Err(bad(what, "it is not of the kind that it says it is"));
-    }
-    Ok(kind)
 }
 
 fn look(dir: &Path, called: Option<&str>) -> Result<Image, Lack> {
@@ -469,7 +442,7 @@ fn large(what: &str) -> Error {
     bad(what, &format!("more than {IMAGE_JSON_BYTES} bytes"))
 }
 
-fn parsed<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Error> {
+pub(super) fn parsed<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Error> {
     serde_json::from_slice(bytes).map_err(|error| bad(what, &error.to_string()))
 }
 
@@ -502,6 +475,6 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-fn bad(what: &str, problem: &str) -> Error {
+pub(super) fn bad(what: &str, problem: &str) -> Error {
     Error::invalid(format!("{what}: {problem}"))
 }

@@ -25,16 +25,16 @@ const MERGED: &str = "merged.json";
 /// The unit of `st_blocks` (stat(2)).
 const BLOCK: u64 = 512;
 /// Entries after which a walk looks whether it goes too fast, and how many a second it may take: it is to disturb nobody.
-const STRIDE: u64 = 2_000;
-const RATE: u64 = 200_000;
+const STRIDE: u64 = 1_000;
+const RATE: u64 = 50_000;
 
 /// Bytes that layers may take; 0: as many as there is room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Shares {
-    /// Of one sandbox: those that it lies on, and those of its snapshots.
-    pub(crate) one: u64,
+pub struct Shares {
+    /// Those that one sandbox lies on, and those of its snapshots.
+    pub one: u64,
     /// All together.
-    pub(crate) all: u64,
+    pub all: u64,
 }
 
 /// What one layer takes.
@@ -55,6 +55,8 @@ struct State {
     counted: BTreeMap<LayerId, Taken>,
     /// Those that are whole and were not walked yet.
     due: BTreeSet<LayerId>,
+    /// Whether somebody walks one.
+    walking: bool,
 }
 
 impl Ledger {
@@ -95,12 +97,10 @@ impl Ledger {
         state.due.remove(id);
     }
 
-    /// Walks those below `dir` that were not. Blocks for as long as that takes.
+    /// Walks those below `dir` that were not, one at a time: whoever finds another at it leaves them to that one. Blocks
+    /// for as long as that takes.
     pub(super) fn count(&self, dir: &Path) {
-        loop {
-            let Some(id) = self.state().due.pop_first() else {
-                return;
-            };
+        while let Some(id) = self.next() {
             let layer = dir.join(id.as_str());
             let of = fs::read(layer.join(MERGED)).ok();
             let of = of.and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -111,12 +111,21 @@ impl Ledger {
             // If it is not written down, it is counted again after the next start.
             let written = serde_json::to_vec(&taken).map_err(io::Error::other);
             let _ = written.and_then(|bytes| fs::write(layer.join(TAKEN), bytes));
-            self.state().counted.insert(id.clone(), taken);
+            let mut state = self.state();
+            state.walking = false;
             // It may have gone, and been forgotten, before it was known.
-            if !layer.is_dir() {
-                self.forget(&id);
+            if layer.is_dir() {
+                state.counted.insert(id, taken);
             }
         }
+    }
+
+    /// The next to be walked; none if there is none, or somebody walks already.
+    fn next(&self) -> Option<LayerId> {
+        let mut state = self.state();
+        let next = (!state.walking).then(|| state.due.pop_first()).flatten();
+        state.walking |= next.is_some();
+        next
     }
 
     /// Bytes of all layers.

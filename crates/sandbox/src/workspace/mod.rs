@@ -47,7 +47,7 @@ mod travel_tests;
 
 pub(crate) use copy::{each_attribute_of, names, open_dir, too_deep};
 pub(crate) use layers::{HELD, Layers, Replaced};
-pub(crate) use ledger::Shares;
+pub use ledger::Shares;
 pub(crate) use reached::reached;
 #[cfg(test)]
 pub(crate) use reached::tests::dies_after;

@@ -50,7 +50,7 @@ fn refused(done: io::Result<()>) -> String {
 #[test]
 fn a_layer_is_counted_once_and_known_after_a_restart() {
     let host = Host::new();
-    let layers = host.layers();
+    let layers = host.shared(90, 0);
     host.writes_mib("big", 3);
     layers
         .snapshot(&host.path("one"), "one", new("second"))
@@ -65,7 +65,7 @@ fn a_layer_is_counted_once_and_known_after_a_restart() {
     for entry in fs::read_dir(layers.layers()).unwrap() {
         fs::write(entry.unwrap().path().join("taken.json"), "{\"by").unwrap();
     }
-    let again = host.layers();
+    let again = host.shared(90, 0);
     assert_eq!(again.ledger.all(), 0);
     collect(&again);
     again.count();
@@ -154,13 +154,13 @@ fn whoever_dies_while_it_is_counted_leaves_what_is_counted_again() {
     host.writes_mib("big", 2);
     host.layers().snapshot(&one, "one", new("big")).unwrap();
     for steps in 0..40 {
-        let layers = host.layers();
+        let layers = host.shared(90, 0);
         host.write("one", "workspace/more", &format!("{steps}"));
         let id = format!("s{steps}");
         let done = dies_after(steps, || {
             layers.snapshot(&host.path("one"), "one", new(&id))
         });
-        let next = host.layers();
+        let next = host.shared(90, 0);
         collect(&next);
         next.count();
         assert!(next.ledger.all() >= 2 * MIB, "{steps}");

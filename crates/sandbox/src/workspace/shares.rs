@@ -6,6 +6,7 @@ use std::io;
 use std::path::Path;
 
 use super::layers::Layers;
+use super::ledger::Shares;
 use super::manifest::Manifest;
 use super::stack::{LayerId, NEXT, STACK, Stack};
 
@@ -13,9 +14,11 @@ use super::stack::{LayerId, NEXT, STACK, Stack};
 const NAMED: usize = 5;
 
 impl Layers {
-    /// Walks the layers that were not walked yet. Blocks for as long as that takes.
+    /// Walks the layers that were not walked yet, if anybody is held to a share. Blocks for as long as that takes.
     pub(crate) fn count(&self) {
-        self.ledger.count(&self.layers());
+        if self.shares != Shares::default() {
+            self.ledger.count(&self.layers());
+        }
     }
 
     /// Fails when the sandbox in `dir`, which lies on `stack`, may have no further layer. What was not counted yet counts

@@ -81,6 +81,7 @@ const STANDARD: &[&str] = &[
     "libreoffice-calc-nogui",
     "libreoffice-impress-nogui",
     "libreoffice-writer-nogui",
+    "lmodern",
     "pandoc",
     "poppler-utils",
     "qpdf",
@@ -88,6 +89,7 @@ const STANDARD: &[&str] = &[
     "tesseract-ocr-eng",
     "texlive-fonts-recommended",
     "texlive-latex-recommended",
+    "texlive-plain-generic",
     "texlive-xetex",
     // a browser
     "chromium",

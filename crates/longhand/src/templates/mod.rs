@@ -48,6 +48,11 @@ pub async fn import(home: TemplateHome, what: Import, lifted: dial::Policy) -> a
     let now = store::clock::now().0;
     let name = what.name.as_deref().map(TemplateName::new).transpose()?;
     if let Some(text) = what.from.to_str().filter(|text| Reference::is_one(text)) {
+        if what.image.is_some() {
+            bail!(
+                "--image is for the directory of a layout: a registry is asked for a tag or a digest"
+            );
+        }
         let from = text.parse()?;
         let access = Access {
             login: what.user.map(login).transpose()?,
@@ -56,6 +61,9 @@ pub async fn import(home: TemplateHome, what: Import, lifted: dial::Policy) -> a
         };
         let imported = from_registry(home, &from, access, name).await?;
         return show(&imported, &what.output);
+    }
+    if what.user.is_some() || what.plain_http {
+        bail!("--user and --plain-http are for images in registries: docker://HOST/REPOSITORY");
     }
     let new = if what.from == Path::new("-") {
         if io::stdin().is_terminal() {

@@ -17,6 +17,7 @@ mod endpoint;
 mod entries;
 mod exports;
 pub mod faults;
+mod inside;
 mod loss;
 pub mod network;
 mod parts;
@@ -35,7 +36,7 @@ use contract::ids::SessionId;
 use contract::time::Micros;
 use harness::Harness;
 use harness::causes::chain;
-use model::{Catalog, Endpoint};
+use model::{Catalog, Client, Endpoint};
 use sandbox::Keeper;
 use session::Generation;
 use store::Store;
@@ -81,6 +82,7 @@ pub(crate) struct Inner {
     pub(crate) vault: Arc<Vault>,
     pub(crate) harness: Arc<dyn Harness>,
     pub(crate) others: Vec<Arc<dyn Harness>>,
+    pub(crate) client: Client,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) endpoint: Option<Endpoint>,
     pub(crate) config: Config,
@@ -94,7 +96,7 @@ pub(crate) struct Inner {
     active: Mutex<HashMap<SessionId, Active>>,
     /// One permit a running turn.
     turns: Arc<Semaphore>,
-    tasks: TaskTracker,
+    pub(crate) tasks: TaskTracker,
     /// A turn ended: one that was passed over may now be taken.
     again: Notify,
     /// Held while runs are claimed: whoever drains waits for it, so that no turn starts behind its back.
@@ -120,6 +122,7 @@ impl Orchestrator {
             vault: parts.vault,
             harness: parts.harness,
             others: parts.others,
+            client: parts.client,
             catalog: parts.catalog,
             endpoint: parts.endpoint,
             sandboxes: Sandboxes::new(parts.provider, config.sandboxes.clone(), config.clock),

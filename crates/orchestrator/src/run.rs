@@ -172,7 +172,9 @@ async fn work(inner: &Arc<Inner>, claimed: Committed, active: Active) -> Result<
     let lost = lost_workspace(inner, claimed.session).await?;
     let (session, generation) = (claimed.session, claimed.state.generation);
     let crew = Crew::new(Arc::clone(inner), row, &claimed, model, active, lost)?;
-    Arc::clone(&crew).work(claimed).await?;
+    let worked = Arc::clone(&crew).work(claimed).await;
+    crew.close_door().await;
+    worked?;
     if crew.has_used_sandbox() {
         inner.export(session, generation);
     }

@@ -42,7 +42,7 @@ use session::Generation;
 use store::Store;
 use store::replica::ReplicaName;
 use store::runs::Holder;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vault::Vault;
@@ -342,7 +342,7 @@ impl Orchestrator {
                 inner.outrun(run.session, run.generation);
                 continue;
             };
-            let ends = Ends {
+            let ends = run::Ends {
                 inner: inner.clone(),
                 session: run.session,
                 permit: Some(permit),
@@ -483,21 +483,5 @@ impl Inner {
                 Some(active)
             }
         }
-    }
-}
-
-/// Unregisters a run when its task ends, however it ends.
-struct Ends {
-    inner: Arc<Inner>,
-    session: SessionId,
-    permit: Option<OwnedSemaphorePermit>,
-}
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        self.inner.active().remove(&self.session);
-        // Before the wake-up, or whoever looks again finds no room and looks no more.
-        drop(self.permit.take());
-        self.inner.again.notify_one();
     }
 }

@@ -96,7 +96,8 @@ impl Door {
     /// Waits until all that is in flight has ended and is counted; nobody is let in any more. Its [`Account`] has to
     /// cancel what is not to be waited for. Cancel safe: it is closed then.
     pub async fn close(mut self) {
-        self.accepting.abort_all();
+        // Waits, so that the next one finds the port free.
+        self.accepting.shutdown().await;
         self.asking.close();
         self.asking.wait().await;
     }

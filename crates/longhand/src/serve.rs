@@ -110,8 +110,8 @@ impl Server {
             &config.egress,
             &data_dir,
             (&core.store, &core.vault, &core.audit),
-            &tasks,
-            closed.clone(),
+            model.as_ref().map(|model| model.dialect),
+            (&tasks, closed.clone()),
         )
         .await?;
         let network = networks.clone().map(|it| it as Arc<dyn sandbox::Network>);
@@ -122,7 +122,8 @@ impl Server {
                 store: core.store.clone(),
                 vault: core.vault.clone(),
                 harness: Arc::new(Native::new(client.clone())),
-                others: vec![Arc::new(Claude::new(client, data_dir.programs()?))],
+                others: vec![Arc::new(Claude::new(client.clone(), data_dir.programs()?))],
+                client,
                 provider: provider.clone(),
                 catalog: core.catalog.clone(),
                 endpoint: model,

@@ -16,6 +16,9 @@ pub const SANDBOX_KEEP_AWAKE: &str = "longhand.sandbox_keep_awake";
 /// What a session's sandbox is made on: a template's name, its digest as `sha256:…`, or `host`.
 pub const SANDBOX_TEMPLATE: &str = "longhand.template";
 
+/// Whether programs in a session's sandbox may ask the session's model, with a stand-in for its key: `true` or `false`.
+pub const SANDBOX_MODEL: &str = "longhand.sandbox_model";
+
 /// Characters of a template's name or digest.
 const TEMPLATE_CHARS: usize = 71;
 
@@ -32,6 +35,8 @@ pub struct SandboxWishes {
     pub volumes: Vec<VolumeWish>,
     /// What it is made on; none: as the operator set it.
     pub template: Option<String>,
+    /// Whether programs in it may ask the session's model.
+    pub model: bool,
 }
 
 impl SandboxWishes {
@@ -42,6 +47,7 @@ impl SandboxWishes {
     /// A value of the session's that is none, by its path.
     pub fn of(session: &Metadata, environment: &Metadata) -> Result<Self, Invalid> {
         let own = (eager(session)?, keep_awake(session)?, volumes(session)?);
+        let own_model = model(session)?;
         // They were checked when they were set; what is older than the check counts as none.
         let general = (
             eager(environment).unwrap_or_default(),
@@ -57,6 +63,9 @@ impl SandboxWishes {
                 None => template(environment).unwrap_or_default(),
                 own => own,
             },
+            model: own_model
+                .or(model(environment).unwrap_or_default())
+                .unwrap_or_default(),
         })
     }
 
@@ -68,6 +77,7 @@ impl SandboxWishes {
         eager(environment)?;
         keep_awake(environment)?;
         volumes(environment)?;
+        model(environment)?;
         template(environment).map(drop)
     }
 }
@@ -82,6 +92,10 @@ fn keep_awake(metadata: &Metadata) -> Result<Option<bool>, Invalid> {
         SANDBOX_KEEP_AWAKE,
         [("true", true), ("false", false)],
     )
+}
+
+fn model(metadata: &Metadata) -> Result<Option<bool>, Invalid> {
+    one_of(metadata, SANDBOX_MODEL, [("true", true), ("false", false)])
 }
 
 fn template(metadata: &Metadata) -> Result<Option<String>, Invalid> {
@@ -156,6 +170,10 @@ mod tests {
             |session: &Metadata| SandboxWishes::of(session, &environment).unwrap().template;
         assert_eq!(template(&metadata(&[])).as_deref(), Some("base"));
         assert_eq!(template(&own).as_deref(), Some("host"));
+        let environment = metadata(&[(SANDBOX_MODEL, "true")]);
+        let model = |session: &Metadata| SandboxWishes::of(session, &environment).unwrap().model;
+        assert!(model(&metadata(&[])));
+        assert!(!model(&metadata(&[(SANDBOX_MODEL, "false")])));
         let none = SandboxWishes::of(&metadata(&[]), &metadata(&[])).unwrap();
         assert_eq!(none, SandboxWishes::default());
     }
@@ -167,6 +185,7 @@ mod tests {
             (SANDBOX_START, ""),
             (SANDBOX_KEEP_AWAKE, "yes"),
             (SANDBOX_KEEP_AWAKE, "True"),
+            (SANDBOX_MODEL, "yes"),
             (SANDBOX_VOLUMES, "/etc"),
             (SANDBOX_TEMPLATE, ""),
             (SANDBOX_TEMPLATE, "../base"),

@@ -4,6 +4,7 @@
 
 mod archives;
 mod canary;
+mod certificates;
 mod claude;
 mod claude_lost;
 mod claude_stale;
@@ -19,6 +20,7 @@ mod injected;
 mod isolation;
 mod keys_master;
 mod memory;
+mod model_inside;
 mod outlive;
 mod people;
 mod plane;

@@ -116,6 +116,7 @@ impl World {
             harness: Arc::new(Native::new(Client::new(ClientConfig::default()).unwrap())),
             others: Vec::new(),
             provider,
+            client: Client::new(ClientConfig::default()).unwrap(),
             catalog: self.catalog.clone(),
             endpoint: Some(self.endpoint()),
         };

@@ -73,6 +73,7 @@ impl Process {
             harness: Arc::new(Actor(number)),
             others: Vec::new(),
             provider: Arc::new(Hands(number)),
+            client: model::Client::new(model::ClientConfig::default()).unwrap(),
             catalog: catalog.clone(),
             endpoint: Some(endpoint()),
         };

@@ -1,4 +1,5 @@
-//! Owns the disk of a sandbox that has one of its own: an image file, mounted where only the sandbox sees it.
+//! Owns the disk of a sandbox that has one of its own: an image file, mounted where only the sandbox sees it, and there
+//! only while its layers are put together.
 //! It makes no image and chooses no size.
 //!
 //! The mount stands in the sandbox's own mount namespace and nowhere else, and the loop device lets go of the
@@ -14,17 +15,14 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
-    fsopen,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen,
 };
 
 use crate::error::{DISK, During, Result};
 
 /// The name of the image in the directory of its sandbox.
 pub const IMAGE: &str = "disk.img";
-/// The directory there that it is mounted at; empty when seen from the host.
-pub const MOUNT: &str = "disk";
-
 /// What every sandbox's disk holds, parents first; each is owned by the sandbox's root.
 pub const LAYOUT: [&str; 7] = [
     "root",

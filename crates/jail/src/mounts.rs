@@ -5,9 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::{
-    MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, move_mount, open_tree, unmount,
-};
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount, open_tree};
 use rustix::process::{chdir, chroot, fchdir};
 use sys::{MountAttr, mount_setattr};
 
@@ -39,6 +37,13 @@ struct Disk {
     volumes: Vec<OwnedFd>,
 }
 
+/// Where the trees of its disk are taken from.
+enum Kept {
+    Host(Disk),
+    /// A disk of its own, mounted nowhere yet.
+    Image(OwnedFd),
+}
+
 /// Builds the sandbox's root on what was staged and makes it `/`.
 ///
 /// Names in the sandbox's mountinfo: the overlay is assembled in a staging tmpfs with relative
@@ -58,17 +63,17 @@ pub(crate) fn build(
     let (trees, disk) = stage.on_the_host(|| {
         let trees = take_trees(plan, &mapped)?;
         let disk = match plan.image {
-            true => Err(image::mounted(&plan.dir)?),
-            false => Ok(take_disk(plan, &plan.dir, &mapped)?),
+            true => Kept::Image(image::mounted(&plan.dir)?),
+            false => Kept::Host(take_disk(plan, &plan.dir, &mapped)?),
         };
         Ok((trees, disk))
     })?;
     chdir(LAYERS).during(STAGE)?;
     let disk = match disk {
-        Ok(disk) => disk,
-        Err(image) => own_disk(plan, &image, &mapped)?,
+        Kept::Host(disk) => disk,
+        Kept::Image(image) => own_disk(plan, &image, &mapped)?,
     };
-    for name in ["lower", "rw"] {
+    for name in ["lower", "rw", "root"] {
         fs::create_dir(name).during(STAGE)?;
     }
     attach(&trees.template, "lower").during(STAGE)?;
@@ -78,26 +83,28 @@ pub(crate) fn build(
         attach(layer, &name).during(STAGE)?;
     }
     as_mapped_root(ground.id_base, || {
-        overlay(ground, "../root", &root_layers(plan))
+        overlay(ground, "root", &root_layers(plan))
     })?;
     let volumes = volumes(ground, plan, &disk)?;
-    stage.go_to_top().during(STAGE)?;
-    fill(ground, plan, &trees, &volumes)?;
-    stage.go_to_top().during(STAGE)?;
+    let made = stage.made()?;
+    chdir("root").during(STAGE)?;
+    fill(ground, plan, &trees, &volumes, &made)?;
     enter(stage)
 }
 
-/// Everything in the new root that is a mount of its own.
-fn fill(ground: &Ground, plan: &Plan, trees: &Trees, volumes: &[OwnedFd]) -> Result<()> {
-    const STEP: &str = "fill the root";
-    let open = |name: &&str| open_tree(CWD, *name, OpenTreeFlags::OPEN_TREE_CLOEXEC).during(STEP);
-    let made: Vec<OwnedFd> = TREES.iter().map(open).collect::<Result<_>>()?;
-    chdir("root").during(STEP)?;
+/// Everything in the new root, which is the working directory, that is a mount of its own.
+fn fill(
+    ground: &Ground,
+    plan: &Plan,
+    trees: &Trees,
+    volumes: &[OwnedFd],
+    made: &[OwnedFd],
+) -> Result<()> {
     if let Some(usr) = &trees.usr {
         attach(usr, "usr").during(BIND_USR)?;
     }
-    for (name, tree) in TREES.iter().zip(&made) {
-        attached::attach_at(ground, tree, name, STEP)?;
+    for (name, tree) in TREES.iter().zip(made) {
+        attached::attach_at(ground, tree, name, "fill the root")?;
     }
     if let Some(programs) = &trees.programs {
         fs::create_dir(PROGRAMS).during(BIND_PROGRAMS)?;
@@ -277,16 +284,16 @@ pub(crate) fn attach(tree: &OwnedFd, target: impl AsRef<Path>) -> rustix::io::Re
     )
 }
 
-/// Makes what was built the root of this mount namespace, above the empty one that it was built in: there is no way
-/// up from it, since nobody comes to rest at a root that something is mounted on, and nothing beneath it.
+/// Makes the working directory, which is what was built, the root of this mount namespace, above the empty one that it
+/// was built in: there is no way up from it, since nobody comes to rest at a root that something is mounted on, and
+/// nothing beneath it.
 fn enter(stage: &Stage) -> Result<()> {
     const STEP: &str = "enter the new root";
     let beneath = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::open("root", beneath, Mode::empty()).during(STEP)?;
-    unmount(LAYERS, UnmountFlags::DETACH).during(STEP)?;
-    stage.let_go_of_the_host().during(STEP)?;
+    let root = rustix::fs::open(".", beneath, Mode::empty()).during(STEP)?;
     let onto = MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(CWD, "root", stage.top(), c"", onto).during(STEP)?;
+    move_mount(CWD, ".", stage.top(), c"", onto).during(STEP)?;
+    stage.clear().during(STEP)?;
     fchdir(&root).during(STEP)?;
     chroot(".").during(STEP)?;
     chdir("/").during(STEP)

@@ -4,14 +4,15 @@
 //! The host's mounts are left altogether, not kept for later: nothing here keeps the host from unmounting a disk, and
 //! what is mounted there meanwhile is seen all the same by who goes back for a moment.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, chown};
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount,
+    MountFlags, MountPropagationFlags, OpenTreeFlags, UnmountFlags, mount, mount_change, open_tree,
+    unmount,
 };
 use rustix::process::{Gid, Uid, chdir, chroot, fchdir, pivot_root};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -60,7 +61,6 @@ impl InMemory {
     }
 }
 
-
 /// The namespace, from inside.
 pub(crate) struct Stage {
     /// The root of the namespace.
@@ -98,8 +98,10 @@ impl Stage {
         let options = format!("mode=700,size={},nr_inodes=10k", RUN.of(ground));
         tmpfs(Path::new(BEGIN), &options).during(STEP)?;
         chdir(BEGIN).during(STEP)?;
-        for name in TREES.into_iter().chain([LAYERS, "root", HOST]) {
+        for name in TREES.into_iter().chain([LAYERS, HOST]) {
             fs::create_dir(name).during(STEP)?;
+            // Whatever the umask.
+            fs::set_permissions(name, Permissions::from_mode(0o755)).during(STEP)?;
         }
         attach(&take(Path::new(LAYERS), &GUARDED, STEP)?, LAYERS).during(STEP)?;
         fill_dev(&devices, ground)?;
@@ -127,11 +129,6 @@ impl Stage {
         self.settings.as_fd()
     }
 
-    /// Stands at the root of the namespace.
-    pub(crate) fn go_to_top(&self) -> rustix::io::Result<()> {
-        fchdir(&self.top)
-    }
-
     /// Does `work` where absolute paths are the host's. What it mounts there the host would have, too: it only takes
     /// detached trees.
     pub(crate) fn on_the_host<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -144,13 +141,24 @@ impl Stage {
         let taken = work();
         // Whatever has come of it: nothing is mounted by who has not come back.
         move_into_link_name_space(own.as_fd(), mounts).during(STEP)?;
-        self.go_to_top().during(STEP)?;
+        fchdir(&self.top).during(STEP)?;
         chroot(".").during(STEP)?;
         taken
     }
 
-    /// Unmounts what there is of the host. The working directory is the root of the namespace.
-    pub(crate) fn let_go_of_the_host(&self) -> rustix::io::Result<()> {
+    /// The mounts of [`TREES`], to be moved.
+    pub(crate) fn made(&self) -> Result<Vec<OwnedFd>> {
+        let open = |name| {
+            open_tree(&self.top, name, OpenTreeFlags::OPEN_TREE_CLOEXEC)
+                .during("take from the stage")
+        };
+        TREES.into_iter().map(open).collect()
+    }
+
+    /// Unmounts what the layers were put together in, and what there is of the host.
+    pub(crate) fn clear(&self) -> rustix::io::Result<()> {
+        fchdir(&self.top)?;
+        unmount(LAYERS, UnmountFlags::DETACH)?;
         match self.host {
             Host::Elsewhere { .. } => Ok(()),
             Host::Below => unmount(HOST, UnmountFlags::DETACH),

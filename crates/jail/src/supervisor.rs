@@ -198,12 +198,17 @@ fn whose(owner: &OwnedFd, begun: &Begun) -> io::Result<Whose> {
         }
     }
     if !both[1].revents().is_empty() {
-        return Ok(Whose::Failed(failure(&begun.errors).unwrap_or_else(unknown)));
+        return Ok(Whose::Failed(
+            failure(&begun.errors).unwrap_or_else(unknown),
+        ));
     }
     let Some((plan, beside)) = control::receive::<Box<Plan>>(owner)? else {
         return Ok(Whose::Nobodys);
     };
-    let lock = beside.into_iter().next().ok_or(io::ErrorKind::InvalidData)?;
+    let lock = beside
+        .into_iter()
+        .next()
+        .ok_or(io::ErrorKind::InvalidData)?;
     Ok(Whose::Planned(plan, lock))
 }
 

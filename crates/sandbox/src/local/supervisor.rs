@@ -139,7 +139,8 @@ impl Supervisor {
     /// Cancel safe: yes.
     pub(super) async fn is_here(&mut self) -> bool {
         if self.process.is_none()
-            && let Some((Report::Here, descriptors)) = self.report().await {
+            && let Some((Report::Here, descriptors)) = self.report().await
+        {
             self.process = descriptors.into_iter().next();
         }
         self.process.is_some()

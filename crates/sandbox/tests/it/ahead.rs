@@ -3,10 +3,16 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use sandbox::Sandbox;
+
 use crate::support::{Host, host, ok, until};
+
+/// More than are needed until one that waited is missed or taken.
+const STARTS: usize = 4;
 
 /// A supervisor that waits, and the child that is to be its sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +46,6 @@ fn waiting() -> Option<Waiting> {
     let supervisors = nurseries.into_iter().flat_map(children);
     let mut found = supervisors.filter_map(|supervisor| {
         let child = *children(supervisor).first()?;
-        // A hand has another name.
         let waits = field(child, "Name:")? == "supervisor" && kinds(child).len() > 1;
         let left = kinds(child)
             .iter()
@@ -77,6 +82,24 @@ fn groups_of(supervisor: Pid) -> usize {
     below(Path::new("/sys/fs/cgroup"), &name, 4)
 }
 
+/// Starts sandboxes until one is of that process, and gives that one: the one that waits can be seen a moment before a
+/// start can take it.
+async fn taken(host: &Host, child: Pid) -> Arc<dyn Sandbox> {
+    for number in 0..STARTS {
+        let sandbox = host.attach(&format!("next-{number}")).await;
+        if is_hand(child) {
+            return sandbox;
+        }
+    }
+    panic!("it is not taken by one of {STARTS} starts");
+}
+
+/// Whether that is the PID 1 of a sandbox now.
+fn is_hand(pid: Pid) -> bool {
+    let line = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero()));
+    line.unwrap_or_default().starts_with(b"hand\0")
+}
+
 /// A host with one sandbox, after whose start another supervisor waits.
 async fn prepared() -> (Host, Waiting) {
     let host = host();
@@ -94,20 +117,18 @@ fn kill(pid: Pid) {
 #[tokio::test]
 async fn a_start_takes_the_one_that_waited_once_and_another_comes_to_wait() {
     let (host, waits) = prepared().await;
-    let second = host.attach("second").await;
-    // Its child is the sandbox's PID 1 now, and so another program.
-    assert_eq!(field(waits.child, "Name:").as_deref(), Some("hand"));
+    let taken = taken(&host, waits.child).await;
     until("another waits", || async {
         waiting().is_some_and(|other| other.supervisor != waits.supervisor)
     })
     .await;
-    let third = host.attach("third").await;
-    assert_eq!(field(waits.child, "Name:").as_deref(), Some("hand"));
-    ok(&second, "touch of-second").await;
-    ok(&third, "test ! -e of-second").await;
-    second.stop().await.unwrap();
+    let other = host.attach("other").await;
+    ok(&taken, "touch of-taken").await;
+    ok(&other, "test ! -e of-taken").await;
+    assert!(is_hand(waits.child));
+    taken.stop().await.unwrap();
     assert!(is_gone(waits.child));
-    ok(&third, "true").await;
+    ok(&other, "true").await;
 }
 
 #[tokio::test]
@@ -130,9 +151,12 @@ async fn one_that_was_killed_while_it_waited_is_replaced_and_leaves_no_cgroup() 
         is_gone(waits.supervisor) && is_gone(waits.child)
     })
     .await;
-    let sandbox = host.attach("second").await;
-    ok(&sandbox, "true").await;
-    until("nothing is left of it", || async {
+    // One of them has missed it.
+    for number in 0..STARTS {
+        let sandbox = host.attach(&format!("next-{number}")).await;
+        ok(&sandbox, "true").await;
+    }
+    until("its cgroups are swept", || async {
         groups_of(waits.supervisor) == 0
     })
     .await;
@@ -154,7 +178,10 @@ async fn a_waiting_child_that_was_killed_takes_its_supervisor_with_it_and_nothin
 async fn the_one_that_waits_ends_with_its_provider() {
     let (host, waits) = prepared().await;
     host.local.shutdown().await;
-    assert!(is_gone(waits.supervisor), "a shutdown waits for it");
+    until("nothing is left of it", || async {
+        is_gone(waits.supervisor) && is_gone(waits.child) && groups_of(waits.supervisor) == 0
+    })
+    .await;
     let (host, waits) = prepared().await;
     drop(host);
     until("nothing is left of it", || async {

@@ -77,8 +77,14 @@ pub(crate) fn supervise(born: Born) -> io::Result<()> {
         disk: plan.disk,
         ..ground.limits.clone()
     };
-    let mut lock = Lock(File::from(lock));
-    let mut record = first_record(own, &groups, &limits);
+    let record = Record {
+        supervisor: own,
+        pid_one: Some(PidOne::of(begun.running.pid.as_raw_nonzero().get())?),
+        groups: groups.dirs(),
+        limits: limits.clone(),
+    };
+    // Before anything of the sandbox's own is touched, and so before a server knows of the hand.
+    let lock = Lock(File::from(lock));
     lock.note(&record)?;
     let sandbox = match start(&plan, begun, &groups) {
         Ok(sandbox) => sandbox,
@@ -113,15 +119,8 @@ pub(crate) fn supervise(born: Born) -> io::Result<()> {
         owner: Owner::Server(owner),
         guest: None,
     };
-    // Before a server knows of the hand, which runs nothing until it is asked to.
-    let noted = PidOne::of(live.pid).and_then(|pid_one| {
-        record.pid_one = Some(pid_one);
-        lock.note(&record)
-    });
-    let ended = noted.and_then(|()| {
-        watch.begin(live);
-        watch.until_the_end()
-    });
+    watch.begin(live);
+    let ended = watch.until_the_end();
     let status = kill_and_reap(&running, &groups)?;
     ended?;
     let report = ended_as(status.as_ref(), &groups);
@@ -139,16 +138,6 @@ pub(crate) fn supervise(born: Born) -> io::Result<()> {
 fn is_here(owner: &OwnedFd) -> io::Result<()> {
     let this = pidfd_open(getpid(), PidfdFlags::empty())?;
     control::send(owner, &Report::Here, &[this.as_fd()])
-}
-
-/// What is known before there is a sandbox.
-fn first_record(own: PidOne, groups: &Groups, limits: &Limits) -> Record {
-    Record {
-        supervisor: own,
-        pid_one: None,
-        groups: groups.dirs(),
-        limits: limits.clone(),
-    }
 }
 
 fn ended_as(status: Option<&WaitIdStatus>, groups: &Groups) -> Report {
@@ -283,7 +272,7 @@ fn give_up(groups: Groups, owner: &OwnedFd, failure: Failure) -> io::Result<()> 
 struct Lock(File);
 
 impl Lock {
-    fn note(&mut self, record: &Record) -> io::Result<()> {
+    fn note(&self, record: &Record) -> io::Result<()> {
         let note = serde_json::to_vec(record)?;
         // At no time is there no record: whoever finds more behind it reads the first.
         self.0.write_all_at(&note, 0)?;

@@ -33,6 +33,7 @@ mod template;
 mod templates;
 mod trash;
 mod trust;
+mod unclaimed;
 mod usage;
 mod volumes;
 mod workspaces;
@@ -76,6 +77,7 @@ use sweep::{settle, sweep};
 use template::Templates;
 pub use template::template_home;
 use trash::Trash;
+use unclaimed::Unclaimed;
 use volumes::Registry;
 
 /// What an operator can set.
@@ -167,6 +169,7 @@ struct Shared {
     images: Images,
     helper: OnceLock<Arc<OwnedFd>>,
     nursery: Nursery,
+    unclaimed: Unclaimed,
     allowance: Allowance,
     groups: OnceLock<Arc<Groups>>,
     together: Option<Together>,
@@ -266,6 +269,7 @@ impl Local {
             programs: config.programs,
             helper: OnceLock::new(),
             nursery: Nursery::default(),
+            unclaimed: Unclaimed::default(),
             allowance: config.allowance,
             groups: OnceLock::new(),
             together,

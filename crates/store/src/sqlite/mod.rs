@@ -12,6 +12,7 @@ pub(crate) mod credentials;
 pub(crate) mod environments;
 pub(crate) mod events;
 mod fault;
+mod grounds;
 mod held;
 pub(crate) mod kept;
 pub(crate) mod keys;
@@ -19,6 +20,7 @@ pub(crate) mod master;
 pub(crate) mod meta;
 mod migrate;
 pub(crate) mod moving;
+mod numbers;
 pub(crate) mod outcomes;
 mod paging;
 #[cfg(test)]
@@ -179,12 +181,13 @@ impl Sqlite {
         E: From<Trouble> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        self.queue(writer::once(work, reply), answer).await
+        let (done, commit) = self.queue(writer::once(work, reply), answer).await?;
+        Ok((*done, commit))
     }
 
     /// As [`Self::write_numbered`], for writes that come in numbers: they share a savepoint, and if one
     /// of them fails after it wrote, `work` is run again on the same database as the first time.
-    pub(crate) async fn write_again<T, E, F>(&self, work: F) -> Result<(T, u64), E>
+    pub(crate) async fn write_again<T, E, F>(&self, work: F) -> Result<(Box<T>, u64), E>
     where
         F: FnMut(&mut Cx<'_>) -> Result<T, Fault<E>> + Send + 'static,
         T: Send + 'static,

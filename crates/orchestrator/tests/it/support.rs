@@ -198,9 +198,9 @@ impl Server {
             workspace: WorkspaceId::Default,
             agent_id,
             agent_version: 1,
-            agent: raw(&agent),
+            agent: raw(&agent).into(),
             environment_id,
-            environment: raw(&create.resolve().unwrap()),
+            environment: raw(&create.resolve().unwrap()).into(),
             vault_ids: Vec::new(),
             profile: Profile::default(),
             opening: Opening {

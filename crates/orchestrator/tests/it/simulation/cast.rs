@@ -187,9 +187,9 @@ impl Ground {
             workspace: WorkspaceId::Default,
             agent_id: self.agent,
             agent_version: 1,
-            agent: snapshot(self.agent, session, leads),
+            agent: snapshot(self.agent, session, leads).into(),
             environment_id: self.environment,
-            environment: raw(&create.resolve().unwrap()),
+            environment: raw(&create.resolve().unwrap()).into(),
             vault_ids: Vec::new(),
             profile: Profile::default(),
             opening: Opening {

@@ -33,6 +33,10 @@ use crate::limits::{DOOR_CONNECTIONS, DOOR_HEAD, DOOR_REQUESTS, FOREIGN_REQUEST_
 /// The port of the door on the loopback of each sandbox: below those that the kernel gives to whoever connects.
 pub const DOOR_PORT: u16 = 9_797;
 
+/// Pieces of an answer that may wait for a program that reads slowly: as many as its bytes can be, since an event has eight
+/// at least.
+const PIECES: usize = model::limits::PASSED_BYTES / 8;
+
 type Answer = Response<BoxBody<Bytes, Infallible>>;
 
 /// Where what is spent at the door is the session's.
@@ -187,7 +191,7 @@ impl Keeper {
     /// Asks in a task of its own, which outlives whoever asked.
     async fn passed(&self, passing: Passing) -> Answer {
         let streams = passing.streams();
-        let (pieces, mut heard) = mpsc::unbounded_channel();
+        let (pieces, mut heard) = mpsc::channel(PIECES);
         let (end, ended) = oneshot::channel();
         self.asking.spawn(ask(
             Arc::clone(&self.behind),
@@ -216,7 +220,7 @@ impl Keeper {
     fn streamed(
         &self,
         first: String,
-        heard: mpsc::UnboundedReceiver<Piece>,
+        heard: mpsc::Receiver<Piece>,
         ended: oneshot::Receiver<Result<(), Error>>,
     ) -> Answer {
         let dialect = self.behind.endpoint.dialect;
@@ -264,7 +268,7 @@ async fn ask(
     behind: Arc<Behind>,
     room: Arc<Semaphore>,
     passing: Passing,
-    pieces: mpsc::UnboundedSender<Piece>,
+    pieces: mpsc::Sender<Piece>,
     end: oneshot::Sender<Result<(), Error>>,
 ) {
     let cancel = behind.account.cancelled();
@@ -275,8 +279,8 @@ async fn ask(
         return;
     };
     let begun = Instant::now();
-    // Nobody may be listening any more.
-    let mut hand_on = |piece| drop(pieces.send(piece));
+    // There is room for all; nobody may be listening any more.
+    let mut hand_on = |piece| drop(pieces.try_send(piece));
     let asked = behind
         .client
         .pass(&behind.endpoint, passing, &cancel, &mut hand_on);

@@ -75,7 +75,7 @@ pub(crate) fn supervise(born: Born) -> io::Result<()> {
     fcntl_setfl(&owner, OFlags::NONBLOCK)?;
     let limits = Limits {
         disk: plan.disk,
-        ..ground.limits.clone()
+        ..ground.limits
     };
     let record = Record {
         supervisor: own,

@@ -275,6 +275,24 @@ async fn an_orphan_that_nobody_can_find_any_more_ends() {
 }
 
 #[tokio::test]
+async fn one_that_was_on_its_way_up_when_its_server_died_is_taken_over_when_it_is_there() {
+    let (place, marker) = (tempfile::tempdir().unwrap(), marker("late"));
+    let dir = place.path();
+    Server::start(dir, "waits", &marker, Duration::from_secs(120)).kill();
+    // As long as it is not there to be talked to; its lock it has from the first.
+    let socket = dir.join("sandboxes/lasting/control.sock");
+    let away = dir.join("sandboxes/lasting/away");
+    std::fs::rename(&socket, &away).unwrap();
+    let local = long(dir);
+    let (deleted, ()) = tokio::join!(local.delete(&id("lasting")), async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let _ = std::fs::rename(&away, &socket);
+    });
+    deleted.unwrap();
+    assert!(processes(&marker).is_empty());
+}
+
+#[tokio::test]
 async fn only_a_later_server_of_the_same_build_is_given_a_sandbox_and_only_when_the_former_has_gone()
  {
     let (place, marker) = (tempfile::tempdir().unwrap(), marker("generations"));

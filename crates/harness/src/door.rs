@@ -28,6 +28,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::accepted::accepted;
 use crate::limits::{DOOR_CONNECTIONS, DOOR_HEAD, DOOR_REQUESTS, FOREIGN_REQUEST_BYTES};
 
 /// The port of the door on the loopback of each sandbox: below those that the kernel gives to whoever connects.
@@ -107,22 +108,10 @@ impl Door {
     }
 }
 
-/// Connections end with the task that accepts them.
 async fn accept(listener: TcpListener, keeper: Keeper) {
-    let room = Arc::new(Semaphore::new(DOOR_CONNECTIONS));
-    let mut connections = JoinSet::new();
-    loop {
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
-            return;
-        };
-        while connections.try_join_next().is_some() {}
-        let Ok((stream, _)) = listener.accept().await else {
-            // Of this one connection: the listener is ours.
-            tokio::task::yield_now().await;
-            continue;
-        };
+    accepted(&listener, DOOR_CONNECTIONS, move |stream| {
         let keeper = keeper.clone();
-        connections.spawn(async move {
+        async move {
             let answer = service_fn(|request| {
                 let keeper = keeper.clone();
                 async move { Ok::<_, Infallible>(keeper.answer(request).await) }
@@ -131,9 +120,9 @@ async fn accept(listener: TcpListener, keeper: Keeper) {
             http.timer(TokioTimer::new()).header_read_timeout(DOOR_HEAD);
             // How it ended matters to nobody.
             let _ = http.serve_connection(TokioIo::new(stream), answer).await;
-            drop(permit);
-        });
-    }
+        }
+    })
+    .await;
 }
 
 #[derive(Clone)]

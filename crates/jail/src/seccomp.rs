@@ -111,7 +111,7 @@ fn refused() -> io::Result<Rules> {
     rules.insert(libc::SYS_personality, vec![rule(not_known)?]);
     // Limits of another process: those of the hand, which root inside could lower by its number or that of any of its
     // threads. Of those the filter cannot tell the number, so nobody's are changed but by itself; the hand changes one
-    // of its children's, the number of processes, which therefore is left.
+    // of its children's, the number of processes, which therefore is left: the hand closes its own by its ids.
     let changed = SeccompCondition::new(2, SeccompCmpArgLen::Qword, Ne, 0);
     let others = vec![
         word(0, Ne, 0)?,

@@ -357,11 +357,7 @@ impl One {
     }
 
     fn wait(&self, exit: &Receiver<Exit>) {
-        let unknown = Exit {
-            code: None,
-            signal: None,
-        };
-        let exit = exit.recv().unwrap_or(unknown);
+        let exit = exit.recv().unwrap_or(Exit::UNKNOWN);
         self.chunks().take();
         self.lock().exit = Some(exit);
         self.changed.notify_all();

@@ -1,24 +1,20 @@
 //! Owns the lines to the servers that look after this sandbox, one after another. It reads no frame.
 //!
-//! A server that comes later gets a line of its own. The former one is cut then: nothing that was meant for
+//! A server that comes later gets a line of its own. The former one is left then: nothing that was meant for
 //! one server reaches another, and nothing of a dead one can hold up the next.
 
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recv, recvmsg};
 
 use crate::wire::{FromHand, write_frame};
-
-/// Stack of the thread that waits for the next line.
-const STACK: usize = 64 * 1024;
 
 /// The way back to one server. What cannot be sent is dropped: that server is gone, and the next one asks.
 #[derive(Clone)]
@@ -45,14 +41,19 @@ impl Sender {
         let _ = write_frame(&mut &self.0.stream, message, body);
     }
 
+    /// Sends whole frames that stand one behind the other.
+    pub(crate) fn say(&self, frames: &[u8]) {
+        let _writing = self
+            .0
+            .writing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let _ = (&self.0.stream).write_all(frames);
+    }
+
     /// Whether both lead to the same server.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
-    }
-
-    /// Where what it says is read.
-    pub(crate) fn incoming(&self) -> &UnixStream {
-        &self.0.stream
     }
 
     /// Ends the conversation, also in the middle of a frame.
@@ -63,38 +64,61 @@ impl Sender {
 }
 
 /// The lines, in the order in which they come.
-pub(crate) struct Lines(Receiver<Sender>);
+pub(crate) struct Lines {
+    first: Option<Sender>,
+    handover: OwnedFd,
+}
 
 impl Lines {
     /// `first`, and then those that the supervisor sends over `handover`.
-    pub(crate) fn open(first: OwnedFd, handover: OwnedFd) -> io::Result<Self> {
-        let (tx, lines) = sync_channel(1);
-        let first = Sender::new(UnixStream::from(first));
-        // There is room for one.
-        let _ = tx.send(first.clone());
-        thread::Builder::new()
-            .name("lines".into())
-            .stack_size(STACK)
-            .spawn(move || pass_on(&handover, first, &tx))?;
-        Ok(Self(lines))
+    pub(crate) fn open(first: OwnedFd, handover: OwnedFd) -> Self {
+        let first = Some(Sender::new(UnixStream::from(first)));
+        Self { first, handover }
     }
 
     /// Waits for the next one; `None` when the supervisor has gone.
-    pub(crate) fn next(&self) -> Option<Sender> {
-        self.0.recv().ok()
+    pub(crate) fn next(&mut self) -> Option<Sender> {
+        let first = self.first.take();
+        first.or_else(|| receive(&self.handover).map(|line| Sender::new(UnixStream::from(line))))
+    }
+
+    /// What the server at the other end of `sender` says. It ends, also in the middle of a frame, when there is another
+    /// line, or no supervisor any more.
+    pub(crate) fn incoming<'a>(&'a self, sender: &'a Sender) -> impl Read + 'a {
+        Incoming {
+            line: &sender.0.stream,
+            handover: &self.handover,
+        }
     }
 }
 
-fn pass_on(handover: &OwnedFd, first: Sender, tx: &SyncSender<Sender>) {
-    let mut current = first;
-    while let Some(line) = receive(handover) {
-        current.cut();
-        current = Sender::new(UnixStream::from(line));
-        if tx.send(current.clone()).is_err() {
-            return;
+struct Incoming<'a> {
+    line: &'a UnixStream,
+    handover: &'a OwnedFd,
+}
+
+impl Read for Incoming<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match recv(self.line, &mut *buffer, RecvFlags::DONTWAIT) {
+                Ok((_, read)) => return Ok(read),
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            let mut both = [
+                PollFd::new(self.line, PollFlags::IN),
+                PollFd::new(self.handover, PollFlags::IN),
+            ];
+            match poll(&mut both, None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            if !both[1].revents().is_empty() {
+                return Ok(0);
+            }
         }
     }
-    current.cut();
 }
 
 /// The next line; `None` when the other side has gone.

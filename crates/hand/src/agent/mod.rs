@@ -24,11 +24,12 @@ mod variables;
 mod watch;
 mod workers;
 
-use std::io;
+use std::io::{self, BufReader};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::process::{DumpableBehavior, Gid, getegid, set_dumpable_behavior};
+use rustix::thread::set_thread_res_gid;
 use sys::Standard;
 
 use crate::wire::{FromHand, ToHand, VERSION, read_frame};
@@ -40,10 +41,16 @@ use keeper::Keeper;
 use kept::Kept;
 use line::Lines;
 pub(crate) use line::Sender;
-use process::Processes;
+use process::{Courier, Processes};
 use reaper::Reaper;
 use transfer::Transfers;
 use variables::Variables;
+
+/// Bytes that are read ahead of what the server says: a whole frame by one call, as a rule.
+const READ_AHEAD: usize = 4 << 10;
+
+/// The group `nogroup`, of which nothing is.
+const NOBODYS: u32 = 65_534;
 
 /// The role `hand`. Returns when the supervisor has gone.
 #[must_use]
@@ -57,6 +64,7 @@ pub fn run() -> ExitCode {
 fn serve() -> io::Result<()> {
     // First of all: nobody inside may look into this process. execve has reset it.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    close_limits();
     rustix::thread::set_name(c"hand")?;
     // The set-up put /dev/null at the third.
     let null = io::stderr();
@@ -68,7 +76,8 @@ fn serve() -> io::Result<()> {
     let callers = Callers::new(reaper.clone(), &clock, variables.clone());
     let calls = Calls::new(callers.clone());
     let keeper = Keeper::new(reaper.clone(), variables.clone());
-    let lines = Lines::open(first, handover)?;
+    let courier = Courier::new(reaper.clone())?;
+    let mut lines = Lines::open(first, handover);
     let mut reserved = false;
     while let Some(sender) = lines.next() {
         let transfers = Transfers::new(sender.clone());
@@ -84,6 +93,7 @@ fn serve() -> io::Result<()> {
         let processes = Processes::new(
             sender.clone(),
             reaper.clone(),
+            courier.clone(),
             clock.clone(),
             kept.clone(),
             variables.clone(),
@@ -100,13 +110,24 @@ fn serve() -> io::Result<()> {
         if !reserved {
             // While the server reads that; nothing runs in the sandbox before it has said more.
             workers::reserve()?;
+            courier.begin()?;
             reserved = true;
         }
         // Whoever breaks the protocol loses its line and nothing else: the next server gets another.
-        let _ = server.converse();
+        let _ = server.converse(&lines);
         server.leave();
     }
     Ok(())
+}
+
+/// Nobody inside may change this process's limits, as any of its threads would have them. Who may needs the ids of the
+/// one whose limits they are, and this has two groups at once, which nobody can have: the saved one is another. What it
+/// starts has one again, since exec takes the saved one from the effective one, so the hand limits that. Source:
+/// kernel/sys.c, `check_prlimit_permission`; security/commoncap.c, `cap_bprm_creds_from_file`.
+fn close_limits() {
+    let own = getegid();
+    // A sandbox that knows one id only has no other.
+    let _ = set_thread_res_gid(own, own, Gid::from_raw(NOBODYS));
 }
 
 /// What belongs to one conversation.
@@ -126,8 +147,8 @@ impl Server {
     }
 
     /// Does what the server says until it hangs up or breaks the protocol.
-    fn converse(&self) -> io::Result<()> {
-        let mut incoming = self.sender.incoming();
+    fn converse(&self, lines: &Lines) -> io::Result<()> {
+        let mut incoming = BufReader::with_capacity(READ_AHEAD, lines.incoming(&self.sender));
         match read_frame::<ToHand>(&mut incoming)? {
             Some((ToHand::Hello { version: VERSION }, _)) => {}
             _ => return Err(io::ErrorKind::Unsupported.into()),

@@ -40,6 +40,15 @@ enum Credit {
     Discard,
 }
 
+/// What would become of a chunk now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// It would wait.
+    None,
+    /// It is sent, or dropped because nobody wants it.
+    Some,
+}
+
 impl Piped {
     /// Something that is over when `parts` of it have ended, and where its input comes out.
     pub(crate) fn new(parts: usize) -> (Self, Receiver<Vec<u8>>) {
@@ -53,19 +62,27 @@ impl Piped {
         (piped, chunks)
     }
 
-    pub(crate) fn stdin(&self, chunk: Vec<u8>) {
-        if let Some(stdin) = &*self.input() {
-            // Full only if the server ignored its window; gone only if the other side closed it.
-            let _ = stdin.try_send(chunk);
-        }
+    /// Whether somebody carries it there, or will.
+    pub(crate) fn stdin(&self, chunk: Vec<u8>) -> bool {
+        // Full only if the server ignored its window; gone only if the other side closed it.
+        let input = self.input();
+        { input.as_ref() }.is_some_and(|stdin| stdin.try_send(chunk).is_ok())
     }
 
     pub(crate) fn stdin_end(&self) {
         self.input().take();
     }
 
-    pub(crate) fn ack(&self, stream: Stream) {
-        self.window(stream).give();
+    /// Whether there was no room before.
+    pub(crate) fn ack(&self, stream: Stream) -> bool {
+        self.window(stream).give()
+    }
+
+    pub(crate) fn room(&self, stream: Stream) -> Room {
+        match *self.window(stream).lock() {
+            Credit::Left(0) => Room::None,
+            Credit::Left(_) | Credit::Discard => Room::Some,
+        }
     }
 
     /// No more of it goes to the server.
@@ -132,7 +149,7 @@ impl Window {
 
     /// Waits for room; false when the output is to be dropped.
     fn take(&self) -> bool {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         loop {
             match *state {
                 Credit::Left(0) => {
@@ -148,17 +165,24 @@ impl Window {
         }
     }
 
-    fn give(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Credit::Left(n) = *state {
+    /// Whether there was none.
+    fn give(&self) -> bool {
+        let mut state = self.lock();
+        let before = *state;
+        if let Credit::Left(n) = before {
             *state = Credit::Left((n + 1).min(WINDOW_CHUNKS));
         }
         self.changed.notify_one();
+        before == Credit::Left(0)
     }
 
     fn discard(&self) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = Credit::Discard;
+        *self.lock() = Credit::Discard;
         self.changed.notify_one();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Credit> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -183,14 +207,17 @@ pub(crate) fn feed(
 
 /// Says how it ended.
 pub(crate) fn exited(sender: &Sender, id: Id, exit: Exit, timed_out: bool) {
+    sender.send(&ended_as(id, exit, timed_out), &[]);
+}
+
+pub(crate) fn ended_as(id: Id, exit: Exit, timed_out: bool) -> FromHand {
     let Exit { code, signal } = exit;
-    let message = FromHand::Exited {
+    FromHand::Exited {
         id,
         code,
         signal,
         timed_out,
-    };
-    sender.send(&message, &[]);
+    }
 }
 
 /// A thread that only copies.

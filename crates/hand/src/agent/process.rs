@@ -1,13 +1,16 @@
 //! Owns the processes that the server started and drives over pipes or a terminal. It interprets none of
 //! their bytes.
 
+mod courier;
+
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal as Sig, kill_process_group};
@@ -20,6 +23,8 @@ use super::variables::Variables;
 use super::{Sender, terminal, tree, workers};
 use crate::limits::{CHUNK_BYTES, PROCESSES};
 use crate::wire::{FromHand, Id, Refusal, Signal, Size, Spawn, Stream};
+pub(crate) use courier::Courier;
+use courier::{End, Load, Words};
 
 /// What has to end before a process is forgotten: its two streams and itself.
 const PARTS: usize = 3;
@@ -31,6 +36,7 @@ const END_OF_INPUT: &[u8] = b"\x04";
 pub(crate) struct Processes {
     sender: Sender,
     reaper: Reaper,
+    courier: Courier,
     clock: Clock,
     kept: Kept,
     variables: Variables,
@@ -40,6 +46,8 @@ pub(crate) struct Processes {
 struct Process {
     pid: Pid,
     piped: Piped,
+    /// What it reads, until somebody carries something there.
+    input: Mutex<Option<Input>>,
     /// The hand's end of its terminal, if it has one.
     terminal: Option<File>,
     /// Its number may belong to another process by now.
@@ -48,12 +56,20 @@ struct Process {
     kept: Option<(String, Arc<One>)>,
 }
 
+/// Where a process's input goes, and what comes for it.
+struct Input {
+    stdin: File,
+    chunks: Receiver<Vec<u8>>,
+    /// What is put behind it when nothing more comes.
+    last: &'static [u8],
+}
+
 /// The hand's ends of a process's streams.
 struct Ends {
-    stdin: Box<dyn Write + Send>,
-    stdout: Box<dyn Read + Send>,
+    stdin: File,
+    stdout: OwnedFd,
     /// None where all it prints comes on one.
-    stderr: Option<Box<dyn Read + Send>>,
+    stderr: Option<OwnedFd>,
     terminal: Option<File>,
 }
 
@@ -61,6 +77,7 @@ impl Processes {
     pub(crate) fn new(
         sender: Sender,
         reaper: Reaper,
+        courier: Courier,
         clock: Clock,
         kept: Kept,
         variables: Variables,
@@ -68,6 +85,7 @@ impl Processes {
         Self {
             sender,
             reaper,
+            courier,
             clock,
             kept,
             variables,
@@ -126,6 +144,9 @@ impl Processes {
                 Some(given.map_err(|error| format!("give {program} a terminal: {error}"))?)
             }
         };
+        // Before it: where no thread can be made any more, nothing is started.
+        let begun = self.courier.begin();
+        begun.map_err(|error| format!("attend {program}: {error}"))?;
         let started = self.reaper.spawn(&mut command, || Ok(()));
         // With it go the hand's copies of the terminal's other end.
         drop(command);
@@ -142,7 +163,7 @@ impl Processes {
             })
     }
 
-    /// Announces the process and starts the threads that carry its streams.
+    /// Announces the process, and has its streams carried.
     fn attend(
         &self,
         id: Id,
@@ -152,74 +173,62 @@ impl Processes {
         limit: Option<Duration>,
     ) -> io::Result<()> {
         let ends = Ends::of(&mut started, terminal)?;
-        let (piped, input) = Piped::new(PARTS);
+        let (piped, chunks) = Piped::new(PARTS);
+        let last = ends.terminal.as_ref().map_or(&b""[..], |_| END_OF_INPUT);
         let process = Arc::new(Process {
             pid: started.pid,
             piped,
+            input: Mutex::new(Some(Input {
+                stdin: ends.stdin,
+                chunks,
+                last,
+            })),
             terminal: ends.terminal,
             reaped: AtomicBool::new(false),
             kept,
         });
         self.lock().insert(id, Arc::clone(&process));
         self.sender.send(&FromHand::Spawned { id }, &[]);
-        let sender = self.sender.clone();
-        let last = process.terminal.as_ref().map_or(&b""[..], |_| END_OF_INPUT);
-        workers::run(move || feed(&sender, id, ends.stdin, &input, last))?;
-        self.carry(id, &process, Stream::Stdout, ends.stdout)?;
-        match ends.stderr {
-            Some(stderr) => self.carry(id, &process, Stream::Stderr, stderr)?,
-            None => self.carry(id, &process, Stream::Stderr, io::empty())?,
-        }
-        self.wait(id, process, started.exit, limit)
-    }
-
-    fn carry(
-        &self,
-        id: Id,
-        process: &Arc<Process>,
-        stream: Stream,
-        from: impl Read + Send + 'static,
-    ) -> io::Result<()> {
-        let (sender, table) = (self.sender.clone(), Arc::clone(&self.table));
-        let process = Arc::clone(process);
-        workers::run(move || {
-            // The end of a terminal is an error to who reads it.
-            let seen = |bytes: &[u8]| {
-                if let Some((_, one)) = &process.kept {
-                    one.printed(stream, bytes);
-                }
-            };
-            let _ = process.piped.pump(&sender, id, stream, from, seen);
-            // Before it is said: whoever lets go of a process that has ended must not meet it here, and end with it
-            // what it left running.
-            process.part_ended(id, &table);
-            sender.send(&FromHand::End { id, stream }, &[]);
+        let (exit, pidfd) = (started.exit, started.pidfd);
+        let end = match limit {
+            None => Some(End { pidfd, exit }),
+            Some(limit) => {
+                self.wait(id, Arc::clone(&process), exit, limit)?;
+                None
+            }
+        };
+        self.courier.carry(Load {
+            id,
+            sender: self.sender.clone(),
+            table: Arc::clone(&self.table),
+            process,
+            stdout: Some(ends.stdout),
+            stderr: ends.stderr,
+            end,
+            words: Words::default(),
         })
     }
 
-    /// Waits for its end, or brings it about when it has run for `limit`.
+    /// Waits for its end, or brings it about when it has run for `limit`: that may take a while, so it is done by a
+    /// thread of its own.
     fn wait(
         &self,
         id: Id,
         process: Arc<Process>,
         exit: Receiver<Exit>,
-        limit: Option<Duration>,
+        limit: Duration,
     ) -> io::Result<()> {
         let (sender, table) = (self.sender.clone(), Arc::clone(&self.table));
         let clock = self.clock.clone();
         // A limit beyond what the clock can count is none.
-        let deadline = limit.and_then(|limit| clock.now().checked_add(limit));
+        let deadline = clock.now().checked_add(limit);
         workers::run(move || {
             let ended = until(&exit, &clock, deadline);
             let timed_out = ended.is_none();
             if timed_out {
                 tree::kill(process.pid);
             }
-            let unknown = Exit {
-                code: None,
-                signal: None,
-            };
-            let ended = ended.or_else(|| exit.recv().ok()).unwrap_or(unknown);
+            let ended = ended.or_else(|| exit.recv().ok()).unwrap_or(Exit::UNKNOWN);
             process.reaped.store(true, Ordering::SeqCst);
             if let Some((_, one)) = &process.kept {
                 one.ended(ended, timed_out);
@@ -230,15 +239,41 @@ impl Processes {
     }
 
     pub(crate) fn stdin(&self, id: Id, chunk: Vec<u8>) {
-        self.with(id, |process| process.piped.stdin(chunk));
+        self.with(id, |process| {
+            if !process.piped.stdin(chunk) || !self.feed(id, process) {
+                // It is dropped, as if the process had closed it.
+                self.sender.send(&FromHand::StdinAck { id }, &[]);
+            }
+        });
+    }
+
+    /// Has somebody carry its input there, which most programs are never given any of. False where there is none to
+    /// be had: then its input has ended.
+    fn feed(&self, id: Id, process: &Process) -> bool {
+        let Some(input) = process.input().take() else {
+            return true;
+        };
+        let sender = self.sender.clone();
+        let carry = move || feed(&sender, id, input.stdin, &input.chunks, input.last);
+        workers::run(carry).is_ok()
     }
 
     pub(crate) fn stdin_end(&self, id: Id) {
-        self.with(id, |process| process.piped.stdin_end());
+        self.with(id, |process| {
+            process.piped.stdin_end();
+            if let Some(mut input) = process.input().take() {
+                // It was given nothing before, so there is room. Whoever does not take it has gone.
+                let _ = input.stdin.write_all(input.last);
+            }
+        });
     }
 
     pub(crate) fn ack(&self, id: Id, stream: Stream) {
-        self.with(id, |process| process.piped.ack(stream));
+        self.with(id, |process| {
+            if process.piped.ack(stream) {
+                self.courier.wake();
+            }
+        });
     }
 
     pub(crate) fn signal(&self, id: Id, signal: Signal) {
@@ -276,7 +311,7 @@ impl Processes {
             if named("kill").spawn(kill).is_err() {
                 kill();
             }
-            process.piped.discard();
+            self.discard(process);
         });
     }
 
@@ -290,10 +325,17 @@ impl Processes {
         let all: Vec<_> = self.lock().iter().map(|(id, p)| (*id, p.clone())).collect();
         for (id, process) in all {
             match process.kept {
-                Some(_) => process.piped.discard(),
+                Some(_) => self.discard(&process),
                 None => self.kill(id),
             }
         }
+    }
+
+    /// Nobody reads what it prints, or says more to it.
+    fn discard(&self, process: &Process) {
+        process.piped.discard();
+        process.input().take();
+        self.courier.wake();
     }
 
     /// What became of the one with that key is known elsewhere.
@@ -314,6 +356,10 @@ impl Processes {
 }
 
 impl Process {
+    fn input(&self) -> std::sync::MutexGuard<'_, Option<Input>> {
+        self.input.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn part_ended(&self, id: Id, table: &Table<Self>) {
         if self.piped.part_ended() {
             let mut table = table.lock().unwrap_or_else(PoisonError::into_inner);
@@ -326,8 +372,8 @@ impl Ends {
     fn of(started: &mut Started, terminal: Option<File>) -> io::Result<Self> {
         if let Some(terminal) = terminal {
             return Ok(Self {
-                stdin: Box::new(terminal.try_clone()?),
-                stdout: Box::new(terminal.try_clone()?),
+                stdin: terminal.try_clone()?,
+                stdout: terminal.try_clone()?.into(),
                 stderr: None,
                 terminal: Some(terminal),
             });
@@ -339,9 +385,9 @@ impl Ends {
             let _ = rustix::pipe::fcntl_setpipe_size(stdout, CHUNK_BYTES);
         }
         Ok(Self {
-            stdin: Box::new(child.stdin.take().ok_or_else(missing)?),
-            stdout: Box::new(child.stdout.take().ok_or_else(missing)?),
-            stderr: Some(Box::new(child.stderr.take().ok_or_else(missing)?)),
+            stdin: OwnedFd::from(child.stdin.take().ok_or_else(missing)?).into(),
+            stdout: child.stdout.take().ok_or_else(missing)?.into(),
+            stderr: Some(child.stderr.take().ok_or_else(missing)?.into()),
             terminal: None,
         })
     }

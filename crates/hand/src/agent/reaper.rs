@@ -23,6 +23,14 @@ pub(crate) struct Exit {
     pub(crate) signal: Option<i32>,
 }
 
+impl Exit {
+    /// Somebody else has it, and nobody tells.
+    pub(crate) const UNKNOWN: Self = Self {
+        code: None,
+        signal: None,
+    };
+}
+
 /// A process that was just started.
 pub(crate) struct Started {
     pub(crate) child: Child,
@@ -84,6 +92,11 @@ impl Reaper {
             pidfd,
             exit,
         })
+    }
+
+    /// Reaps what has ended by now. Whoever did so meanwhile has told it when this returns.
+    pub(crate) fn take_ended(&self) {
+        take_ended(&self.0);
     }
 }
 

@@ -144,11 +144,7 @@ impl Shell {
                 return Ended::Command { code };
             }
             if ended {
-                let unknown = Exit {
-                    code: None,
-                    signal: None,
-                };
-                let exit = self.exit.recv_timeout(EXIT_WAIT).unwrap_or(unknown);
+                let exit = self.exit.recv_timeout(EXIT_WAIT).unwrap_or(Exit::UNKNOWN);
                 return Ended::Shell { exit };
             }
             if stdin_ready && !unsent.is_empty() {

@@ -240,7 +240,9 @@ impl Transfers {
     }
 
     pub(crate) fn stdin(&self, id: Id, chunk: Vec<u8>) {
-        self.with(id, |transfer| transfer.piped.stdin(chunk));
+        self.with(id, |transfer| {
+            transfer.piped.stdin(chunk);
+        });
     }
 
     pub(crate) fn stdin_end(&self, id: Id) {
@@ -248,7 +250,9 @@ impl Transfers {
     }
 
     pub(crate) fn ack(&self, id: Id, stream: Stream) {
-        self.with(id, |transfer| transfer.piped.ack(stream));
+        self.with(id, |transfer| {
+            transfer.piped.ack(stream);
+        });
     }
 
     pub(crate) fn kill(&self, id: Id) {

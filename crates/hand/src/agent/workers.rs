@@ -3,8 +3,9 @@
 //! knows nothing of what they do.
 
 use std::io;
+use std::mem;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -16,42 +17,36 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const COME_BACK: Duration = Duration::from_millis(20);
 /// Stack of one: it may go down a tree of directories. Only what is used of it is memory.
 const STACK: usize = 1024 * 1024;
-/// Of the thread that only makes others.
-const SMALL_STACK: usize = 64 * 1024;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// One that waits: where its next job goes.
-type Waiting = Arc<SyncSender<Job>>;
+/// What one that waits is told.
+enum Word {
+    Work(Job),
+    /// Fewer than are to wait do: look whether they come back, and otherwise make others in their place.
+    Fewer,
+}
+
+/// One that waits: where it hears that.
+type Waiting = Arc<SyncSender<Word>>;
 
 static IDLE: Mutex<Vec<Waiting>> = Mutex::new(Vec::new());
-/// Wakes who makes more of them.
-static FEWER: OnceLock<SyncSender<()>> = OnceLock::new();
 
 /// Makes those that are reserved, so that they are there before anything else runs in the sandbox.
 ///
 /// # Errors
 /// `WouldBlock` when the kernel makes no thread.
 pub(crate) fn reserve() -> io::Result<()> {
-    (0..WORKERS_RESERVED).try_for_each(|_| start(None))?;
-    let (fewer, woken) = sync_channel(1);
-    let thread = thread::Builder::new().name("fill".into());
-    thread.stack_size(SMALL_STACK).spawn(move || fill(&woken))?;
-    // Whoever comes second is a test.
-    let _ = FEWER.set(fewer);
-    Ok(())
+    (0..WORKERS_RESERVED).try_for_each(|_| start(None))
 }
 
 /// Makes as many as there are fewer than are to wait, so that nobody who has work for one waits for the kernel. Not
 /// at once: what a short program takes is given back, and each thread of each sandbox costs the host something
 /// whenever it makes another sandbox.
-fn fill(woken: &Receiver<()>) {
-    while woken.recv().is_ok() {
-        thread::sleep(COME_BACK);
-        let fewer = WORKERS_RESERVED.saturating_sub(idle().len());
-        // If there is none to be had now, those that work come back.
-        let _ = (0..fewer).try_for_each(|_| start(None));
-    }
+fn fill() {
+    let fewer = WORKERS_RESERVED.saturating_sub(idle().len());
+    // If there is none to be had now, those that work come back.
+    let _ = (0..fewer).try_for_each(|_| start(None));
 }
 
 /// Does it on a thread of its own, beside everything else.
@@ -59,22 +54,23 @@ fn fill(woken: &Receiver<()>) {
 /// # Errors
 /// `WouldBlock` when none waits and the kernel makes no other.
 pub(crate) fn run(job: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    let (waiting, left) = {
+    let (waiting, left, other) = {
         let mut idle = idle();
-        (idle.pop(), idle.len())
+        (idle.pop(), idle.len(), idle.first().cloned())
     };
     let Some(worker) = waiting else {
         return start(Some(Box::new(job)));
     };
-    // It ends only after it has taken itself off the list, so it is there, and there is room for one job.
+    // It ends only after it has taken itself off the list, so it is there, and what it has not heard yet it hears soon.
     worker
-        .send(Box::new(job))
+        .send(Word::Work(Box::new(job)))
         .map_err(|_| io::Error::from(io::ErrorKind::WouldBlock))?;
-    if left < WORKERS_RESERVED
-        && let Some(fewer) = FEWER.get()
-    {
+    match other {
         // Full: it is about to look.
-        let _ = fewer.try_send(());
+        Some(other) if left < WORKERS_RESERVED => drop(other.try_send(Word::Fewer)),
+        Some(_) => {}
+        // That was the last.
+        None => fill(),
     }
     Ok(())
 }
@@ -88,10 +84,10 @@ fn work(first: Option<Job>) {
     if let Some(job) = first {
         job();
     }
-    let (next, jobs) = sync_channel(1);
+    let (next, words) = sync_channel(2);
     let next = Arc::new(next);
     while wait_in_line(&next)
-        && let Some(job) = take(&jobs, &next)
+        && let Some(job) = take(&words, &next)
     {
         job();
     }
@@ -108,28 +104,33 @@ fn wait_in_line(next: &Waiting) -> bool {
 }
 
 /// The next job; `None` when there was none for long, enough others wait, and nobody is about to give one.
-fn take(jobs: &Receiver<Job>, next: &Waiting) -> Option<Job> {
+fn take(words: &Receiver<Word>, next: &Waiting) -> Option<Job> {
+    let mut patience = PATIENCE;
     loop {
-        match jobs.recv_timeout(PATIENCE) {
-            Ok(job) => return Some(job),
+        match words.recv_timeout(patience) {
+            Ok(Word::Work(job)) => return Some(job),
+            Ok(Word::Fewer) => {
+                patience = COME_BACK;
+                continue;
+            }
             Err(RecvTimeoutError::Disconnected) => return None,
             Err(RecvTimeoutError::Timeout) => {}
         }
-        let mut idle = idle();
-        let place = idle.iter().position(|other| Arc::ptr_eq(other, next));
-        match place {
-            Some(place) if idle.len() > WORKERS_RESERVED => {
-                idle.remove(place);
-                return None;
-            }
-            Some(_) => {}
-            // Somebody has taken it off the list and is about to say what is to be done.
-            None => {
-                drop(idle);
-                return jobs.recv().ok();
-            }
+        if mem::replace(&mut patience, PATIENCE) == COME_BACK {
+            fill();
+        } else if is_over(next) {
+            return None;
         }
     }
+}
+
+/// Takes one off the list that has waited for long, if enough others are there. One that is not on it is about to be
+/// told what is to be done.
+fn is_over(next: &Waiting) -> bool {
+    let mut idle = idle();
+    let place = idle.iter().position(|other| Arc::ptr_eq(other, next));
+    let place = place.filter(|_| idle.len() > WORKERS_RESERVED);
+    place.map(|place| idle.remove(place)).is_some()
 }
 
 fn idle() -> MutexGuard<'static, Vec<Waiting>> {

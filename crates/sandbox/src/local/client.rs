@@ -30,6 +30,8 @@ mod started;
 #[cfg(test)]
 mod tests;
 
+/// Bytes of a body that is copied behind its head: the hand wakes once for both.
+const COPIED: usize = 4 << 10;
 /// Bytes that are read ahead of one conversation.
 const READ_AHEAD: usize = 4 << 10;
 
@@ -306,6 +308,11 @@ impl Inner {
             .is_ok_and(|head| self.frames.try_send(Frame { head, body }).is_ok())
     }
 
+    /// Whether the hand has something to say of that process still, or may have.
+    pub(super) fn has_process(&self, id: Id) -> bool {
+        self.lock().processes.contains_key(&id)
+    }
+
     fn forget_process(&self, id: Id) {
         self.lock().processes.remove(&id);
     }
@@ -387,8 +394,12 @@ impl Inner {
 pub(super) struct Broken;
 
 async fn write_all(mut writer: OwnedWriteHalf, mut queue: mpsc::Receiver<Frame>) {
-    while let Some(Frame { head, body }) = queue.recv().await {
+    while let Some(Frame { mut head, body }) = queue.recv().await {
         let written = async {
+            if body.len() <= COPIED {
+                head.extend_from_slice(&body);
+                return writer.write_all(&head).await;
+            }
             writer.write_all(&head).await?;
             writer.write_all(&body).await
         };

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use hand::limits::{CHUNK_BYTES, WINDOW_CHUNKS};
 use hand::wire::{FromHand, Id, Stream, ToHand};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -119,6 +119,10 @@ impl Drop for Pipes {
 
 /// Passes an order on. Never waits: with a full queue a task waits for it.
 fn command(inner: &Arc<Inner>, id: Id, order: Order) {
+    if !inner.has_process(id) {
+        // It has ended, and so have its streams.
+        return;
+    }
     let mut body = Bytes::new();
     let message = match order {
         Order::Kill => ToHand::Kill { id },
@@ -158,9 +162,12 @@ fn output(inner: &Arc<Inner>, id: Id, stream: Stream) -> (mpsc::Sender<Vec<u8>>,
 }
 
 async fn feed(inner: Arc<Inner>, id: Id, mut from: DuplexStream, window: Arc<Semaphore>) {
-    let mut chunk = vec![0; CHUNK_BYTES];
+    // Not filled with zeros: most programs are given nothing to read.
+    let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
     loop {
-        let read: io::Result<usize> = from.read(&mut chunk).await;
+        chunk.clear();
+        let mut room = (&mut chunk).limit(CHUNK_BYTES);
+        let read: io::Result<usize> = from.read_buf(&mut room).await;
         let Ok(n) = read else { return };
         // Closed: the process has ended, and so does the pipe.
         let Ok(permit) = window.acquire().await else {
@@ -172,7 +179,7 @@ async fn feed(inner: Arc<Inner>, id: Id, mut from: DuplexStream, window: Arc<Sem
             let _ = inner.send(&ToHand::StdinEnd { id }, Bytes::new()).await;
             return;
         }
-        let body = Bytes::copy_from_slice(&chunk[..n]);
+        let body = Bytes::copy_from_slice(&chunk);
         if inner.send(&ToHand::Stdin { id }, body).await.is_err() {
             return;
         }

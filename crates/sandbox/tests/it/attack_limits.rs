@@ -186,7 +186,12 @@ async fn the_hands_limits_cannot_be_changed_by_its_number_or_that_of_a_thread() 
         before = open_files()\n\
         print(call(302, 1, 7, both, 0), call(302, 1 | 9 << 32, 7, both, 0), {call(302, n, 7, both, 0) for n in range(2, 99)})\n\
         print(call(302, 1, 4, both, 0), open_files() == before)\n\
-        mine = (ctypes.c_ulong * 2)(); print(call(302, os.getpid(), 7, 0, mine), mine[1] > 5)\n";
-    let wanted = "EPERM EPERM {'EPERM'}\nEPERM True\n0 True";
+        mine = (ctypes.c_ulong * 2)(); print(call(302, os.getpid(), 7, 0, mine), mine[1] > 5)\n\
+        threads = [int(n) for n in os.listdir('/proc/1/task')]\n\
+        processes = lambda n: open('/proc/1/task/%d/limits' % n).read().split('Max processes')[1].split()[:2]\n\
+        before = processes(1)\n\
+        print(len(threads) > 2, {call(302, n, 6, both, 0) for n in threads} | {call(302, n, 6, 0, mine) for n in threads})\n\
+        print({processes(n) == before for n in threads})\n";
+    let wanted = "EPERM EPERM {'EPERM'}\nEPERM True\n0 True\nTrue {'EPERM'}\n{True}";
     assert_eq!(python(&sandbox, program).await, wanted);
 }

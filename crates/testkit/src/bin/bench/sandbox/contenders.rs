@@ -40,16 +40,27 @@ impl Contender {
         }
     }
 
+    /// Whether each one is a program of its own, of which many may run at once.
+    pub(super) fn is_a_program(&self) -> bool {
+        !matches!(self, Self::Bare(_))
+    }
+
     pub(super) async fn once(&mut self, round: usize) -> Result<Duration, Wrong> {
+        let Self::Bare(bare) = self else {
+            return self.beside_others(round).await;
+        };
+        bare.asks.write_all(b"\n").await?;
+        let mut answer = String::new();
+        bare.answers.read_line(&mut answer).await?;
+        Ok(Duration::from_nanos(answer.trim().parse()?))
+    }
+
+    /// One of those that are [programs](Self::is_a_program).
+    pub(super) async fn beside_others(&self, round: usize) -> Result<Duration, Wrong> {
         let begun = Instant::now();
         match self {
             Self::Process => timed(begun, &PROGRAM).await,
-            Self::Bare(bare) => {
-                bare.asks.write_all(b"\n").await?;
-                let mut answer = String::new();
-                bare.answers.read_line(&mut answer).await?;
-                Ok(Duration::from_nanos(answer.trim().parse()?))
-            }
+            Self::Bare(_) => Err("it answers one by one".into()),
             Self::Bubblewrap(work) => {
                 let work = work.to_string_lossy();
                 let mut words = vec![

@@ -8,6 +8,7 @@ use sandbox::{Command, Sandbox};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 
+use super::contenders::{self, Contender};
 use super::leftovers::{Left, helpers};
 use super::{Ground, first_output};
 use crate::Wrong;
@@ -53,11 +54,32 @@ pub(super) async fn crowd(ground: &Ground) -> Result<Value, Wrong> {
         tokio::time::sleep(Duration::from_millis(20)).await;
         after = Left::now(ground.dir.path());
     }
-    Ok(json!({
+    let mut figures = json!({
         "creates": IN_ALL, "at_once": AT_ONCE, "p50_ms": millis(percentile(&times, 50)),
         "p99_ms": millis(percentile(&times, 99)), "took_ms": millis(took),
         "before": before.shown(), "after": after.shown(), "nothing_left": after == before,
         "target": {"p99_ms": 200},
+    });
+    for other in contenders::working(&ground.path("crowded")).await? {
+        // Who answers one by one is no floor for many at once.
+        if other.is_a_program() {
+            figures[other.name()] = crowded(&other).await?;
+        }
+    }
+    Ok(figures)
+}
+
+/// As many of another, as many at a time: to the first output, and until nothing of it runs.
+async fn crowded(other: &Contender) -> Result<Value, Wrong> {
+    let begun = Instant::now();
+    let all = futures_util::stream::iter(1..=IN_ALL)
+        .map(|round| other.beside_others(round))
+        .buffer_unordered(AT_ONCE);
+    let times: Vec<Result<Duration, Wrong>> = all.collect().await;
+    let took = begun.elapsed();
+    let times = times.into_iter().collect::<Result<Vec<_>, _>>()?;
+    Ok(json!({
+        "p50_ms": millis(percentile(&times, 50)), "p99_ms": millis(percentile(&times, 99)), "took_ms": millis(took),
     }))
 }
 
@@ -86,7 +108,6 @@ pub(super) async fn flat(ground: &Ground) -> Result<Value, Wrong> {
             "live": wanted, "create_p50_ms": millis(percentile(&create, 50)),
             "exec_p50_ms": millis(percentile(&exec, 50)),
         }));
-        eprintln!("{}", figures.last().unwrap_or(&Value::Null));
     }
     let names = 0..live.len();
     live.clear();

@@ -63,38 +63,53 @@ impl Ground {
     }
 }
 
-/// Runs the benchmark.
+/// Runs the benchmark, or the parts of it that are asked for.
 pub(crate) async fn run() -> Result<Value, Wrong> {
     let rounds = usize::try_from(setting::number("TESTKIT_BENCH_ROUNDS", ROUNDS))?;
     let ground = Ground::new()?;
     let timed = what_is_timed(&ground).await?;
     eprintln!("timed: {timed:#}");
-    let cold = cold(&ground, rounds).await?;
-    eprintln!("cold: {cold:#}");
-    let warm = warm::warm(rounds).await?;
-    eprintln!("warm: {warm}");
-    let exec = exec(&ground, rounds).await?;
-    eprintln!("exec: {exec:#}");
-    let pause = load::pause(&ground, rounds).await?;
-    let memory = load::memory(&ground).await?;
-    eprintln!("pause: {pause}; memory: {memory}");
-    let output = load::output(&ground).await?;
-    eprintln!("output: {output}");
-    let hibernated = kinds::hibernated(&ground, rounds).await?;
-    let image = kinds::image(&ground, rounds).await?;
-    let network = kinds::network(&ground, rounds).await?;
-    eprintln!("hibernated: {hibernated}; image: {image}; network: {network}");
-    let left = left::left().await?;
-    eprintln!("left: {left}");
-    let crowd = load::crowd(&ground).await?;
-    eprintln!("crowd: {crowd:#}");
-    let flat = load::flat(&ground).await?;
+    let mut figures = json!({"bench": "sandbox", "timed": timed});
+    for part in PARTS.into_iter().filter(|part| setting::is_asked_for(part)) {
+        let figure = measured(part, &ground, rounds).await?;
+        eprintln!("{part}: {figure:#}");
+        figures[part] = figure;
+    }
     ground.local.shutdown().await;
-    Ok(json!({
-        "bench": "sandbox", "timed": timed, "cold": cold, "warm": warm, "exec": exec, "pause": pause, "memory": memory,
-        "output": output, "hibernated": hibernated, "image": image, "network": network, "left": left, "crowd": crowd,
-        "live": flat,
-    }))
+    Ok(figures)
+}
+
+/// What is measured, in this order. `TESTKIT_BENCH_ONLY` names some of them.
+const PARTS: [&str; 12] = [
+    "cold",
+    "warm",
+    "exec",
+    "pause",
+    "memory",
+    "output",
+    "hibernated",
+    "image",
+    "network",
+    "left",
+    "crowd",
+    "live",
+];
+
+async fn measured(part: &str, ground: &Ground, rounds: usize) -> Result<Value, Wrong> {
+    match part {
+        "cold" => cold(ground, rounds).await,
+        "warm" => warm::warm(rounds).await,
+        "exec" => exec(ground, rounds).await,
+        "pause" => load::pause(ground, rounds).await,
+        "memory" => load::memory(ground).await,
+        "output" => load::output(ground).await,
+        "hibernated" => kinds::hibernated(ground, rounds).await,
+        "image" => kinds::image(ground, rounds).await,
+        "network" => kinds::network(ground, rounds).await,
+        "left" => left::left().await,
+        "crowd" => load::crowd(ground).await,
+        _ => load::flat(ground).await,
+    }
 }
 
 /// All output of a program in a sandbox.

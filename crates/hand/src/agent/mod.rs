@@ -63,8 +63,8 @@ pub fn run() -> ExitCode {
 
 fn serve() -> io::Result<()> {
     // First of all: nobody inside may look into this process. execve has reset it.
+    take_a_second_group();
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    close_limits();
     rustix::thread::set_name(c"hand")?;
     // The set-up put /dev/null at the third.
     let null = io::stderr();
@@ -120,11 +120,12 @@ fn serve() -> io::Result<()> {
     Ok(())
 }
 
-/// Nobody inside may change this process's limits, as any of its threads would have them. Who may needs the ids of the
-/// one whose limits they are, and this has two groups at once, which nobody can have: the saved one is another. What it
+/// Nobody inside may change this process's limits, by the number of any of its threads, or look into it. Who may needs
+/// all ids of the process, one for each kind of them, and this has two groups at once: the saved one is another. What it
 /// starts has one again, since exec takes the saved one from the effective one, so the hand limits that. Source:
-/// kernel/sys.c, `check_prlimit_permission`; security/commoncap.c, `cap_bprm_creds_from_file`.
-fn close_limits() {
+/// kernel/sys.c, `check_prlimit_permission`; kernel/ptrace.c, `__ptrace_may_access`; security/commoncap.c,
+/// `cap_bprm_creds_from_file`.
+fn take_a_second_group() {
     let own = getegid();
     // A sandbox that knows one id only has no other.
     let _ = set_thread_res_gid(own, own, Gid::from_raw(NOBODYS));

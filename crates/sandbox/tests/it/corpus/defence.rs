@@ -24,6 +24,7 @@ pub enum Defence {
     ReadOnlyUsr,
     Descriptors,
     HandClosed,
+    HandsGroup,
     Limits,
     Groups,
     OomScore,
@@ -33,9 +34,9 @@ pub enum Defence {
 
 use Defence::{
     Capabilities, CgroupNamespace, CoveredProc, Descriptors, FileTools, Groups, HandClosed,
-    IpcNamespace, KernelFiles, Limits, NetNamespace, NoDev, NoNewPrivs, NoSuid, NoUserNamespaces,
-    OldRoot, OomScore, PidNamespace, ReadOnlyProc, ReadOnlyUsr, Seccomp, UserNamespace,
-    UtsNamespace,
+    HandsGroup, IpcNamespace, KernelFiles, Limits, NetNamespace, NoDev, NoNewPrivs, NoSuid,
+    NoUserNamespaces, OldRoot, OomScore, PidNamespace, ReadOnlyProc, ReadOnlyUsr, Seccomp,
+    UserNamespace, UtsNamespace,
 };
 
 impl Defence {
@@ -60,6 +61,7 @@ impl Defence {
             ReadOnlyUsr => "/usr is read-only",
             Descriptors => "all descriptors but three close",
             HandClosed => "the hand is not dumpable",
+            HandsGroup => "the hand has a second group",
             Limits => "resource limits",
             Groups => "cgroups from the first instruction",
             OomScore => "the score for running out of memory",
@@ -74,6 +76,7 @@ impl Defence {
             (Role::Hand, HandClosed) => call
                 .prctl(libc::PR_SET_DUMPABLE)
                 .then_some(Change::Argument(1, 1)),
+            (Role::Hand, HandsGroup) => call.is(libc::SYS_setresgid).then_some(Change::Undone),
             (Role::Hand, FileTools) => call
                 .is(libc::SYS_openat2)
                 .then_some(Change::Word(call.args[2] + RESOLVE_AT, 0)),
@@ -85,7 +88,7 @@ impl Defence {
 
     /// Whether the debugger has to look at what the hand does, too.
     pub fn is_of_the_hand(self) -> bool {
-        matches!(self, HandClosed | FileTools | KernelFiles)
+        matches!(self, HandClosed | HandsGroup | FileTools | KernelFiles)
     }
 
     fn in_the_set_up(self, call: &Call) -> Option<Change> {
@@ -125,7 +128,7 @@ impl Defence {
                 .elsewhere_if(|path| path.ends_with("/tasks") || path.ends_with("/cgroup.procs"))
                 .or_else(|| started_outside(call)),
             OomScore => call.elsewhere("/proc/self/oom_score_adj"),
-            HandClosed | FileTools | KernelFiles => None,
+            HandClosed | HandsGroup | FileTools | KernelFiles => None,
         }
     }
 }

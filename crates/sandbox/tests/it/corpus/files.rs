@@ -1,8 +1,8 @@
 //! Attacks on the host's files, on those of other sandboxes, on devices and on descriptors.
 
 use super::defence::Defence::{
-    Capabilities, CoveredProc, Descriptors, FileTools, HandClosed, KernelFiles, NoDev, NoNewPrivs,
-    NoSuid, OldRoot, ReadOnlyProc, ReadOnlyUsr, UserNamespace,
+    Capabilities, CoveredProc, Descriptors, FileTools, HandClosed, HandsGroup, KernelFiles, NoDev,
+    NoNewPrivs, NoSuid, OldRoot, ReadOnlyProc, ReadOnlyUsr, UserNamespace,
 };
 use super::stage::Stage;
 
@@ -123,7 +123,7 @@ cases! {
         stage: Stage::Nothing,
         attack: "print(opened('/proc/1/exe', os.O_PATH))",
         denied: "EACCES",
-        stops: &[(HandClosed, "EACCES")],
+        stops: &[(HandClosed, "EACCES"), (HandsGroup, "EACCES")],
         reached: "opened",
     }
 }

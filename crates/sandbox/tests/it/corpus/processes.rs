@@ -1,7 +1,7 @@
 //! Attacks on processes, on what a sandbox may use, and on names that the host shares out.
 
 use super::defence::Defence::{
-    Capabilities, CgroupNamespace, Groups, HandClosed, IpcNamespace, Limits, OomScore,
+    Capabilities, CgroupNamespace, Groups, HandClosed, HandsGroup, IpcNamespace, Limits, OomScore,
     PidNamespace, Seccomp, UserNamespace, UtsNamespace,
 };
 use super::stage::Stage;
@@ -36,7 +36,7 @@ cases! {
         stage: Stage::Nothing,
         attack: "print(done(call(101, 0x4206, 1, 0, 0)))",
         denied: "EPERM",
-        stops: &[(HandClosed, "EPERM")],
+        stops: &[(HandClosed, "EPERM"), (HandsGroup, "EPERM")],
         reached: "done",
     }
     memory_of_the_hand_is_opened {
@@ -44,7 +44,7 @@ cases! {
         stage: Stage::Nothing,
         attack: "print(opened('/proc/1/mem', os.O_RDWR))",
         denied: "EACCES",
-        stops: &[(HandClosed, "EACCES")],
+        stops: &[(HandClosed, "EACCES"), (HandsGroup, "EACCES")],
         reached: "opened",
     }
     socket_of_the_hand_is_taken {
@@ -52,7 +52,7 @@ cases! {
         stage: Stage::Nothing,
         attack: "print(done(call(438, os.pidfd_open(1), 3, 0)))",
         denied: "EPERM",
-        stops: &[(Seccomp, "EPERM"), (HandClosed, "EPERM")],
+        stops: &[(Seccomp, "EPERM"), (HandClosed, "EPERM"), (HandsGroup, "EPERM")],
         reached: "done",
     }
     memory_of_the_hand_is_written {
@@ -61,8 +61,17 @@ cases! {
         attack: "held = ctypes.create_string_buffer(8); here = (ctypes.c_ulong * 2)(ctypes.addressof(held), 8); there = (ctypes.c_ulong * 2)(0, 8)\n\
             print(call(311, 1, here, 1, there, 1, 0))",
         denied: "EPERM",
-        stops: &[(Seccomp, "EPERM"), (HandClosed, "EPERM")],
+        stops: &[(Seccomp, "EPERM"), (HandClosed, "EPERM"), (HandsGroup, "EPERM")],
         reached: "EFAULT",
+    }
+    limits_of_the_hand_are_lowered {
+        tries: "lower how many processes PID 1 may have, by the number of one of its threads",
+        stage: Stage::Nothing,
+        attack: "few = (ctypes.c_ulong * 2)(5, 5); thread = sorted(map(int, os.listdir('/proc/1/task')))[1]\n\
+            print(done(call(302, thread, 6, few, 0)))",
+        denied: "EPERM",
+        stops: &[(HandsGroup, "EPERM")],
+        reached: "done",
     }
     first_process_has_no_limits {
         tries: "find PID 1 without the limits that hold for all that it starts",

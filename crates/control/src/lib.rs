@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
-    recvmsg, sendmsg, socketpair,
+    recv, recvmsg, sendmsg, socketpair,
 };
 use rustix::path::Arg;
 use rustix::process::{Pid, geteuid};
@@ -73,7 +73,8 @@ pub fn receive<T: DeserializeOwned>(
     from: impl AsFd,
     most: usize,
 ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-    let mut packet = vec![0; most];
+    // As long as it is: room for the longest would be mapped and unmapped by the kernel for each.
+    let mut packet = vec![0; length(&from)?.min(most)];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut beside = RecvAncillaryBuffer::new(&mut space);
     let got = loop {
@@ -100,6 +101,17 @@ pub fn receive<T: DeserializeOwned>(
     }
     let value = serde_json::from_slice(&packet[..got.bytes])?;
     Ok(Some((value, descriptors)))
+}
+
+/// How long the next packet is; 0 when the other side has gone.
+fn length(from: impl AsFd) -> io::Result<usize> {
+    loop {
+        match recv(&from, &mut [0; 1], RecvFlags::PEEK | RecvFlags::TRUNC) {
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+            Ok((_, length)) => return Ok(length),
+        }
+    }
 }
 
 /// Opens a directory as what [`connect`] and [`listen`] reach its socket through: the path to it may be longer

@@ -36,8 +36,9 @@ pub const KEPT_OUTPUT_BYTES: usize = 256 * 1024;
 /// round of calls.
 pub const PROCESS_RESERVE: u64 = 64;
 /// Threads that wait for something to do, whatever runs in the sandbox: what needs no process of its own (the
-/// file tools, questions) is done also where no thread can be made any more.
-pub const WORKERS_RESERVED: usize = 4;
+/// file tools, questions) is done also where no thread can be made any more. One may take long, and others are asked
+/// meanwhile; more cost the host something whenever it makes a sandbox, and are made where they can be.
+pub const WORKERS_RESERVED: usize = 2;
 /// Commands that were answered and left something running, and whose further output is told from that of others.
 pub const BACKGROUND_PIPES: usize = 64;
 /// Bytes of the log of what runs in the background; then it begins anew, and the one before is kept.

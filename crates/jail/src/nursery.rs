@@ -14,7 +14,7 @@ use rustix::process::{chdir, setpgid};
 use sys::{Forked, Standard, clone_process, take_standard};
 
 use crate::plan::Birth;
-use crate::{control, net, supervisor};
+use crate::{control, net, pid_one, supervisor};
 
 /// What a supervisor begins with.
 pub(crate) struct Born {
@@ -64,6 +64,8 @@ fn nurse(networks: Networks) -> io::Result<()> {
     chdir("/")?;
     // A supervisor is found by its sandbox, and waited for by nobody.
     sys::forget_children(true)?;
+    // Each supervisor asks, and has it from here.
+    pid_one::boot()?;
     let mut alone = networks.ready();
     while let Some((Birth, given)) = control::receive(&server)? {
         let Ok([owner, line]) = <[OwnedFd; 2]>::try_from(given) else {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::sync::OnceLock;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -29,12 +30,8 @@ impl PidOne {
             .rsplit_once(')')
             .and_then(|(_, rest)| rest.split_whitespace().nth(19)?.parse().ok())
             .ok_or(io::ErrorKind::InvalidData)?;
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-        Ok(Self {
-            pid,
-            start,
-            boot: boot.trim().to_owned(),
-        })
+        let boot = boot()?.to_owned();
+        Ok(Self { pid, start, boot })
     }
 
     /// A name that no other process of this boot ever has.
@@ -52,8 +49,7 @@ impl PidOne {
     /// Whether it was started since this host was booted.
     #[must_use]
     pub fn is_of_this_boot(&self) -> bool {
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id");
-        boot.is_ok_and(|boot| boot.trim() == self.boot)
+        boot().is_ok_and(|boot| boot == self.boot)
     }
 
     /// Whether anything of its sandbox may still run. The kernel lets a PID 1 end only after every
@@ -78,6 +74,19 @@ impl PidOne {
         // Also a zombie that nobody reaps has ended.
         poll(&mut fds, Some(&now)).is_ok_and(|ready| ready == 0)
     }
+}
+
+/// What the kernel calls this boot. It is read once, and whoever is copied from this process has it.
+///
+/// # Errors
+/// What reading `/proc` gives.
+pub(crate) fn boot() -> io::Result<&'static str> {
+    static BOOT: OnceLock<String> = OnceLock::new();
+    if let Some(boot) = BOOT.get() {
+        return Ok(boot);
+    }
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(BOOT.get_or_init(|| boot.trim().to_owned()))
 }
 
 #[cfg(test)]

@@ -308,11 +308,6 @@ impl Inner {
             .is_ok_and(|head| self.frames.try_send(Frame { head, body }).is_ok())
     }
 
-    /// Whether the hand has something to say of that process still, or may have.
-    pub(super) fn has_process(&self, id: Id) -> bool {
-        self.lock().processes.contains_key(&id)
-    }
-
     fn forget_process(&self, id: Id) {
         self.lock().processes.remove(&id);
     }

@@ -181,7 +181,7 @@ struct Shared {
     leaving: Arc<AtomicBool>,
     live: Arc<Mutex<Live>>,
     /// One for each sandbox that may be on its way up; first come, first served.
-    starts: Semaphore,
+    starts: Arc<Semaphore>,
     tasks: TaskTracker,
 }
 
@@ -233,6 +233,7 @@ impl Local {
         } else {
             sub_ids::of_this_user()
         };
+        let starts = Arc::new(Semaphore::new(starts_at_once()));
         let shared = Arc::new(Shared {
             layers: layers.with_shares(config.layers),
             disks: Disks::new(dir.clone(), config.allowance.disk, config.disk_reserve),
@@ -241,7 +242,7 @@ impl Local {
             images: Images::new(templates.clone()),
             templates: Templates::open(templates, config.usr, config.disk_reserve)?,
             template: config.template,
-            trash: Trash::open(trash, sub_ids)?,
+            trash: Trash::open(trash, sub_ids, Arc::clone(&starts))?,
             ranges: Ranges::of(&dir, own_ids.then_some(Path::new(ranges::OF_THE_HOST))),
             dirs: Dirs::open(dir, config.handover)?,
             own_ids,
@@ -258,7 +259,7 @@ impl Local {
             network: config.network,
             leaving: Arc::default(),
             live: Arc::default(),
-            starts: Semaphore::new(starts_at_once()),
+            starts,
             tasks: TaskTracker::new(),
         });
         let swept = Arc::downgrade(&shared);
@@ -431,10 +432,15 @@ impl Provider for Local {
         };
         let shared = Arc::clone(&self.0);
         let path = self.0.dirs.path(id);
-        let taken = move || shared.trash.take(&path);
-        blocking(|| format!("delete sandbox {id}"), taken).await??;
+        let taken = move || {
+            let leaves = shared.layers.leaves(&path);
+            shared.trash.take(&path).map(|()| leaves)
+        };
+        let leaves = blocking(|| format!("delete sandbox {id}"), taken).await??;
         drop(lock);
-        self.collect();
+        if leaves {
+            self.collect();
+        }
         Ok(())
     }
 
@@ -471,7 +477,10 @@ fn somebodys(ids: Vec<SandboxId>) -> Vec<SandboxId> {
 
 /// How many may be on their way up at a time.
 fn starts_at_once() -> usize {
-    thread::available_parallelism().map_or(1, NonZero::get) * STARTS_PER_CPU
+    /// The kernel is asked once: the answer comes from several files.
+    static AT_ONCE: OnceLock<usize> = OnceLock::new();
+    let processors = || thread::available_parallelism().map_or(1, NonZero::get);
+    *AT_ONCE.get_or_init(|| processors() * STARTS_PER_CPU)
 }
 
 /// What `work` gives, which waits for the disk.

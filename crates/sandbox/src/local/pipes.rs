@@ -13,6 +13,9 @@ use super::client::{Broken, Inner};
 use crate::limits::STREAM_BYTES;
 use crate::process::{ExitStatus, Order, Process};
 
+/// Bytes that are read of an input at first; more when it has as many.
+const FIRST_BYTES: usize = 4 << 10;
+
 /// The hand's side: where its frames about one process go.
 pub(super) struct Pipes {
     stdout: Option<mpsc::Sender<Vec<u8>>>,
@@ -119,10 +122,6 @@ impl Drop for Pipes {
 
 /// Passes an order on. Never waits: with a full queue a task waits for it.
 fn command(inner: &Arc<Inner>, id: Id, order: Order) {
-    if !inner.has_process(id) {
-        // It has ended, and so have its streams.
-        return;
-    }
     let mut body = Bytes::new();
     let message = match order {
         Order::Kill => ToHand::Kill { id },
@@ -162,11 +161,15 @@ fn output(inner: &Arc<Inner>, id: Id, stream: Stream) -> (mpsc::Sender<Vec<u8>>,
 }
 
 async fn feed(inner: Arc<Inner>, id: Id, mut from: DuplexStream, window: Arc<Semaphore>) {
-    // Not filled with zeros: most programs are given nothing to read.
-    let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
+    // Most programs are given nothing, or little.
+    let mut chunk = BytesMut::with_capacity(FIRST_BYTES);
     loop {
+        if chunk.len() == chunk.capacity() {
+            chunk.reserve(CHUNK_BYTES);
+        }
         chunk.clear();
-        let mut room = (&mut chunk).limit(CHUNK_BYTES);
+        let most = chunk.capacity().min(CHUNK_BYTES);
+        let mut room = (&mut chunk).limit(most);
         let read: io::Result<usize> = from.read_buf(&mut room).await;
         let Ok(n) = read else { return };
         // Closed: the process has ended, and so does the pipe.

@@ -18,14 +18,18 @@ use rustix::fs::{
     renameat_with, unlinkat,
 };
 use rustix::io::Errno;
+use tokio::sync::Semaphore;
 
 use super::dirs::{former, private_dir, remove_socket};
-use super::{groups, sub_ids};
+use super::{groups, starts_at_once, sub_ids};
 use crate::error::{Doing, Error};
 use crate::limits::{HANDOVER, TRASH_QUEUE};
 
 /// How long to wait before looking again whether a sandbox that was deleted has let go of its directory.
 const LET_GO_RETRY: Duration = Duration::from_millis(5);
+/// How long what was deleted makes way for sandboxes that are being started: they want the same disk, and the same locks
+/// of its file system.
+const MAKES_WAY: Duration = Duration::from_secs(2);
 
 /// A directory whose content is going to be removed. The worker ends with this value; what it did
 /// not reach is found at the next start.
@@ -38,8 +42,12 @@ pub(super) struct Trash {
 }
 
 impl Trash {
-    /// With `sub_ids`, what is in it may belong to those.
-    pub(super) fn open(dir: PathBuf, sub_ids: Option<SubIds>) -> Result<Self, Error> {
+    /// With `sub_ids`, what is in it may belong to those. Those who wait for `starts`, or have one, come first.
+    pub(super) fn open(
+        dir: PathBuf,
+        sub_ids: Option<SubIds>,
+        starts: Arc<Semaphore>,
+    ) -> Result<Self, Error> {
         private_dir(&dir)?;
         let (queue, work) = sync_channel(TRASH_QUEUE);
         // What an earlier process left.
@@ -47,7 +55,7 @@ impl Trash {
         let (below, also) = (dir.clone(), Arc::clone(&more));
         thread::Builder::new()
             .name("trash".to_owned())
-            .spawn(move || worker(&below, &also, &work, sub_ids))
+            .spawn(move || worker(&below, &also, &work, sub_ids, &starts))
             .doing(|| "start the trash worker".to_owned())?;
         Ok(Self {
             dir,
@@ -82,7 +90,13 @@ impl Trash {
 }
 
 /// Removes what comes, each once it was let go.
-fn worker(dir: &Path, more: &AtomicBool, work: &Receiver<PathBuf>, sub_ids: Option<SubIds>) {
+fn worker(
+    dir: &Path,
+    more: &AtomicBool,
+    work: &Receiver<PathBuf>,
+    sub_ids: Option<SubIds>,
+    starts: &Semaphore,
+) {
     let mut next = 0;
     let mut places = Vec::new();
     loop {
@@ -97,6 +111,10 @@ fn worker(dir: &Path, more: &AtomicBool, work: &Receiver<PathBuf>, sub_ids: Opti
             places.extend(entries.map(|entry| Place::new(entry.path())));
         }
         places.retain(|place| {
+            let others_start = starts.available_permits() < starts_at_once();
+            if others_start && !is_over && place.since.elapsed() < MAKES_WAY {
+                return true;
+            }
             if !place.is_let_go() {
                 return !place.is_given_up();
             }
@@ -286,7 +304,8 @@ mod tests {
         }
         drop(at);
         let dir = base.path().join("trash");
-        let trash = Trash::open(dir.clone(), None).unwrap();
+        let starts = Arc::new(Semaphore::new(starts_at_once()));
+        let trash = Trash::open(dir.clone(), None, starts).unwrap();
         trash.take(&old).unwrap();
         let deadline = Instant::now() + Duration::from_secs(60);
         while fs::read_dir(&dir).unwrap().next().is_some() {

@@ -1,12 +1,12 @@
 //! Owns the directory of layers and snapshots, and every change of what lies under a sandbox. It decides nothing about
 //! sandboxes: who calls has their lock where it says so.
 
-use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use jail::image::{LAYOUT, SEALED, STATE, WORKS};
@@ -26,7 +26,7 @@ use crate::limits::{ARCHIVES_AT_ONCE, LAYERS_MANY, LAYERS_MOST, SNAPSHOTS};
 use crate::snapshot::{NewSnapshot, Snapshot, SnapshotId};
 
 /// What the names of workspaces begin with that are not whole yet: no sandbox has such a name.
-const DRAFT: &str = ".new-";
+pub(super) const DRAFT: &str = ".new-";
 /// What the session has given: it stays with the sandbox, whatever becomes of the workspace.
 const GIVEN: &str = "uploads";
 /// Which volumes it has: a file that is never changed in place.
@@ -45,6 +45,8 @@ pub(crate) struct Layers {
     pub(super) travellers: Arc<Semaphore>,
     pub(super) shares: Shares,
     pub(super) ledger: Ledger,
+    /// Whether something may be there that nobody refers to.
+    pub(super) owed: AtomicBool,
 }
 
 /// A layer that is what several are together, and stays there while this does.
@@ -69,6 +71,7 @@ impl Layers {
             travellers: Arc::new(Semaphore::new(ARCHIVES_AT_ONCE)),
             shares: Shares::default(),
             ledger: Ledger::default(),
+            owed: AtomicBool::new(true),
         };
         for dir in [new.layers(), new.manifests()] {
             DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
@@ -91,6 +94,8 @@ impl Layers {
     }
 
     pub(super) fn hold(&self) -> io::Result<Hold> {
+        // What is made may come to nothing.
+        self.owed.store(true, Ordering::SeqCst);
         Hold::shared(&self.lock())
     }
 
@@ -222,48 +227,6 @@ impl Layers {
     pub(crate) fn remove(&self, id: &SnapshotId) -> io::Result<bool> {
         let _hold = self.hold()?;
         Manifest::remove(&self.manifests(), id)
-    }
-
-    /// Gives to `trash` what nobody refers to; false while somebody makes something, so that nobody knows.
-    pub(crate) fn collect(&self, trash: impl Fn(&Path) -> io::Result<()>) -> io::Result<bool> {
-        let Some(_alone) = Hold::alone(&self.lock())? else {
-            return Ok(false);
-        };
-        let (mut wanted, mut announced) = (HashSet::new(), HashSet::new());
-        for manifest in Manifest::all(&self.manifests())? {
-            wanted.extend(manifest.stack.layers);
-        }
-        for entry in fs::read_dir(&self.sandboxes)? {
-            let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with(DRAFT) {
-                trash(&entry.path())?;
-                continue;
-            }
-            for name in [STACK, NEXT] {
-                let stack = Stack::at(&entry.path(), name);
-                // No sandbox: a file of the provider's.
-                if entry.file_type()?.is_dir() {
-                    let layers = stack?.unwrap_or_default().layers;
-                    announced.extend(layers.last().filter(|_| name == NEXT).cloned());
-                    wanted.extend(layers);
-                }
-            }
-        }
-        for entry in fs::read_dir(self.layers())? {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let id = LayerId::try_from(name).ok();
-            if id.as_ref().is_some_and(|id| wanted.contains(id)) {
-                continue;
-            }
-            trash(&entry.path())?;
-            if let Some(id) = id {
-                self.ledger.forget(&id);
-            }
-        }
-        // Nobody seals meanwhile: what is referred to and not announced is whole.
-        self.ledger.note(wanted.difference(&announced));
-        Ok(true)
     }
 
     /// Whether the sandbox in `dir` has so many layers, or such heavy ones, that they should be merged.

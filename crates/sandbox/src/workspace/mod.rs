@@ -17,6 +17,7 @@
 
 mod copy;
 mod directories;
+mod garbage;
 mod hold;
 mod layers;
 mod ledger;

@@ -269,8 +269,14 @@ fn what_nobody_refers_to_is_collected_and_nothing_while_anything_is_made() {
         "collected while something was made"
     );
     drop(making);
+    fs::create_dir(host.path("plain")).unwrap();
+    assert!(layers.leaves(&host.path("plain")), "something is owed");
+    assert!(layers.leaves(&host.path("one")));
     fs::remove_dir_all(host.path("one")).unwrap();
     assert!(layers.collect(trash).unwrap());
+    assert!(!layers.leaves(&host.path("plain")));
+    assert!(layers.leaves(&host.path("two")));
+    fs::remove_dir_all(host.path("plain")).unwrap();
     assert_eq!(count(), 2, "the fork needs both");
     fs::remove_dir_all(host.path("two")).unwrap();
     assert!(layers.collect(trash).unwrap());

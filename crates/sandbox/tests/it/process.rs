@@ -1,6 +1,6 @@
 //! Processes that the caller drives over pipes.
 
-use sandbox::{Command, Error};
+use sandbox::{Command, Error, Signal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{host, ok, until};
@@ -46,6 +46,56 @@ async fn a_process_answers_line_by_line() {
         (Some(5), None, false)
     );
     assert_eq!(process.wait().await.unwrap(), status);
+}
+
+#[tokio::test]
+async fn programs_that_only_wait_have_no_threads_in_the_hand() {
+    let host = host();
+    let sandbox = host.attach("waiting").await;
+    let mut waiting = Vec::new();
+    for _ in 0..20 {
+        let program = Command::new(["/usr/bin/sleep", "1000"]);
+        waiting.push(sandbox.spawn(program).await.unwrap());
+    }
+    let mut look = sandbox
+        .spawn(Command::new(["/usr/bin/ls", "/proc/1/task"]))
+        .await
+        .unwrap();
+    let mut threads = String::new();
+    let mut stdout = look.stdout.take().unwrap();
+    stdout.read_to_string(&mut threads).await.unwrap();
+    assert!(look.wait().await.unwrap().success());
+    // One that listens, one that reaps, one that carries, and those that wait for something to do.
+    let most = 3 + hand::limits::WORKERS_WAITING;
+    assert!(threads.lines().count() <= most, "{threads}");
+    for program in waiting {
+        program.signal(Signal::Terminate);
+        let status = program.wait().await.unwrap();
+        assert_eq!(status.signal, Some(15));
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_closes_its_output_and_runs_on_is_told_of_at_once() {
+    let host = host();
+    let sandbox = host.attach("closed").await;
+    let mut process = sandbox
+        .spawn(Command::new([
+            "/bin/bash",
+            "-c",
+            "exec >&- 2>&-; read x; exit 7",
+        ]))
+        .await
+        .unwrap();
+    let mut said = String::new();
+    for stream in [&mut process.stdout, &mut process.stderr] {
+        let mut stream = stream.take().unwrap();
+        stream.read_to_string(&mut said).await.unwrap();
+    }
+    assert_eq!(said, "");
+    let mut stdin = process.stdin.take().unwrap();
+    stdin.write_all(b"go\n").await.unwrap();
+    assert_eq!(process.wait().await.unwrap().code, Some(7));
 }
 
 #[tokio::test]

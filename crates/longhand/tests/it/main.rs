@@ -40,5 +40,6 @@ mod teams;
 mod templates;
 mod terminal;
 mod trouble;
+mod trust;
 mod workspace_cuts;
 mod workspaces;

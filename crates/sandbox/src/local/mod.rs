@@ -78,6 +78,7 @@ use sweep::{settle, sweep};
 use template::Templates;
 pub use template::template_home;
 use trash::Trash;
+pub use trust::Trusting;
 use unclaimed::Unclaimed;
 use volumes::Registry;
 

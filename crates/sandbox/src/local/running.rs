@@ -19,6 +19,7 @@ use super::memory::Memory;
 use super::notes::Notes;
 use super::ranges::Range;
 use super::supervisor::{Body, Supervisor};
+use super::trust::Trusting;
 use super::{Known, Shared, isolation, usage};
 use crate::Steering;
 use crate::diary::Step;
@@ -34,6 +35,7 @@ use hand::wire::{self, Ask, Entry, Exec, Kept, Open, Output, Running as Inside, 
 
 pub(super) struct Running {
     client: Client,
+    trusting: Trusting,
     memory: Memory,
     disk: Arc<Guarded>,
     /// The volumes that it writes to.
@@ -57,7 +59,7 @@ pub(super) struct Running {
 
 impl Running {
     pub(super) fn new(
-        client: Client,
+        (client, trusting): (Client, Trusting),
         supervisor: Supervisor,
         body: Body,
         range: Range,
@@ -80,6 +82,7 @@ impl Running {
         let ends = End::look_after(supervisor, body, range, client.clone(), shared, id);
         Self {
             client,
+            trusting,
             memory,
             disk,
             volumes,
@@ -394,12 +397,15 @@ impl Running {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has it go on if it is paused.
+    /// Has it go on if it is paused. Its programs trust from then on whom they are to trust.
     async fn wake(&self) -> Result<(), Error> {
-        let mut paused = self.paused.lock().await;
-        if *paused {
-            self.go_on(&mut paused).await?;
+        {
+            let mut paused = self.paused.lock().await;
+            if *paused {
+                self.go_on(&mut paused).await?;
+            }
         }
+        self.trusting.settled().await;
         Ok(())
     }
 

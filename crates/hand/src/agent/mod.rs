@@ -15,6 +15,7 @@ mod output;
 mod piped;
 mod process;
 mod reaper;
+mod resolve;
 mod shell;
 mod terminal;
 mod tools;

@@ -15,18 +15,22 @@ use sys::{MountAttr, mount_setattr};
 
 use crate::attached;
 use crate::error::{During, IDMAP, OVERLAY, PROC, Result};
+use crate::gvisor;
 use crate::image;
-use crate::plan::{PROGRAMS, Plan};
+use crate::plan::{Gvisor, PROGRAMS, Plan, Volume};
 use crate::privileges::as_mapped_root;
 
-const BIND_USR: &str = "bind /usr";
-const BIND_PROGRAMS: &str = "bind the operator's programs";
-const BIND_VOLUME: &str = "bind a volume";
+pub(crate) const BIND_USR: &str = "bind /usr";
+pub(crate) const BIND_PROGRAMS: &str = "bind the operator's programs";
+pub(crate) const BIND_VOLUME: &str = "bind a volume";
+
+const STAGE: &str = "stage the root";
+const FILL_DEV: &str = "fill /dev";
 
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 /// How large a directory in memory may grow.
-struct InMemory {
+pub(crate) struct InMemory {
     /// Bytes at most.
     most: u64,
     /// And at most one part in so many of the sandbox's memory: full, all of them together leave room
@@ -34,36 +38,36 @@ struct InMemory {
     part: u64,
 }
 
-const TMP: InMemory = InMemory {
+pub(crate) const TMP: InMemory = InMemory {
     most: 1 << 30,
     part: 4,
 };
-const SHM: InMemory = InMemory {
+pub(crate) const SHM: InMemory = InMemory {
     most: 256 << 20,
     part: 8,
 };
-const RUN: InMemory = InMemory {
+pub(crate) const RUN: InMemory = InMemory {
     most: 64 << 20,
     part: 16,
 };
 
 impl InMemory {
-    fn of(&self, plan: &Plan) -> u64 {
+    pub(crate) fn of(&self, plan: &Plan) -> u64 {
         self.most.min(plan.limits.memory.most / self.part)
     }
 }
 
 /// Trees taken from the host before its mounts are covered, each detached.
-struct Trees {
+pub(crate) struct Trees {
     template: OwnedFd,
     /// What is written from now on, and where that is prepared.
     disk: OwnedFd,
     /// What was sealed, uppermost first.
     sealed: Vec<OwnedFd>,
-    usr: Option<OwnedFd>,
-    programs: Option<OwnedFd>,
+    pub(crate) usr: Option<OwnedFd>,
+    pub(crate) programs: Option<OwnedFd>,
     volumes: Vec<OwnedFd>,
-    attached: Vec<OwnedFd>,
+    pub(crate) attached: Vec<OwnedFd>,
     devices: Vec<OwnedFd>,
 }
 
@@ -74,7 +78,23 @@ struct Trees {
 ///
 /// Returns the sandbox's `/proc/sys` as it was before it was made read-only.
 pub(crate) fn build(plan: &Plan, userns: BorrowedFd<'_>) -> Result<OwnedFd> {
-    const STAGE: &str = "stage the root";
+    let (trees, volumes) = stage(plan, userns, "mode=700,size=64k")?;
+    finish(plan, &trees, &volumes)
+}
+
+/// The same for gVisor, in whose hands the last part is; and its program, open.
+pub(crate) fn build_for(
+    gvisor: &Gvisor,
+    plan: &Plan,
+    userns: BorrowedFd<'_>,
+) -> Result<(OwnedFd, OwnedFd)> {
+    let (trees, volumes) = stage(plan, userns, &gvisor::stage_options(plan))?;
+    gvisor::build(plan, gvisor, &trees, &volumes)
+}
+
+/// Assembles the root, as `root` in a file system in memory with these options, which is the working directory then.
+/// Beside what was taken from the host, the trees of the volumes.
+fn stage(plan: &Plan, userns: BorrowedFd<'_>, options: &str) -> Result<(Trees, Vec<OwnedFd>)> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).during("make the mounts private")?;
     let disk = if plan.image {
@@ -83,7 +103,7 @@ pub(crate) fn build(plan: &Plan, userns: BorrowedFd<'_>) -> Result<OwnedFd> {
         plan.dir.clone()
     };
     let trees = take_trees(plan, &disk, userns)?;
-    tmpfs(&plan.dir, "mode=700,size=64k").during(STAGE)?;
+    tmpfs(&plan.dir, options).during(STAGE)?;
     chdir(&plan.dir).during(STAGE)?;
     for name in ["lower", "rw", "root"] {
         fs::create_dir(name).during(STAGE)?;
@@ -96,11 +116,16 @@ pub(crate) fn build(plan: &Plan, userns: BorrowedFd<'_>) -> Result<OwnedFd> {
     }
     as_mapped_root(plan.id_base, || overlay(plan, "root", &root_layers(plan)))?;
     let volumes = volumes(plan, &trees)?;
+    Ok((trees, volumes))
+}
+
+/// Puts into the root what is not of it, and makes it `/`.
+fn finish(plan: &Plan, trees: &Trees, volumes: &[OwnedFd]) -> Result<OwnedFd> {
     chdir("root").during(STAGE)?;
     if let Some(usr) = &trees.usr {
         attach(usr, "usr").during(BIND_USR)?;
     }
-    fill_dev(&trees, plan)?;
+    fill_dev(trees, plan)?;
     let settings = fill_proc()?;
     let tmp = format!("mode=1777,size={},nr_inodes=400k", TMP.of(plan));
     tmpfs(Path::new("tmp"), &tmp).during("mount /tmp")?;
@@ -114,13 +139,27 @@ pub(crate) fn build(plan: &Plan, userns: BorrowedFd<'_>) -> Result<OwnedFd> {
         fs::create_dir(PROGRAMS).during(BIND_PROGRAMS)?;
         attach(programs, PROGRAMS).during(BIND_PROGRAMS)?;
     }
-    for (volume, tree) in plan.volumes.iter().zip(&volumes) {
+    for (volume, tree) in plan.volumes.iter().zip(volumes) {
         let target = volume.target.to_str().ok_or(rustix::io::Errno::INVAL);
         attached::attach_at(plan, tree, target.during(BIND_VOLUME)?, BIND_VOLUME)?;
     }
     attached::attach(plan, &trees.attached)?;
     pivot()?;
     Ok(settings)
+}
+
+/// What is mounted beside the root where that is assembled.
+pub(crate) fn parts(plan: &Plan) -> impl Iterator<Item = String> {
+    let lie_on_layers = plan.volumes.iter().filter(|it| lies_on_layers(plan, it));
+    let volumes = lie_on_layers.map(|volume| format!("volume-{}", volume.source.display()));
+    let own = ["lower", "rw"].into_iter().map(str::to_owned);
+    own.chain(names(plan)).chain(volumes)
+}
+
+/// Whether its tree is an overlay: one that can be sealed, of a sandbox of which something was.
+fn lies_on_layers(plan: &Plan, volume: &Volume) -> bool {
+    let mut sealable = image::SEALED.iter();
+    !plan.layers.is_empty() && sealable.any(|(_, place)| volume.source == Path::new(place))
 }
 
 /// What the sealed layers are called where the root is assembled.
@@ -175,9 +214,7 @@ fn volumes(plan: &Plan, trees: &Trees) -> Result<Vec<OwnedFd>> {
     let mut all = Vec::with_capacity(plan.volumes.len());
     for (volume, plain) in plan.volumes.iter().zip(&trees.volumes) {
         let name = volume.source.display();
-        let mut sealable = image::SEALED.iter();
-        let has_layers = sealable.any(|(_, place)| volume.source == Path::new(place));
-        if plan.layers.is_empty() || !has_layers {
+        if !lies_on_layers(plan, volume) {
             all.push(plain.try_clone().during(STEP)?);
             continue;
         }
@@ -203,6 +240,12 @@ const GUARDED: MountAttr<'static> = MountAttr {
     noexec: false,
     recursive: false,
     idmap: None,
+};
+
+/// Of a program of the host's that only this sandbox's runtime executes.
+pub(crate) const PROGRAM: MountAttr<'static> = MountAttr {
+    read_only: true,
+    ..GUARDED
 };
 
 fn take_trees(plan: &Plan, disk: &Path, userns: BorrowedFd<'_>) -> Result<Trees> {
@@ -271,7 +314,7 @@ fn take_trees(plan: &Plan, disk: &Path, userns: BorrowedFd<'_>) -> Result<Trees>
 }
 
 /// A detached copy of the mount at `path` with `attr` set, so that it is never seen without it.
-fn take(path: &Path, attr: &MountAttr<'_>, step: &'static str) -> Result<OwnedFd> {
+pub(crate) fn take(path: &Path, attr: &MountAttr<'_>, step: &'static str) -> Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if attr.recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
@@ -281,7 +324,7 @@ fn take(path: &Path, attr: &MountAttr<'_>, step: &'static str) -> Result<OwnedFd
     Ok(tree)
 }
 
-fn attach(tree: &OwnedFd, target: impl AsRef<Path>) -> rustix::io::Result<()> {
+pub(crate) fn attach(tree: &OwnedFd, target: impl AsRef<Path>) -> rustix::io::Result<()> {
     move_mount(
         tree,
         c"",
@@ -297,14 +340,20 @@ fn tmpfs(target: &Path, options: &str) -> rustix::io::Result<()> {
     mount("tmpfs", target, "tmpfs", flags, options.as_c_str())
 }
 
-fn fill_dev(trees: &Trees, plan: &Plan) -> Result<()> {
-    const STEP: &str = "fill /dev";
-    tmpfs(Path::new("dev"), "mode=755,size=64k,nr_inodes=64").during(STEP)?;
+/// A `/dev` with nothing but the devices that everybody may have.
+pub(crate) fn fill_devices(trees: &Trees) -> Result<()> {
+    tmpfs(Path::new("dev"), "mode=755,size=64k,nr_inodes=64").during(FILL_DEV)?;
     for (name, tree) in DEVICES.iter().zip(&trees.devices) {
         let target = Path::new("dev").join(name);
-        File::create(&target).during(STEP)?;
-        attach(tree, &target).during(STEP)?;
+        File::create(&target).during(FILL_DEV)?;
+        attach(tree, &target).during(FILL_DEV)?;
     }
+    Ok(())
+}
+
+fn fill_dev(trees: &Trees, plan: &Plan) -> Result<()> {
+    const STEP: &str = FILL_DEV;
+    fill_devices(trees)?;
     for (name, to) in [
         ("fd", "/proc/self/fd"),
         ("stdin", "/proc/self/fd/0"),
@@ -329,6 +378,17 @@ fn fill_dev(trees: &Trees, plan: &Plan) -> Result<()> {
     tmpfs(Path::new("dev/shm"), &shm).during(STEP)
 }
 
+/// A `/proc` of the new pid namespace with nothing of it covered, and its settings.
+pub(crate) fn open_proc() -> Result<OwnedFd> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount("proc", "proc", "proc", flags, None).during(PROC)?;
+    // The network namespace is not owned by the sandbox's user namespace, so its root could
+    // otherwise not bind a port below 1024.
+    fs::write("proc/sys/net/ipv4/ip_unprivileged_port_start", "0").during("open the low ports")?;
+    let beneath = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open("proc/sys", beneath, Mode::empty()).during(PROC)
+}
+
 /// A /proc of the new pid namespace, mounted by the real root: what it guards with root's rights,
 /// the sandbox's root does not have.
 ///
@@ -336,14 +396,8 @@ fn fill_dev(trees: &Trees, plan: &Plan) -> Result<()> {
 /// the kernel keeps those of all sandboxes under one name, and looks through them one by one. The latter can be
 /// written only from inside that namespace: returns `/proc/sys` for that.
 fn fill_proc() -> Result<OwnedFd> {
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount("proc", "proc", "proc", flags, None).during(PROC)?;
-    // The network namespace is not owned by the sandbox's user namespace, so its root could
-    // otherwise not bind a port below 1024.
-    fs::write("proc/sys/net/ipv4/ip_unprivileged_port_start", "0").during("open the low ports")?;
     const MASK: &str = "mask parts of /proc";
-    let beneath = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let settings = rustix::fs::open("proc/sys", beneath, Mode::empty()).during(MASK)?;
+    let settings = open_proc()?;
     let read_only = MountAttr {
         read_only: true,
         nosuid: true,
@@ -380,7 +434,7 @@ fn fill_proc() -> Result<OwnedFd> {
     Ok(settings)
 }
 
-fn pivot() -> Result<()> {
+pub(crate) fn pivot() -> Result<()> {
     const STEP: &str = "pivot to the new root";
     let root = rustix::fs::open(".", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     fchdir(root.during(STEP)?).during(STEP)?;

@@ -3,17 +3,17 @@
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{chdir, setsid};
 use rustix::system::{setdomainname, sethostname};
 
-use crate::error::{During, GROUPS, Result};
+use crate::error::{During, GROUPS, RUNSC, Result};
 use crate::groups::Groups;
-use crate::plan::Plan;
-use crate::{mounts, privileges, seccomp};
+use crate::plan::{Gvisor, Plan};
+use crate::{gvisor, mounts, privileges, seccomp};
 
 /// What the child carries over from the supervisor.
 pub(crate) struct Inherited<'a> {
@@ -49,22 +49,48 @@ pub(crate) fn become_hand(plan: &Plan, from: &Inherited<'_>) -> Result<Infallibl
     if !from.in_network {
         sys::loopback_up().during("bring up the loopback interface")?;
     }
+    if let Some(gvisor) = &plan.gvisor {
+        return become_runsc(plan, gvisor, from);
+    }
     let settings = mounts::build(plan, from.userns)?;
-    privileges::limit_resources(&plan.limits)?;
+    privileges::limit_resources(&plan.limits, false)?;
     let env = environment(plan)?;
     chdir("/workspace").during("enter /workspace")?;
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
-    let null = null.during("open /dev/null")?;
+    let null = null()?;
     privileges::become_sandbox_root(from.userns, settings.as_fd(), from.ids)?;
     drop(settings);
-    if supervisor_is_gone(from.errors) {
-        return Err(io::Error::from(io::ErrorKind::BrokenPipe)).during("die with the supervisor");
-    }
+    supervisor_is_here(from.errors)?;
     seccomp::install().during(crate::error::SECCOMP)?;
     let argv = [c"hand".to_owned(), c"hand".to_owned()];
     // Where `hand::agent` looks for them; the supervisor learns of a success by `errors` closing.
     let standard = [from.line, from.handover, null.as_fd()];
     Err(sys::exec_fd(from.program, &argv, &env, standard)).during("start the hand")
+}
+
+/// The same with gVisor between: the process becomes its `runsc`, which starts the hand as its own first process, with
+/// the same three descriptors. That one does what of the rest can only be done inside.
+fn become_runsc(plan: &Plan, gvisor: &Gvisor, from: &Inherited<'_>) -> Result<Infallible> {
+    let (settings, program) = mounts::build_for(gvisor, plan, from.userns)?;
+    privileges::limit_resources(&plan.limits, true)?;
+    let argv = gvisor::argv(gvisor).during(RUNSC)?;
+    let null = null()?;
+    privileges::become_root_of(from.userns, settings.as_fd(), from.ids)?;
+    drop(settings);
+    supervisor_is_here(from.errors)?;
+    let standard = [from.line, from.handover, null.as_fd()];
+    Err(sys::exec_fd(program.as_fd(), &argv, &[], standard)).during(RUNSC)
+}
+
+fn null() -> Result<OwnedFd> {
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+    null.during("open /dev/null")
+}
+
+fn supervisor_is_here(errors: BorrowedFd<'_>) -> Result<()> {
+    if supervisor_is_gone(errors) {
+        return Err(io::Error::from(io::ErrorKind::BrokenPipe)).during("die with the supervisor");
+    }
+    Ok(())
 }
 
 /// The death signal reaches only a child whose parent dies after it was set; this closes the gap.

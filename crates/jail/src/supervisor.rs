@@ -161,6 +161,7 @@ fn live(plan: &Plan, pid: Pid, groups: &Groups, network: Option<Steering>, ids: 
         oom_counter: groups.oom_counter(),
         limits: plan.limits.clone(),
         network,
+        gvisor: plan.gvisor.is_some(),
     }
 }
 

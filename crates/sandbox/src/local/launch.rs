@@ -138,6 +138,7 @@ struct Files {
     base: Arc<Base>,
     helper: Arc<OwnedFd>,
     groups: Arc<Groups>,
+    gvisor: Option<plan::Gvisor>,
 }
 
 /// Starts one in the directory of that name.
@@ -212,6 +213,7 @@ fn plan_of(shared: &Shared, spec: &Spec, files: &Files, range: &Range) -> Plan {
         limits: shared.limits(disk),
         groups: files.groups.each.clone(),
         network: shared.network.is_some(),
+        gvisor: files.gvisor.clone(),
         generation: shared.dirs.generation(),
         orphan_millis: orphan_millis(shared, &spec.id),
     }
@@ -306,6 +308,7 @@ impl Shared {
             base,
             helper: self.helper()?,
             groups: self.groups(),
+            gvisor: self.gvisor_for(&dir, spec.provider)?,
         })
     }
 

@@ -1,5 +1,5 @@
 //! The provider suite: what every provider of sandboxes must do, in the words of the trait. Each rule takes
-//! any provider; the list at the end runs all of them against the one of this host.
+//! any provider; the list at the end runs all of them against those of this host.
 
 mod callers;
 mod exec;
@@ -10,10 +10,10 @@ pub mod workspaces;
 
 use std::sync::Arc;
 
-use sandbox::{Provider, Sandbox, Spec};
+use sandbox::{Provider, ProviderName, Sandbox, Spec};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::support::{host, id};
+use crate::support::{host, host_with, id};
 
 /// A sandbox of its own for one rule.
 pub async fn sandbox(provider: &dyn Provider, name: &str) -> Arc<dyn Sandbox> {
@@ -38,6 +38,16 @@ macro_rules! rules {
                 #[tokio::test]
                 async fn $rule() {
                     let host = host();
+                    super::$module::$rule(&host.local).await;
+                }
+            )*)*
+        }
+        mod gvisor {
+            use super::*;
+            $($(
+                #[tokio::test]
+                async fn $rule() {
+                    let host = host_with(|config| config.provider = ProviderName::Gvisor);
                     super::$module::$rule(&host.local).await;
                 }
             )*)*

@@ -41,6 +41,7 @@ fn supervisor() -> (Supervisor, Body) {
             io: limit,
         },
         network: None,
+        gvisor: false,
     };
     let body = Body {
         live,

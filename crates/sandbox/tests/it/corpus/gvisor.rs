@@ -1,0 +1,83 @@
+//! The same attacks on a sandbox with a kernel of its own. What stops them is not taken away here: whether an attack
+//! works at all, the controls of each case show. Where it is denied otherwise than by the host's kernel, the difference
+//! stands below and in docs/sandbox.md.
+
+use sandbox::{Allowance, Provider, ProviderName};
+
+use super::SUBJECTS;
+use super::case::Case;
+use super::stage::{Outside, fill};
+use crate::support::{host_with, id, python};
+
+/// Cases that print something else than `denied` there: what, and why that is no less.
+const DIFFERENCES: &[(&str, &str, &str)] = &[];
+
+async fn attacked(case: &Case) -> (String, String) {
+    let outside = Outside::prepare(case.stage).await;
+    let host = host_with(|config| {
+        config.provider = ProviderName::Gvisor;
+        config.allowance = Allowance {
+            memory_bytes: 512 << 20,
+            cpu_millis: 4000,
+            processes: 300,
+            ..Allowance::default()
+        };
+    });
+    let leak = case.stage.before(outside.values());
+    let sandbox = host.attach("attacked").await;
+    let dir = host.path("sandboxes/attacked");
+    case.stage.inside(&sandbox, &dir).await;
+    let attack = fill(case.attack, outside.values());
+    let seen = python(&sandbox, &attack).await;
+    drop(leak);
+    sandbox.stop().await.unwrap();
+    drop(sandbox);
+    host.local.delete(&id("attacked")).await.unwrap();
+    host.local.shutdown().await;
+    let first = seen.lines().next().unwrap_or_default().to_owned();
+    (first, outside.fill(case.reached))
+}
+
+async fn all_are_denied(subject: &str) {
+    let (_, cases) = SUBJECTS.iter().find(|(name, _)| *name == subject).unwrap();
+    let mut wrong = Vec::new();
+    for case in *cases {
+        let other = DIFFERENCES.iter().find(|(name, ..)| *name == case.name);
+        let expected = other.map_or(case.denied, |(_, seen, _)| *seen);
+        let (seen, reached) = attacked(case).await;
+        if seen != expected || seen == reached {
+            wrong.push(format!("{}: {seen:?}, not {expected:?}", case.name));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn files_and_devices_are_out_of_reach() {
+    all_are_denied("Files and devices").await;
+}
+
+#[tokio::test]
+async fn processes_and_names_are_out_of_reach_and_limits_hold() {
+    all_are_denied("Processes, limits and names").await;
+}
+
+#[tokio::test]
+async fn networks_are_out_of_reach() {
+    all_are_denied("Networks").await;
+}
+
+#[tokio::test]
+async fn calls_are_refused() {
+    all_are_denied("The kernel's calls").await;
+}
+
+#[test]
+fn docs_name_every_difference() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/sandbox.md");
+    let document = std::fs::read_to_string(path).unwrap();
+    for (name, seen, why) in DIFFERENCES {
+        let row = format!("| `{name}` | `{seen}` | {why} |");
+        assert!(document.contains(&row), "docs/sandbox.md lacks: {row}");
+    }
+}

@@ -1,0 +1,173 @@
+//! What is particular to sandboxes with a kernel of their own: who gets one, what is said of it, and that it never
+//! becomes the host's unnoticed.
+
+use std::time::Duration;
+
+use sandbox::{Error, Level, Provider, ProviderName, Spec};
+
+use crate::support::{Host, host, host_with, id, ok, until};
+
+fn apart() -> Host {
+    host_with(|config| config.provider = ProviderName::Gvisor)
+}
+
+#[tokio::test]
+async fn its_kernel_is_not_the_hosts_and_its_record_says_so() {
+    let host = apart();
+    let sandbox = host.attach("own").await;
+    let release = rustix::system::uname();
+    let release = release.release().to_string_lossy();
+    assert_ne!(ok(&sandbox, "uname -r").await, release);
+    let isolation = sandbox.isolation().unwrap();
+    assert!(isolation.own_kernel && isolation.own_ids, "{isolation:?}");
+    let sound = isolation.level >= Level::Limits;
+    assert_eq!(isolation.reaches(Level::Kernel), sound);
+    assert_eq!(host.local.isolation().await.unwrap(), isolation);
+}
+
+#[tokio::test]
+async fn who_asks_for_it_gets_it_on_any_server_and_keeps_it() {
+    let host = host();
+    let spec = || Spec::new(id("chosen"));
+    let chosen = host
+        .local
+        .attach(spec().by(ProviderName::Gvisor))
+        .await
+        .unwrap();
+    ok(&chosen, "echo here > /workspace/f; echo there > /root/f").await;
+    chosen.stop().await.unwrap();
+    drop(chosen);
+    // Nobody says it any more, and its files are where they were.
+    let again = host.local.attach(spec()).await.unwrap();
+    assert!(again.isolation().unwrap().own_kernel);
+    assert_eq!(ok(&again, "cat f /root/f").await, "here\nthere");
+    // One that shares a kernel is not taken for what is asked for; its files are the same.
+    drop(again);
+    let shared = host.local.attach(spec().by(ProviderName::Local)).await;
+    drop(shared);
+    let shared = host.attach("other").await;
+    ok(&shared, "echo kept > f").await;
+    assert!(!shared.isolation().unwrap().own_kernel);
+    let asked = Spec::new(id("other")).by(ProviderName::Gvisor);
+    let own = host.local.attach(asked).await.unwrap();
+    assert!(own.isolation().unwrap().own_kernel && !shared.is_alive());
+    assert_eq!(ok(&own, "cat f").await, "kept");
+}
+
+#[tokio::test]
+async fn a_fork_has_the_kind_of_kernel_that_its_parent_was_given() {
+    let host = host();
+    let spec = Spec::new(id("parent")).by(ProviderName::Gvisor);
+    let parent = host.local.attach(spec).await.unwrap();
+    ok(&parent, "echo x > f").await;
+    let workspaces = host.local.workspaces().unwrap();
+    workspaces.fork(&id("parent"), &id("fork")).await.unwrap();
+    let fork = host.attach("fork").await;
+    assert!(fork.isolation().unwrap().own_kernel);
+    assert_eq!(ok(&fork, "cat f").await, "x");
+}
+
+#[tokio::test]
+async fn where_runsc_is_missing_the_cure_is_named_and_nothing_runs() {
+    let host = host_with(|config| {
+        config.provider = ProviderName::Gvisor;
+        config.gvisor.program = "/nowhere/runsc".into();
+    });
+    let refused = host
+        .local
+        .attach(Spec::new(id("none")))
+        .await
+        .err()
+        .unwrap();
+    assert!(matches!(refused, Error::Unsupported { .. }), "{refused:?}");
+    assert!(
+        refused.to_string().contains("apt install runsc"),
+        "{refused}"
+    );
+    let report = host.local.probe().await;
+    assert!(!report.can_run());
+    let said = report
+        .findings
+        .iter()
+        .find(|one| one.what.starts_with("gVisor"));
+    let said = said.unwrap();
+    assert!(
+        said.required && !said.ok && said.mend == "apt install runsc",
+        "{said:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_runsc_that_cannot_start_one_is_an_error_and_leaves_nothing() {
+    let host = host_with(|config| {
+        config.provider = ProviderName::Gvisor;
+        config.gvisor.platform = Some("none-such".to_owned());
+    });
+    let refused = host.local.attach(Spec::new(id("none"))).await.err();
+    assert!(refused.is_some());
+    host.local.delete(&id("none")).await.unwrap();
+    assert!(host.local.list().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn where_every_sandbox_must_have_one_no_other_is_made() {
+    let host = host_with(|config| {
+        config.provider = ProviderName::Gvisor;
+        config.own_kernels_only = true;
+    });
+    let asked = Spec::new(id("shared")).by(ProviderName::Local);
+    let refused = host.local.attach(asked).await.err().unwrap();
+    assert!(matches!(refused, Error::Invalid { .. }), "{refused:?}");
+    assert!(host.local.makes(ProviderName::Gvisor).is_ok());
+}
+
+#[tokio::test]
+async fn killed_with_its_supervisor_it_leaves_no_process_and_its_files_are_whole() {
+    let host = apart();
+    let sandbox = host.attach("killed").await;
+    ok(&sandbox, "echo written > f; (sleep 4242 &) ; sync").await;
+    let record = std::fs::read_to_string(host.path("sandboxes/killed/lock")).unwrap();
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    let pid = record["supervisor"]["pid"].as_i64().unwrap();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let pid_one = record["pid_one"]["pid"].as_i64().unwrap();
+    until("its PID 1 is gone", || async {
+        !std::path::Path::new(&format!("/proc/{pid_one}")).exists()
+    })
+    .await;
+    until("it is known to have ended", || async {
+        !sandbox.is_alive()
+    })
+    .await;
+    drop(sandbox);
+    let again = host.attach("killed").await;
+    assert_eq!(ok(&again, "cat f").await, "written");
+    let running = ok(&again, "pgrep -c sleep || true").await;
+    assert_eq!(running, "0");
+}
+
+#[tokio::test]
+async fn one_that_waited_is_given_away_as_any_other() {
+    let host = host_with(|config| {
+        config.provider = ProviderName::Gvisor;
+        config.warm = 1;
+    });
+    host.local.warm_up().await.unwrap();
+    until("one waits", || async { host.local.waiting() == 1 }).await;
+    let sandbox = host.attach("first").await;
+    assert_eq!(
+        sandbox.birth().how,
+        sandbox::Birth {
+            how: sandbox::How::Ready,
+            ..Default::default()
+        }
+        .how
+    );
+    assert!(sandbox.isolation().unwrap().own_kernel);
+    ok(&sandbox, "echo x > f").await;
+    host.local.shutdown().await;
+    tokio::time::timeout(Duration::from_secs(30), host.local.close())
+        .await
+        .unwrap();
+}

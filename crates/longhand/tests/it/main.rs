@@ -17,6 +17,7 @@ mod egress_rules;
 mod fleet;
 mod injected;
 mod isolation;
+mod kernels;
 mod keys_master;
 mod memory;
 mod outlive;

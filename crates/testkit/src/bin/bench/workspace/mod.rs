@@ -5,6 +5,7 @@
 //! All of it happens below `TMPDIR`: a file system with reflinks there gives the figures with them.
 
 mod archives;
+mod gvisor;
 pub(crate) mod lookups;
 
 use std::fs;
@@ -55,10 +56,12 @@ pub(crate) async fn run() -> Result<Value, Wrong> {
     eprintln!("start: {start}");
     let archives = archives::archives(&ground, few).await?;
     eprintln!("archives: {archives:#}");
+    let gvisor = gvisor::gvisor(few).await?;
+    eprintln!("gvisor: {gvisor:#}");
     ground.local.shutdown().await;
     Ok(json!({
         "bench": "workspace", "reflink": reflink, "fork": forks, "live_snapshot": live, "lookups": lookups,
-        "start": start, "archives": archives,
+        "start": start, "archives": archives, "gvisor": gvisor,
     }))
 }
 

@@ -10,7 +10,7 @@ fn main() -> ExitCode {
         Some("nursery-of-user") => jail::nursery_of_user(),
         Some("hand") => hand::agent::run(),
         Some("hand-in-gvisor") => match jail::prepare_in_gvisor() {
-            Ok(()) => hand::agent::run(),
+            Ok(()) => hand::agent::run_in_gvisor(),
             Err(_) => ExitCode::FAILURE,
         },
         Some("reclaim") => jail::reclaim(),

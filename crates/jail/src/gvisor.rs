@@ -229,10 +229,10 @@ pub(crate) fn argv(gvisor: &Gvisor) -> io::Result<Vec<CString>> {
 }
 
 /// Inside, before the hand does anything: the same refusals of system calls as in every sandbox, whatever gVisor would
-/// answer, and what its kernel cannot do although programs count on it.
+/// answer.
 ///
 /// # Errors
 /// Those of prctl and seccomp.
 pub fn prepare_in_gvisor() -> io::Result<()> {
-    seccomp::install_in_gvisor()
+    seccomp::install()
 }

@@ -38,25 +38,6 @@ pub(crate) fn install() -> io::Result<()> {
     apply_filter(&program()?).map_err(io::Error::other)
 }
 
-/// The same inside gVisor, whose kernel knows fewer calls than its programs expect.
-pub(crate) fn install_in_gvisor() -> io::Result<()> {
-    let rules = unknown_to_gvisor()?;
-    let part = compile(rules, SeccompAction::Allow, SeccompAction::Errno(ENOSYS))?;
-    let mut whole = numbers::passed_on(part)?;
-    whole.extend(program()?);
-    apply_filter(&whole).map_err(io::Error::other)
-}
-
-/// What it answers EINVAL to and C libraries know another way for, when they are told that there is no such call:
-/// statx(2) with AT_NO_AUTOMOUNT, which `ls` and `stat` of coreutils pass. Debian's runsc 20221219.
-fn unknown_to_gvisor() -> io::Result<Rules> {
-    const FLAGS: u8 = 2;
-    const AT_NO_AUTOMOUNT: u64 = 0x800;
-    let masked = SeccompCmpOp::MaskedEq(AT_NO_AUTOMOUNT);
-    let flagged = rule(vec![word(FLAGS, masked, AT_NO_AUTOMOUNT)?])?;
-    Ok(Rules::from([(libc::SYS_statx, vec![flagged])]))
-}
-
 fn program() -> io::Result<BpfProgram> {
     let mut program = BpfProgram::new();
     for (rules, answer) in [(refused()?, EPERM), (undone()?, UNDONE)] {

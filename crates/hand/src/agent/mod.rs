@@ -55,6 +55,13 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// The role `hand-in-gvisor`: the same where gVisor's kernel serves it.
+#[must_use]
+pub fn run_in_gvisor() -> ExitCode {
+    terminal::end_with_their_process();
+    run()
+}
+
 fn serve() -> io::Result<()> {
     // First of all: nobody inside may look into this process. execve has reset it.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;

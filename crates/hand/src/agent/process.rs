@@ -327,7 +327,7 @@ impl Ends {
         if let Some(terminal) = terminal {
             return Ok(Self {
                 stdin: Box::new(terminal.try_clone()?),
-                stdout: Box::new(terminal.try_clone()?),
+                stdout: terminal::shown(terminal.try_clone()?, started.ended.try_clone()?),
                 stderr: None,
                 terminal: Some(terminal),
             });

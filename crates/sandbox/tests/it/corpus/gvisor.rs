@@ -2,12 +2,16 @@
 //! works at all, the controls of each case show. Where it is denied otherwise than by the host's kernel, the difference
 //! stands below and in docs/sandbox.md.
 
-use sandbox::{Allowance, Provider, ProviderName};
+use std::sync::Arc;
+
+use sandbox::{Allowance, Provider, ProviderName, Sandbox, Tool, ToolCall};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::SUBJECTS;
 use super::case::Case;
 use super::stage::{Outside, fill};
-use crate::support::{host_with, id, python};
+use crate::support::{PRELUDE, call, host_with, id, text};
 
 /// Cases that print something else than `denied` there: what, and why that is no less.
 const DIFFERENCES: &[(&str, &str, &str)] = &[];
@@ -28,14 +32,30 @@ async fn attacked(case: &Case) -> (String, String) {
     let dir = host.path("sandboxes/attacked");
     case.stage.inside(&sandbox, &dir).await;
     let attack = fill(case.attack, outside.values());
-    let seen = python(&sandbox, &attack).await;
+    let seen = first_line(&sandbox, &attack).await;
     drop(leak);
-    sandbox.stop().await.unwrap();
+    // It may have ended by itself.
+    let _ = sandbox.stop().await;
     drop(sandbox);
     host.local.delete(&id("attacked")).await.unwrap();
     host.local.shutdown().await;
-    let first = seen.lines().next().unwrap_or_default().to_owned();
-    (first, outside.fill(case.reached))
+    (seen, outside.fill(case.reached))
+}
+
+/// What the attack prints, or the error that ends it, or that the sandbox ended.
+async fn first_line(sandbox: &Arc<dyn Sandbox>, attack: &str) -> String {
+    let input = json!({"file_path": "/tmp/attack.py", "content": format!("{PRELUDE}{attack}")});
+    call(sandbox, Tool::Write, input).await;
+    let command = "/usr/bin/python3 /tmp/attack.py 2>/tmp/err; tail -n 1 /tmp/err";
+    let attack = ToolCall {
+        name: Tool::Bash,
+        input: json!({ "command": command }),
+        caller: None,
+    };
+    match sandbox.tool(attack, CancellationToken::new()).await {
+        Ok(output) => text(&output).lines().next().unwrap_or_default().to_owned(),
+        Err(_) => "the sandbox ends".to_owned(),
+    }
 }
 
 async fn all_are_denied(subject: &str) {

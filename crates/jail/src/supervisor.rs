@@ -100,7 +100,7 @@ pub(crate) fn supervise(born: Born) -> io::Result<()> {
     });
     let status = kill_and_reap(&running, &groups)?;
     ended?;
-    let report = ended_as(status.as_ref(), &groups);
+    let report = ended_as(status.as_ref(), &groups, plan.gvisor.is_some());
     drop(groups);
     control::remove(&watch.directory)?;
     watch.tell(&report)?;
@@ -127,10 +127,18 @@ fn first_record(own: PidOne, groups: &Groups, plan: &Plan) -> Record {
     }
 }
 
-fn ended_as(status: Option<&WaitIdStatus>, groups: &Groups) -> Report {
+/// `runsc` says by its own exit code, as shells do, which signal has ended gVisor's kernel.
+fn ended_as(status: Option<&WaitIdStatus>, groups: &Groups, of_runsc: bool) -> Report {
+    const SIGNALLED: i32 = 128;
+    let code = status.and_then(WaitIdStatus::exit_status);
+    let signal = status.and_then(WaitIdStatus::terminating_signal);
+    let (code, signal) = match code {
+        Some(code) if of_runsc && code > SIGNALLED => (None, Some(code - SIGNALLED)),
+        code => (code, signal),
+    };
     Report::Ended {
-        code: status.and_then(WaitIdStatus::exit_status),
-        signal: status.and_then(WaitIdStatus::terminating_signal),
+        code,
+        signal,
         oom_kills: groups.oom_kills(),
     }
 }

@@ -220,6 +220,7 @@ pub(crate) fn argv(gvisor: &Gvisor) -> io::Result<Vec<CString>> {
         "--network=host",
         "--ignore-cgroups",
         "--file-access=shared",
+        "--overlay2=none",
         "--log=/dev/null",
     ];
     let run = ["run", &bundle, NAME];

@@ -91,7 +91,12 @@ async fn bare(bundle: &Path, name: &str) -> Result<Duration, Wrong> {
     let begun = Instant::now();
     let mut child = Command::new(Gvisor::default().program)
         .arg(format!("--root={}", state.display()))
-        .args(["--network=host", "--ignore-cgroups", "--file-access=shared"])
+        .args([
+            "--network=host",
+            "--ignore-cgroups",
+            "--file-access=shared",
+            "--overlay2=none",
+        ])
         .arg("run")
         .arg(format!("--bundle={}", bundle.display()))
         .arg(name)

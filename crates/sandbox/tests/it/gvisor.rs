@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use sandbox::{Error, Level, Provider, ProviderName, Spec};
+use rustix::process::{Pid, Signal, kill_process};
+use sandbox::{Config, Error, How, Level, Local, Provider, ProviderName, Spec};
 
-use crate::support::{Host, host, host_with, id, ok, until};
+use crate::support::{Host, attach, host, host_with, id, ok, until};
 
 fn apart() -> Host {
     host_with(|config| config.provider = ProviderName::Gvisor)
@@ -126,16 +127,14 @@ async fn killed_with_its_supervisor_it_leaves_no_process_and_its_files_are_whole
     let host = apart();
     let sandbox = host.attach("killed").await;
     ok(&sandbox, "echo written > f; (sleep 4242 &) ; sync").await;
-    let record = std::fs::read_to_string(host.path("sandboxes/killed/lock")).unwrap();
-    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
-    let pid = record["supervisor"]["pid"].as_i64().unwrap();
-    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-    let pid_one = record["pid_one"]["pid"].as_i64().unwrap();
-    until("its PID 1 is gone", || async {
-        !std::path::Path::new(&format!("/proc/{pid_one}")).exists()
-    })
-    .await;
+    let lock = std::fs::read_to_string(host.path("sandboxes/killed/lock")).unwrap();
+    let record: jail::Record = serde_json::from_str(&lock).unwrap();
+    let fields: serde_json::Value = serde_json::from_str(&lock).unwrap();
+    let pid = i32::try_from(fields["supervisor"]["pid"].as_i64().unwrap()).unwrap();
+    let supervisor = Pid::from_raw(pid).unwrap();
+    assert!(record.lives());
+    kill_process(supervisor, Signal::KILL).unwrap();
+    until("nothing of it runs", || async { !record.lives() }).await;
     until("it is known to have ended", || async {
         !sandbox.is_alive()
     })
@@ -156,18 +155,54 @@ async fn one_that_waited_is_given_away_as_any_other() {
     host.local.warm_up().await.unwrap();
     until("one waits", || async { host.local.waiting() == 1 }).await;
     let sandbox = host.attach("first").await;
-    assert_eq!(
-        sandbox.birth().how,
-        sandbox::Birth {
-            how: sandbox::How::Ready,
-            ..Default::default()
-        }
-        .how
-    );
+    assert_eq!(sandbox.birth().how, How::Ready);
     assert!(sandbox.isolation().unwrap().own_kernel);
     ok(&sandbox, "echo x > f").await;
     host.local.shutdown().await;
-    tokio::time::timeout(Duration::from_secs(30), host.local.close())
+}
+
+#[tokio::test]
+async fn the_next_server_takes_it_over_as_it_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = || {
+        let sandboxes = dir.path().join("sandboxes");
+        let mut config = Config::beside(&sandboxes);
+        config.orphan = Duration::from_secs(120);
+        config.provider = ProviderName::Gvisor;
+        Local::new(sandboxes, config).unwrap()
+    };
+    let first = server();
+    let sandbox = attach(&first, "left").await;
+    let begun = "cd /tmp; export A=kept; sleep 4242 >/dev/null 2>&1 &\n\
+        until grep -qz '^4242$' /proc/$!/cmdline; do :; done";
+    ok(&sandbox, begun).await;
+    first.leave().await;
+    drop(sandbox);
+    first.shutdown().await;
+    drop(first);
+    let next = server();
+    let taken = next.adopt(&id("left")).await.unwrap().unwrap();
+    assert_eq!(taken.birth().how, How::TakenOver);
+    assert!(taken.isolation().unwrap().own_kernel);
+    assert_eq!(
+        ok(&taken, "echo $A; pwd; pgrep -c sleep").await,
+        "kept\n/tmp\n1"
+    );
+    taken.stop().await.unwrap();
+    // One that must have a kernel of its own takes over no other.
+    let shared = next
+        .attach(Spec::new(id("shared")).by(ProviderName::Local))
         .await
         .unwrap();
+    next.leave().await;
+    drop((shared, taken));
+    next.shutdown().await;
+    drop(next);
+    let sandboxes = dir.path().join("sandboxes");
+    let mut config = Config::beside(&sandboxes);
+    config.provider = ProviderName::Gvisor;
+    config.own_kernels_only = true;
+    let strict = Local::new(sandboxes, config).unwrap();
+    assert!(strict.adopt(&id("shared")).await.unwrap().is_none());
+    strict.delete(&id("shared")).await.unwrap();
 }

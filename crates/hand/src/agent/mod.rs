@@ -58,7 +58,7 @@ pub fn run() -> ExitCode {
 /// The role `hand-in-gvisor`: the same where gVisor's kernel serves it.
 #[must_use]
 pub fn run_in_gvisor() -> ExitCode {
-    terminal::are_simple();
+    terminal::end_with_their_process();
     run()
 }
 

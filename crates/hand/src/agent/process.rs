@@ -326,7 +326,7 @@ impl Ends {
     fn of(started: &mut Started, terminal: Option<File>) -> io::Result<Self> {
         if let Some(terminal) = terminal {
             return Ok(Self {
-                stdin: terminal::keys(terminal.try_clone()?),
+                stdin: Box::new(terminal.try_clone()?),
                 stdout: terminal::shown(terminal.try_clone()?, started.ended.try_clone()?),
                 stderr: None,
                 terminal: Some(terminal),

@@ -1,7 +1,7 @@
-//! Owns giving a process a terminal of its own, and for a kernel whose terminals are simple what these lack.
+//! Owns giving a process a terminal of its own, and when that has shown all. It writes on none and interprets nothing.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,9 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
-use rustix::process::{Signal, kill_process_group};
 use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, SpecialCodeIndex, Winsize, tcgetattr, tcgetpgrp, tcsetwinsize};
+use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::wire::Size;
 
@@ -43,71 +42,18 @@ pub(crate) fn resize(terminal: &File, size: Size) -> io::Result<()> {
     Ok(tcsetwinsize(terminal, size)?)
 }
 
-/// Whether the kernel's terminals are simple ones, as gVisor's are: it tells nobody that their other side is closed, and
-/// makes no signal of a key.
-static SIMPLE: AtomicBool = AtomicBool::new(false);
+/// Whether the kernel tells nobody that the other side of a terminal is closed, as gVisor's does not.
+static ENDLESS: AtomicBool = AtomicBool::new(false);
 
-/// From now on terminals end with the process that they were given to, and signals are made here.
-pub(crate) fn are_simple() {
-    SIMPLE.store(true, Ordering::Relaxed);
-}
-
-/// Where keys go.
-pub(crate) fn keys(terminal: File) -> Box<dyn Write + Send> {
-    if SIMPLE.load(Ordering::Relaxed) {
-        Box::new(Keys(terminal))
-    } else {
-        Box::new(terminal)
-    }
-}
-
-/// Makes of keys the signals that the terminal's settings say. Source: termios(3), ISIG.
-struct Keys(File);
-
-impl Keys {
-    /// The first key that is a signal, and which one.
-    fn signal_in(&self, keys: &[u8]) -> Option<(usize, Signal)> {
-        let settings = tcgetattr(&self.0).ok()?;
-        if !settings.local_modes.contains(LocalModes::ISIG) {
-            return None;
-        }
-        let codes = [
-            (SpecialCodeIndex::VINTR, Signal::INT),
-            (SpecialCodeIndex::VQUIT, Signal::QUIT),
-            (SpecialCodeIndex::VSUSP, Signal::TSTP),
-        ];
-        let meant = |key: u8| {
-            let mut codes = codes.iter();
-            let found = codes.find(|(code, _)| key != 0 && settings.special_codes[*code] == key);
-            found.map(|(_, signal)| *signal)
-        };
-        let mut found = keys.iter().enumerate();
-        found.find_map(|(at, key)| Some((at, meant(*key)?)))
-    }
-}
-
-impl Write for Keys {
-    fn write(&mut self, keys: &[u8]) -> io::Result<usize> {
-        match self.signal_in(keys) {
-            None => self.0.write(keys),
-            Some((0, signal)) => {
-                // Whoever has it in front may have ended.
-                let _ = tcgetpgrp(&self.0).and_then(|front| kill_process_group(front, signal));
-                Ok(1)
-            }
-            Some((at, _)) => self.0.write(&keys[..at]),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
+/// From now on terminals end with the process that they were given to.
+pub(crate) fn end_with_their_process() {
+    ENDLESS.store(true, Ordering::Relaxed);
 }
 
 /// What a terminal shows: until nobody has it any more, or where that is not told, until what `ended` stands for has
 /// ended, which makes it readable.
 pub(crate) fn shown(terminal: File, ended: OwnedFd) -> Box<dyn Read + Send> {
-    if SIMPLE.load(Ordering::Relaxed) {
+    if ENDLESS.load(Ordering::Relaxed) {
         Box::new(UntilEnded { terminal, ended })
     } else {
         Box::new(terminal)
@@ -143,6 +89,8 @@ impl Read for UntilEnded {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use rustix::pipe::pipe;
 
     use super::*;

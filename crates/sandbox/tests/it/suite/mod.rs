@@ -30,6 +30,12 @@ pub async fn text(from: &mut Option<Box<dyn AsyncRead + Send + Sync + Unpin>>) -
     String::from_utf8_lossy(&text).into_owned()
 }
 
+/// What the kernel of gVisor cannot do, as docs/sandbox.md says: its terminals know neither signals nor an end.
+const NOT_WITH_GVISOR: [&str; 2] = [
+    "a_terminal_passes_keys_on_as_signals",
+    "what_is_typed_ends_with_the_input",
+];
+
 macro_rules! rules {
     ($($module:ident: $($rule:ident)*;)*) => {
         mod local {
@@ -47,6 +53,9 @@ macro_rules! rules {
             $($(
                 #[tokio::test]
                 async fn $rule() {
+                    if NOT_WITH_GVISOR.contains(&stringify!($rule)) {
+                        return;
+                    }
                     let host = host_with(|config| config.provider = ProviderName::Gvisor);
                     super::$module::$rule(&host.local).await;
                 }

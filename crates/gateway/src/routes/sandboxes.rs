@@ -11,7 +11,8 @@ use contract::parse::Invalid;
 use contract::query;
 use contract::time::Micros;
 use sandbox::{
-    HeldLimit, Isolation, Keeper, Sandbox, SandboxId, Spec, Standing, Steering, Terms, Visit,
+    HeldLimit, Isolation, Keeper, ProviderName, Sandbox, SandboxId, Spec, Standing, Steering,
+    Terms, Visit,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -309,8 +310,8 @@ pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
         spec = spec.on(found(keeper, &template, "template").await?);
     }
     if let Some(provider) = request.provider {
-        let at = |problem| Invalid::at("provider", problem);
-        let provider = provider.parse().map_err(at)?;
+        let at = |problem: String| Invalid::at("provider", problem);
+        let provider: ProviderName = provider.parse().map_err(at)?;
         made(keeper, provider, "provider")?;
         spec = spec.by(provider);
     }

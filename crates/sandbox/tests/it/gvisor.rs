@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use sandbox::{Config, Error, How, Level, Local, Provider, ProviderName, Spec};
+use sandbox::{Config, Ending, Error, How, Level, Local, Provider, ProviderName, Spec};
 
-use crate::support::{Host, attach, host, host_with, id, ok, until};
+use crate::support::{Host, attach, bash, host, host_with, id, ok, text, until};
 
 fn apart() -> Host {
     host_with(|config| config.provider = ProviderName::Gvisor)
@@ -205,4 +205,21 @@ async fn the_next_server_takes_it_over_as_it_runs() {
     let strict = Local::new(sandboxes, config).unwrap();
     assert!(strict.adopt(&id("shared")).await.unwrap().is_none());
     strict.delete(&id("shared")).await.unwrap();
+}
+
+#[tokio::test]
+async fn memory_that_runs_out_ends_it_and_is_told() {
+    let host = host_with(|config| {
+        config.provider = ProviderName::Gvisor;
+        config.allowance.memory_bytes = 256 << 20;
+    });
+    let sandbox = host.attach("full").await;
+    let take = "echo kept > f; /usr/bin/python3 -c \"held = bytearray(b'x') * (600 << 20)\"";
+    let told = bash(&sandbox, take).await;
+    assert!(told.is_error && text(&told).contains("memory"), "{told:?}");
+    until("it has ended", || async { !sandbox.is_alive() }).await;
+    assert_eq!(sandbox.ending(), Some(Ending::OutOfMemory));
+    drop(sandbox);
+    let again = host.attach("full").await;
+    assert_eq!(ok(&again, "cat f").await, "kept");
 }

@@ -114,8 +114,11 @@ async fn first_line(sandbox: &Arc<dyn Sandbox>, attack: &str) -> String {
         caller: None,
     };
     match sandbox.tool(attack, CancellationToken::new()).await {
-        Ok(output) => text(&output).lines().next().unwrap_or_default().to_owned(),
-        Err(_) => "the sandbox ends".to_owned(),
+        Ok(output) if !output.is_error => {
+            text(&output).lines().next().unwrap_or_default().to_owned()
+        }
+        // The shell itself does not fail.
+        _ => "the sandbox ends".to_owned(),
     }
 }
 

@@ -127,19 +127,22 @@ fn first_record(own: PidOne, groups: &Groups, plan: &Plan) -> Record {
     }
 }
 
-/// `runsc` says by its own exit code, as shells do, which signal has ended gVisor's kernel.
+/// `runsc` says by its own exit code, as shells do, which signal has ended gVisor's kernel; and that does not go on without
+/// a part of it that was ended for want of memory.
 fn ended_as(status: Option<&WaitIdStatus>, groups: &Groups, of_runsc: bool) -> Report {
     const SIGNALLED: i32 = 128;
     let code = status.and_then(WaitIdStatus::exit_status);
     let signal = status.and_then(WaitIdStatus::terminating_signal);
+    let oom_kills = groups.oom_kills();
     let (code, signal) = match code {
+        Some(_) if of_runsc && oom_kills > 0 => (None, Some(Signal::KILL.as_raw())),
         Some(code) if of_runsc && code > SIGNALLED => (None, Some(code - SIGNALLED)),
         code => (code, signal),
     };
     Report::Ended {
         code,
         signal,
-        oom_kills: groups.oom_kills(),
+        oom_kills,
     }
 }
 

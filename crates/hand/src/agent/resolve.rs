@@ -231,9 +231,8 @@ mod tests {
             "missing/x",
             "deep/file/x",
             "/etc/passwd",
-            "/proc/self/fd/0",
+            "/proc/self/exe",
             "/proc/self/root",
-            "/proc/self/status",
         ];
         for path in paths {
             for rules in [beneath | plain, plain, plain | none, beneath | none | plain] {
@@ -242,7 +241,8 @@ mod tests {
                     READ | OFlags::DIRECTORY,
                     OFlags::PATH | OFlags::NOFOLLOW,
                 ] {
-                    if path != "/proc/self/fd/0" || rules.contains(beneath) || wanted == READ {
+                    // Numbers of files there may change; what is refused does not.
+                    if !path.starts_with("/proc") || wanted == READ {
                         same(&dir, path, wanted | OFlags::CLOEXEC, rules);
                     }
                 }

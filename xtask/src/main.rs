@@ -11,6 +11,7 @@ mod release;
 mod run;
 mod sdk;
 mod sim;
+mod template;
 mod test;
 mod tidy;
 
@@ -19,10 +20,10 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 
 /// Each chore and what it does, as `cargo xtask --help` lists them; further lines are for its own `--help`.
-const CHORES: [(&str, &str); 12] = [
+const CHORES: [(&str, &str); 13] = [
     (
         "test",
-        "everything that must pass: lint, Rust tests, both SDKs against the real server\n\
+        "everything that must pass: lint, Rust tests, a template, both SDKs against the real server\n\
          --quick    the Rust tests only",
     ),
     ("lint", "fmt, clippy, deny, tidy"),
@@ -70,6 +71,12 @@ const CHORES: [(&str, &str); 12] = [
          session    long sessions, many at once, interrupts, a restart\n\
          turn       what a turn costs beyond its model and tools",
     ),
+    (
+        "template",
+        "NAME: builds that template of Debian, unless it is there, and runs in sandboxes on it what it promises\n\
+         base       compilers, Python, Node and tools: a part of `test`\n\
+         standard   what the hosted sandbox has, as far as Debian has it: gigabytes, and many minutes",
+    ),
     ("help", "this"),
 ];
 
@@ -108,6 +115,7 @@ fn run(words: &[&str]) -> anyhow::Result<()> {
         ["docs"] => docs::all(),
         ["release"] => release::all(),
         ["bench", name] => bench::run(name),
+        ["template", name] => template::prove(name),
         ["sim", options @ ..] => sim::main(options),
         [chore, ..] => {
             usage(chore)?;

@@ -1,16 +1,28 @@
 //! What must pass before anything lands.
 
-use crate::run::{cargo, run, succeeds};
-use crate::{lint, sdk, sim};
+use anyhow::bail;
 
-/// Lint, Rust tests, the simulation of the session core, both SDKs.
+use crate::run::{cargo, run, succeeds};
+use crate::{lint, sdk, sim, template};
+
+/// Lint, Rust tests, the simulation of the session core, a template of Debian, both SDKs.
 pub(crate) fn all() -> anyhow::Result<()> {
     lint::all()?;
     rust()?;
+    // A template waits for packages and for one thread of dpkg: beside what computes and waits for nothing.
+    std::thread::scope(|scope| {
+        let base = scope.spawn(|| template::prove("base"));
+        simulations()?;
+        base.join()
+            .unwrap_or_else(|_| bail!("the template's stage panicked"))
+    })?;
+    sdk::all()
+}
+
+fn simulations() -> anyhow::Result<()> {
     sim::main(&["--seeds", "30000"])?;
     sim::main(&["--orchestrator", "--seeds", "1000"])?;
-    sim::main(&["--faults"])?;
-    sdk::all()
+    sim::main(&["--faults"])
 }
 
 /// The Rust tests: one invocation, so that features and artefacts are shared.

@@ -94,6 +94,12 @@ impl Path {
         &self.canonical
     }
 
+    /// Whether every server reads it alike: no segment of it is empty or has parameters.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.forgiving.is_none()
+    }
+
     /// Whether the path lies at or below `prefix`, by whole segments: `/v1` covers `/v1` and `/v1/x`, not
     /// `/v10`; `/v1/` covers what is below it only.
     #[must_use]

@@ -17,7 +17,7 @@ use crate::limits::CASTS_BYTES;
 pub(crate) struct Cast {
     pub(crate) agent: SessionAgent,
     /// The same, as it is stored and shown.
-    pub(crate) written: Box<RawValue>,
+    pub(crate) written: Arc<RawValue>,
     /// What its tools may do.
     pub(crate) rules: ToolRules,
 }

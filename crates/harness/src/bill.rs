@@ -39,19 +39,24 @@ impl Bill {
 
     /// In the words of the session core.
     pub(crate) fn used(&self) -> Used {
-        let usage = &self.usage;
-        Used {
-            usage: ModelUsage {
-                input_tokens: usage.input,
-                output_tokens: usage.output,
-                cache_creation_input_tokens: usage
-                    .cache_creation_5m
-                    .saturating_add(usage.cache_creation_1h),
-                cache_read_input_tokens: usage.cache_read,
-                speed: None,
-            },
-            cache_1h: usage.cache_creation_1h,
-            cost: self.cost,
-        }
+        used(&self.usage, self.cost)
+    }
+}
+
+/// A usage and its price in the words of the session core.
+#[must_use]
+pub fn used(usage: &Usage, cost: Option<Cost>) -> Used {
+    Used {
+        usage: ModelUsage {
+            input_tokens: usage.input,
+            output_tokens: usage.output,
+            cache_creation_input_tokens: usage
+                .cache_creation_5m
+                .saturating_add(usage.cache_creation_1h),
+            cache_read_input_tokens: usage.cache_read,
+            speed: None,
+        },
+        cache_1h: usage.cache_creation_1h,
+        cost,
     }
 }

@@ -11,6 +11,7 @@ mod bill;
 pub mod brief;
 pub mod causes;
 pub mod claude;
+pub mod door;
 pub mod install;
 pub mod judge;
 mod limits;
@@ -20,6 +21,7 @@ pub mod plane;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+pub use bill::used;
 pub use brief::{Brief, BuiltinTool, Member, Networking, Team};
 use contract::ids::SessionId;
 pub use plane::{Entry, EntryBody, MadeUp, Plane, PlaneError, Preview, Spent, Taken};

@@ -60,6 +60,12 @@ pub(crate) const FOREIGN_TRANSCRIPT_BYTES: usize = 64 * 1024 * 1024;
 pub(crate) const FOREIGN_ACCOUNT: Duration = Duration::from_secs(30);
 /// Connections to the model path of one sandbox.
 pub(crate) const FOREIGN_CONNECTIONS: usize = 16;
+/// Connections to the door of one sandbox.
+pub(crate) const DOOR_CONNECTIONS: usize = 16;
+/// Requests to the model that programs of one sandbox have in flight; more wait.
+pub(crate) const DOOR_REQUESTS: usize = 4;
+/// How long the head of a request to the door may take.
+pub(crate) const DOOR_HEAD: Duration = Duration::from_secs(30);
 /// How often a loop that waits for its model is told that it is not forgotten.
 pub(crate) const FOREIGN_PING: Duration = Duration::from_secs(10);
 /// How long a foreign loop may take from what it was told to its model request. Starting it is part of that.

@@ -5,7 +5,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, unlinkat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create,
@@ -14,18 +14,18 @@ use rustix::mount::{
 use sys::{MountAttr, mount_setattr};
 
 use crate::error::{During, Result};
-use crate::plan::{Plan, VOLUMES};
+use crate::plan::{Ground, Plan, VOLUMES};
 use crate::privileges::as_mapped_root;
 
 const STEP: &str = "attach a volume";
 
 /// Puts the trees of [`Plan::attached`] where they belong. The working directory is the sandbox's root.
-pub(crate) fn attach(plan: &Plan, trees: &[OwnedFd]) -> Result<()> {
+pub(crate) fn attach(ground: &Ground, plan: &Plan, trees: &[OwnedFd]) -> Result<()> {
     if trees.is_empty() {
         return Ok(());
     }
-    let shelf = shelf(plan.id_base).during(STEP)?;
-    attach_at(plan, &shelf, VOLUMES, STEP)?;
+    let shelf = shelf(ground.id_base).during(STEP)?;
+    attach_at(ground, &shelf, VOLUMES, STEP)?;
     let here = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     for (volume, tree) in plan.attached.iter().zip(trees) {
         mkdirat(&shelf, volume.name.as_str(), Mode::RWXU).during(STEP)?;
@@ -42,10 +42,26 @@ pub(crate) fn attach(plan: &Plan, trees: &[OwnedFd]) -> Result<()> {
 }
 
 /// Puts a tree at that path, whatever the sandbox has left there. The working directory is the sandbox's root.
-pub(crate) fn attach_at(plan: &Plan, tree: &OwnedFd, path: &str, step: &'static str) -> Result<()> {
-    let place = as_mapped_root(plan.id_base, || place(path).during(step))?;
+pub(crate) fn attach_at(
+    ground: &Ground,
+    tree: &OwnedFd,
+    path: &str,
+    step: &'static str,
+) -> Result<()> {
+    // As a rule it is there, and all of it directories.
+    let place = match there(path) {
+        Ok(place) => place,
+        Err(_) => as_mapped_root(ground.id_base, || place(path).during(step))?,
+    };
     let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(tree, c"", &place, c"", onto).during(step)
+}
+
+/// The directory of that path, in the sandbox's own files, if no link leads to it.
+fn there(path: &str) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    openat2(CWD, path, flags, Mode::empty(), within)
 }
 
 /// The directory of that path, made if need be, in the sandbox's own files: no link is followed.

@@ -96,20 +96,33 @@ pub fn remove(dir: &Path) -> io::Result<()> {
     }
 }
 
+/// What became of groups whose supervisors do not run any more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Strays {
+    /// How many were removed.
+    pub removed: usize,
+    /// In how many there is still something: their own sandbox's, which is on its way out, or somebody else's.
+    pub left: usize,
+}
+
 /// Removes the groups in `above` that are named for a supervisor that does not run any more, unless something is
-/// still in them; how many that were. Blocks.
+/// still in them. Blocks.
 ///
 /// # Errors
 /// The errno of reading `above`.
-pub fn remove_strays(above: &Path) -> io::Result<usize> {
-    let mut removed = 0;
+pub fn remove_strays(above: &Path) -> io::Result<Strays> {
+    let mut strays = Strays::default();
     for entry in fs::read_dir(above)? {
         let name = entry?.file_name();
-        let left = name.to_str().and_then(PidOne::named_lives) == Some(false);
-        // What is still in use is its own sandbox's, which is on its way out, or somebody else's.
-        removed += usize::from(left && fs::remove_dir(above.join(&name)).is_ok());
+        if name.to_str().and_then(PidOne::named_lives) != Some(false) {
+            continue;
+        }
+        match fs::remove_dir(above.join(&name)) {
+            Ok(()) => strays.removed += 1,
+            Err(_) => strays.left += 1,
+        }
     }
-    Ok(removed)
+    Ok(strays)
 }
 
 /// The count that a file named by [`Group::oom_counter`] holds. Source: the kernel's

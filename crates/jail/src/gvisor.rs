@@ -12,23 +12,29 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
-use rustix::mount::{UnmountFlags, unmount};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::{MountFlags, MoveMountFlags, mount, move_mount};
+use rustix::process::chdir;
 use serde_json::{Value, json};
 
 use crate::attached::{self, attach_at};
-use crate::error::{During, Result};
-use crate::mounts::{self, BIND_PROGRAMS, BIND_USR, BIND_VOLUME, RUN, SHM, TMP, Trees, attach};
-use crate::plan::{Gvisor, PROGRAMS, Plan, STATE};
+use crate::error::{During, PROC, Result};
+use crate::mounts::{BIND_PROGRAMS, BIND_USR, BIND_VOLUME, Trees, attach};
+use crate::plan::{Ground, Gvisor, PROGRAMS, Plan, STATE};
 use crate::privileges::{MAX_FILES, as_mapped_root};
-use crate::seccomp;
+use crate::seccomp::Filter;
+use crate::stage::{RUN, SHM, Stage, TMP, TREES, tmpfs};
 
 const STAGE: &str = "stage what runsc sees";
-const BIND_RUNSC: &str = "bind runsc";
-/// Where `runsc` finds what it needs, below the root that it sees.
+pub(crate) const BIND_RUNSC: &str = "bind runsc";
+/// What `runsc` sees, while it is built.
+const SEEN: &str = "seen";
+/// Where it finds what it needs there.
 const PROGRAM: &str = "runsc";
 const BUNDLE: &str = "bundle";
 const RECORDS: &str = "records";
+/// The sandbox's own, there and where the layers are put together.
+const ROOT: &str = "root";
 /// The hand, below the root that `runsc` sees, and in the sandbox.
 const HAND: &str = "hand";
 const HAND_INSIDE: &str = "/run/longhand-hand";
@@ -51,45 +57,55 @@ const CAPABILITIES: [&str; 11] = [
     "CAP_SETFCAP",
 ];
 
-/// The options of the file system in which everything is staged.
-pub(crate) fn stage_options(plan: &Plan) -> String {
-    format!("mode=755,size={STAGE_BYTES},uid={0},gid={0}", plan.id_base)
-}
-
-/// Completes the staged directory, which is the working one and has the sandbox's files in `root`, and makes it `/`.
-/// Returns `/proc/sys` as in [`mounts::build`], and `runsc`, open.
-pub(crate) fn build(
+/// Completes what `runsc` is to see, as a file system in memory beside `root`, which becomes a part of it: the working
+/// directory then.
+pub(crate) fn fill(
+    stage: &Stage,
+    ground: &Ground,
     plan: &Plan,
-    gvisor: &Gvisor,
     trees: &Trees,
     volumes: &[OwnedFd],
-) -> Result<(OwnedFd, OwnedFd)> {
-    for name in [BUNDLE, RECORDS, HAND, "tmp", "proc", "dev"] {
+    program: &OwnedFd,
+) -> Result<()> {
+    let owner = ground.id_base;
+    fs::create_dir(SEEN).during(STAGE)?;
+    let options = format!("mode=755,size={STAGE_BYTES},uid={owner},gid={owner}");
+    tmpfs(Path::new(SEEN), &options).during(STAGE)?;
+    chdir(SEEN).during(STAGE)?;
+    for name in [BUNDLE, RECORDS, HAND, ROOT, "tmp", "proc", "dev"] {
         fs::create_dir(name).during(STAGE)?;
-        chown(name, Some(plan.id_base), Some(plan.id_base)).during(STAGE)?;
+        chown(name, Some(owner), Some(owner)).during(STAGE)?;
     }
     fs::copy("/proc/self/exe", Path::new(HAND).join(HAND)).during(STAGE)?;
     let everybodys = Permissions::from_mode(0o755);
     fs::set_permissions(Path::new(HAND).join(HAND), everybodys).during(STAGE)?;
-    let bound = binds(plan, trees, volumes)?;
-    let words = serde_json::to_vec(&words(plan, &bound)).map_err(io::Error::from);
+    move_mount(
+        CWD,
+        format!("../{ROOT}"),
+        CWD,
+        ROOT,
+        MoveMountFlags::empty(),
+    )
+    .during(STAGE)?;
+    let bound = binds(ground, plan, trees, volumes)?;
+    let words = serde_json::to_vec(&words(ground, plan, &bound)).map_err(io::Error::from);
     fs::write(Path::new(BUNDLE).join("config.json"), words.during(STAGE)?).during(STAGE)?;
-    mounts::fill_devices(trees)?;
-    let settings = mounts::open_proc()?;
-    File::create(PROGRAM).during(BIND_RUNSC)?;
-    let program = mounts::take(&gvisor.program, &mounts::PROGRAM, BIND_RUNSC)?;
-    attach(&program, PROGRAM).during(BIND_RUNSC)?;
-    // What the root is made of is seen through the root only.
-    for name in mounts::parts(plan) {
-        unmount(&*name, UnmountFlags::DETACH).during(STAGE)?;
+    let made = TREES.iter().zip(stage.made()?);
+    for (_, devices) in made.filter(|(name, _)| **name == "dev") {
+        attach(&devices, "dev").during(STAGE)?;
     }
-    mounts::pivot()?;
-    let program = rustix::fs::open(
-        format!("/{PROGRAM}"),
-        OFlags::PATH | OFlags::CLOEXEC,
-        Mode::empty(),
-    );
-    Ok((settings, program.during(BIND_RUNSC)?))
+    // What it starts mounts one of its own, which the kernel allows where a whole one is to be seen already.
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount("proc", "proc", "proc", flags, None).during(PROC)?;
+    File::create(PROGRAM).during(BIND_RUNSC)?;
+    attach(program, PROGRAM).during(BIND_RUNSC)
+}
+
+/// The program, in what is `/` now.
+pub(crate) fn open_program() -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let program = rustix::fs::open(format!("/{PROGRAM}"), flags, Mode::empty());
+    program.during(BIND_RUNSC)
 }
 
 /// What is to be bound from outside of the sandbox's root, and where it appears.
@@ -100,7 +116,7 @@ struct Bound {
 }
 
 /// Binds what the sandbox's root holds, and keeps aside what belongs into `/run`, which gVisor makes itself.
-fn binds(plan: &Plan, trees: &Trees, volumes: &[OwnedFd]) -> Result<Vec<Bound>> {
+fn binds(ground: &Ground, plan: &Plan, trees: &Trees, volumes: &[OwnedFd]) -> Result<Vec<Bound>> {
     let mut bound = vec![Bound {
         from: format!("/{HAND}"),
         to: HAND_INSIDE.to_owned(),
@@ -126,20 +142,20 @@ fn binds(plan: &Plan, trees: &Trees, volumes: &[OwnedFd]) -> Result<Vec<Bound>> 
             });
         }
     }
-    rustix::process::chdir("root").during(STAGE)?;
+    chdir(ROOT).during(STAGE)?;
     if let Some(usr) = &trees.usr {
         attach(usr, "usr").during(BIND_USR)?;
     }
     for (volume, tree) in plan.volumes.iter().zip(volumes) {
         if volume.target != Path::new(STATE) {
             let target = volume.target.to_str().ok_or(rustix::io::Errno::INVAL);
-            attach_at(plan, tree, target.during(BIND_VOLUME)?, BIND_VOLUME)?;
+            attach_at(ground, tree, target.during(BIND_VOLUME)?, BIND_VOLUME)?;
         }
     }
-    attached::attach(plan, &trees.attached)?;
+    attached::attach(ground, plan, &trees.attached)?;
     // gVisor puts its own there, and would make what is missing as the sandbox's own files.
-    as_mapped_root(plan.id_base, || places().during(STAGE))?;
-    rustix::process::chdir("..").during(STAGE)?;
+    as_mapped_root(ground.id_base, || places().during(STAGE))?;
+    chdir("..").during(STAGE)?;
     Ok(bound)
 }
 
@@ -155,7 +171,7 @@ fn places() -> io::Result<()> {
 }
 
 /// What `runsc` is told. Source: the runtime specification of the Open Container Initiative, config.md.
-fn words(plan: &Plan, bound: &[Bound]) -> Value {
+fn words(ground: &Ground, plan: &Plan, bound: &[Bound]) -> Value {
     let memory = |place: &str, mode: &str, bytes: u64| {
         let options = [
             format!("mode={mode}"),
@@ -167,9 +183,9 @@ fn words(plan: &Plan, bound: &[Bound]) -> Value {
     };
     let mut mounts = vec![
         json!({"destination": "/proc", "type": "proc", "source": "proc"}),
-        memory("/dev/shm", "1777", SHM.of(plan)),
-        memory("/tmp", "1777", TMP.of(plan)),
-        memory("/run", "755", RUN.of(plan)),
+        memory("/dev/shm", "1777", SHM.of(ground)),
+        memory("/tmp", "1777", TMP.of(ground)),
+        memory("/run", "755", RUN.of(ground)),
     ];
     mounts.extend(bound.iter().map(|one| {
         let rights = if one.read_only { "ro" } else { "rw" };
@@ -193,12 +209,12 @@ fn words(plan: &Plan, bound: &[Bound]) -> Value {
             },
             "rlimits": [
                 limit("RLIMIT_NOFILE", MAX_FILES),
-                limit("RLIMIT_NPROC", plan.limits.processes.most),
+                limit("RLIMIT_NPROC", ground.limits.processes.most),
                 limit("RLIMIT_CORE", 0),
             ],
             "noNewPrivileges": true,
         },
-        "root": {"path": "/root"},
+        "root": {"path": format!("/{ROOT}")},
         "hostname": "sandbox",
         "mounts": mounts,
         "linux": {"namespaces": [
@@ -235,5 +251,5 @@ pub(crate) fn argv(gvisor: &Gvisor) -> io::Result<Vec<CString>> {
 /// # Errors
 /// Those of prctl and seccomp.
 pub fn prepare_in_gvisor() -> io::Result<()> {
-    seccomp::install()
+    Filter::new()?.install()
 }

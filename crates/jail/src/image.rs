@@ -1,4 +1,5 @@
-//! Owns the disk of a sandbox that has one of its own: an image file, mounted where only the sandbox sees it.
+//! Owns the disk of a sandbox that has one of its own: an image file, mounted where only the sandbox sees it, and there
+//! only while its layers are put together.
 //! It makes no image and chooses no size.
 //!
 //! The mount stands in the sandbox's own mount namespace and nowhere else, and the loop device lets go of the
@@ -6,22 +7,22 @@
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, mount};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen,
+};
 
 use crate::error::{DISK, During, Result};
 
 /// The name of the image in the directory of its sandbox.
 pub const IMAGE: &str = "disk.img";
-/// The directory there that it is mounted at; empty when seen from the host.
-pub const MOUNT: &str = "disk";
-
 /// What every sandbox's disk holds, parents first; each is owned by the sandbox's root.
 pub const LAYOUT: [&str; 7] = [
     "root",
@@ -52,20 +53,34 @@ pub const WORKS: [&str; 3] = ["works", "works/workspace", "works/outputs"];
 const LET_GO: Duration = Duration::from_secs(10);
 const LET_GO_RETRY: Duration = Duration::from_millis(5);
 
-/// Mounts the image in `dir`, in this mount namespace only; where its content is.
-pub(crate) fn mount_in(dir: &Path) -> Result<PathBuf> {
-    let (image, target) = (dir.join(IMAGE), dir.join(MOUNT));
+/// Mounts the image in `dir`, nowhere yet: what the mount is attached by.
+pub(crate) fn mounted(dir: &Path) -> Result<OwnedFd> {
+    let image = dir.join(IMAGE);
     wait_until_let_go(&image).during(DISK)?;
     let file = OpenOptions::new().read(true).write(true).open(&image);
     let file = file.during(DISK)?;
     let (device, path) = sys::attach_disk(file.as_fd()).during(DISK)?;
-    // `discard`: what is deleted inside is free outside. `noinit_itable`: else the kernel fills the whole of a
-    // new, sparse file with empty tables in the background.
-    let options = c"discard,noinit_itable,errors=remount-ro";
-    let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    mount(path.as_str(), &target, "ext4", flags, options).during(DISK)?;
+    let mount = of_device(&path).during(DISK)?;
     // From here on the mount keeps it.
     drop(device);
+    Ok(mount)
+}
+
+fn of_device(path: &str) -> rustix::io::Result<OwnedFd> {
+    let new = fsopen("ext4", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&new, "source", path)?;
+    // `discard`: what is deleted inside is free outside. `noinit_itable`: else the kernel fills the whole of a
+    // new, sparse file with empty tables in the background.
+    fsconfig_set_flag(&new, "discard")?;
+    fsconfig_set_flag(&new, "noinit_itable")?;
+    fsconfig_set_string(&new, "errors", "remount-ro")?;
+    fsconfig_create(&new)?;
+    let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    fsmount(&new, FsMountFlags::FSMOUNT_CLOEXEC, flags)
+}
+
+/// Makes what is missing of [`LAYOUT`] on the disk that is mounted at `target`.
+pub(crate) fn fill(target: &Path) -> Result<()> {
     for name in LAYOUT {
         let place = target.join(name);
         match fs::create_dir(&place) {
@@ -76,7 +91,7 @@ pub(crate) fn mount_in(dir: &Path) -> Result<PathBuf> {
                 .during(DISK)?,
         }
     }
-    Ok(target)
+    Ok(())
 }
 
 fn wait_until_let_go(image: &Path) -> io::Result<()> {

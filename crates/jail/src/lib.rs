@@ -22,6 +22,7 @@ mod privileges;
 mod record;
 mod seccomp;
 mod setup;
+mod stage;
 mod supervisor;
 mod tproxy;
 mod userns;

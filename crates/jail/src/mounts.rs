@@ -1,165 +1,150 @@
-//! Owns the sandbox's file tree: layers, volumes, devices, and the pivot. It drops no right.
+//! Owns the sandbox's file tree: layers, volumes, devices, and how it becomes the root. It drops no right.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::{
-    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount,
-    mount_change, move_mount, open_tree, unmount,
-};
-use rustix::process::{chdir, fchdir, pivot_root};
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount, open_tree};
+use rustix::process::{chdir, chroot, fchdir};
 use sys::{MountAttr, mount_setattr};
 
 use crate::attached;
-use crate::error::{During, IDMAP, OVERLAY, PROC, Result};
+use crate::error::{DISK, During, IDMAP, OVERLAY, Result};
 use crate::gvisor;
 use crate::image;
-use crate::plan::{Gvisor, PROGRAMS, Plan, Volume};
+use crate::plan::{Ground, Gvisor, PROGRAMS, Plan};
 use crate::privileges::as_mapped_root;
+use crate::stage::{LAYERS, Stage, TREES};
 
 pub(crate) const BIND_USR: &str = "bind /usr";
 pub(crate) const BIND_PROGRAMS: &str = "bind the operator's programs";
 pub(crate) const BIND_VOLUME: &str = "bind a volume";
 
 const STAGE: &str = "stage the root";
-const FILL_DEV: &str = "fill /dev";
 
-const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
-
-/// How large a directory in memory may grow.
-pub(crate) struct InMemory {
-    /// Bytes at most.
-    most: u64,
-    /// And at most one part in so many of the sandbox's memory: full, all of them together leave room
-    /// to remove what is in them.
-    part: u64,
-}
-
-pub(crate) const TMP: InMemory = InMemory {
-    most: 1 << 30,
-    part: 4,
-};
-pub(crate) const SHM: InMemory = InMemory {
-    most: 256 << 20,
-    part: 8,
-};
-pub(crate) const RUN: InMemory = InMemory {
-    most: 64 << 20,
-    part: 16,
-};
-
-impl InMemory {
-    pub(crate) fn of(&self, plan: &Plan) -> u64 {
-        self.most.min(plan.limits.memory.most / self.part)
-    }
-}
-
-/// Trees taken from the host before its mounts are covered, each detached.
+/// Trees taken from the host, each detached.
 pub(crate) struct Trees {
     template: OwnedFd,
-    /// What is written from now on, and where that is prepared.
-    disk: OwnedFd,
     /// What was sealed, uppermost first.
     sealed: Vec<OwnedFd>,
     pub(crate) usr: Option<OwnedFd>,
     pub(crate) programs: Option<OwnedFd>,
-    volumes: Vec<OwnedFd>,
     pub(crate) attached: Vec<OwnedFd>,
-    devices: Vec<OwnedFd>,
 }
 
-/// Builds the sandbox's root in this (new, own) mount namespace and makes it `/`.
+/// Trees of the sandbox's own disk, each detached.
+struct Disk {
+    /// What is written from now on, and where that is prepared.
+    root: OwnedFd,
+    volumes: Vec<OwnedFd>,
+}
+
+/// Where the trees of its disk are taken from.
+enum Kept {
+    Host(Disk),
+    /// A disk of its own, mounted nowhere yet.
+    Image(OwnedFd),
+}
+
+/// Builds the sandbox's root on what was staged and makes it `/`.
 ///
 /// Names in the sandbox's mountinfo: the overlay is assembled in a staging tmpfs with relative
 /// paths, so it names no directory of the host.
-///
-/// Returns the sandbox's `/proc/sys` as it was before it was made read-only.
-pub(crate) fn build(plan: &Plan, userns: BorrowedFd<'_>) -> Result<OwnedFd> {
-    let (trees, volumes) = stage(plan, userns, "mode=700,size=64k")?;
-    finish(plan, &trees, &volumes)
-}
-
-/// The same for gVisor, in whose hands the last part is; and its program, open.
-pub(crate) fn build_for(
-    gvisor: &Gvisor,
+pub(crate) fn build(
+    stage: &Stage,
+    ground: &Ground,
     plan: &Plan,
     userns: BorrowedFd<'_>,
-) -> Result<(OwnedFd, OwnedFd)> {
-    let (trees, volumes) = stage(plan, userns, &gvisor::stage_options(plan))?;
-    gvisor::build(plan, gvisor, &trees, &volumes)
+) -> Result<()> {
+    let (trees, volumes) = assemble(stage, ground, plan, userns)?;
+    let made = stage.made()?;
+    chdir("root").during(STAGE)?;
+    fill(ground, plan, &trees, &volumes, &made)?;
+    enter(stage)
 }
 
-/// Assembles the root, as `root` in a file system in memory with these options, which is the working directory then.
+/// The same for gVisor, which makes the last part of the root itself: what becomes `/` is what its program sees. Returns
+/// that, open.
+pub(crate) fn build_for(
+    gvisor: &Gvisor,
+    stage: &Stage,
+    ground: &Ground,
+    plan: &Plan,
+    userns: BorrowedFd<'_>,
+) -> Result<OwnedFd> {
+    let program = stage.on_the_host(|| take(&gvisor.program, &PROGRAM, gvisor::BIND_RUNSC))?;
+    let (trees, volumes) = assemble(stage, ground, plan, userns)?;
+    gvisor::fill(stage, ground, plan, &trees, &volumes, &program)?;
+    enter(stage)?;
+    gvisor::open_program()
+}
+
+/// Puts the layers together, as `root` in the directory of the stage that is for that, and the working directory then.
 /// Beside what was taken from the host, the trees of the volumes.
-fn stage(plan: &Plan, userns: BorrowedFd<'_>, options: &str) -> Result<(Trees, Vec<OwnedFd>)> {
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    mount_change("/", private).during("make the mounts private")?;
-    let disk = if plan.image {
-        image::mount_in(&plan.dir)?
-    } else {
-        plan.dir.clone()
+fn assemble(
+    stage: &Stage,
+    ground: &Ground,
+    plan: &Plan,
+    userns: BorrowedFd<'_>,
+) -> Result<(Trees, Vec<OwnedFd>)> {
+    let mapped = MountAttr {
+        // Without ids of its own the host's are those seen inside.
+        idmap: ground.has_own_ids().then_some(userns),
+        ..GUARDED
     };
-    let trees = take_trees(plan, &disk, userns)?;
-    tmpfs(&plan.dir, options).during(STAGE)?;
-    chdir(&plan.dir).during(STAGE)?;
+    let (trees, disk) = stage.on_the_host(|| {
+        let trees = take_trees(plan, &mapped)?;
+        let disk = match plan.image {
+            true => Kept::Image(image::mounted(&plan.dir)?),
+            false => Kept::Host(take_disk(plan, &plan.dir, &mapped)?),
+        };
+        Ok((trees, disk))
+    })?;
+    chdir(LAYERS).during(STAGE)?;
+    let disk = match disk {
+        Kept::Host(disk) => disk,
+        Kept::Image(image) => own_disk(plan, &image, &mapped)?,
+    };
     for name in ["lower", "rw", "root"] {
         fs::create_dir(name).during(STAGE)?;
     }
     attach(&trees.template, "lower").during(STAGE)?;
-    attach(&trees.disk, "rw").during(STAGE)?;
+    attach(&disk.root, "rw").during(STAGE)?;
     for (layer, name) in trees.sealed.iter().zip(names(plan)) {
         fs::create_dir(&name).during(STAGE)?;
         attach(layer, &name).during(STAGE)?;
     }
-    as_mapped_root(plan.id_base, || overlay(plan, "root", &root_layers(plan)))?;
-    let volumes = volumes(plan, &trees)?;
+    as_mapped_root(ground.id_base, || {
+        overlay(ground, "root", &root_layers(plan))
+    })?;
+    let volumes = volumes(ground, plan, &disk)?;
     Ok((trees, volumes))
 }
 
-/// Puts into the root what is not of it, and makes it `/`.
-fn finish(plan: &Plan, trees: &Trees, volumes: &[OwnedFd]) -> Result<OwnedFd> {
-    chdir("root").during(STAGE)?;
+/// Everything in the new root, which is the working directory, that is a mount of its own.
+fn fill(
+    ground: &Ground,
+    plan: &Plan,
+    trees: &Trees,
+    volumes: &[OwnedFd],
+    made: &[OwnedFd],
+) -> Result<()> {
     if let Some(usr) = &trees.usr {
         attach(usr, "usr").during(BIND_USR)?;
     }
-    fill_dev(trees, plan)?;
-    let settings = fill_proc()?;
-    let tmp = format!("mode=1777,size={},nr_inodes=400k", TMP.of(plan));
-    tmpfs(Path::new("tmp"), &tmp).during("mount /tmp")?;
-    let run = format!(
-        "mode=755,size={1},nr_inodes=10k,uid={0},gid={0}",
-        plan.id_base,
-        RUN.of(plan)
-    );
-    tmpfs(Path::new("run"), &run).during("mount /run")?;
+    for (name, tree) in TREES.iter().zip(made) {
+        attached::attach_at(ground, tree, name, "fill the root")?;
+    }
     if let Some(programs) = &trees.programs {
         fs::create_dir(PROGRAMS).during(BIND_PROGRAMS)?;
         attach(programs, PROGRAMS).during(BIND_PROGRAMS)?;
     }
     for (volume, tree) in plan.volumes.iter().zip(volumes) {
         let target = volume.target.to_str().ok_or(rustix::io::Errno::INVAL);
-        attached::attach_at(plan, tree, target.during(BIND_VOLUME)?, BIND_VOLUME)?;
+        attached::attach_at(ground, tree, target.during(BIND_VOLUME)?, BIND_VOLUME)?;
     }
-    attached::attach(plan, &trees.attached)?;
-    pivot()?;
-    Ok(settings)
-}
-
-/// What is mounted beside the root where that is assembled.
-pub(crate) fn parts(plan: &Plan) -> impl Iterator<Item = String> {
-    let lie_on_layers = plan.volumes.iter().filter(|it| lies_on_layers(plan, it));
-    let volumes = lie_on_layers.map(|volume| format!("volume-{}", volume.source.display()));
-    let own = ["lower", "rw"].into_iter().map(str::to_owned);
-    own.chain(names(plan)).chain(volumes)
-}
-
-/// Whether its tree is an overlay: one that can be sealed, of a sandbox of which something was.
-fn lies_on_layers(plan: &Plan, volume: &Volume) -> bool {
-    let mut sealable = image::SEALED.iter();
-    !plan.layers.is_empty() && sealable.any(|(_, place)| volume.source == Path::new(place))
+    attached::attach(ground, plan, &trees.attached)
 }
 
 /// What the sealed layers are called where the root is assembled.
@@ -192,12 +177,12 @@ fn root_layers(plan: &Plan) -> Layers {
 
 /// Mounts them at `target`. What the upper layer says was written from inside: nothing in it leads to other names,
 /// and the host's defaults, which its administrator may have changed, do not count.
-fn overlay(plan: &Plan, target: &str, layers: &Layers) -> Result<()> {
+fn overlay(ground: &Ground, target: &str, layers: &Layers) -> Result<()> {
     let Layers { lower, upper, work } = layers;
     let mut options = format!(
         "lowerdir={lower},upperdir={upper},workdir={work},redirect_dir=nofollow,metacopy=off,index=off"
     );
-    if !plan.has_own_ids() {
+    if !ground.has_own_ids() {
         // Who is root only in a user namespace may write no other attributes.
         options.push_str(",userxattr");
     }
@@ -209,12 +194,14 @@ fn overlay(plan: &Plan, target: &str, layers: &Layers) -> Result<()> {
 }
 
 /// The trees of the volumes, in their order. One that can be sealed lies on what was sealed of it.
-fn volumes(plan: &Plan, trees: &Trees) -> Result<Vec<OwnedFd>> {
+fn volumes(ground: &Ground, plan: &Plan, disk: &Disk) -> Result<Vec<OwnedFd>> {
     const STEP: &str = "lay a volume on what was sealed";
     let mut all = Vec::with_capacity(plan.volumes.len());
-    for (volume, plain) in plan.volumes.iter().zip(&trees.volumes) {
+    for (volume, plain) in plan.volumes.iter().zip(&disk.volumes) {
         let name = volume.source.display();
-        if !lies_on_layers(plan, volume) {
+        let mut sealable = image::SEALED.iter();
+        let has_layers = sealable.any(|(_, place)| volume.source == Path::new(place));
+        if plan.layers.is_empty() || !has_layers {
             all.push(plain.try_clone().during(STEP)?);
             continue;
         }
@@ -226,16 +213,17 @@ fn volumes(plan: &Plan, trees: &Trees) -> Result<Vec<OwnedFd>> {
         };
         let target = format!("volume-{name}");
         fs::create_dir(&target).during(STEP)?;
-        as_mapped_root(plan.id_base, || overlay(plan, &target, &layers))?;
+        as_mapped_root(ground.id_base, || overlay(ground, &target, &layers))?;
         all.push(take(Path::new(&target), &GUARDED, STEP)?);
     }
     Ok(all)
 }
 
 /// Of every mount alike.
-const GUARDED: MountAttr<'static> = MountAttr {
+pub(crate) const GUARDED: MountAttr<'static> = MountAttr {
     nosuid: true,
     nodev: true,
+    private: true,
     read_only: false,
     noexec: false,
     recursive: false,
@@ -243,46 +231,23 @@ const GUARDED: MountAttr<'static> = MountAttr {
 };
 
 /// Of a program of the host's that only this sandbox's runtime executes.
-pub(crate) const PROGRAM: MountAttr<'static> = MountAttr {
+const PROGRAM: MountAttr<'static> = MountAttr {
     read_only: true,
     ..GUARDED
 };
 
-fn take_trees(plan: &Plan, disk: &Path, userns: BorrowedFd<'_>) -> Result<Trees> {
-    let mapped = MountAttr {
-        // Without ids of its own the host's are those seen inside.
-        idmap: plan.has_own_ids().then_some(userns),
-        ..GUARDED
-    };
-    let mut volumes = Vec::with_capacity(plan.volumes.len());
-    for volume in &plan.volumes {
-        let attr = MountAttr {
-            read_only: volume.read_only,
-            ..mapped
-        };
-        volumes.push(take(&disk.join(&volume.source), &attr, IDMAP)?);
-    }
+fn take_trees(plan: &Plan, mapped: &MountAttr<'_>) -> Result<Trees> {
     let attached = plan.attached.iter().map(|volume| {
         let attr = MountAttr {
             read_only: volume.read_only,
-            ..mapped
+            ..*mapped
         };
         take(&volume.source, &attr, IDMAP)
     });
-    let attached = attached.collect::<Result<_>>()?;
-    let mut devices = Vec::with_capacity(DEVICES.len());
-    for name in DEVICES {
-        let attr = MountAttr {
-            nosuid: true,
-            noexec: true,
-            ..MountAttr::default()
-        };
-        devices.push(take(&Path::new("/dev").join(name), &attr, "bind a device")?);
-    }
     // The lowest layer is written by nobody; nodev and nosuid are asked of every mount alike.
     let template = MountAttr {
         read_only: true,
-        ..mapped
+        ..*mapped
     };
     // Not id-mapped on purpose: the sandbox sees /usr as "other" and so reads only what is
     // readable for everybody on the host.
@@ -299,18 +264,39 @@ fn take_trees(plan: &Plan, disk: &Path, userns: BorrowedFd<'_>) -> Result<Trees>
     Ok(Trees {
         programs: programs.transpose()?,
         template: take(&plan.template, &template, IDMAP)?,
-        // A volume that lies on layers is prepared beside it, in the same mount.
-        disk: if plan.layers.is_empty() {
-            take(&disk.join("root"), &mapped, IDMAP)?
-        } else {
-            take(disk, &mapped, IDMAP)?
-        },
         sealed: sealed.collect::<Result<_>>()?,
         usr: host.transpose()?,
-        volumes,
-        attached,
-        devices,
+        attached: attached.collect::<Result<_>>()?,
     })
+}
+
+/// What of a disk at `disk` the sandbox gets.
+fn take_disk(plan: &Plan, disk: &Path, mapped: &MountAttr<'_>) -> Result<Disk> {
+    let volumes = plan.volumes.iter().map(|volume| {
+        let attr = MountAttr {
+            read_only: volume.read_only,
+            ..*mapped
+        };
+        take(&disk.join(&volume.source), &attr, IDMAP)
+    });
+    Ok(Disk {
+        volumes: volumes.collect::<Result<_>>()?,
+        // A volume that lies on layers is prepared beside it, in the same mount.
+        root: if plan.layers.is_empty() {
+            take(&disk.join("root"), mapped, IDMAP)?
+        } else {
+            take(disk, mapped, IDMAP)?
+        },
+    })
+}
+
+/// The same of an image: it is seen here and nowhere else.
+fn own_disk(plan: &Plan, image: &OwnedFd, mapped: &MountAttr<'_>) -> Result<Disk> {
+    let place = Path::new("disk");
+    fs::create_dir(place).during(DISK)?;
+    attach(image, place).during(DISK)?;
+    image::fill(place)?;
+    take_disk(plan, place, mapped)
 }
 
 /// A detached copy of the mount at `path` with `attr` set, so that it is never seen without it.
@@ -334,111 +320,17 @@ pub(crate) fn attach(tree: &OwnedFd, target: impl AsRef<Path>) -> rustix::io::Re
     )
 }
 
-fn tmpfs(target: &Path, options: &str) -> rustix::io::Result<()> {
-    let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    let options = std::ffi::CString::new(options).map_err(|_| rustix::io::Errno::INVAL)?;
-    mount("tmpfs", target, "tmpfs", flags, options.as_c_str())
-}
-
-/// A `/dev` with nothing but the devices that everybody may have.
-pub(crate) fn fill_devices(trees: &Trees) -> Result<()> {
-    tmpfs(Path::new("dev"), "mode=755,size=64k,nr_inodes=64").during(FILL_DEV)?;
-    for (name, tree) in DEVICES.iter().zip(&trees.devices) {
-        let target = Path::new("dev").join(name);
-        File::create(&target).during(FILL_DEV)?;
-        attach(tree, &target).during(FILL_DEV)?;
-    }
-    Ok(())
-}
-
-fn fill_dev(trees: &Trees, plan: &Plan) -> Result<()> {
-    const STEP: &str = FILL_DEV;
-    fill_devices(trees)?;
-    for (name, to) in [
-        ("fd", "/proc/self/fd"),
-        ("stdin", "/proc/self/fd/0"),
-        ("stdout", "/proc/self/fd/1"),
-        ("stderr", "/proc/self/fd/2"),
-        ("ptmx", "pts/ptmx"),
-    ] {
-        symlink(to, Path::new("dev").join(name)).during(STEP)?;
-    }
-    fs::create_dir("dev/pts").during(STEP)?;
-    fs::create_dir("dev/shm").during(STEP)?;
-    // The group `tty`, or the only one that there is.
-    let tty = if plan.has_own_ids() { 5 } else { 0 };
-    let tty_gid = plan.id_base.saturating_add(tty);
-    let options = format!("newinstance,ptmxmode=0666,mode=0620,gid={tty_gid},max=256");
-    let options = std::ffi::CString::new(options)
-        .map_err(std::io::Error::from)
-        .during(STEP)?;
-    let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
-    mount("devpts", "dev/pts", "devpts", flags, options.as_c_str()).during("mount /dev/pts")?;
-    let shm = format!("mode=1777,size={},nr_inodes=10k", SHM.of(plan));
-    tmpfs(Path::new("dev/shm"), &shm).during(STEP)
-}
-
-/// A `/proc` of the new pid namespace with nothing of it covered, and its settings.
-pub(crate) fn open_proc() -> Result<OwnedFd> {
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount("proc", "proc", "proc", flags, None).during(PROC)?;
-    // The network namespace is not owned by the sandbox's user namespace, so its root could
-    // otherwise not bind a port below 1024.
-    fs::write("proc/sys/net/ipv4/ip_unprivileged_port_start", "0").during("open the low ports")?;
+/// Makes the working directory, which is what was built, the root of this mount namespace, above the empty one that it
+/// was built in: there is no way up from it, since nobody comes to rest at a root that something is mounted on, and
+/// nothing beneath it.
+fn enter(stage: &Stage) -> Result<()> {
+    const STEP: &str = "enter the new root";
     let beneath = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open("proc/sys", beneath, Mode::empty()).during(PROC)
-}
-
-/// A /proc of the new pid namespace, mounted by the real root: what it guards with root's rights,
-/// the sandbox's root does not have.
-///
-/// The settings of the network and of the user namespace are written through it and not through the host's: there
-/// the kernel keeps those of all sandboxes under one name, and looks through them one by one. The latter can be
-/// written only from inside that namespace: returns `/proc/sys` for that.
-fn fill_proc() -> Result<OwnedFd> {
-    const MASK: &str = "mask parts of /proc";
-    let settings = open_proc()?;
-    let read_only = MountAttr {
-        read_only: true,
-        nosuid: true,
-        nodev: true,
-        noexec: true,
-        ..MountAttr::default()
-    };
-    for name in ["sys", "irq", "bus", "fs", "acpi", "scsi", "asound"] {
-        let target = Path::new("proc").join(name);
-        if target.exists() {
-            attach(&take(&target, &read_only, MASK)?, &target).during(MASK)?;
-        }
-    }
-    let null = MountAttr {
-        read_only: true,
-        nosuid: true,
-        noexec: true,
-        ..MountAttr::default()
-    };
-    for name in [
-        "kcore",
-        "keys",
-        "key-users",
-        "timer_list",
-        "sysrq-trigger",
-        "sched_debug",
-        "kallsyms",
-    ] {
-        let target = Path::new("proc").join(name);
-        if target.exists() {
-            attach(&take(Path::new("dev/null"), &null, MASK)?, &target).during(MASK)?;
-        }
-    }
-    Ok(settings)
-}
-
-pub(crate) fn pivot() -> Result<()> {
-    const STEP: &str = "pivot to the new root";
-    let root = rustix::fs::open(".", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-    fchdir(root.during(STEP)?).during(STEP)?;
-    pivot_root(".", ".").during(STEP)?;
-    unmount(".", UnmountFlags::DETACH).during(STEP)?;
+    let root = rustix::fs::open(".", beneath, Mode::empty()).during(STEP)?;
+    let onto = MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(CWD, ".", stage.top(), c"", onto).during(STEP)?;
+    stage.clear().during(STEP)?;
+    fchdir(&root).during(STEP)?;
+    chroot(".").during(STEP)?;
     chdir("/").during(STEP)
 }

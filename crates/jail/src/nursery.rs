@@ -22,8 +22,6 @@ pub(crate) struct Born {
     pub(crate) owner: OwnedFd,
     /// The hand's end of its first line to the server.
     pub(crate) line: OwnedFd,
-    /// The lock of the sandbox, held until the sandbox is gone.
-    pub(crate) lock: OwnedFd,
     /// Whether it is in a network of its own: nothing but a loopback, which is up.
     pub(crate) alone: bool,
 }
@@ -68,15 +66,10 @@ fn nurse(networks: Networks) -> io::Result<()> {
     sys::forget_children(true)?;
     let mut alone = networks.ready();
     while let Some((Birth, given)) = control::receive(&server)? {
-        let Ok([owner, line, lock]) = <[OwnedFd; 3]>::try_from(given) else {
+        let Ok([owner, line]) = <[OwnedFd; 2]>::try_from(given) else {
             return Err(io::ErrorKind::InvalidData.into());
         };
-        let born = Born {
-            owner,
-            line,
-            lock,
-            alone,
-        };
+        let born = Born { owner, line, alone };
         // Of one that is not born, the server sees its end of the conversation close.
         if let Ok(Forked::Child) = clone_process(0, None) {
             drop(server);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// The version of this file's types and of the hand's protocol. The server that starts a supervisor is of
 /// the same build; one that adopts may be of another, and all that it may say then is [`Request::End`],
 /// which never changes.
-pub const VERSION: u32 = 10;
+pub const VERSION: u32 = 11;
 
 /// How many user and group ids a sandbox has: 0..65536 inside.
 pub const ID_COUNT: u32 = 65_536;
@@ -28,11 +28,29 @@ pub const VOLUMES: &str = "mnt/volumes";
 /// In place of the first id of a range: there is none.
 pub const SHARED: u32 = 0;
 
-/// Everything a supervisor needs to know. All paths are absolute on the host.
+/// What a sandbox stands on, whosever it is to be: all that can be made before anybody asks for it. The first that a
+/// server says to a supervisor. Beside it, if the ids have one: the lock that keeps them from others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Plan {
+pub struct Ground {
     /// [`VERSION`].
     pub version: u32,
+    /// The first host id of the sandbox's range of [`ID_COUNT`]. [`SHARED`]: it has one id only, and that is the
+    /// user's who started the supervisor; for who may give it no others.
+    pub id_base: u32,
+    /// Where [`Ground::id_base`] is [`SHARED`]: ranges that the administrator has given this user, if there are any.
+    pub sub_ids: Option<SubIds>,
+    /// What the sandbox may use, its disk left out.
+    pub limits: Limits,
+    /// The cgroups that hold it to that.
+    pub groups: Vec<Group>,
+    /// Whether it has the two ends of a network (`jail::net`), or only its own loopback.
+    pub network: bool,
+}
+
+/// Everything else that a supervisor needs to know, as soon as the sandbox is somebody's. Beside it: the lock of the
+/// sandbox. All paths are absolute on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
     /// The sandbox's own directory.
     pub dir: PathBuf,
     /// Whether what [`image::LAYOUT`](crate::image::LAYOUT) names is in the image there, and not in the
@@ -47,23 +65,14 @@ pub struct Plan {
     pub usr: Option<PathBuf>,
     /// A directory of the operator's that appears at [`PROGRAMS`], read-only; nothing in it is secret.
     pub programs: Option<PathBuf>,
-    /// The first host id of the sandbox's range of [`ID_COUNT`]. [`SHARED`]: it has one id only, and that is the
-    /// user's who started the supervisor; for who may give it no others.
-    pub id_base: u32,
-    /// Where [`Plan::id_base`] is [`SHARED`]: ranges that the administrator has given this user, if there are any.
-    pub sub_ids: Option<SubIds>,
     /// Binds of directories that [`image::LAYOUT`](crate::image::LAYOUT) names.
     pub volumes: Vec<Volume>,
     /// Directories that outlive the sandbox and that others may have too, at most [`ATTACHED`].
     pub attached: Vec<Attached>,
     /// The whole environment of the hand and so of every command.
     pub env: Vec<(String, String)>,
-    /// What the sandbox may use.
-    pub limits: Limits,
-    /// The cgroups that hold it to that.
-    pub groups: Vec<Group>,
-    /// Whether it has the two ends of a network (`jail::net`), or only its own loopback.
-    pub network: bool,
+    /// What it may have of the disk.
+    pub disk: Limit,
     /// What serves the system calls of what runs in the sandbox, if not the kernel of this host.
     pub gvisor: Option<Gvisor>,
     /// Of the server that starts it; one that adopts it must have a higher one.
@@ -95,7 +104,7 @@ pub struct SubIds {
 pub const SUB_IDS: u32 = ID_COUNT - 1;
 
 /// What a server says to its nursery for each supervisor that is to be born. Beside it, in this order: the supervisor's
-/// end of its conversation with the server, the hand's end of its first line, and the lock of the sandbox.
+/// end of its conversation with the server, and the hand's end of its first line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Birth;
 
@@ -130,7 +139,7 @@ pub enum Refusal {
     Hand,
 }
 
-impl Plan {
+impl Ground {
     /// Whether the sandbox has ids that nobody else has.
     #[must_use]
     pub fn has_own_ids(&self) -> bool {

@@ -121,15 +121,13 @@ pub(crate) fn as_owner<T>(
     result
 }
 
-/// Hard limits that no process of the sandbox can raise again. `apart`: it has a kernel of its own, whose memory is not
-/// its programs'.
+/// Hard limits that no process of the sandbox can raise again.
 ///
 /// Where no cgroup limits the memory of the sandbox, each process of it may have that much of its own:
 /// of what it may write (`RLIMIT_DATA`), since runtimes reserve far more addresses than they use.
-pub(crate) fn limit_resources(limits: &Limits, apart: bool) -> Result<()> {
+pub(crate) fn limit_resources(limits: &Limits) -> Result<()> {
     const STEP: &str = "set the resource limits";
-    let memory =
-        (limits.memory.by == By::Rlimit && !apart).then_some((Resource::Data, limits.memory.most));
+    let memory = (limits.memory.by == By::Rlimit).then_some((Resource::Data, limits.memory.most));
     for (resource, wanted) in EACH.into_iter().chain(whole(limits)).chain(memory) {
         // Raising a hard limit needs CAP_SYS_RESOURCE, which even root may lack.
         let most = getrlimit(resource).maximum.unwrap_or(u64::MAX).min(wanted);

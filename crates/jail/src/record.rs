@@ -9,14 +9,14 @@ use crate::plan::Limits;
 
 /// What a supervisor writes into the lock of its sandbox. If it is killed itself, the lock is free
 /// before the last process of the sandbox has died, and its cgroups stay: the next owner reads here
-/// what to wait for and what to remove.
+/// what to wait for and what to remove. Those of one that was killed before it wrote are found by their names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// Who runs the sandbox.
     pub supervisor: PidOne,
-    /// The sandbox's PID 1; none before it was started.
+    /// The sandbox's PID 1; builds before 10 noted it only when it ran the hand.
     pub pid_one: Option<PidOne>,
-    /// The directories of its cgroups, written here before they are made.
+    /// The directories of its cgroups.
     pub groups: Vec<PathBuf>,
     /// What it may use, and what holds it to that.
     pub limits: Limits,

@@ -33,9 +33,18 @@ const RLIMIT_NPROC: u64 = 6;
 /// Success, without the call.
 const UNDONE: u32 = 0;
 
-/// Installs the filter for this process and all that it will start. There is no way back.
-pub(crate) fn install() -> io::Result<()> {
-    apply_filter(&program()?).map_err(io::Error::other)
+/// The filter, as the kernel takes it.
+pub(crate) struct Filter(BpfProgram);
+
+impl Filter {
+    pub(crate) fn new() -> io::Result<Self> {
+        program().map(Self)
+    }
+
+    /// Installs it for this process and all that it will start. There is no way back.
+    pub(crate) fn install(&self) -> io::Result<()> {
+        apply_filter(&self.0).map_err(io::Error::other)
+    }
 }
 
 fn program() -> io::Result<BpfProgram> {

@@ -10,10 +10,15 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{chdir, setsid};
 use rustix::system::{setdomainname, sethostname};
 
-use crate::error::{During, GROUPS, RUNSC, Result};
+use crate::error::{During, GROUPS, RUNSC, Result, SECCOMP};
 use crate::groups::Groups;
-use crate::plan::{Gvisor, Plan};
-use crate::{gvisor, mounts, privileges, seccomp};
+use crate::plan::{Ground, Gvisor, Plan};
+use crate::seccomp::Filter;
+use crate::stage::Stage;
+use crate::{control, gvisor, mounts, privileges};
+
+/// What a failure of hearing whose the sandbox is is called.
+const WAIT: &str = "wait until the sandbox is somebody's";
 
 /// What the child carries over from the supervisor.
 pub(crate) struct Inherited<'a> {
@@ -25,6 +30,10 @@ pub(crate) struct Inherited<'a> {
     pub(crate) line: BorrowedFd<'a>,
     /// The end at which the hand gets the lines of later servers.
     pub(crate) handover: BorrowedFd<'a>,
+    /// Where the supervisor says whose the sandbox is.
+    pub(crate) plan: BorrowedFd<'a>,
+    /// The mount namespace of the host.
+    pub(crate) host: BorrowedFd<'a>,
     pub(crate) errors: BorrowedFd<'a>,
     pub(crate) groups: &'a Groups,
     /// Whether the network was made before, and its loopback is up.
@@ -36,8 +45,57 @@ pub(crate) struct Inherited<'a> {
 /// Turns this process, alone in its new namespaces, into the hand. Returns only an error.
 ///
 /// Order matters: everything that needs the real root first, the user namespace last, so that the
-/// sandbox's root owns none of what was built; seccomp after the last call it forbids.
-pub(crate) fn become_hand(plan: &Plan, from: &Inherited<'_>) -> Result<Infallible> {
+/// sandbox's root owns none of what was built; seccomp after the last call it forbids. What is the same for every
+/// sandbox comes before what is this one's, for which it may have to wait.
+pub(crate) fn become_hand(ground: &Ground, from: &Inherited<'_>) -> Result<Infallible> {
+    let (stage, filter) = prepare(ground, from)?;
+    let plan: Plan = match control::receive(from.plan).during(WAIT)? {
+        Some((plan, _)) => plan,
+        // The supervisor has gone, or nobody wants the sandbox.
+        None => return Err(io::Error::from(io::ErrorKind::BrokenPipe)).during(WAIT),
+    };
+    if let Some(gvisor) = &plan.gvisor {
+        return become_runsc(gvisor, &stage, ground, &plan, from);
+    }
+    mounts::build(&stage, ground, &plan, from.userns)?;
+    let env = environment(&plan)?;
+    chdir("/workspace").during("enter /workspace")?;
+    let null = null()?;
+    privileges::become_sandbox_root(from.userns, stage.settings(), from.ids)?;
+    drop(stage);
+    supervisor_is_here(from.errors)?;
+    filter.install().during(SECCOMP)?;
+    let argv = [c"hand".to_owned(), c"hand".to_owned()];
+    // Where `hand::agent` looks for them; the supervisor learns of a success by `errors` closing.
+    let standard = [from.line, from.handover, null.as_fd()];
+    Err(sys::exec_fd(from.program, &argv, &env, standard)).during("start the hand")
+}
+
+/// The same with gVisor between: the process becomes its `runsc`, which starts the hand as its own first process, with
+/// the same three descriptors. That one does what of the rest can only be done inside.
+fn become_runsc(
+    gvisor: &Gvisor,
+    stage: &Stage,
+    ground: &Ground,
+    plan: &Plan,
+    from: &Inherited<'_>,
+) -> Result<Infallible> {
+    let program = mounts::build_for(gvisor, stage, ground, plan, from.userns)?;
+    let argv = gvisor::argv(gvisor).during(RUNSC)?;
+    let null = null()?;
+    privileges::become_root_of(from.userns, stage.settings(), from.ids)?;
+    supervisor_is_here(from.errors)?;
+    let standard = [from.line, from.handover, null.as_fd()];
+    Err(sys::exec_fd(program.as_fd(), &argv, &[], standard)).during(RUNSC)
+}
+
+fn null() -> Result<OwnedFd> {
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+    null.during("open /dev/null")
+}
+
+/// What needs to know nothing of the sandbox but what it stands on.
+fn prepare(ground: &Ground, from: &Inherited<'_>) -> Result<(Stage, Filter)> {
     // First of all: memory counts where it is asked for, and never moves.
     from.groups.enter(from.outside_version_2).during(GROUPS)?;
     sys::hide_cgroups_above().during("make the cgroup namespace")?;
@@ -49,41 +107,10 @@ pub(crate) fn become_hand(plan: &Plan, from: &Inherited<'_>) -> Result<Infallibl
     if !from.in_network {
         sys::loopback_up().during("bring up the loopback interface")?;
     }
-    if let Some(gvisor) = &plan.gvisor {
-        return become_runsc(plan, gvisor, from);
-    }
-    let settings = mounts::build(plan, from.userns)?;
-    privileges::limit_resources(&plan.limits, false)?;
-    let env = environment(plan)?;
-    chdir("/workspace").during("enter /workspace")?;
-    let null = null()?;
-    privileges::become_sandbox_root(from.userns, settings.as_fd(), from.ids)?;
-    drop(settings);
-    supervisor_is_here(from.errors)?;
-    seccomp::install().during(crate::error::SECCOMP)?;
-    let argv = [c"hand".to_owned(), c"hand".to_owned()];
-    // Where `hand::agent` looks for them; the supervisor learns of a success by `errors` closing.
-    let standard = [from.line, from.handover, null.as_fd()];
-    Err(sys::exec_fd(from.program, &argv, &env, standard)).during("start the hand")
-}
-
-/// The same with gVisor between: the process becomes its `runsc`, which starts the hand as its own first process, with
-/// the same three descriptors. That one does what of the rest can only be done inside.
-fn become_runsc(plan: &Plan, gvisor: &Gvisor, from: &Inherited<'_>) -> Result<Infallible> {
-    let (settings, program) = mounts::build_for(gvisor, plan, from.userns)?;
-    privileges::limit_resources(&plan.limits, true)?;
-    let argv = gvisor::argv(gvisor).during(RUNSC)?;
-    let null = null()?;
-    privileges::become_root_of(from.userns, settings.as_fd(), from.ids)?;
-    drop(settings);
-    supervisor_is_here(from.errors)?;
-    let standard = [from.line, from.handover, null.as_fd()];
-    Err(sys::exec_fd(program.as_fd(), &argv, &[], standard)).during(RUNSC)
-}
-
-fn null() -> Result<OwnedFd> {
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
-    null.during("open /dev/null")
+    let stage = Stage::new(ground, from.host)?;
+    privileges::limit_resources(&ground.limits)?;
+    let filter = Filter::new().during(SECCOMP)?;
+    Ok((stage, filter))
 }
 
 fn supervisor_is_here(errors: BorrowedFd<'_>) -> Result<()> {

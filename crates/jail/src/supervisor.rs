@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -23,9 +24,10 @@ use crate::groups::Groups;
 use crate::net::{self, Network};
 use crate::nursery::Born;
 use crate::pid_one::PidOne;
-use crate::plan::{Failure, ID_COUNT, Live, Plan, Report, Steering, VERSION};
+use crate::plan::{Failure, Ground, ID_COUNT, Limits, Live, Plan, Report, Steering, VERSION};
 use crate::record::Record;
 use crate::setup::{Inherited, become_hand};
+use crate::stage;
 use crate::userns;
 use crate::watch::{Owner, Watch};
 
@@ -39,32 +41,53 @@ struct Running {
     pidfd: OwnedFd,
 }
 
-/// Reads a [`Plan`] from the server, runs the sandbox, reports.
+/// Reads a [`Ground`] from the server and makes what stands on it, then, when the sandbox is somebody's, the [`Plan`],
+/// runs the sandbox, reports. Who never hears a plan removes all of it again, and nobody's sandbox was in it.
 ///
 /// The sandbox outlives the server. It ends when its PID 1 ends, when its server says so, when no server
 /// has come for it in time (see `watch`), or when this process dies (PID 1 has it as its death signal).
 pub(crate) fn supervise(born: Born) -> io::Result<()> {
-    let Born {
-        owner,
-        line,
-        lock,
-        alone,
-    } = born;
-    let mut lock = Lock(File::from(lock));
+    let Born { owner, line, alone } = born;
     is_here(&owner)?;
     // What came with it keeps the ids from others, for as long as this process lives.
-    let (plan, _ids) = read_plan(&owner)?;
-    if plan.has_own_ids() {
+    let (ground, _ids) = read_ground(&owner)?;
+    if ground.has_own_ids() {
         close_to_others()?;
     }
-    fcntl_setfl(&owner, OFlags::NONBLOCK)?;
     let own = PidOne::of(getpid().as_raw_nonzero().get())?;
-    let groups = Groups::new(&plan.groups, &own.name());
-    let mut record = first_record(own, &groups, &plan);
-    // Before they are made: whatever happens from here on, somebody knows what to remove.
-    lock.note(&record)?;
-    let (network, sandbox, ids) = match set_up(&plan, line, &groups, alone) {
+    // Their name says whose they are: whatever happens from here on, somebody knows what to remove.
+    let groups = Groups::new(&ground.groups, &own.name());
+    let (network, begun, ids) = match prepare(&ground, line, &groups, alone) {
         Ok(made) => made,
+        Err(failure) => return give_up(groups, &owner, failure),
+    };
+    let (plan, lock) = match whose(&owner, &begun) {
+        Ok(Whose::Planned(plan, lock)) => (plan, lock),
+        Ok(Whose::Failed(failure)) => {
+            let _ = kill_and_reap(&begun.running, &groups);
+            return give_up(groups, &owner, failure);
+        }
+        Ok(Whose::Nobodys) | Err(_) => {
+            kill_and_reap(&begun.running, &groups)?;
+            return Ok(());
+        }
+    };
+    fcntl_setfl(&owner, OFlags::NONBLOCK)?;
+    let limits = Limits {
+        disk: plan.disk,
+        ..ground.limits.clone()
+    };
+    let record = Record {
+        supervisor: own,
+        pid_one: Some(PidOne::of(begun.running.pid.as_raw_nonzero().get())?),
+        groups: groups.dirs(),
+        limits: limits.clone(),
+    };
+    // Before anything of the sandbox's own is touched, and so before a server knows of the hand.
+    let lock = Lock(File::from(lock));
+    lock.note(&record)?;
+    let sandbox = match start(&plan, begun, &groups) {
+        Ok(sandbox) => sandbox,
         Err(failure) => return give_up(groups, &owner, failure),
     };
     let Sandbox {
@@ -74,8 +97,16 @@ pub(crate) fn supervise(born: Born) -> io::Result<()> {
         listener,
         handover,
     } = sandbox;
-    let steering = network.as_ref().map(Network::steering);
-    let live = live(&plan, running.pid, &groups, steering, ids);
+    let live = Live {
+        pid: running.pid.as_raw_nonzero().get(),
+        id_base: ground.id_base,
+        ids,
+        groups: groups.dirs(),
+        oom_counter: groups.oom_counter(),
+        limits,
+        network: network.as_ref().map(Network::steering),
+        gvisor: plan.gvisor.is_some(),
+    };
     let mut watch = Watch {
         live: live.clone(),
         pid_one: running.pidfd.as_fd(),
@@ -89,15 +120,8 @@ pub(crate) fn supervise(born: Born) -> io::Result<()> {
         owner: Owner::Server(owner),
         guest: None,
     };
-    // Before a server knows of the hand, which runs nothing until it is asked to.
-    let noted = PidOne::of(live.pid).and_then(|pid_one| {
-        record.pid_one = Some(pid_one);
-        lock.note(&record)
-    });
-    let ended = noted.and_then(|()| {
-        watch.begin(live);
-        watch.until_the_end()
-    });
+    watch.begin(live);
+    let ended = watch.until_the_end();
     let status = kill_and_reap(&running, &groups)?;
     ended?;
     let report = ended_as(status.as_ref(), &groups, plan.gvisor.is_some());
@@ -115,16 +139,6 @@ pub(crate) fn supervise(born: Born) -> io::Result<()> {
 fn is_here(owner: &OwnedFd) -> io::Result<()> {
     let this = pidfd_open(getpid(), PidfdFlags::empty())?;
     control::send(owner, &Report::Here, &[this.as_fd()])
-}
-
-/// What is known before there is a sandbox.
-fn first_record(own: PidOne, groups: &Groups, plan: &Plan) -> Record {
-    Record {
-        supervisor: own,
-        pid_one: None,
-        groups: groups.dirs(),
-        limits: plan.limits.clone(),
-    }
 }
 
 /// `runsc` says by its own exit code, as shells do, which signal has ended gVisor's kernel; and that does not go on without
@@ -146,34 +160,57 @@ fn ended_as(status: Option<&WaitIdStatus>, groups: &Groups, of_runsc: bool) -> R
     }
 }
 
-/// The sandbox, and what leads out of it. After a failure whatever was started dies with this process.
-fn set_up(
-    plan: &Plan,
+/// All that stands on the ground, and what leads out of it. After a failure whatever was started dies with this process.
+fn prepare(
+    ground: &Ground,
     line: OwnedFd,
     groups: &Groups,
     alone: bool,
-) -> std::result::Result<(Option<Network>, Sandbox, u32), Failure> {
-    let ids = own_rights(plan)?;
-    let (network, in_network) = network(plan, alone);
-    let sandbox = start(plan, line, groups, in_network, ids)?;
-    if !plan.has_own_ids() {
+) -> std::result::Result<(Option<Network>, Begun, u32), Failure> {
+    let ids = own_rights(ground)?;
+    let (network, in_network) = network(ground, alone);
+    let begun = begin(ground, line.as_fd(), groups, in_network, ids);
+    let begun = begun.map_err(|error| error.to_failure())?;
+    // Only the hand may hold its end: the server must see it close.
+    drop(line);
+    if !ground.has_own_ids() {
         let closed = close_to_others().during("close the supervisor to others");
         closed.map_err(|error| error.to_failure())?;
     }
-    Ok((network, sandbox, ids))
+    Ok((network, begun, ids))
 }
 
-fn live(plan: &Plan, pid: Pid, groups: &Groups, network: Option<Steering>, ids: u32) -> Live {
-    Live {
-        pid: pid.as_raw_nonzero().get(),
-        id_base: plan.id_base,
-        ids,
-        groups: groups.dirs(),
-        oom_counter: groups.oom_counter(),
-        limits: plan.limits.clone(),
-        network,
-        gvisor: plan.gvisor.is_some(),
+/// Whose the sandbox is to be.
+enum Whose {
+    /// That of this plan, and its lock.
+    Planned(Box<Plan>, OwnedFd),
+    /// There can be none.
+    Failed(Failure),
+    /// Nobody wants it any more.
+    Nobodys,
+}
+
+/// Waits until that is known.
+fn whose(owner: &OwnedFd, begun: &Begun) -> io::Result<Whose> {
+    let mut both = [owner, &begun.errors].map(|end| PollFd::new(end, PollFlags::IN));
+    while let Err(errno) = poll(&mut both, None) {
+        if errno != Errno::INTR {
+            return Err(errno.into());
+        }
     }
+    if !both[1].revents().is_empty() {
+        return Ok(Whose::Failed(
+            failure(&begun.errors).unwrap_or_else(unknown),
+        ));
+    }
+    let Some((plan, beside)) = control::receive::<Box<Plan>>(owner)? else {
+        return Ok(Whose::Nobodys);
+    };
+    let lock = beside
+        .into_iter()
+        .next()
+        .ok_or(io::ErrorKind::InvalidData)?;
+    Ok(Whose::Planned(plan, lock))
 }
 
 /// The network, if there is to be one: made before anything is started that could use it. From then on this
@@ -182,8 +219,8 @@ fn live(plan: &Plan, pid: Pid, groups: &Groups, network: Option<Steering>, ids: 
 ///
 /// And whether the sandbox is to be born in the network that this process is in. Not in one that was begun and is not
 /// whole.
-fn network(plan: &Plan, alone: bool) -> (Option<Network>, bool) {
-    if !plan.network {
+fn network(ground: &Ground, alone: bool) -> (Option<Network>, bool) {
+    if !ground.network {
         return (None, alone);
     }
     let is_alone = alone || net::alone().is_ok();
@@ -224,11 +261,11 @@ fn told(tried: Result<Steering>) -> ExitCode {
 
 /// Whoever may not give the sandbox ids of its own gets its rights from a user namespace around it. Returns how many
 /// ids the sandbox can have.
-fn own_rights(plan: &Plan) -> std::result::Result<u32, Failure> {
-    if plan.has_own_ids() {
+fn own_rights(ground: &Ground) -> std::result::Result<u32, Failure> {
+    if ground.has_own_ids() {
         return Ok(ID_COUNT);
     }
-    userns::enter_own(plan.sub_ids).map_err(|error| error.to_failure())
+    userns::enter_own(ground.sub_ids).map_err(|error| error.to_failure())
 }
 
 /// Nobody may look into this process. One without rights of its own could then not set up a sandbox either: it
@@ -247,7 +284,7 @@ fn give_up(groups: Groups, owner: &OwnedFd, failure: Failure) -> io::Result<()> 
 struct Lock(File);
 
 impl Lock {
-    fn note(&mut self, record: &Record) -> io::Result<()> {
+    fn note(&self, record: &Record) -> io::Result<()> {
         let note = serde_json::to_vec(record)?;
         // At no time is there no record: whoever finds more behind it reads the first.
         self.0.write_all_at(&note, 0)?;
@@ -256,11 +293,11 @@ impl Lock {
     }
 }
 
-/// The plan, and the locks that are to be held while its sandbox lives.
-fn read_plan(owner: &OwnedFd) -> io::Result<(Plan, Vec<OwnedFd>)> {
-    let (plan, locks) = control::receive::<Plan>(owner)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-    if plan.version == VERSION {
-        Ok((plan, locks))
+/// What the sandbox is to stand on, and the locks that are to be held while it lives.
+fn read_ground(owner: &OwnedFd) -> io::Result<(Ground, Vec<OwnedFd>)> {
+    let (ground, locks) = control::receive::<Ground>(owner)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    if ground.version == VERSION {
+        Ok((ground, locks))
     } else {
         Err(io::ErrorKind::Unsupported.into())
     }
@@ -277,22 +314,14 @@ struct Sandbox {
     handover: OwnedFd,
 }
 
-/// Starts the hand, with `line` to the server. On a failure nothing of it is left but the groups.
-fn start(
-    plan: &Plan,
-    line: OwnedFd,
-    groups: &Groups,
-    in_network: bool,
-    ids: u32,
-) -> std::result::Result<Sandbox, Failure> {
-    let begun =
-        begin(plan, line.as_fd(), groups, in_network, ids).map_err(|error| error.to_failure())?;
+/// Has what was begun become the sandbox of that plan. On a failure nothing of it is left but the groups.
+fn start(plan: &Plan, begun: Begun, groups: &Groups) -> std::result::Result<Sandbox, Failure> {
     let mounts = mounts_of(begun.running.pid);
-    // Only the hand may hold its end: the server must see it close.
-    drop(line);
+    // One that has gone has said why.
+    let _ = control::send(&begun.plan, plan, &[]);
     // While the child works: nobody waits for it.
     let listening = listen(plan);
-    let failed = failure(begun.errors);
+    let failed = failure(&begun.errors);
     let failed = failed.map_or(listening.map_err(|error| error.to_failure()), Err);
     match failed {
         Ok((directory, listener)) => Ok(Sandbox {
@@ -325,15 +354,17 @@ fn listen(plan: &Plan) -> Result<(OwnedFd, OwnedFd)> {
     Ok((directory, listener))
 }
 
-/// A child that becomes the hand, or says by `errors` why not.
+/// A child that becomes the hand when it hears whose it is, or says by `errors` why not.
 struct Begun {
     running: Running,
     handover: OwnedFd,
     errors: OwnedFd,
+    /// Where it hears that. Closed, it ends.
+    plan: OwnedFd,
 }
 
 fn begin(
-    plan: &Plan,
+    ground: &Ground,
     line: BorrowedFd<'_>,
     groups: &Groups,
     in_network: bool,
@@ -347,27 +378,32 @@ fn begin(
         Mode::empty(),
     );
     let program = program.during("open the helper")?;
-    let making = userns::begin(plan, ids)?;
+    let making = userns::begin(ground, ids)?;
     groups.make().during(GROUPS)?;
     let (errors, errors_tx) = pipe_with(PipeFlags::CLOEXEC).during(NAMESPACES)?;
     let (handover, handover_theirs) = control::pair().during(NAMESPACES)?;
+    let (plan, plan_theirs) = control::pair().during(NAMESPACES)?;
+    let host = stage::namespace().during(NAMESPACES)?;
     let userns = making.finish()?;
     let (forked, outside_version_2) = fork(in_network, groups)?;
     match forked {
         Forked::Child => {
-            drop((errors, handover));
+            // Or it would never see that the parent has gone.
+            drop((errors, handover, plan));
             let inherited = Inherited {
                 userns: userns.as_fd(),
                 ids,
                 program: program.as_fd(),
                 line,
                 handover: handover_theirs.as_fd(),
+                plan: plan_theirs.as_fd(),
+                host: host.as_fd(),
                 errors: errors_tx.as_fd(),
                 groups,
                 in_network,
                 outside_version_2,
             };
-            let Err(error) = become_hand(plan, &inherited);
+            let Err(error) = become_hand(ground, &inherited);
             let failure = serde_json::to_vec(&error.to_failure()).unwrap_or_default();
             report_failure(errors_tx, &failure)
         }
@@ -375,25 +411,30 @@ fn begin(
             running: Running { pid, pidfd },
             handover,
             errors,
+            plan,
         }),
     }
 }
 
 /// Why the child could not become the hand; waits until that is known.
-fn failure(errors: OwnedFd) -> Option<Failure> {
+fn failure(errors: &OwnedFd) -> Option<Failure> {
     let mut failure = Vec::new();
-    let read = File::from(errors)
-        .take(FAILURE_LIMIT)
-        .read_to_end(&mut failure);
+    let read = errors.try_clone().and_then(|errors| {
+        let mut errors = File::from(errors).take(FAILURE_LIMIT);
+        errors.read_to_end(&mut failure)
+    });
     if read.is_ok() && failure.is_empty() {
         return None;
     }
-    let unknown = |_| Failure {
+    Some(serde_json::from_slice(&failure).unwrap_or_else(|_| unknown()))
+}
+
+fn unknown() -> Failure {
+    Failure {
         step: "set up the sandbox".to_owned(),
         errno: 0,
         hint: "the set-up process died without a word".to_owned(),
-    };
-    Some(serde_json::from_slice(&failure).unwrap_or_else(unknown))
+    }
 }
 
 /// The child in its namespaces, and if it can be in its group of version 2 from its first instruction;

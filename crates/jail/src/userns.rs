@@ -16,7 +16,7 @@ use rustix::process::{
 use sys::{Forked, clone_process, flags};
 
 use crate::error::{During, Result, USER_NAMESPACE};
-use crate::plan::{ID_COUNT, Plan, SUB_IDS, SubIds};
+use crate::plan::{Ground, ID_COUNT, SUB_IDS, SubIds};
 use crate::privileges::as_owner;
 
 /// Moves this process into a user namespace of its own, in which it is root and may mount and make namespaces.
@@ -125,14 +125,14 @@ pub(crate) struct Making {
     _held: OwnedFd,
 }
 
-/// Begins a new user namespace in which `count` ids from 0 on are the plan's range of the host, or the same ones of the
+/// Begins a new user namespace in which `count` ids from 0 on are the sandbox's range of the host, or the same ones of the
 /// namespace around it. Whoever enters it locks it.
-pub(crate) fn begin(plan: &Plan, count: u32) -> Result<Making> {
+pub(crate) fn begin(ground: &Ground, count: u32) -> Result<Making> {
     // Without ids of its own: those of the namespace around it, of which 0 is the user.
-    let base = plan.id_base;
+    let base = ground.id_base;
     let (held, held_tx) = pipe_with(PipeFlags::CLOEXEC).during(USER_NAMESPACE)?;
     let mut held_tx = Some(held_tx);
-    let (holder, pidfd) = as_owner(base, &plan.limits, || {
+    let (holder, pidfd) = as_owner(base, &ground.limits, || {
         match clone_process(flags::NEWUSER, None).during(USER_NAMESPACE)? {
             Forked::Child => {
                 // Or it would never see that the parent has gone.
@@ -149,7 +149,7 @@ pub(crate) fn begin(plan: &Plan, count: u32) -> Result<Making> {
             .ok_or_else(|| io::Error::from(io::ErrorKind::BrokenPipe))
             .during(USER_NAMESPACE)?,
     };
-    let map = if plan.has_own_ids() || count == 1 {
+    let map = if ground.has_own_ids() || count == 1 {
         format!("0 {base} {count}")
     } else {
         // The kernel takes no piece that crosses the pieces of the namespace around it.

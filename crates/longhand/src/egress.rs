@@ -11,6 +11,7 @@ use egress::audit::{Audit, Control, Options, Stage};
 use egress::host::{Carrier, Keep, Program, Settings};
 use egress::intercept::Trust;
 use egress::policy::{Policy, PolicyFile};
+use model::Dialect;
 use orchestrator::network::{Networks, Operator};
 use serde_json::Value;
 use store::Store;
@@ -86,8 +87,8 @@ pub async fn networks(
     settings: &config::Egress,
     data_dir: &DataDir,
     (store, vault, audit): (&Store, &Arc<Vault>, &Audit),
-    tasks: &TaskTracker,
-    stop: CancellationToken,
+    model: Option<Dialect>,
+    (tasks, stop): (&TaskTracker, CancellationToken),
 ) -> anyhow::Result<Option<Arc<Networks>>> {
     let operator = operator(settings)?;
     let credentials = egress_credentials::read(&settings.credentials)?;
@@ -134,6 +135,7 @@ pub async fn networks(
         policy: operator,
         cleartext_credentials: settings.cleartext_credentials,
         credentials,
+        model,
     };
     let networks = Networks::new(carrier, store.clone(), Arc::clone(vault), operator);
     let networks = Arc::new(networks);

@@ -4,11 +4,11 @@
 use std::path::PathBuf;
 
 use anyhow::{anyhow, bail};
-use egress::inject::Template;
+use egress::inject::{Repository, Template};
 use orchestrator::templates::{OperatorCredential, Place};
 use serde::Deserialize;
 
-/// `[[egress.credentials]]`: exactly one of `header`, `basic`, `query` and `certificate`.
+/// `[[egress.credentials]]`: exactly one of `header`, `basic`, `query`, `repository` and `certificate`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EgressCredential {
@@ -22,6 +22,11 @@ pub struct EgressCredential {
     pub basic: Option<String>,
     /// The parameter of the query of this name.
     pub query: Option<String>,
+    /// The repository, as `owner/name`, that git and REST are shown it for, and for no other.
+    pub repository: Option<String>,
+    /// The hosts with REST about that repository.
+    #[serde(default)]
+    pub api_hosts: Vec<String>,
     /// The file with a certificate that servers are shown, and those between it and its root, as PEM; the secret is its
     /// key.
     pub certificate: Option<PathBuf>,
@@ -48,8 +53,12 @@ pub fn read(settings: &[EgressCredential]) -> anyhow::Result<Vec<OperatorCredent
 }
 
 fn operator_credential(one: &EgressCredential) -> Result<OperatorCredential, String> {
-    let place = match (&one.header, &one.basic, &one.query, &one.certificate) {
-        (Some(header), None, None, None) => {
+    let (repository, certificate) = (&one.repository, &one.certificate);
+    if repository.is_none() && !one.api_hosts.is_empty() {
+        return Err(format!("{:?}: `api_hosts` go with `repository`", one.name));
+    }
+    let place = match (&one.header, &one.basic, &one.query, repository, certificate) {
+        (Some(header), None, None, None, None) => {
             let (name, value) = header.split_once(':').ok_or_else(|| {
                 format!("{:?}: `header` must read as `Name: {{secret}}`", one.name)
             })?;
@@ -58,19 +67,28 @@ fn operator_credential(one: &EgressCredential) -> Result<OperatorCredential, Str
                 value: value.trim().to_owned(),
             })
         }
-        (None, Some(user), None, None) => Place::Request(Template::Basic { user: user.clone() }),
-        (None, None, Some(name), None) => Place::Request(Template::Query { name: name.clone() }),
-        (None, None, None, Some(path)) => Place::Certificate(path.clone()),
+        (None, Some(user), None, None, None) => {
+            Place::Request(Template::Basic { user: user.clone() })
+        }
+        (None, None, Some(name), None, None) => {
+            Place::Request(Template::Query { name: name.clone() })
+        }
+        (None, None, None, Some(name), None) => Place::Request(Template::Repository(Repository {
+            name: name.clone(),
+            git: one.hosts.clone(),
+            api: one.api_hosts.clone(),
+        })),
+        (None, None, None, None, Some(path)) => Place::Certificate(path.clone()),
         _ => {
             let name = &one.name;
             return Err(format!(
-                "{name:?}: give exactly one of `header`, `basic`, `query` and `certificate`"
+                "{name:?}: give exactly one of `header`, `basic`, `query`, `repository` and `certificate`"
             ));
         }
     };
     Ok(OperatorCredential {
         name: one.name.clone(),
-        hosts: one.hosts.clone(),
+        hosts: one.hosts.iter().chain(&one.api_hosts).cloned().collect(),
         place,
         secret_file: one.secret_file.clone(),
     })
@@ -91,6 +109,10 @@ mod tests {
             ("header = 'X-Key: {secret}'", "Header"),
             ("basic = 'me'", "Basic"),
             ("query = 'key'", "Query"),
+            (
+                "repository = 'acme/tools'\napi_hosts = ['api.test']",
+                "Repository",
+            ),
             ("certificate = '/own.pem'", "Certificate"),
         ] {
             assert!(place(line).unwrap().contains(kind), "{line}");
@@ -98,6 +120,8 @@ mod tests {
         for wrong in [
             "",
             "header = 'X-Key'",
+            "basic = 'me'\nrepository = 'acme/tools'",
+            "header = 'X: {secret}'\napi_hosts = ['api.test']",
             "basic = 'me'\ncertificate = '/own.pem'",
         ] {
             assert!(place(wrong).unwrap_err().contains("\"one\""), "{wrong}");

@@ -128,14 +128,10 @@ async fn command(cli: Cli, loaded: Loaded) -> anyhow::Result<()> {
         Command::Harness(command) => {
             harnesses::run(command, &data_dir()?, &loaded.config.harness).await
         }
-        Command::Template(cli::Template::Import {
-            from,
-            name,
-            image,
-            output,
-        }) => {
+        Command::Template(cli::Template::Import(import)) => {
             let home = templates::home(&data_dir()?, &loaded.config.sandbox)?;
-            templates::import(home, &from, name.as_deref(), image, &output).await
+            let allow_private = serve::nets(&loaded.config.egress.allow_private)?;
+            templates::import(home, import, dial::Policy { allow_private }).await
         }
         Command::Template(cli::Template::Build(build)) => {
             let home = templates::home(&data_dir()?, &loaded.config.sandbox)?;

@@ -110,8 +110,8 @@ impl Server {
             &config.egress,
             &data_dir,
             (&core.store, &core.vault, &core.audit),
-            &tasks,
-            closed.clone(),
+            model.as_ref().map(|model| model.dialect),
+            (&tasks, closed.clone()),
         )
         .await?;
         let network = networks.clone().map(|it| it as Arc<dyn sandbox::Network>);
@@ -123,7 +123,8 @@ impl Server {
                 store: core.store.clone(),
                 vault: core.vault.clone(),
                 harness: Arc::new(Native::new(client.clone())),
-                others: vec![Arc::new(Claude::new(client, data_dir.programs()?))],
+                others: vec![Arc::new(Claude::new(client.clone(), data_dir.programs()?))],
+                client,
                 provider: provider.clone(),
                 catalog: core.catalog.clone(),
                 endpoint: model,
@@ -433,6 +434,10 @@ pub fn local_provider(
     config.allowance = settings.allowance()?;
     config.memory_together = settings.memory_together_mib.saturating_mul(1 << 20);
     config.volume_bytes = settings.volume_mib.saturating_mul(1 << 20);
+    config.layers = sandbox::Shares {
+        one: settings.layers_mib.saturating_mul(1 << 20),
+        all: settings.layers_together_mib.saturating_mul(1 << 20),
+    };
     config.disk_reserve = settings.disk_reserve_mib.saturating_mul(1 << 20);
     config.orphan = Duration::from_secs(settings.orphan_seconds);
     config.network = network;

@@ -198,7 +198,7 @@ impl Messages {
     }
 
     /// Counts are cumulative: what a later event names replaces what an earlier one did.
-    fn count(&mut self, usage: Option<&Value>) {
+    pub(crate) fn count(&mut self, usage: Option<&Value>) {
         let Some(usage) = usage else { return };
         let number = |of: &Value, key: &str| of.get(key).and_then(Value::as_u64);
         let set = |field: &mut u64, value: Option<u64>| *field = value.unwrap_or(*field);

@@ -158,6 +158,60 @@ impl Client {
         })
     }
 
+    /// As [`Client::ask`], for an answer that is no stream: its body.
+    pub(crate) async fn ask_whole(
+        &self,
+        context: Context<'_>,
+        asked: Asked,
+        cancel: &CancellationToken,
+    ) -> Result<String, Failure> {
+        let exchange = Box::pin(async {
+            let mut response = self.send(context, asked).await?;
+            let status = response.status().as_u16();
+            if status != 200 {
+                let body = self.error_body(&mut response).await;
+                let error = context.status(status, response.headers(), &body);
+                return Err(self.with_models(context, error).await);
+            }
+            self.whole(context, &mut response).await
+        });
+        let limited = within(self.config.total, exchange, || {
+            context.timeout(Phase::Total, self.config.total)
+        });
+        let outcome = tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(Error::Cancelled),
+            outcome = limited => outcome,
+        };
+        outcome.map_err(|error| Failure {
+            error,
+            partial_usage: Usage::default(),
+        })
+    }
+
+    /// A whole body, which must be a JSON object.
+    async fn whole(&self, context: Context<'_>, response: &mut Response) -> Result<String, Error> {
+        let mut body = Vec::new();
+        loop {
+            let limit = self.config.idle;
+            let chunk = async { response.chunk().await.map_err(|_| context.cut()) };
+            let chunk = within(limit, chunk, || context.timeout(Phase::Idle, limit)).await?;
+            let Some(bytes) = chunk else { break };
+            body.extend_from_slice(&bytes);
+            if body.len() > limits::PASSED_BYTES {
+                return Err(context.trouble(Trouble::TooLarge {
+                    what: "bytes",
+                    limit: limits::PASSED_BYTES,
+                }));
+            }
+        }
+        let text = String::from_utf8_lossy(&body).into_owned();
+        match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text) {
+            Ok(_) => Ok(text),
+            Err(_) => Err(context.garbage("a body that is no JSON object")),
+        }
+    }
+
     async fn exchange(
         &self,
         context: Context<'_>,

@@ -259,6 +259,28 @@ impl Error {
         }
     }
 
+    /// The status by which a program is told of it that made the request itself.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        match self {
+            Error::Auth { status, .. } | Error::BadRequest { status, .. } => *status,
+            Error::RateLimited { .. } => 429,
+            Error::TooLong { .. } | Error::Malformed { .. } => 400,
+            Error::Billing { .. } => 402,
+            Error::NotFound { .. } => 404,
+            Error::Overloaded { .. } | Error::Cancelled => 503,
+            Error::Timeout { .. } => 504,
+            Error::Server { .. }
+            | Error::Redirect { .. }
+            | Error::Connect { .. }
+            | Error::Cut { .. }
+            | Error::Garbage { .. }
+            | Error::TooLarge { .. }
+            | Error::Denied { .. }
+            | Error::Settings { .. } => 502,
+        }
+    }
+
     /// How long the provider asked us to wait, at most [`crate::limits::RETRY_AFTER`].
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {

@@ -33,6 +33,21 @@ impl Context<'_> {
 
     /// A provider's words, fit to be shown: keys and header values replaced, control characters gone, cut.
     pub(crate) fn scrub(&self, words: &str) -> String {
+        let text = self.without_secrets(words);
+        let text: String = text
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        let text = text.trim();
+        if text.len() <= ERROR_TEXT_BYTES {
+            return text.to_owned();
+        }
+        let end = text.floor_char_boundary(ERROR_TEXT_BYTES - '…'.len_utf8());
+        format!("{}…", text.get(..end).unwrap_or_default())
+    }
+
+    /// A text without the keys and header values that its sender was told.
+    pub(crate) fn without_secrets(&self, words: &str) -> String {
         let mut text = words.to_owned();
         let mut remove = |secret: &str, shortest: usize| {
             if secret.len() >= shortest && text.contains(secret) {
@@ -48,16 +63,7 @@ impl Context<'_> {
                 SHORTEST_HEADER,
             );
         }
-        let text: String = text
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
-        let text = text.trim();
-        if text.len() <= ERROR_TEXT_BYTES {
-            return text.to_owned();
-        }
-        let end = text.floor_char_boundary(ERROR_TEXT_BYTES - '…'.len_utf8());
-        format!("{}…", text.get(..end).unwrap_or_default())
+        text
     }
 
     /// The answer ended before its end.

@@ -18,6 +18,7 @@ mod openai_chat_stream;
 mod openai_content;
 mod openai_responses_request;
 mod openai_responses_stream;
+mod passed;
 mod prices;
 #[cfg(test)]
 mod reader_tests;
@@ -31,6 +32,7 @@ pub use catalog::{Catalog, CatalogError, Lifecycle, MaxTokensField, Model, Model
 pub use client::{Client, ClientConfig, Sink};
 pub use endpoint::{BaseUrl, BaseUrlError, Dialect, Endpoint, KeySource, Origin, Secret};
 pub use error::{Class, Error, Failure, Phase};
+pub use passed::{Passing, Piece, Unpassable};
 pub use prices::{LongPrompt, Prices};
 pub use relay::{Relayed, Words, anthropic_messages};
 pub use request::{Delta, Effort, Request, Thinking, ToolSpec};

@@ -5,6 +5,10 @@ use std::time::Duration;
 /// Bytes of one whole answer, events and all. A full 128k-token answer with thinking is under 2 MiB of
 /// text; event framing multiplies it by about eight.
 pub const REPLY_BYTES: usize = 32 * 1024 * 1024;
+/// Bytes of one answer to a program in a sandbox: such a program may read slowly, and what it has not read is kept.
+pub const PASSED_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of the list of betas that is passed on.
+pub const BETAS_BYTES: usize = 1024;
 /// Bytes of one line of an event stream. A provider may send a whole signature or tool input in one line.
 pub const SSE_LINE_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes of one event, over all its lines.

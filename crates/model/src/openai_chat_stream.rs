@@ -342,7 +342,7 @@ impl Chat {
         Ok(())
     }
 
-    fn count(&mut self, usage: Option<&Value>) {
+    pub(crate) fn count(&mut self, usage: Option<&Value>) {
         let Some(usage) = usage.filter(|u| u.is_object()) else {
             return;
         };

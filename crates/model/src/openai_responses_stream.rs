@@ -313,7 +313,7 @@ impl Responses {
         Ok(Flow::Done)
     }
 
-    fn count(&mut self, usage: Option<&Value>) {
+    pub(crate) fn count(&mut self, usage: Option<&Value>) {
         let Some(usage) = usage.filter(|u| u.is_object()) else {
             return;
         };

@@ -13,6 +13,7 @@ use crate::endpoint::{Dialect, Endpoint};
 use crate::error::{Error, Failure};
 use crate::headers;
 use crate::judge::Context;
+use crate::limits::BETAS_BYTES;
 use crate::request::Effort;
 use crate::sse::Event;
 use crate::stream::{Flow, Reader, Trouble};
@@ -36,8 +37,6 @@ const PASSED: [&str; 13] = [
     "top_k",
     "top_p",
 ];
-/// Bytes of the list of betas that is passed on.
-const BETAS_BYTES: usize = 1024;
 
 /// A request in the words of Anthropic Messages.
 #[derive(Debug, Clone, Default)]

@@ -22,6 +22,8 @@ pub(crate) struct Active {
     threads: Arc<Mutex<Threads>>,
     /// A client opened a turn beside those that run.
     news: Arc<Notify>,
+    /// Cancelled, and made anew, when what programs in the sandbox have asked the model must end.
+    inside: Arc<Mutex<CancellationToken>>,
 }
 
 /// What is known of the threads that run.
@@ -55,8 +57,10 @@ impl Working {
 
 impl Active {
     pub(crate) fn new(stopping: &CancellationToken) -> Self {
+        let cancel = stopping.child_token();
         Self {
-            cancel: stopping.child_token(),
+            inside: Arc::new(Mutex::new(cancel.child_token())),
+            cancel,
             lost: CancellationToken::new(),
             generation: Arc::default(),
             threads: Arc::default(),
@@ -108,9 +112,25 @@ impl Active {
                 }
             }
         }
+        if state.threads().any(|thread| thread.interrupting) {
+            self.cut_inside();
+        }
         if state.threads().any(|t| t.is_open() && !t.is_in_flight()) {
             self.news.notify_one();
         }
+    }
+
+    /// Cancelled when what a program in the sandbox asks the model from now on must end. Whose program it is cannot be
+    /// said: an interrupt of any thread ends what all of them have asked.
+    pub(crate) fn inside(&self) -> CancellationToken {
+        let inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        inside.child_token()
+    }
+
+    /// Ends what programs in the sandbox have asked the model by now.
+    pub(crate) fn cut_inside(&self) {
+        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *inside, self.cancel.child_token()).cancel();
     }
 
     /// Waits until somebody has opened a turn beside those that run. Cancel safe.

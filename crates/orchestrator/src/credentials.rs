@@ -3,9 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use contract::credential::{Auth, EnvironmentVariable, Networking};
+use contract::credential::{
+    Auth, EnvironmentVariable, McpOauth, Networking, StaticBearer, normal_url,
+};
 use contract::ids::{SessionId, WorkspaceId};
-use egress::inject::{CredentialFile, CredentialsFile};
+use egress::inject::{CredentialFile, CredentialsFile, Template};
 use egress::policy::{NetworkingFile, Policy, PolicyFile, Verdict};
 use session::Fact;
 use store::Store;
@@ -35,13 +37,77 @@ pub(crate) enum Unknown {
     Rotated,
 }
 
-/// Those of the session's vaults, in the order of the vaults; of two for one variable the first.
+impl Given {
+    /// Has a variable stand for the credential.
+    fn variable(
+        &mut self,
+        vault: &Vault,
+        row: &SessionRow,
+        one: &CredentialRow,
+        auth: EnvironmentVariable,
+    ) -> Result<(), Unknown> {
+        let placeholder = vault.placeholder(row.id, one.id).text().to_owned();
+        self.variables.push((auth.secret_name, placeholder.clone()));
+        self.file.credentials.push(CredentialFile {
+            id: one.id,
+            placeholder,
+            hosts: match auth.networking {
+                Networking::Unrestricted => None,
+                Networking::Limited(hosts) => Some(hosts.allowed_hosts),
+            },
+            header: auth.injection_location.header,
+            body: auth.injection_location.body,
+            template: None,
+            lent: lent(vault, row.workspace, row.id, one)?,
+        });
+        Ok(())
+    }
+
+    /// Has clients of that MCP server in the sandbox let in with it. They know of no token.
+    fn server(
+        &mut self,
+        vault: &Vault,
+        row: &SessionRow,
+        one: &CredentialRow,
+        url: &str,
+    ) -> Result<(), Unknown> {
+        let Some((host, template)) = Template::of_mcp_server(url) else {
+            tracing::warn!(session_id = %row.id, credential_id = %one.id, "no request of a sandbox reaches its server");
+            return Ok(());
+        };
+        let file = CredentialFile {
+            id: one.id,
+            // Nobody is told of it: it stands where an answer repeats the token.
+            placeholder: vault.placeholder(row.id, one.id).text().to_owned(),
+            hosts: Some(vec![host]),
+            header: false,
+            body: false,
+            template: Some(template),
+            lent: lent(vault, row.workspace, row.id, one)?,
+        };
+        // A host that nothing reaches must not cost the sandbox its other credentials.
+        let alone = CredentialsFile {
+            cleartext: false,
+            credentials: vec![file.clone()],
+        };
+        match alone.check() {
+            Ok(()) => self.file.credentials.push(file),
+            Err(problem) => {
+                tracing::warn!(session_id = %row.id, problem, "a credential cannot be used");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Those of the session's vaults, in the order of the vaults; of two for one variable or one server the first.
 pub(crate) async fn of_session(
     store: &Store,
     vault: &Vault,
     row: &SessionRow,
 ) -> Result<Given, Unknown> {
-    let (mut given, mut names) = (Given::default(), BTreeSet::new());
+    let mut given = Given::default();
+    let (mut names, mut servers) = (BTreeSet::new(), BTreeSet::new());
     for id in &row.vault_ids {
         let views = match store.vault_views(row.workspace, vec![*id]).await {
             Ok(views) => views,
@@ -49,31 +115,36 @@ pub(crate) async fn of_session(
             Err(store::Error::NotFound(_)) => continue,
             Err(error) => return Err(error.into()),
         };
-        let credentials = views.iter().flat_map(|view| &view.credentials);
-        let variables = credentials.filter(|it| it.kind == CredentialKind::EnvironmentVariable);
-        for one in variables {
-            let Auth::EnvironmentVariable(auth) = serde_json::from_str(one.auth.get())? else {
-                continue;
-            };
-            if !names.insert(auth.secret_name.clone()) {
-                continue;
+        for view in &views {
+            // What an LLM vault holds is its model's key, which no egress process is told.
+            let is_llm = vault::llm::is_llm(&view.vault.metadata);
+            for one in view
+                .credentials
+                .iter()
+                .filter(|it| it.archived_at.is_none())
+            {
+                match serde_json::from_str(one.auth.get())? {
+                    Auth::EnvironmentVariable(auth) => {
+                        if names.insert(auth.secret_name.clone()) {
+                            given.variable(vault, row, one, auth)?;
+                        }
+                    }
+                    Auth::StaticBearer(StaticBearer {
+                        mcp_server_url: Some(url),
+                    })
+                    | Auth::McpOauth(McpOauth {
+                        mcp_server_url: url,
+                        ..
+                    }) => {
+                        if !is_llm && servers.insert(normal_url(&url)) {
+                            given.server(vault, row, one, &url)?;
+                        }
+                    }
+                    Auth::StaticBearer(StaticBearer {
+                        mcp_server_url: None,
+                    }) => {}
+                }
             }
-            let placeholder = vault.placeholder(row.id, one.id).text().to_owned();
-            given
-                .variables
-                .push((auth.secret_name, placeholder.clone()));
-            given.file.credentials.push(CredentialFile {
-                id: one.id,
-                placeholder,
-                hosts: match auth.networking {
-                    Networking::Unrestricted => None,
-                    Networking::Limited(hosts) => Some(hosts.allowed_hosts),
-                },
-                header: auth.injection_location.header,
-                body: auth.injection_location.body,
-                template: None,
-                lent: lent(vault, row.workspace, row.id, one)?,
-            });
         }
     }
     Ok(given)

@@ -28,6 +28,7 @@ use crate::brief::{Who, brief, team};
 use crate::credentials;
 use crate::endpoint::Chosen;
 use crate::faults::{self, Fault};
+use crate::inside::Inside;
 use crate::loss::Loss;
 use crate::plane::{SessionPlane, networking, read};
 use crate::shells::callers;
@@ -49,6 +50,7 @@ pub(crate) struct Crew {
     pub(crate) lost: Option<Loss>,
     used_sandbox: AtomicBool,
     pub(crate) whereabouts: Whereabouts,
+    inside: Inside,
 }
 
 /// What the commits of this run said.
@@ -90,6 +92,7 @@ impl Crew {
             lost,
             used_sandbox: AtomicBool::new(false),
             whereabouts,
+            inside: Inside::default(),
         }))
     }
 
@@ -112,6 +115,20 @@ impl Crew {
     pub(crate) fn uses_sandbox(&self) {
         self.used_sandbox.store(true, Ordering::Relaxed);
         self.whereabouts.uses_sandbox();
+    }
+
+    /// Lets programs in that sandbox ask the session's model, if the session wants that.
+    pub(crate) async fn open_door(&self, sandbox: &Arc<dyn Sandbox>) {
+        let endpoint = self.model.as_ref().ok().map(|chosen| &chosen.endpoint);
+        let run = (sandbox, self.generation, &self.active);
+        self.inside
+            .open(&self.inner, &self.row, endpoint, run)
+            .await;
+    }
+
+    /// At the end of the run: what programs have asked is cut, and counted.
+    pub(crate) async fn close_door(&self) {
+        self.inside.close(&self.active).await;
     }
 
     /// Whether it was.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use harness::Harness;
 use model::{BaseUrl, Dialect, Endpoint, KeySource, Origin, Secret};
+use store::Store;
 use store::sessions::SessionRow;
 use vault::llm::{self, Api, LlmVault};
 
@@ -56,6 +57,35 @@ pub(crate) async fn of(inner: &Inner, row: &SessionRow) -> Result<Chosen, NoEndp
     chosen.map_err(NoEndpoint::Unusable)
 }
 
+/// What the model of the session's LLM vault speaks: none if it has no such vault, and nothing in it if that cannot be used.
+///
+/// # Errors
+/// The store cannot be read now.
+pub(crate) async fn dialect(
+    store: &Store,
+    row: &SessionRow,
+) -> Result<Option<Option<Dialect>>, store::Error> {
+    match store
+        .vault_views(row.workspace, row.vault_ids.clone())
+        .await
+    {
+        Ok(vaults) => match vault::llm::resolve(&vaults) {
+            Ok(chosen) => Ok(chosen.map(|chosen| Some(spoken(chosen.api)))),
+            Err(_) => Ok(Some(None)),
+        },
+        Err(store::Error::NotFound(_)) => Ok(Some(None)),
+        Err(error) => Err(error),
+    }
+}
+
+const fn spoken(api: Api) -> Dialect {
+    match api {
+        Api::Anthropic => Dialect::AnthropicMessages,
+        Api::OpenaiChat => Dialect::OpenAiChat,
+        Api::OpenaiResponses => Dialect::OpenAiResponses,
+    }
+}
+
 fn harness(inner: &Inner, named: llm::Harness) -> Result<Arc<dyn Harness>, String> {
     let name = named.name();
     let mut all = std::iter::once(&inner.harness).chain(&inner.others);
@@ -68,11 +98,7 @@ fn harness(inner: &Inner, named: llm::Harness) -> Result<Arc<dyn Harness>, Strin
 }
 
 fn from_vault(inner: &Inner, chosen: LlmVault) -> Result<Endpoint, String> {
-    let dialect = match chosen.api {
-        Api::Anthropic => Dialect::AnthropicMessages,
-        Api::OpenaiChat => Dialect::OpenAiChat,
-        Api::OpenaiResponses => Dialect::OpenAiResponses,
-    };
+    let dialect = spoken(chosen.api);
     let base_url = BaseUrl::parse(&chosen.base_url).map_err(|problem| {
         format!(
             "LLM vault {}: `longhand.llm_base_url` {problem}",

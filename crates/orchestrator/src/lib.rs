@@ -17,6 +17,7 @@ mod endpoint;
 mod entries;
 mod exports;
 pub mod faults;
+mod inside;
 mod loss;
 pub mod network;
 mod parts;
@@ -35,13 +36,13 @@ use contract::ids::SessionId;
 use contract::time::Micros;
 use harness::Harness;
 use harness::causes::chain;
-use model::{Catalog, Endpoint};
+use model::{Catalog, Client, Endpoint};
 use sandbox::Keeper;
 use session::Generation;
 use store::Store;
 use store::replica::ReplicaName;
 use store::runs::Holder;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vault::Vault;
@@ -81,6 +82,7 @@ pub(crate) struct Inner {
     pub(crate) vault: Arc<Vault>,
     pub(crate) harness: Arc<dyn Harness>,
     pub(crate) others: Vec<Arc<dyn Harness>>,
+    pub(crate) client: Client,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) endpoint: Option<Endpoint>,
     pub(crate) config: Config,
@@ -94,7 +96,7 @@ pub(crate) struct Inner {
     active: Mutex<HashMap<SessionId, Active>>,
     /// One permit a running turn.
     turns: Arc<Semaphore>,
-    tasks: TaskTracker,
+    pub(crate) tasks: TaskTracker,
     /// A turn ended: one that was passed over may now be taken.
     again: Notify,
     /// Held while runs are claimed: whoever drains waits for it, so that no turn starts behind its back.
@@ -120,6 +122,7 @@ impl Orchestrator {
             vault: parts.vault,
             harness: parts.harness,
             others: parts.others,
+            client: parts.client,
             catalog: parts.catalog,
             endpoint: parts.endpoint,
             sandboxes: Sandboxes::new(parts.provider, config.sandboxes.clone(), config.clock),
@@ -339,7 +342,7 @@ impl Orchestrator {
                 inner.outrun(run.session, run.generation);
                 continue;
             };
-            let ends = Ends {
+            let ends = run::Ends {
                 inner: inner.clone(),
                 session: run.session,
                 permit: Some(permit),
@@ -480,21 +483,5 @@ impl Inner {
                 Some(active)
             }
         }
-    }
-}
-
-/// Unregisters a run when its task ends, however it ends.
-struct Ends {
-    inner: Arc<Inner>,
-    session: SessionId,
-    permit: Option<OwnedSemaphorePermit>,
-}
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        self.inner.active().remove(&self.session);
-        // Before the wake-up, or whoever looks again finds no room and looks no more.
-        drop(self.permit.take());
-        self.inner.again.notify_one();
     }
 }

@@ -14,6 +14,8 @@ use contract::ids::{EnvironmentId, SessionId, VaultId};
 use egress::host::{Carrier, CarrierError, Orders, Owner};
 use egress::inject::CredentialsFile;
 use egress::policy::{AttachedFile, NetworkingFile, PolicyFile};
+use harness::door;
+use model::Dialect;
 use sandbox::{Ends, SandboxId};
 use store::Store;
 use store::feed::Changed;
@@ -24,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use vault::Vault;
 
 use crate::credentials;
+use crate::endpoint;
 use crate::templates::{OperatorCredential, Stamp};
 
 /// How often the policies are made anew of sandboxes where that failed: the store or the egress process did not
@@ -52,6 +55,8 @@ pub struct Operator {
     pub cleartext_credentials: bool,
     /// Credentials that every sandbox uses, whatever its session.
     pub credentials: Vec<OperatorCredential>,
+    /// What the operator's default model endpoint speaks, if there is one.
+    pub model: Option<Dialect>,
 }
 
 /// What a sandbox's policy was made from.
@@ -206,7 +211,10 @@ impl Networks {
             session,
             workspace: row.workspace,
         };
-        let given = credentials::of_session(&self.store, &self.vault, &row).await?;
+        let mut given = credentials::of_session(&self.store, &self.vault, &row).await?;
+        if crate::sandboxes::wishes(&row).model {
+            self.stand_in(&row, &mut given.variables).await?;
+        }
         Ok(Made {
             owner: Some(owner),
             environment: Some(row.environment_id),
@@ -215,6 +223,30 @@ impl Networks {
             credentials: self.with_operators(given.file),
             variables: given.variables,
         })
+    }
+
+    /// The variables by which programs find the session's model. Where a credential of the session has one of their names,
+    /// it stands, and there are none.
+    async fn stand_in(
+        &self,
+        row: &SessionRow,
+        variables: &mut Vec<(String, String)>,
+    ) -> Result<(), Unknown> {
+        let dialect = match endpoint::dialect(&self.store, row).await? {
+            Some(own) => own,
+            None => self.operator.model,
+        };
+        let Some(dialect) = dialect else {
+            return Ok(());
+        };
+        let own = door::variables(dialect, &self.vault.stand_in(row.id));
+        if !own
+            .iter()
+            .any(|(name, _)| variables.iter().any(|(taken, _)| taken == name))
+        {
+            variables.extend(own);
+        }
+        Ok(())
     }
 
     /// With what the operator has every sandbox use, and how.

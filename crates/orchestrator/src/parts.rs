@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use harness::Harness;
-use model::{Catalog, Endpoint};
+use model::{Catalog, Client, Endpoint};
 use sandbox::Provider;
 use store::Store;
 use vault::Vault;
@@ -20,6 +20,8 @@ pub struct Parts {
     pub others: Vec<Arc<dyn Harness>>,
     /// Makes sandboxes.
     pub provider: Arc<dyn Provider>,
+    /// Asks models for programs in sandboxes.
+    pub client: Client,
     /// Knows models.
     pub catalog: Arc<Catalog>,
     /// The operator's default model endpoint, if there is one.

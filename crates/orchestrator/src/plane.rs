@@ -363,6 +363,7 @@ impl Plane for SessionPlane {
         let sandbox = Arc::clone(&visit);
         self.crew.uses_sandbox();
         self.crew.tell_callers(sandbox.as_ref());
+        self.crew.open_door(&sandbox).await;
         *self.visit.lock().unwrap_or_else(PoisonError::into_inner) = Some(visit);
         for news in inner.sandboxes.news(row.id).await {
             self.tell(&news);
@@ -438,6 +439,7 @@ fn record_of(fact: &Fact) -> Option<(Box<RawValue>, &'static str)> {
         | Fact::Advised { .. }
         | Fact::TakeUp
         | Fact::HostUnreachable { .. }
+        | Fact::UsedInside { .. }
         | Fact::RequestFailed { .. }
         | Fact::Grading { .. }
         | Fact::Graded { .. }

@@ -12,6 +12,7 @@ use harness::{PlaneError, Step};
 use session::Generation;
 use store::SubmitError;
 use store::sessions::{Committed, Scope};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::active::Active;
 use crate::crew::Crew;
@@ -22,6 +23,22 @@ use crate::{Inner, SHORTEST_PAUSE};
 
 /// How long a run that could not go on waits before somebody takes it again.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Unregisters a run when its task ends, however it ends.
+pub(crate) struct Ends {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) session: SessionId,
+    pub(crate) permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.inner.active().remove(&self.session);
+        // Before the wake-up, or whoever looks again finds no room and looks no more.
+        drop(self.permit.take());
+        self.inner.again.notify_one();
+    }
+}
 
 /// Runs one turn to its end.
 pub(crate) async fn turn(inner: &Arc<Inner>, session: SessionId, active: Active) {
@@ -172,7 +189,9 @@ async fn work(inner: &Arc<Inner>, claimed: Committed, active: Active) -> Result<
     let lost = lost_workspace(inner, claimed.session).await?;
     let (session, generation) = (claimed.session, claimed.state.generation);
     let crew = Crew::new(Arc::clone(inner), row, &claimed, model, active, lost)?;
-    Arc::clone(&crew).work(claimed).await?;
+    let worked = Arc::clone(&crew).work(claimed).await;
+    crew.close_door().await;
+    worked?;
     if crew.has_used_sandbox() {
         inner.export(session, generation);
     }

@@ -132,12 +132,17 @@ impl Sandboxes {
     }
 }
 
-/// How the session wants its sandbox kept.
-pub(crate) fn terms(row: &SessionRow) -> Terms {
+/// What the session wants of its sandbox.
+pub(crate) fn wishes(row: &SessionRow) -> SandboxWishes {
     let environment = serde_json::from_str::<EnvironmentDefinition>(row.environment.get());
     let environment = environment.map(|it| it.metadata).unwrap_or_default();
     // Checked when it was set; what is older than the check counts as none.
-    let wishes = SandboxWishes::of(&row.profile.metadata, &environment).unwrap_or_default();
+    SandboxWishes::of(&row.profile.metadata, &environment).unwrap_or_default()
+}
+
+/// How the session wants its sandbox kept.
+pub(crate) fn terms(row: &SessionRow) -> Terms {
+    let wishes = wishes(row);
     Terms {
         workspace: Some(row.workspace.to_string().into()),
         lifetime: wishes.ttl,

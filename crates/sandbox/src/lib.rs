@@ -48,7 +48,8 @@ pub use provider::{
 pub use snapshot::{NewSnapshot, Snapshot, SnapshotId, Workspaces};
 pub use stats::Stats;
 pub use template::{
-    Imported, NewTemplate, Progress, Template, TemplateHome, TemplateId, TemplateName, TemplateRef,
-    Templates,
+    Blob, Gathering, Imported, Incoming, NewTemplate, Progress, Template, TemplateHome, TemplateId,
+    TemplateName, TemplateRef, Templates,
 };
 pub use volume::{Mount, Mounts, NewVolume, VOLUMES, Volume, VolumeId, VolumeName, Volumes};
+pub use workspace::Shares;

@@ -11,6 +11,12 @@ pub const START: Duration = Duration::from_secs(20);
 /// Sandboxes that are being started at once, for each processor; the others wait in line. More at once would only
 /// take turns at what the kernel does one at a time, and the last would wait longer.
 pub const STARTS_PER_CPU: usize = 4;
+/// How long after a start the supervisor of the next one is born: a first command is under way by then.
+pub const AHEAD_AFTER: Duration = Duration::from_millis(5);
+/// How often cgroups are looked for that belong to a supervisor which was killed, while something still dies in them.
+pub const STRAYS_TRIES: u32 = 40;
+/// And how long to wait in between.
+pub const STRAYS_AGAIN: Duration = Duration::from_millis(50);
 /// How long a stop may take until the last process is gone. Measured: a few milliseconds.
 pub const STOP: Duration = Duration::from_secs(20);
 /// How long attach and delete wait for a former owner's sandbox to finish dying.

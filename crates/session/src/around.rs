@@ -83,7 +83,7 @@ impl Input {
                     let mut calls = state.primary.calls().iter();
                     state.primary.interrupting || !calls.any(|c| c.stage == Stage::Ready)
                 }
-                Fact::Grading { used: None, .. } => false,
+                Fact::Grading { used: None, .. } | Fact::UsedInside { .. } => false,
                 _ => true,
             },
             Self::Command(Command::Update(_) | Command::Archive | Command::ArchiveThread(_))

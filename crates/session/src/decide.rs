@@ -7,7 +7,7 @@ use contract::patch::Patch;
 
 use crate::decision::{Decision, Refused, Webhook};
 use crate::faults::{self, Fault};
-use crate::input::{Around, Command, Input, Opening, Profile, Update};
+use crate::input::{Around, Command, Fact, Input, Opening, Profile, Update};
 use crate::limits;
 use crate::mint::Scribe;
 use crate::money::{self, Budget};
@@ -80,7 +80,8 @@ pub fn decide(state: &State, input: Input, around: Around) -> Result<Decision, R
             fact,
             pace,
         } => {
-            if generation != state.generation && !faults::on(Fault::FenceDropped) {
+            let is_fenced = !matches!(*fact, Fact::UsedInside { .. });
+            if is_fenced && generation != state.generation && !faults::on(Fault::FenceDropped) {
                 return Err(Refused::Stale {
                     given: generation,
                     held: state.generation,

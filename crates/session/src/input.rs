@@ -405,6 +405,14 @@ pub enum Fact {
         /// Which hosts, and what to do.
         message: String,
     },
+    /// A program in the sandbox has asked the session's model, which has ended. Nothing of the turn rests on it, so it
+    /// counts whoever holds the session now, and whatever stands still meanwhile.
+    UsedInside {
+        /// What it has used.
+        used: Used,
+        /// Whether it failed, or was cut.
+        is_error: bool,
+    },
     /// Threads may have become due while the session was held: whatever is due begins.
     TakeUp,
     /// How a started call ended cannot be found out.

@@ -2,10 +2,13 @@
 //! a harness only reports what the model asked for (law 7).
 
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, OnceLock};
 
 use contract::event::{Evaluation, Judgement, Permission};
 use contract::tools::{Policy, Tool, ToolName};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::{RawValue, to_raw_value};
 
 /// The tool with which a coordinator sees its agents and threads.
 pub const LIST_AGENTS: &str = "list_agents";
@@ -45,7 +48,84 @@ impl Leads {
 /// The tools of a session by the name the model uses.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct ToolRules(pub BTreeMap<String, ToolRule>);
+pub struct ToolRules(pub Named);
+
+/// Rules by name. A session's state is copied and written with every input and its rules hardly ever change: copies
+/// share them, and what they look like in JSON is written once.
+#[derive(Debug, Clone, Default)]
+pub struct Named(Arc<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    rules: BTreeMap<String, ToolRule>,
+    written: OnceLock<Box<RawValue>>,
+}
+
+impl Clone for Known {
+    /// A copy is made to be changed.
+    fn clone(&self) -> Self {
+        Self::from(self.rules.clone())
+    }
+}
+
+impl From<BTreeMap<String, ToolRule>> for Known {
+    fn from(rules: BTreeMap<String, ToolRule>) -> Self {
+        let written = OnceLock::new();
+        Self { rules, written }
+    }
+}
+
+impl Deref for Named {
+    type Target = BTreeMap<String, ToolRule>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0.rules
+    }
+}
+
+impl DerefMut for Named {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        let known = Arc::make_mut(&mut self.0);
+        known.written = OnceLock::new();
+        &mut known.rules
+    }
+}
+
+impl PartialEq for Named {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || **self == **other
+    }
+}
+
+impl Eq for Named {}
+
+impl From<BTreeMap<String, ToolRule>> for Named {
+    fn from(rules: BTreeMap<String, ToolRule>) -> Self {
+        Self(Arc::new(Known::from(rules)))
+    }
+}
+
+impl FromIterator<(String, ToolRule)> for Named {
+    fn from_iter<I: IntoIterator<Item = (String, ToolRule)>>(rules: I) -> Self {
+        Self::from(rules.into_iter().collect::<BTreeMap<_, _>>())
+    }
+}
+
+impl Serialize for Named {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if let Some(written) = self.0.written.get() {
+            return written.serialize(serializer);
+        }
+        let written = to_raw_value(&self.0.rules).map_err(serde::ser::Error::custom)?;
+        self.0.written.get_or_init(|| written).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Named {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        BTreeMap::deserialize(deserializer).map(Self::from)
+    }
+}
 
 /// What is true of one tool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,7 +200,7 @@ impl ToolRules {
                 Tool::McpToolset(_) => {}
             }
         }
-        Self(rules)
+        Self(rules.into())
     }
 
     /// The same rules for an agent that leads others.

@@ -31,6 +31,10 @@ pub(crate) fn report(
     inbox: &[Waiting],
     pace: Pace,
 ) -> Result<Decision, Refused> {
+    if let Fact::UsedInside { used, is_error } = fact {
+        used_inside(&mut s, &used, is_error)?;
+        return Ok(s.done());
+    }
     take(&mut s, fact, inbox, pace)?;
     turn::take_up(&mut s, inbox, pace);
     Ok(s.done())
@@ -88,6 +92,7 @@ fn take(s: &mut Scribe, fact: Fact, inbox: &[Waiting], pace: Pace) -> Result<(),
             Ok(())
         }
         fact @ Fact::HostUnreachable { .. } => host_unreachable(s, fact),
+        Fact::UsedInside { used, is_error } => used_inside(s, &used, is_error),
         // Nobody holds a session in which nothing is in flight: its run is due, and a claim takes it up.
         Fact::TakeUp if s.out.state.is_in_flight() => Ok(()),
         Fact::TakeUp => Err(out_of_place(s, "a look for what is due")),
@@ -96,6 +101,17 @@ fn take(s: &mut Scribe, fact: Fact, inbox: &[Waiting], pace: Pace) -> Result<(),
             done.ok_or_else(|| out_of_place(s, "a grade"))
         }
     }
+}
+
+/// Counts a model request that a program in the sandbox has made. It is told when it is over, as a span of its own, and
+/// moves nothing.
+fn used_inside(s: &mut Scribe, used: &Used, is_error: bool) -> Result<(), Refused> {
+    if s.out.state.archived {
+        return Err(Refused::Archived);
+    }
+    let span = s.write(Body::SpanModelRequestStart {});
+    turn::end_span(s, span, is_error, used);
+    Ok(())
 }
 
 /// Says that a credential is of no use; whatever goes on goes on.

@@ -1,6 +1,8 @@
 //! Environments. The definition is opaque here; only its name is known, because it is unique among the
 //! active ones of a workspace.
 
+use std::sync::Arc;
+
 use contract::ids::{EnvironmentId, WorkspaceId};
 use contract::time::Micros;
 use serde_json::value::RawValue;
@@ -22,7 +24,7 @@ pub struct EnvironmentRow {
     /// Its name.
     pub name: String,
     /// The definition, as the gateway stored it.
-    pub body: Box<RawValue>,
+    pub body: Arc<RawValue>,
     /// When it was made.
     pub created_at: Micros,
     /// When it last changed.
@@ -49,7 +51,7 @@ impl Store {
             workspace,
             revision: 1,
             name,
-            body,
+            body: body.into(),
             created_at: now,
             updated_at: now,
             archived_at: None,

@@ -52,11 +52,11 @@ pub struct SessionRow {
     /// The agent's version.
     pub agent_version: u32,
     /// The agent as it was resolved, as the gateway stored it.
-    pub agent: Box<RawValue>,
+    pub agent: Arc<RawValue>,
     /// The environment it was made in.
     pub environment_id: EnvironmentId,
     /// The environment's definition as it was then, as the gateway stored it.
-    pub environment: Box<RawValue>,
+    pub environment: Arc<RawValue>,
     /// The vaults it was made with, in order.
     pub vault_ids: Vec<VaultId>,
     /// Title and metadata.
@@ -102,11 +102,11 @@ pub struct NewSession {
     /// Its version.
     pub agent_version: u32,
     /// The agent as resolved.
-    pub agent: Box<RawValue>,
+    pub agent: Arc<RawValue>,
     /// The environment.
     pub environment_id: EnvironmentId,
     /// Its definition.
-    pub environment: Box<RawValue>,
+    pub environment: Arc<RawValue>,
     /// The vaults.
     pub vault_ids: Vec<VaultId>,
     /// Title and metadata.
@@ -189,10 +189,10 @@ pub struct SessionFilter {
     pub statuses: Vec<Status>,
 }
 
-fn numbered((committed, commit): (Committed, u64)) -> Committed {
+fn numbered((committed, commit): (Box<Committed>, u64)) -> Committed {
     Committed {
         commit,
-        ..committed
+        ..*committed
     }
 }
 
@@ -248,19 +248,20 @@ impl Store {
         new: NewSession,
         now: Micros,
         entropy: u128,
-    ) -> Result<SessionRow, Error> {
+    ) -> Result<Box<SessionRow>, Error> {
         let caps = self.caps();
+        let new = Box::new(new);
         let made = match self.back() {
             Back::Sqlite(db) => {
-                db.write_again(move |cx| {
-                    sqlite::submit::create(cx, new.clone(), caps, now, entropy)
-                })
-                .await
+                db.write_again(move |cx| sqlite::submit::create(cx, &new, caps, now, entropy))
+                    .await
             }
             Back::Postgres(db) => {
                 db.write_again(move |cx| {
-                    let made = postgres::submit::create(cx, new.clone(), caps, now, entropy);
-                    Box::pin(made)
+                    let new = new.clone();
+                    Box::pin(
+                        async move { postgres::submit::create(cx, &new, caps, now, entropy).await },
+                    )
                 })
                 .await
             }

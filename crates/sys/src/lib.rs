@@ -8,6 +8,8 @@ mod datagram;
 mod disk;
 mod exec;
 mod fds;
+#[cfg(feature = "sqlite")]
+mod gather;
 mod mount;
 mod net;
 mod steer;
@@ -21,6 +23,8 @@ pub use datagram::{receive_to, send_from};
 pub use disk::attach_disk;
 pub use exec::{exec_fd, leave_session_keyring};
 pub use fds::{Standard, keep_only_standard_over_exec, take_standard};
+#[cfg(feature = "sqlite")]
+pub use gather::{GATHERING, gathering};
 pub use mount::{MountAttr, mount_setattr};
 pub use net::{loopback_up, new_network, take_for_others, tell_destination};
 pub use steer::steer;

@@ -16,6 +16,8 @@ pub struct MountAttr<'a> {
     pub noexec: bool,
     /// Show ids shifted by the map of this user namespace.
     pub idmap: Option<BorrowedFd<'a>>,
+    /// What is mounted below it appears nowhere else, and nothing that is mounted elsewhere appears below it.
+    pub private: bool,
     /// Also on every mount below it.
     pub recursive: bool,
 }
@@ -55,7 +57,7 @@ pub fn mount_setattr(tree: BorrowedFd<'_>, attr: &MountAttr<'_>) -> io::Result<(
     let raw = RawAttr {
         set,
         clear: 0,
-        propagation: 0,
+        propagation: if attr.private { libc::MS_PRIVATE } else { 0 },
         userns_fd,
     };
     let recursive = if attr.recursive {

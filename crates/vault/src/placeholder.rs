@@ -76,6 +76,19 @@ impl Vault {
         Placeholder(text)
     }
 
+    /// What stands in a session's sandbox for the key of its model: another in each session, the same after every start
+    /// and every rotation of the master key, and not to be guessed without this database's pepper. It opens nothing but
+    /// the server's own door into that sandbox.
+    #[must_use]
+    pub fn stand_in(&self, session: SessionId) -> String {
+        let mark = self.mark(&[b"stand-in", session.to_string().as_bytes()]);
+        let mut text = "stand-in-".to_owned();
+        for byte in mark {
+            text.push_str(&format!("{byte:02x}"));
+        }
+        text
+    }
+
     /// The id under which the audit knows a credential that stands in no vault: the same for the same name after every
     /// start.
     #[must_use]

@@ -19,6 +19,9 @@ pub const SANDBOX_TEMPLATE: &str = "longhand.template";
 /// Who makes a session's sandbox, and so whose kernel serves what runs in it: `local` or `gvisor`.
 pub const SANDBOX_PROVIDER: &str = "longhand.sandbox_provider";
 
+/// Whether programs in a session's sandbox may ask the session's model, with a stand-in for its key: `true` or `false`.
+pub const SANDBOX_MODEL: &str = "longhand.sandbox_model";
+
 /// Characters of a template's name or digest.
 const TEMPLATE_CHARS: usize = 71;
 
@@ -37,6 +40,8 @@ pub struct SandboxWishes {
     pub template: Option<String>,
     /// Who makes it; none: as the operator set it.
     pub provider: Option<SandboxProvider>,
+    /// Whether programs in it may ask the session's model.
+    pub model: bool,
 }
 
 /// Whose kernel serves what runs in a sandbox.
@@ -56,6 +61,7 @@ impl SandboxWishes {
     /// A value of the session's that is none, by its path.
     pub fn of(session: &Metadata, environment: &Metadata) -> Result<Self, Invalid> {
         let own = (eager(session)?, keep_awake(session)?, volumes(session)?);
+        let own_model = model(session)?;
         // They were checked when they were set; what is older than the check counts as none.
         let general = (
             eager(environment).unwrap_or_default(),
@@ -75,6 +81,9 @@ impl SandboxWishes {
                 None => provider(environment).unwrap_or_default(),
                 own => own,
             },
+            model: own_model
+                .or(model(environment).unwrap_or_default())
+                .unwrap_or_default(),
         })
     }
 
@@ -86,6 +95,7 @@ impl SandboxWishes {
         eager(environment)?;
         keep_awake(environment)?;
         volumes(environment)?;
+        model(environment)?;
         template(environment)?;
         provider(environment).map(drop)
     }
@@ -110,6 +120,10 @@ fn provider(metadata: &Metadata) -> Result<Option<SandboxProvider>, Invalid> {
         true => SandboxProvider::Gvisor,
         false => SandboxProvider::Local,
     }))
+}
+
+fn model(metadata: &Metadata) -> Result<Option<bool>, Invalid> {
+    one_of(metadata, SANDBOX_MODEL, [("true", true), ("false", false)])
 }
 
 fn template(metadata: &Metadata) -> Result<Option<String>, Invalid> {
@@ -190,6 +204,10 @@ mod tests {
             |session: &Metadata| SandboxWishes::of(session, &environment).unwrap().provider;
         assert_eq!(provider(&metadata(&[])), Some(SandboxProvider::Gvisor));
         assert_eq!(provider(&own), Some(SandboxProvider::Local));
+        let environment = metadata(&[(SANDBOX_MODEL, "true")]);
+        let model = |session: &Metadata| SandboxWishes::of(session, &environment).unwrap().model;
+        assert!(model(&metadata(&[])));
+        assert!(!model(&metadata(&[(SANDBOX_MODEL, "false")])));
         let none = SandboxWishes::of(&metadata(&[]), &metadata(&[])).unwrap();
         assert_eq!(none, SandboxWishes::default());
     }
@@ -201,6 +219,7 @@ mod tests {
             (SANDBOX_START, ""),
             (SANDBOX_KEEP_AWAKE, "yes"),
             (SANDBOX_KEEP_AWAKE, "True"),
+            (SANDBOX_MODEL, "yes"),
             (SANDBOX_VOLUMES, "/etc"),
             (SANDBOX_TEMPLATE, ""),
             (SANDBOX_TEMPLATE, "../base"),

@@ -18,7 +18,7 @@ use crate::policy::PolicyFile;
 
 /// The version of this file's types. A server that finds an egress process of another one has it end
 /// ([`Request::End`] never changes) and starts its own.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Bytes of the longest packet.
 const PACKET: usize = 64 << 10;

@@ -7,6 +7,7 @@
 mod body;
 mod certificate;
 mod credentials;
+mod repository;
 mod spending;
 mod template;
 mod unpack;
@@ -14,8 +15,10 @@ mod unpack;
 pub(crate) use self::body::{Body, Stream};
 pub(crate) use self::credentials::Credentials;
 pub use self::credentials::{CredentialFile, CredentialsFile};
+pub use self::repository::Repository;
 pub(crate) use self::spending::{Denied, Spending};
 pub use self::template::Template;
+pub(crate) use self::template::To;
 pub(crate) use self::unpack::{Packed, Unpack};
 
 /// The rule that a request is refused by for want of what a placeholder in it stands for.

@@ -12,7 +12,7 @@ use vault::scrub::Forms;
 
 use super::body::Body;
 use super::credentials::{Credential, Credentials};
-use super::template::Template;
+use super::template::{Template, To};
 use crate::audit::Record;
 use crate::name::Target;
 
@@ -109,6 +109,7 @@ impl Spending {
     /// [`Denied`]: the request does not go.
     pub(crate) fn head(
         &self,
+        to: To<'_>,
         headers: &mut HeaderMap,
         query: &mut Option<String>,
     ) -> Result<(), Denied> {
@@ -119,8 +120,11 @@ impl Spending {
             else {
                 continue;
             };
+            if !template.wants(to, query.as_deref()) {
+                continue;
+            }
             let secret = self.may_go(one, secret.as_ref())?;
-            template.put(secret, headers, query)?;
+            template.put(secret, to, headers, query)?;
             self.spent().put_in.push(one.id);
         }
         Ok(())

@@ -5,13 +5,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use contract::secret::Secret;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::{Deserialize, Serialize};
-use url::form_urlencoded;
+use url::{Url, form_urlencoded};
 use zeroize::Zeroizing;
 
 use super::certificate;
+use super::repository::{self, Repository, Shown};
 use super::spending::Denied;
+use crate::name::Target;
+use crate::path::{Path, Reading};
 
 /// What stands for the secret in a header's value.
 const MARK: &str = "{secret}";
@@ -36,6 +39,15 @@ const OURS: [&str; 13] = [
     "upgrade",
 ];
 
+/// Where a request goes, before it is written.
+#[derive(Clone, Copy)]
+pub(crate) struct To<'a> {
+    pub(crate) target: &'a Target,
+    pub(crate) port: u16,
+    pub(crate) method: &'a Method,
+    pub(crate) path: &'a Path,
+}
+
 /// A place in a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -57,6 +69,15 @@ pub enum Template {
         /// Its name.
         name: String,
     },
+    /// `Authorization`, in requests about one repository only: as `Basic` for git, as `Bearer` for REST.
+    Repository(Repository),
+    /// `Authorization: Bearer`, in requests to one server of MCP only.
+    McpServer {
+        /// Its port.
+        port: u16,
+        /// Its path, which its requests are at or below.
+        path: String,
+    },
     /// No place in a request: a certificate that the server is shown in the handshake of TLS, the secret being its key.
     Certificate {
         /// The certificate and those between it and its root, as PEM.
@@ -65,6 +86,21 @@ pub enum Template {
 }
 
 impl Template {
+    /// The host of an MCP server, and how requests to it show their token; none if no request of a sandbox is one to it.
+    #[must_use]
+    pub fn of_mcp_server(url: &str) -> Option<(String, Self)> {
+        let url = Url::parse(url).ok()?;
+        let host = url.host_str()?.to_owned();
+        let template = Self::McpServer {
+            port: url.port_or_known_default()?,
+            path: match url.path().trim_end_matches('/') {
+                "" => "/".to_owned(),
+                path => path.to_owned(),
+            },
+        };
+        template.check().ok().map(|()| (host, template))
+    }
+
     /// Whether a request can be written so.
     ///
     /// # Errors
@@ -91,6 +127,11 @@ impl Template {
             Self::Basic { .. } => Ok(()),
             Self::Query { name } if name.is_empty() => Err("the parameter has no name".to_owned()),
             Self::Query { .. } => Ok(()),
+            Self::Repository(repository) => repository.check(),
+            Self::McpServer { path, .. } => {
+                let read = Path::parse(path).map(drop);
+                read.map_err(|why| format!("the path of its server: {why}"))
+            }
             Self::Certificate { chain } if chain.len() > CHAIN => {
                 Err(format!("the certificates are longer than {CHAIN} bytes"))
             }
@@ -105,7 +146,26 @@ impl Template {
     pub fn fits(&self, secret: &Secret) -> Result<(), String> {
         match self {
             Self::Certificate { chain } => certificate::certified(chain, secret).map(drop),
-            Self::Header { .. } | Self::Basic { .. } | Self::Query { .. } => Ok(()),
+            Self::Header { .. }
+            | Self::Basic { .. }
+            | Self::Query { .. }
+            | Self::McpServer { .. }
+            | Self::Repository(_) => Ok(()),
+        }
+    }
+
+    /// Whether it has anything to do with that request.
+    pub(super) fn wants(&self, to: To<'_>, query: Option<&str>) -> bool {
+        match self {
+            Self::Repository(repository) => repository.shown(to, query).is_some(),
+            Self::McpServer { port, path } => {
+                let below = |server: Path| to.path.is_below(&server, Reading::Every);
+                to.port == *port && Path::parse(path).is_ok_and(below)
+            }
+            Self::Header { .. }
+            | Self::Basic { .. }
+            | Self::Query { .. }
+            | Self::Certificate { .. } => true,
         }
     }
 
@@ -116,6 +176,7 @@ impl Template {
     pub(super) fn put(
         &self,
         secret: &Secret,
+        to: To<'_>,
         headers: &mut HeaderMap,
         query: &mut Option<String>,
     ) -> Result<(), Denied> {
@@ -132,13 +193,18 @@ impl Template {
                     Zeroizing::new(value.replacen(MARK, secret.expose(), 1)),
                 )
             }
-            Self::Basic { user } => {
-                let pair = Zeroizing::new(format!("{user}:{}", secret.expose()));
-                let pair = Zeroizing::new(STANDARD.encode(pair.as_bytes()));
-                (
-                    AUTHORIZATION,
-                    Zeroizing::new(format!("Basic {}", pair.as_str())),
-                )
+            Self::Basic { user } => (AUTHORIZATION, basic(user, secret)),
+            Self::McpServer { .. } => (AUTHORIZATION, bearer(secret)),
+            Self::Repository(repository) => {
+                let value = match repository.shown(to, query.as_deref()) {
+                    Some(Shown::Basic) => basic("x-access-token", secret),
+                    Some(Shown::Bearer) => bearer(secret),
+                    None => return Ok(()),
+                };
+                let mut value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| unfit())?;
+                value.set_sensitive(true);
+                repository::put(value, headers);
+                return Ok(());
             }
             // Shown when the connection was made.
             Self::Certificate { .. } => return Ok(()),
@@ -148,6 +214,16 @@ impl Template {
         headers.insert(name, value);
         Ok(())
     }
+}
+
+fn bearer(secret: &Secret) -> Zeroizing<String> {
+    Zeroizing::new(format!("Bearer {}", secret.expose()))
+}
+
+fn basic(user: &str, secret: &Secret) -> Zeroizing<String> {
+    let pair = Zeroizing::new(format!("{user}:{}", secret.expose()));
+    let pair = Zeroizing::new(STANDARD.encode(pair.as_bytes()));
+    Zeroizing::new(format!("Basic {}", pair.as_str()))
 }
 
 /// A query with that parameter, and no other of its name.
@@ -166,6 +242,7 @@ fn with(query: Option<&str>, name: &str, secret: &Secret) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::name::Name;
 
     fn header(name: &str, value: &str) -> Template {
         let (name, value) = (name.to_owned(), value.to_owned());
@@ -188,14 +265,20 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append("x-key", HeaderValue::from_static("mine"));
         headers.append("x-key", HeaderValue::from_static("mine too"));
-        let put = header("X-Key", "v1 {secret}").put(&secret, &mut headers, &mut None);
+        let to = To {
+            target: &Target::Address([192, 0, 2, 1].into()),
+            port: 443,
+            method: &Method::GET,
+            path: &Path::parse("/").unwrap(),
+        };
+        let put = header("X-Key", "v1 {secret}").put(&secret, to, &mut headers, &mut None);
         assert_eq!(put, Ok(()));
         let all: Vec<_> = headers.get_all("x-key").iter().collect();
         assert_eq!(all, ["v1 a b&c"]);
         let breaks = Secret::new("a\r\nb".to_owned());
         assert!(
             header("x", "{secret}")
-                .put(&breaks, &mut headers, &mut None)
+                .put(&breaks, to, &mut headers, &mut None)
                 .is_err()
         );
     }
@@ -206,6 +289,13 @@ mod tests {
         for (wrong, what) in [
             (header("Host", "{secret}"), "Host"),
             (header("transfer-encoding", "{secret}"), "transfer-encoding"),
+            (
+                Template::McpServer {
+                    port: 443,
+                    path: "/a%2fb".to_owned(),
+                },
+                "path",
+            ),
             (header("a b", "{secret}"), "a b"),
             (header("X-Key", "token"), "{secret}"),
             (header("X-Key", "{secret}{secret}"), "once"),
@@ -225,6 +315,47 @@ mod tests {
         ] {
             let problem = wrong.check().unwrap_err();
             assert!(problem.contains(what), "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_token_of_a_server_of_mcp_is_for_its_port_and_what_is_at_or_below_its_path() {
+        let (host, template) = Template::of_mcp_server("https://MCP.test/a/mcp/").unwrap();
+        assert_eq!(host, "mcp.test");
+        let target = &Target::Name(Name::parse(&host).unwrap());
+        let wants = |port, path: &str| {
+            let (method, path) = (&Method::POST, &Path::parse(path).unwrap());
+            let to = To {
+                target,
+                port,
+                method,
+                path,
+            };
+            template.wants(to, None)
+        };
+        for path in ["/a/mcp", "/a/mcp/", "/a/mcp/sse", "/a/x/../mcp", "/%61/mcp"] {
+            assert!(wants(443, path), "{path}");
+        }
+        for path in [
+            "/",
+            "/a",
+            "/a/mcp2",
+            "/A/mcp",
+            "/a/mcp/../x",
+            "/a//mcp",
+            "/a/mcp;x",
+        ] {
+            assert!(!wants(443, path), "{path}");
+        }
+        assert!(!wants(8443, "/a/mcp"));
+        let root = Template::of_mcp_server("http://mcp.test:81");
+        let (port, path) = (81, "/".to_owned());
+        assert_eq!(
+            root,
+            Some(("mcp.test".to_owned(), Template::McpServer { port, path }))
+        );
+        for none in ["mcp.test", "https://", "https://mcp.test/a%2fb"] {
+            assert_eq!(Template::of_mcp_server(none), None, "{none}");
         }
     }
 }

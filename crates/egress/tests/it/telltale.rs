@@ -110,6 +110,28 @@ pub async fn private(mut request: Request<Incoming>, upgrades: &TaskTracker) -> 
     }
 }
 
+/// Repositories at `/owned/NAME`, and REST about them, for whoever shows [`PASS`]. Whatever the name and however the path is
+/// written, it is the same repository: a token that goes astray is answered.
+pub async fn owned(mut request: Request<Incoming>, upgrades: &TaskTracker) -> Response<Body> {
+    if !shows_pass(&request) {
+        return Response::builder()
+            .status(StatusCode::UNAUTHORIZED)
+            .header(WWW_AUTHENTICATE, "Basic realm=\"owned\"")
+            .body(empty())
+            .unwrap();
+    }
+    let asked = request.uri().to_string();
+    let git = asked
+        .split_once("/owned/")
+        .filter(|(to, _)| !to.contains("repos"));
+    let Some((_, rest)) = git else {
+        return mirror(request).await;
+    };
+    let rest = rest.split_once('/').map_or("", |(_name, rest)| rest);
+    *request.uri_mut() = format!("/git/one.git/{rest}").parse().unwrap();
+    Box::pin(answered(request, upgrades)).await
+}
+
 fn shows_pass(request: &Request<Incoming>) -> bool {
     let headers = request.headers();
     let authorization = headers

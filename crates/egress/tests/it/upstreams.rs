@@ -320,6 +320,9 @@ pub async fn answered(mut request: Request<Incoming>, upgrades: &TaskTracker) ->
         }
         "/ws" => telltale::websocket(&mut request, upgrades),
         path if path.starts_with("/private/") => telltale::private(request, upgrades).await,
+        path if path.starts_with("/owned/") || path.starts_with("/repos/") => {
+            telltale::owned(request, upgrades).await
+        }
         path if path.starts_with("/git/") => git(request).await,
         _ if is_grpc(&request) => grpc(request).await,
         path => match FILES.lock().unwrap().get(path) {

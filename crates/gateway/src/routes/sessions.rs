@@ -34,7 +34,8 @@ use crate::reply;
 /// `POST /v1/sessions`
 pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Response, Failure> {
     query::none(call.query())?;
-    let request = call.json::<CreateSession>().await?;
+    // It is large, and goes through several hands.
+    let request = call.json::<Box<CreateSession>>().await?;
     request.check()?;
     let asked = request.asked()?;
     let at = |thing: &Thing| path_of(&request, thing);
@@ -81,9 +82,9 @@ pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
         workspace: call.workspace(),
         agent_id: asked.id,
         agent_version,
-        agent: cast.written.clone(),
+        agent: Arc::clone(&cast.written),
         environment_id: request.environment_id,
-        environment: resolved.environment.body.clone(),
+        environment: Arc::clone(&resolved.environment.body),
         vault_ids: request.vault_ids.clone(),
         profile: Profile {
             title: request.title.clone().filter(|title| !title.is_empty()),
@@ -94,7 +95,7 @@ pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
     let (now, entropy) = (gateway.now(), gateway.random());
     let (edge, copy) = (Arc::clone(&gateway), Arc::clone(&cast));
     let store = call.store(&gateway, move |row: &SessionRow| {
-        reply::bytes(&object_with(&edge, row.clone(), &*copy.written))
+        reply::bytes(&object_with(&edge, Box::new(row.clone()), &*copy.written))
     });
     let created = store.create_session(new, now, entropy).await;
     let row = created.map_err(|failure| error::named(failure, at))?;
@@ -121,7 +122,7 @@ async fn cast(
     let plain = overrides.is_none();
     let find = |id, version| team.get(&(id, version)).cloned();
     let agent = agent.team_snapshot(id, version, overrides, find)?;
-    let written = stored::write(&agent)?;
+    let written = stored::write(&agent)?.into();
     let rules = rules(&agent)?;
     let cast = Arc::new(Cast {
         agent,
@@ -400,11 +401,11 @@ fn evaluation(row: OutcomeRow) -> OutcomeEvaluation {
 
 fn object(gateway: &Gateway, row: SessionRow) -> Result<Session, Failure> {
     let agent = agent(&row)?;
-    Ok(object_with(gateway, row, agent))
+    Ok(object_with(gateway, Box::new(row), agent))
 }
 
 /// The object of a session whose agent is at hand, as itself or as it is written.
-fn object_with<A>(gateway: &Gateway, mut row: SessionRow, agent: A) -> Session<A> {
+fn object_with<A>(gateway: &Gateway, mut row: Box<SessionRow>, agent: A) -> Session<A> {
     let now = gateway.now();
     let outcomes = std::mem::take(&mut row.outcomes);
     let totals = &row.state.totals;

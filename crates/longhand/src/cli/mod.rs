@@ -15,7 +15,7 @@ pub use people::{
     Send, Sessions, Usage, Vaults, Watch,
 };
 pub use sandbox::{Made, Program, Run, Sandbox, Whole};
-pub use template::{Build, Recipe, Template};
+pub use template::{Build, Import, Recipe, Template};
 pub use volume::Volume;
 
 /// A self-hosted backend for managed agents: the official Anthropic SDK works with it by changing

@@ -9,22 +9,9 @@ use super::Output;
 /// `template`
 #[derive(Debug, Subcommand)]
 pub enum Template {
-    /// Import one from a tar archive of a whole root (plain, .gz or .zst), or from the directory of an OCI image layout.
-    /// It lies in the data directory from then on; a server that runs need not be restarted.
-    Import {
-        /// The archive, the layout's directory, or `-` for an archive from standard input.
-        #[arg(value_name = "FILE|DIR")]
-        from: PathBuf,
-        /// What it is called from now on; without a name its digest is.
-        #[arg(long)]
-        name: Option<String>,
-        /// Which image of the layout, by its `org.opencontainers.image.ref.name`.
-        #[arg(long)]
-        image: Option<String>,
-        /// How to print.
-        #[command(flatten)]
-        output: Output,
-    },
+    /// Import one from a tar archive of a whole root (plain, .gz or .zst), from the directory of an OCI image layout, or
+    /// from a registry. It lies in the data directory from then on; a server that runs need not be restarted.
+    Import(Import),
     /// Make one from packages of Debian, by mmdebstrap (package `mmdebstrap`), and import it.
     Build(Build),
     /// List those that are here.
@@ -47,6 +34,30 @@ pub enum Template {
         #[command(flatten)]
         output: Output,
     },
+}
+
+/// `template import`
+#[derive(Debug, Args)]
+pub struct Import {
+    /// The archive, the layout's directory, `-` for an archive from standard input, or an image in a registry:
+    /// docker://HOST[:PORT]/REPOSITORY[:TAG][@sha256:DIGEST], such as docker://docker.io/library/debian:12.
+    #[arg(value_name = "FILE|DIR|docker://IMAGE")]
+    pub from: PathBuf,
+    /// What it is called from now on; without a name its digest is.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Which image of the layout, by its `org.opencontainers.image.ref.name`.
+    #[arg(long)]
+    pub image: Option<String>,
+    /// Who asks the registry; the password, or a token that stands for it, is read from standard input.
+    #[arg(long)]
+    pub user: Option<String>,
+    /// Ask a registry that has no TLS, though it is on another machine. Passwords are sent in the clear.
+    #[arg(long)]
+    pub plain_http: bool,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// `template build`
@@ -79,4 +90,7 @@ pub enum Recipe {
     Minimal,
     /// Those, and Python, Node, git, compilers, ripgrep, curl, jq, SQLite.
     Base,
+    /// Those, and what the hosted sandbox has, as far as Debian 12 has it: Go, Rust, Java, Ruby, PHP, databases, a browser,
+    /// documents (several GB; docs/sandbox.md).
+    Standard,
 }

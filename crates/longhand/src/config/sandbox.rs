@@ -36,6 +36,11 @@ pub struct Sandbox {
     pub disk_files: u64,
     /// MiB that may lie in any volume. 0: as many as there is room for.
     pub volume_mib: u64,
+    /// MiB that the layers of one sandbox and of its snapshots may take: what was sealed counts here, and not to
+    /// `disk_mib`. 0: as many as there is room for.
+    pub layers_mib: u64,
+    /// The same of all sandboxes together.
+    pub layers_together_mib: u64,
     /// MiB that stay free on the host's disk: below, no sandbox starts, and one that writes is stopped in
     /// that. 0: nobody looks.
     pub disk_reserve_mib: u64,
@@ -106,6 +111,8 @@ impl Default for Sandbox {
             disk_mib: disk.bytes >> 20,
             disk_files: disk.files,
             volume_mib: disk.bytes >> 20,
+            layers_mib: 2 * (disk.bytes >> 20),
+            layers_together_mib: 100 << 10,
             disk_reserve_mib: 512,
             io_mib_per_second: io_bytes >> 20,
             memory_mib: memory_bytes >> 20,
@@ -282,6 +289,11 @@ impl Sandbox {
             ("sandbox.disk_mib", self.disk_mib.to_string()),
             ("sandbox.disk_files", self.disk_files.to_string()),
             ("sandbox.volume_mib", self.volume_mib.to_string()),
+            ("sandbox.layers_mib", self.layers_mib.to_string()),
+            (
+                "sandbox.layers_together_mib",
+                self.layers_together_mib.to_string(),
+            ),
             (
                 "sandbox.disk_reserve_mib",
                 self.disk_reserve_mib.to_string(),

@@ -10,7 +10,7 @@ use crate::cli::{Build, Recipe};
 
 const PROGRAM: &str = "mmdebstrap";
 
-/// Of both recipes: HTTPS works, and so does what agents expect of a shell.
+/// Of all recipes: HTTPS works, and so does what agents expect of a shell.
 const MINIMAL: &[&str] = &["ca-certificates", "procps", "less", "file"];
 
 /// What `base` promises, by Debian's names.
@@ -37,11 +37,85 @@ const BASE: &[&str] = &[
     "zstd",
 ];
 
+/// What `standard` has beside those: what the hosted sandbox is documented to have, as far as Debian 12 has it. What it has
+/// in another version, and what not, stands in docs/sandbox.md.
+const STANDARD: &[&str] = &[
+    // languages
+    "cargo-web",
+    "clang",
+    "cmake",
+    "composer",
+    "golang-go",
+    "gradle",
+    "maven",
+    "ninja-build",
+    "openjdk-17-jdk-headless",
+    "php-cli",
+    "php-curl",
+    "php-mbstring",
+    "php-xml",
+    "python3-poetry",
+    "ruby-full",
+    "rustc-web",
+    "yarnpkg",
+    // libraries for Python
+    "python3-docx",
+    "python3-matplotlib",
+    "python3-numpy",
+    "python3-openpyxl",
+    "python3-pandas",
+    "python3-pypdf",
+    // databases; they are not started
+    "postgresql",
+    "redis-server",
+    // tools
+    "ffmpeg",
+    "imagemagick",
+    "nano",
+    "tmux",
+    "vim",
+    "yq",
+    // documents
+    "fonts-dejavu-core",
+    "fonts-liberation",
+    "libreoffice-calc-nogui",
+    "libreoffice-impress-nogui",
+    "libreoffice-writer-nogui",
+    "lmodern",
+    "pandoc",
+    "poppler-utils",
+    "qpdf",
+    "tesseract-ocr",
+    "tesseract-ocr-eng",
+    "texlive-fonts-recommended",
+    "texlive-latex-recommended",
+    "texlive-plain-generic",
+    "texlive-xetex",
+    // a browser
+    "chromium",
+    "chromium-driver",
+];
+
+/// Chromium's own sandbox needs what no sandbox of ours gives; programs look for the browser where Playwright keeps it.
+const BROWSER: &str = r#"mkdir -p "$1/opt/pw-browsers" && ln -s /usr/bin/chromium "$1/opt/pw-browsers/chromium" && \
+    echo 'export CHROMIUM_FLAGS="$CHROMIUM_FLAGS --no-sandbox --disable-dev-shm-usage"' > "$1/etc/chromium.d/longhand""#;
+
+/// How dpkg unpacks: without waiting for the disk, for a build that is cut is thrown away, and without what people read
+/// who sit before a terminal. What each package may be used for stays.
+const DPKG: [&str; 5] = [
+    "force-unsafe-io",
+    "path-exclude=/usr/share/man/*",
+    "path-exclude=/usr/share/locale/*",
+    "path-exclude=/usr/share/doc/*",
+    "path-include=/usr/share/doc/*/copyright",
+];
+
 /// What it is called unless somebody says otherwise.
 pub(super) fn name(recipe: Recipe) -> &'static str {
     match recipe {
         Recipe::Minimal => "minimal",
         Recipe::Base => "base",
+        Recipe::Standard => "standard",
     }
 }
 
@@ -53,11 +127,12 @@ pub(super) struct Built {
 
 /// Begins to make it. What mmdebstrap says goes to standard error.
 pub(super) fn start(build: &Build, mirror: &str) -> anyhow::Result<Built> {
-    let added = match build.recipe {
-        Recipe::Minimal => &[][..],
-        Recipe::Base => BASE,
+    let added: &[&[&str]] = match build.recipe {
+        Recipe::Minimal => &[MINIMAL],
+        Recipe::Base => &[MINIMAL, BASE],
+        Recipe::Standard => &[MINIMAL, BASE, STANDARD],
     };
-    let packages = MINIMAL.iter().chain(added).copied();
+    let packages = added.iter().copied().flatten().copied();
     let packages: Vec<&str> = packages
         .chain(build.include.iter().map(String::as_str))
         .collect();
@@ -67,9 +142,13 @@ pub(super) fn start(build: &Build, mirror: &str) -> anyhow::Result<Built> {
             bail!("{word:?} is no package, no release and no mirror");
         }
     }
-    let spawned = Command::new(PROGRAM)
-        .arg("--variant=minbase")
-        .arg("--format=tar")
+    let mut command = Command::new(PROGRAM);
+    command.args(["--variant=minbase", "--format=tar"]);
+    command.args(DPKG.map(|option| format!("--dpkgopt={option}")));
+    if build.recipe == Recipe::Standard {
+        command.arg(format!("--customize-hook={BROWSER}"));
+    }
+    let spawned = command
         .arg(format!("--include={}", packages.join(",")))
         .args([build.suite.as_str(), "-", mirror])
         .stdin(Stdio::null())

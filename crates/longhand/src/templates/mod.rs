@@ -2,24 +2,29 @@
 //! or not; what is asked and removed goes through the server, which knows who uses what. It unpacks nothing itself.
 
 mod debian;
+mod registry;
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use contract::secret::Secret;
 use sandbox::{Imported, NewTemplate, Progress, TemplateHome, TemplateName, TemplateRef};
 use serde_json::{Value, json};
 
-use crate::cli::{Build, Output, Template};
+use crate::cli::{Build, Import, Output, Template};
 use crate::client::Client;
 use crate::config;
 use crate::data_dir::DataDir;
 use crate::view;
+use registry::{Access, Login, Reference};
 
 const ALL: &str = "/v1/x/templates";
 const COLUMNS: [&str; 5] = ["names", "id", "bytes", "files", "created_at"];
+/// Bytes of a password; what stands for one may be a signed token.
+const PASSWORD_BYTES: u64 = 64 << 10;
 /// How often somebody who watches is told how far it is.
 const TOLD: Duration = Duration::from_millis(500);
 
@@ -39,24 +44,94 @@ pub fn home(data_dir: &DataDir, settings: &config::Sandbox) -> anyhow::Result<Te
 ///
 /// # Errors
 /// What is wrong with the archive or the image; nothing of it is kept then.
-pub async fn import(
-    home: TemplateHome,
-    from: &Path,
-    name: Option<&str>,
-    image: Option<String>,
-    output: &Output,
-) -> anyhow::Result<()> {
+pub async fn import(home: TemplateHome, what: Import, lifted: dial::Policy) -> anyhow::Result<()> {
     let now = store::clock::now().0;
-    let new = if from == Path::new("-") {
+    let name = what.name.as_deref().map(TemplateName::new).transpose()?;
+    if let Some(text) = what.from.to_str().filter(|text| Reference::is_one(text)) {
+        if what.image.is_some() {
+            bail!(
+                "--image is for the directory of a layout: a registry is asked for a tag or a digest"
+            );
+        }
+        let from = text.parse()?;
+        let access = Access {
+            login: what.user.map(login).transpose()?,
+            plain_http: what.plain_http,
+            lifted,
+        };
+        let imported = from_registry(home, &from, access, name).await?;
+        return show(&imported, &what.output);
+    }
+    if what.user.is_some() || what.plain_http {
+        bail!("--user and --plain-http are for images in registries: docker://HOST/REPOSITORY");
+    }
+    let new = if what.from == Path::new("-") {
         if io::stdin().is_terminal() {
             bail!("give the archive's FILE, or send it into a pipe");
         }
         NewTemplate::from_archive(Box::new(io::stdin()), "standard input".to_owned(), now)
     } else {
-        NewTemplate::at_path(from, image, now)?
+        NewTemplate::at_path(&what.from, what.image, now)?
     };
-    let name = name.map(TemplateName::new).transpose()?;
-    show(&watched(home, new, name).await?, output)
+    show(&watched(home, new, name).await?, &what.output)
+}
+
+/// Who asks a registry. The password is the first line of standard input.
+fn login(user: String) -> anyhow::Result<Login> {
+    if io::stdin().is_terminal() {
+        bail!("send the password into a pipe: --user NAME < FILE");
+    }
+    let mut line = Vec::new();
+    let input = io::stdin().lock().take(PASSWORD_BYTES + 1);
+    let read = io::BufReader::new(input).read_until(b'\n', &mut line);
+    read.context("the password cannot be read")?;
+    let line = String::from_utf8(line).ok();
+    let line = line.filter(|line| line.len() as u64 <= PASSWORD_BYTES);
+    let line = line.context("what standard input has is no password")?;
+    Ok(Login {
+        user,
+        password: Secret::new(line.trim_end_matches(['\r', '\n']).to_owned()),
+    })
+}
+
+/// Fetches an image and makes a template of it.
+async fn from_registry(
+    home: TemplateHome,
+    from: &Reference,
+    access: Access,
+    name: Option<TemplateName>,
+) -> anyhow::Result<Imported> {
+    let gathering = home.gather()?;
+    let is_watched = io::stderr().is_terminal();
+    let mut told = Instant::now();
+    let mut watch = |came: u64, all: u64| {
+        if is_watched && (told.elapsed() > TOLD || came == all) {
+            told = Instant::now();
+            eprint!("\r{} of {} MiB fetched", came >> 20, all >> 20);
+        }
+    };
+    let fetched = registry::fetch(&gathering, from, access, &mut watch).await;
+    if is_watched {
+        eprintln!();
+    }
+    let made = match fetched {
+        Ok(()) => {
+            let new = gathering.new_template(from.to_string(), store::clock::now().0);
+            watched(home, new, name).await
+        }
+        Err(error) => Err(error.context(format!("cannot fetch {from}"))),
+    };
+    // What is none stays none; what only did not come is gone on from.
+    let is_none = |error: &anyhow::Error| {
+        matches!(error.downcast_ref(), Some(sandbox::Error::Invalid { .. }))
+    };
+    match &made {
+        Err(error) if !is_none(error) && !gathering.is_empty() => {
+            eprintln!("what came of it is kept: the same command goes on from there");
+        }
+        _ => gathering.remove()?,
+    }
+    made
 }
 
 /// `longhand template build`
@@ -156,7 +231,7 @@ pub async fn ask(command: Template, client: &Client) -> anyhow::Result<()> {
             }
             Ok(view::objects(&gone, &["id", "type"], output.json)?)
         }
-        Template::Import { .. } | Template::Build(_) | Template::Verify { .. } => Ok(()),
+        Template::Import(_) | Template::Build(_) | Template::Verify { .. } => Ok(()),
     }
 }
 

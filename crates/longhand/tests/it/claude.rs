@@ -233,11 +233,14 @@ async fn fails(claudes: &Claudes, session: &str) {
         )
         .await;
     assert_eq!(rests(&log), "end_turn");
+    // The scripted model fails once for each way to say what was before. A process that was revived may say it otherwise
+    // than the one that is made from the log for the retry: then that one meets the failure as well.
     let errors = of(&log, "session.error");
-    assert_eq!(errors.len(), 1, "{errors:?}");
-    let error = &errors[0]["error"];
-    assert_eq!(error["type"], "model_overloaded_error");
-    assert_eq!(error["retry_status"]["type"], "retrying");
+    assert!((1..=2).contains(&errors.len()), "{errors:?}");
+    for error in errors.iter().map(|it| &it["error"]) {
+        assert_eq!(error["type"], "model_overloaded_error");
+        assert_eq!(error["retry_status"]["type"], "retrying");
+    }
     assert_eq!(of(&log, "session.status_rescheduled").len(), 1);
     let said = of(&log, "agent.message");
     assert_eq!((said.len(), texts(said[0])), (1, "in the end".to_owned()));

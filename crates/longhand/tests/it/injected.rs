@@ -77,7 +77,7 @@ pub async fn session(stage: &Stage) -> (String, String) {
 }
 
 /// What the agent is told by that command.
-async fn told(stage: &Stage, session: &str, token: &str, command: &str) -> String {
+pub async fn told(stage: &Stage, session: &str, token: &str, command: &str) -> String {
     let steps = json!([script::bash(command), {"text": "heard"}]);
     let api = stage.api();
     let message = script::message(token, &steps);
@@ -265,5 +265,78 @@ async fn an_operators_credential_is_in_requests_of_every_sandbox_and_follows_its
     );
     write(ROTATED);
     heard_until(&stage, &session, &ask, (&mut heard, ROTATED)).await;
+    crate::egress::end(stage).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_an_mcp_server_are_let_in_with_its_token_and_a_models_key_goes_nowhere() {
+    let mut tasks = JoinSet::new();
+    let address = own_address();
+    let (port, mut heard) = echo(address, &mut tasks).await;
+    let (launch, model) = stage::launch().await;
+    let launch = launch
+        .environment("LONGHAND_EGRESS_ENABLED", "true")
+        .environment(
+            "LONGHAND_EGRESS_ALLOW_PRIVATE",
+            &format!("{address}/32,127.0.0.1/32"),
+        )
+        .environment("LONGHAND_EGRESS_CLEARTEXT_CREDENTIALS", "true");
+    let stage = Stage::on(launch, model, 0).await;
+    let api = stage.api();
+    let server = format!("http://{address}:{port}");
+    let mut vaults = Vec::new();
+    let llm = json!({"longhand.role": "llm", "longhand.llm_base_url": stage.model.base_url()});
+    let mut credential = String::new();
+    for (metadata, auth) in [
+        (
+            json!({}),
+            json!({"type": "static_bearer", "mcp_server_url": format!("{server}/a/mcp/"), "token": SECRET}),
+        ),
+        (
+            json!({}),
+            json!({"type": "mcp_oauth", "mcp_server_url": format!("{server}/oauth"), "access_token": ROTATED}),
+        ),
+        (
+            llm,
+            json!({"type": "static_bearer", "mcp_server_url": format!("{server}/model"), "token": "model/key"}),
+        ),
+    ] {
+        let vault = json!({"display_name": "one", "metadata": metadata});
+        let vault = id(&api.post("/v1/vaults", &vault).await.expect("a vault"));
+        let path = format!("/v1/vaults/{vault}/credentials");
+        let made = api.post(&path, &json!({"auth": auth})).await;
+        let made = id(&made.expect("a credential"));
+        if credential.is_empty() {
+            credential = format!("{path}/{made}");
+        }
+        vaults.push(vault);
+    }
+    let mut body = stage.ground.session();
+    body["vault_ids"] = json!(vaults);
+    let session = id(&api.post("/v1/sessions", &body).await.expect("a session"));
+    for (path, wanted) in [
+        ("/a/mcp", Some(SECRET)),
+        ("/a/mcp/sse", Some(SECRET)),
+        ("/oauth", Some(ROTATED)),
+        ("/a/mcp2", None),
+        ("/a//mcp", None),
+        ("/model", None),
+    ] {
+        let ask = format!(
+            "curl -sS --max-time 20 --path-as-is -H 'Authorization: Bearer mine' {server}{path}"
+        );
+        let said = told(&stage, &session, path, &ask).await;
+        let head = wait::within("a request", heard.recv()).await.expect(&said);
+        let shown = format!("Bearer {}\r\n", wanted.unwrap_or("mine"));
+        assert!(head.contains(&shown), "{path}: {head}");
+        assert!(!said.contains(SECRET) && !said.contains(ROTATED), "{said}");
+    }
+    let rotated = json!({"auth": {"type": "static_bearer", "token": ROTATED}});
+    api.post(&credential, &rotated).await.expect("changed");
+    let (ask, now) = (
+        format!("curl -sS --max-time 20 {server}/a/mcp"),
+        format!("Bearer {ROTATED}\r\n"),
+    );
+    heard_until(&stage, &session, &ask, (&mut heard, &now)).await;
     crate::egress::end(stage).await;
 }

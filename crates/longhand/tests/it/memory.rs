@@ -166,3 +166,43 @@ async fn each_process_holds_the_secrets_that_are_its_own_and_no_others() {
     api.idle(&session).await;
     crate::egress::end(stage).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_the_model_from_inside_has_nothing_of_its_key_and_nor_has_the_egress_process() {
+    let stage = carried(own_address()).await;
+    let mut body = stage.ground.session();
+    body["metadata"] = json!({"longhand.sandbox_model": "true"});
+    let api = stage.api();
+    let session = api.post("/v1/sessions", &body).await;
+    let session = testkit::api::id(&session.expect("a session"));
+    // Not the script of the session itself.
+    let asked = json!({"model": "claude-sonnet-5-5", "max_tokens": 100, "stream": true, "messages": [
+        {"role": "user", "content": "SCRIPT: [{\"text\": \"one and two\", \"chunks\": 2, \"wait_mid\": \"inside\"}]"}]});
+    let asked = asked.to_string().replace("SCRIPT", "SCR''IPT");
+    let ask = format!(
+        "PLANTED={PLANTED} curl -sSN --max-time 60 -H \"x-api-key: $ANTHROPIC_API_KEY\" -H 'content-type: application/json' \"$ANTHROPIC_BASE_URL/v1/messages\" -d '{asked}'"
+    );
+    let steps = json!([script::bash(&ask), {"text": "heard"}]);
+    api.send(&session, &[script::message("asks", &steps)])
+        .await
+        .expect("sent");
+    stage.model.reached(&["inside".to_owned()]).await;
+
+    // While it waits for the rest of its answer.
+    let (key, planted) = (Canary::new("key", KEY), Canary::new("planted", PLANTED));
+    let egress = crate::egress::process(&stage).expect("it runs");
+    assert!(holds(stage.server().pid(), &key), "the server spends it");
+    assert!(!holds(egress, &key), "the egress process has no part in it");
+    let there = inside("wait_mid");
+    let found = there.iter().filter(|pid| holds(**pid, &planted));
+    assert!(found.count() >= 1, "what a program there has is found");
+    for pid in there {
+        assert!(!holds(pid, &key), "process {pid} of the sandbox has it");
+    }
+    stage.model.release("inside");
+    let log = api.idle(&session).await;
+    let mut results = log.iter().filter(|e| e["type"] == "agent.tool_result");
+    let said = testkit::api::texts(results.next_back().expect("a result"));
+    assert!(said.contains("message_stop"), "{said}");
+    crate::egress::end(stage).await;
+}

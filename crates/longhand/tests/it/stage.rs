@@ -27,7 +27,7 @@ pub struct Stage {
     pub launch: Launch,
     pub model: Model,
     pub subjects: Vec<Subject>,
-    ground: Ground,
+    pub ground: Ground,
 }
 
 /// The streams of all subjects, read side by side.

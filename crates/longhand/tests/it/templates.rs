@@ -29,7 +29,8 @@ echo 'of the template' > opt/mark
 tar --numeric-owner -czf ../little.tar.gz .
 "#;
 
-fn little(dir: &Path) -> String {
+/// The archive; what it is made of is in `dir` too.
+pub fn little(dir: &Path) -> String {
     let made = Command::new("bash")
         .args(["-c", LITTLE])
         .current_dir(dir)

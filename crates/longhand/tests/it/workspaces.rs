@@ -181,6 +181,9 @@ async fn a_server_killed_between_any_two_steps_leaves_whole_workspaces() {
 /// The source, a session that is restored into again and again, and one that looks at what is there afterwards.
 const SUBJECTS: [usize; 3] = [0, 1, 2];
 
+/// Shows all that [`write`] has written, which are eleven lines.
+pub const LOOK: &str = "cat d/* /root/round /mnt/session/outputs/out; ls /etc/hosts 2>/dev/null";
+
 async fn dies(end: End, rounds: u64) {
     let seed = setting::number("TESTKIT_SEED", 1);
     let mut seeded = Seed::new(seed);
@@ -216,12 +219,12 @@ async fn dies(end: End, rounds: u64) {
     stage.kill().await;
 }
 
-fn path(stage: &Stage, subject: usize, rest: &str) -> String {
+pub fn path(stage: &Stage, subject: usize, rest: &str) -> String {
     format!("/v1/x/sandboxes/{}{rest}", stage.subjects[subject].session)
 }
 
 /// Runs a script in a subject's sandbox, which is stopped after that: nobody holds the disk.
-async fn shell(stage: &Stage, subject: usize, script: &str) -> String {
+pub async fn shell(stage: &Stage, subject: usize, script: &str) -> String {
     let api = stage.api();
     let command = json!({"command": ["/bin/sh", "-c", script]});
     let ran = api
@@ -287,10 +290,9 @@ async fn audit(stage: &Stage, owed: &[(String, u64)], seed: u64, round: u64) {
     for (id, _) in owed {
         assert!(listed(id), "seed {seed}, round {round}: {id} was promised");
     }
-    let look = "cat d/* /root/round /mnt/session/outputs/out; ls /etc/hosts 2>/dev/null";
     // The source itself, and what was being restored when the end came, are of one round each.
     for subject in [SUBJECTS[0], SUBJECTS[1]] {
-        one_round(&shell(stage, subject, look).await, subject == SUBJECTS[1]);
+        one_round(&shell(stage, subject, LOOK).await, subject == SUBJECTS[1]);
     }
     for one in all.iter().take(3) {
         let id = one["id"].as_str().expect("an id");
@@ -298,7 +300,7 @@ async fn audit(stage: &Stage, owed: &[(String, u64)], seed: u64, round: u64) {
         api.post(&path(stage, SUBJECTS[2], "/restore"), &restore)
             .await
             .expect("it is restored");
-        let seen = one_round(&shell(stage, SUBJECTS[2], look).await, false);
+        let seen = one_round(&shell(stage, SUBJECTS[2], LOOK).await, false);
         if let Some((_, round)) = owed.iter().find(|(owed, _)| owed == id) {
             assert_eq!(seen, Some(round.to_string()), "seed {seed}: {id}");
         }
@@ -306,7 +308,7 @@ async fn audit(stage: &Stage, owed: &[(String, u64)], seed: u64, round: u64) {
 }
 
 /// The one round that all files are of; none if nothing was ever restored there, where that may be.
-fn one_round(seen: &str, may_be_nothing: bool) -> Option<String> {
+pub fn one_round(seen: &str, may_be_nothing: bool) -> Option<String> {
     if may_be_nothing && !seen.contains(|digit: char| digit.is_ascii_digit()) {
         return None;
     }

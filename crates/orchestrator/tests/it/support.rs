@@ -116,6 +116,7 @@ impl World {
             harness: Arc::new(Native::new(Client::new(ClientConfig::default()).unwrap())),
             others: Vec::new(),
             provider,
+            client: Client::new(ClientConfig::default()).unwrap(),
             catalog: self.catalog.clone(),
             endpoint: Some(self.endpoint()),
         };
@@ -197,9 +198,9 @@ impl Server {
             workspace: WorkspaceId::Default,
             agent_id,
             agent_version: 1,
-            agent: raw(&agent),
+            agent: raw(&agent).into(),
             environment_id,
-            environment: raw(&create.resolve().unwrap()),
+            environment: raw(&create.resolve().unwrap()).into(),
             vault_ids: Vec::new(),
             profile: Profile::default(),
             opening: Opening {

@@ -79,6 +79,7 @@ impl Local {
                 .layers
                 .import(coming, &place, &bounds, &|id| shared.templates.has(id));
             drop(right);
+            shared.layers.count();
             imported.map_err(|fault| {
                 collect(&shared);
                 refused(fault, &to, &place)
@@ -117,6 +118,8 @@ fn refused(fault: Fault, to: &SandboxId, place: &Path) -> Error {
     };
     match error.kind() {
         io::ErrorKind::AlreadyExists if place.exists() => Error::invalid(taken(to)),
+        // Said by the layers, with what to do.
+        io::ErrorKind::QuotaExceeded if error.get_ref().is_some() => Error::busy(error.to_string()),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             Error::busy("the host's disk is full: nothing of the archive was kept")
         }

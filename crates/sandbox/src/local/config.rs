@@ -8,6 +8,7 @@ use super::{Allowance, Disk, Gvisor, Network};
 use crate::limits::{HANDOVER, ORPHAN};
 use crate::provider::ProviderName;
 use crate::template::TemplateRef;
+use crate::workspace::Shares;
 
 /// What an operator can set.
 #[derive(Debug, Clone)]
@@ -23,6 +24,8 @@ pub struct Config {
     pub volumes: PathBuf,
     /// Bytes that any volume may have; 0: as many as there is room for.
     pub volume_bytes: u64,
+    /// What layers and snapshots may take of the disk.
+    pub layers: Shares,
     /// What sandboxes see as `/usr`, read-only, that lie on no template.
     pub usr: PathBuf,
     /// What a workspace that is made lies on unless its [`Spec`] says otherwise.
@@ -65,6 +68,7 @@ impl Config {
             snapshots: parent.join("snapshots"),
             volumes: parent.join("volumes"),
             volume_bytes: Disk::default().bytes,
+            layers: Shares::default(),
             usr: PathBuf::from("/usr"),
             template: TemplateRef::Host,
             programs: None,

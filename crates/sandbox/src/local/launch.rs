@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jail::image;
-use jail::plan::{self, Attached, By, Failure, Plan, Report, SHARED, VERSION, Volume};
+use jail::plan::{self, Attached, By, Failure, Plan, Report, Volume};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 use tokio::net::UnixStream;
@@ -23,6 +23,7 @@ use super::ranges::Range;
 use super::running::Running;
 use super::supervisor::{Body, Supervisor};
 use super::template::Base;
+use super::unclaimed::{Born, bear};
 use super::{Shared, net, probe, trust};
 use crate::diary::Steps;
 use crate::error::{Doing, Error};
@@ -71,7 +72,9 @@ enum Given {
 pub(super) async fn launch(shared: &Arc<Shared>, spec: Spec) -> Result<Running, Error> {
     let id = spec.id.clone();
     let started = begun(shared, spec, Whose::Its).await?;
-    started.given(shared, id, How::Made).await
+    let given = started.given(shared, id, How::Made).await;
+    shared.bear_ahead();
+    given
 }
 
 /// Starts one that is to wait until it is somebody's.
@@ -155,23 +158,40 @@ async fn begun(shared: &Arc<Shared>, spec: Spec, whose: Whose) -> Result<Started
     let blocking = tokio::task::spawn_blocking(move || prepared.files_of(&wanted));
     // Its supervisor is born while its files are made, once it is known what that takes. Not before the groups: to be
     // able to make them the server may have to move, and what it has started would stay behind.
-    let known = shared.groups.get().and(shared.helper.get());
-    let early = known.map(|helper| start(shared, helper, &lock));
+    let known = shared.helper.get().zip(shared.groups.get());
+    let early = known.map(|(helper, groups)| {
+        let waited = match whose {
+            Whose::Its => shared.unclaimed.claim(),
+            Whose::Nobodys => None,
+        };
+        waited.map_or_else(|| bear(shared, helper, groups, spec.id.as_str()), Ok)
+    });
     let files = match blocking.await {
         Ok(prepared) => prepared?,
         Err(_) => return Err(Error::Gone),
     };
     steps.then("supervisor");
-    let born = early.unwrap_or_else(|| start(shared, &files.helper, &lock));
-    let (mut supervisor, line) = born?;
+    let another = || bear(shared, &files.helper, &files.groups, spec.id.as_str());
+    let mut born = early.unwrap_or_else(another)?;
+    let plan = plan_of(shared, &spec, &files);
+    if !born.is_told(&plan, lock.as_fd())? {
+        tracing::warn!("a supervisor that waited for a sandbox has gone");
+        shared.sweep_groups();
+        born = another()?;
+        born.is_told(&plan, lock.as_fd())?;
+    }
     // It has the lock from now on.
     drop(lock);
-    let mut range = shared.ranges.take(spec.id.as_str())?;
-    let plan = plan_of(shared, &spec, &files, &range);
+    let Born {
+        mut supervisor,
+        line,
+        range,
+        ..
+    } = born;
     let started = comes_up(
         (shared, &spec.id, whose),
-        (&mut supervisor, line, &mut range),
-        &plan,
+        (&mut supervisor, line),
+        plan.generation,
         &mut steps,
     );
     let Ok(started) = timeout(START, started).await else {
@@ -193,26 +213,21 @@ async fn begun(shared: &Arc<Shared>, spec: Spec, whose: Whose) -> Result<Started
 }
 
 /// What its supervisor is told.
-fn plan_of(shared: &Shared, spec: &Spec, files: &Files, range: &Range) -> Plan {
+fn plan_of(shared: &Shared, spec: &Spec, files: &Files) -> Plan {
     let dir = shared.dirs.path(&spec.id);
     let disk = shared.disks.settings().limit(&dir);
     let base = &files.base;
     Plan {
-        version: VERSION,
         image: disk.by == By::Image,
         dir,
         template: base.tree.clone(),
         layers: files.layers.clone(),
         usr: base.usr.clone(),
         programs: shared.programs.clone(),
-        id_base: if shared.own_ids { range.base() } else { SHARED },
-        sub_ids: shared.sub_ids,
         volumes: VOLUMES.iter().map(volume).collect(),
         attached: files.attached.clone(),
         env: environment(&base.env, shared.network.is_some(), spec.env.clone()),
-        limits: shared.limits(disk),
-        groups: files.groups.each.clone(),
-        network: shared.network.is_some(),
+        disk,
         gvisor: files.gvisor.clone(),
         generation: shared.dirs.generation(),
         orphan_millis: orphan_millis(shared, &spec.id),
@@ -229,18 +244,14 @@ fn late(id: &SandboxId) -> Error {
     }
 }
 
-/// Has that supervisor start it.
+/// Returns when that supervisor has started it.
 async fn comes_up(
     (shared, id, whose): (&Arc<Shared>, &SandboxId, Whose),
-    (supervisor, line, range): (&mut Supervisor, UnixStream, &mut Range),
-    plan: &Plan,
+    (supervisor, line): (&mut Supervisor, UnixStream),
+    generation: u32,
     steps: &mut Steps,
 ) -> Result<(Body, Client, Given), Error> {
-    // Its last copy here goes with this: a descriptor less that each later supervisor is started with.
-    let lock = range.hand_over();
-    supervisor.give(plan, lock.as_ref().map(AsFd::as_fd))?;
-    drop(lock);
-    let mut body = runs(supervisor).await?;
+    let mut body = runs(shared, supervisor).await?;
     steps.then("hand");
     // While the hand comes up: the two know nothing of each other.
     let network = async {
@@ -249,7 +260,7 @@ async fn comes_up(
             Whose::Nobodys => Given::Later,
         })
     };
-    let connecting = Client::connect(line, plan.generation, &shared.tasks);
+    let connecting = Client::connect(line, generation, &shared.tasks);
     let (client, network) = tokio::try_join!(connecting, network)?;
     Ok((body, client, network))
 }
@@ -349,25 +360,8 @@ fn seal(file: &File, seals: SealFlags) -> io::Result<()> {
     Ok(fcntl_add_seals(file, seals)?)
 }
 
-/// A supervisor that is being born and waits for its plan, and the line to the hand that it will start.
-fn start(
-    shared: &Shared,
-    helper: &OwnedFd,
-    lock: &File,
-) -> Result<(Supervisor, UnixStream), Error> {
-    let doing = || "start the supervisor".to_owned();
-    let (control, control_theirs) = jail::control::pair().doing(doing)?;
-    let (line, line_theirs) = std::os::unix::net::UnixStream::pair().doing(doing)?;
-    line.set_nonblocking(true).doing(doing)?;
-    let given = [control_theirs.as_fd(), line_theirs.as_fd(), lock.as_fd()];
-    let born = shared.nursery.bear(helper, shared.own_ids, given);
-    born.doing(doing)?;
-    let supervisor = Supervisor::expected(control, &shared.leaving).doing(doing)?;
-    Ok((supervisor, UnixStream::from_std(line).doing(doing)?))
-}
-
 /// Waits until the supervisor says that the sandbox runs.
-async fn runs(supervisor: &mut Supervisor) -> Result<Body, Error> {
+async fn runs(shared: &Arc<Shared>, supervisor: &mut Supervisor) -> Result<Body, Error> {
     let word = match supervisor.is_here().await {
         true => supervisor.report().await,
         false => None,
@@ -381,6 +375,7 @@ async fn runs(supervisor: &mut Supervisor) -> Result<Body, Error> {
     };
     body.ok_or_else(|| {
         tracing::warn!("a supervisor ended without a word");
+        shared.sweep_groups();
         Error::Unsupported {
             step: "start the supervisor".to_owned(),
             errno: 0,

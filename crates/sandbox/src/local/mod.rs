@@ -35,6 +35,7 @@ mod template;
 mod templates;
 mod trash;
 mod trust;
+mod unclaimed;
 mod usage;
 mod volumes;
 mod workspaces;
@@ -80,6 +81,7 @@ use sweep::{settle, sweep};
 use template::Templates;
 pub use template::template_home;
 use trash::Trash;
+use unclaimed::Unclaimed;
 use volumes::Registry;
 
 /// Sandboxes on this host, isolated by the kernel. Cheap to clone.
@@ -104,6 +106,7 @@ struct Shared {
     images: Images,
     helper: OnceLock<Arc<OwnedFd>>,
     nursery: Nursery,
+    unclaimed: Unclaimed,
     allowance: Allowance,
     groups: OnceLock<Arc<Groups>>,
     together: Option<Together>,
@@ -183,14 +186,15 @@ impl Local {
         });
         dirs::private_dir(&snapshots)?;
         let own_ids = isolation::gives_own_ids();
-        let layers = Layers::open(snapshots, dir.clone(), own_ids);
+        let layers = Layers::open(snapshots, dir.clone(), own_ids)
+            .doing(|| "open the snapshots".to_owned())?;
         let sub_ids = if own_ids {
             None
         } else {
             sub_ids::of_this_user()
         };
         let shared = Arc::new(Shared {
-            layers: layers.doing(|| "open the snapshots".to_owned())?,
+            layers: layers.with_shares(config.layers),
             disks: Disks::new(dir.clone(), config.allowance.disk, config.disk_reserve),
             flushes: Flushes::default(),
             volumes: Registry::open(volumes, config.volume_bytes)?,
@@ -205,6 +209,7 @@ impl Local {
             programs: config.programs,
             helper: OnceLock::new(),
             nursery: Nursery::default(),
+            unclaimed: Unclaimed::default(),
             allowance: config.allowance,
             groups: OnceLock::new(),
             together,

@@ -30,7 +30,7 @@ impl Nursery {
         &self,
         helper: &OwnedFd,
         own_ids: bool,
-        given: [BorrowedFd<'_>; 3],
+        given: [BorrowedFd<'_>; 2],
     ) -> io::Result<()> {
         let mut nurse = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(nurse) = &*nurse {
@@ -75,7 +75,7 @@ impl Nurse {
         })
     }
 
-    fn bear(&self, given: [BorrowedFd<'_>; 3]) -> io::Result<()> {
+    fn bear(&self, given: [BorrowedFd<'_>; 2]) -> io::Result<()> {
         control::send(&self.line, &Birth, &given)
     }
 }

@@ -194,6 +194,7 @@ impl Local {
 
     /// Ends those that wait; no more are made.
     pub(super) async fn close_pool(&self) {
+        self.0.close_unclaimed().await;
         self.0.pool.closing.store(true, Ordering::SeqCst);
         // One that is being made comes to wait, and is found.
         drop(self.0.pool.turn.lock().await);

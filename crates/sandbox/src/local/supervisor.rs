@@ -134,9 +134,13 @@ impl Supervisor {
         self.leaving.load(Ordering::Relaxed)
     }
 
-    /// Whether it has said its first word, which is the next that it says: from then on it can be killed.
+    /// Whether it has said its first word: from then on it can be killed.
+    ///
+    /// Cancel safe: yes.
     pub(super) async fn is_here(&mut self) -> bool {
-        if let Some((Report::Here, descriptors)) = self.report().await {
+        if self.process.is_none()
+            && let Some((Report::Here, descriptors)) = self.report().await
+        {
             self.process = descriptors.into_iter().next();
         }
         self.process.is_some()

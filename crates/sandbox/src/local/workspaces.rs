@@ -147,8 +147,9 @@ impl Local {
                     running.still(copy).await
                 }
             };
+            local.merge_soon(&id);
             match &done {
-                Ok(_) => local.merge_soon(&id),
+                Ok(_) => local.count(),
                 // What was half made is garbage.
                 Err(_) => local.collect(),
             }
@@ -270,6 +271,12 @@ impl Local {
         Ok(())
     }
 
+    /// Has the layers counted that were not yet. Never waits.
+    fn count(&self) {
+        let shared = Arc::clone(&self.0);
+        self.0.tasks.spawn_blocking(move || shared.layers.count());
+    }
+
     /// Has layers that nobody refers to removed. Never waits.
     pub(super) fn collect(&self) {
         let shared = Arc::clone(&self.0);
@@ -284,6 +291,7 @@ pub(super) fn collect(shared: &Shared) {
     if let Err(error) = shared.layers.collect(trash) {
         tracing::warn!(%error, "layers that nobody needs stay until the next try");
     }
+    shared.layers.count();
 }
 
 fn no_sandbox(id: &SandboxId) -> Error {

@@ -45,6 +45,11 @@ impl Home {
         }
     }
 
+    /// Where all of them are.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     fn all(&self) -> PathBuf {
         self.dir.join("sha256")
     }
@@ -179,19 +184,23 @@ impl Home {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
             made.doing(doing)?;
         }
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600);
-        let lock = options.open(self.dir.join("import.lock")).doing(doing)?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => {
-                return Err(Error::busy("another template is being imported"));
-            }
-            other => other.doing(doing)?,
-        }
+        let lock = self.locked("import.lock").doing(doing)?;
+        let lock = lock.ok_or_else(|| Error::busy("another template is being imported"))?;
         for left in entries(&self.drafts()).doing(doing)? {
             fs::remove_dir_all(self.drafts().join(left)).doing(doing)?;
         }
         Ok(Importing { _lock: lock })
+    }
+
+    /// A lock beside the templates that ends with who has it; none while somebody else has.
+    pub(super) fn locked(&self, name: &str) -> io::Result<Option<File>> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let lock = options.open(self.dir.join(name))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            other => Ok(other.map(|()| Some(lock))?),
+        }
     }
 
     /// An empty draft: its directory, and the one for its files.

@@ -65,6 +65,16 @@ impl NewTemplate {
         })
     }
 
+    /// From an image layout that was put together here.
+    pub(super) fn of_layout(dir: PathBuf, called: String, at: i64) -> Self {
+        Self {
+            source: Source::Layout(dir, None),
+            called,
+            name: None,
+            at,
+        }
+    }
+
     /// From an archive that comes from anywhere; `called` says where from, for people.
     #[must_use]
     pub fn from_archive(archive: Box<dyn Read + Send>, called: String, at: i64) -> Self {

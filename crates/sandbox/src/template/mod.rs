@@ -3,7 +3,8 @@
 //! Sandboxes share it. It starts no sandbox and knows none.
 //!
 //! **Where.** In the directory of templates: `sha256/DIGEST/tree`, the files; `sha256/DIGEST/template.json`, what is known
-//! of them; `names/NAME`, a link that says which template has that name now; `drafts/`, what is being imported.
+//! of them; `names/NAME`, a link that says which template has that name now; `drafts/`, what is being imported; `gathered/`,
+//! the image that comes from a registry.
 //!
 //! **How it stays whole.** A draft gets its place by one rename when all of it is on the disk. What a process leaves that is
 //! killed is a draft, which the next import removes.
@@ -14,6 +15,7 @@
 mod apply;
 mod architecture;
 mod digest;
+mod gather;
 mod home;
 mod import;
 mod known;
@@ -27,13 +29,17 @@ pub(crate) mod trusted;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
+mod gather_tests;
+#[cfg(test)]
 mod oci_tests;
 #[cfg(test)]
 mod tests;
 
+pub use gather::{Gathering, Incoming};
 pub use home::Home as TemplateHome;
 pub(crate) use home::of_the_host;
 pub use import::{Imported, NewTemplate, Progress};
 pub use known::{Template, Templates};
 pub use name::{TemplateId, TemplateName, TemplateRef};
+pub use oci::Blob;
 pub(crate) use rooted::Rooted;

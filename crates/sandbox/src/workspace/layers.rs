@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use super::copy::{Copier, Files, attributes, open_dir};
 use super::directories::{is_like, like, make_all, private};
 use super::hold::Hold;
+use super::ledger::{self, Ledger, Shares};
 use super::manifest::Manifest;
 use super::merge::Merger;
 use super::reached::reached;
@@ -42,6 +43,8 @@ pub(crate) struct Layers {
     pub(super) own_ids: bool,
     /// Exports and imports that may begin.
     pub(super) travellers: Arc<Semaphore>,
+    pub(super) shares: Shares,
+    pub(super) ledger: Ledger,
 }
 
 /// A layer that is what several are together, and stays there while this does.
@@ -59,16 +62,24 @@ pub(crate) struct Replaced(pub(crate) PathBuf);
 impl Layers {
     /// Those kept in `home`, a private directory on the same file system as the sandboxes in `sandboxes`.
     pub(crate) fn open(home: PathBuf, sandboxes: PathBuf, own_ids: bool) -> io::Result<Self> {
-        let new = Self {
+        let mut new = Self {
             home,
             sandboxes,
             own_ids,
             travellers: Arc::new(Semaphore::new(ARCHIVES_AT_ONCE)),
+            shares: Shares::default(),
+            ledger: Ledger::default(),
         };
         for dir in [new.layers(), new.manifests()] {
             DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         }
+        new.ledger = Ledger::open(&new.layers())?;
         Ok(new)
+    }
+
+    /// The same, which may take so much of the disk.
+    pub(crate) fn with_shares(self, shares: Shares) -> Self {
+        Self { shares, ..self }
     }
 
     pub(super) fn layers(&self) -> PathBuf {
@@ -218,7 +229,7 @@ impl Layers {
         let Some(_alone) = Hold::alone(&self.lock())? else {
             return Ok(false);
         };
-        let mut wanted = HashSet::new();
+        let (mut wanted, mut announced) = (HashSet::new(), HashSet::new());
         for manifest in Manifest::all(&self.manifests())? {
             wanted.extend(manifest.stack.layers);
         }
@@ -232,23 +243,32 @@ impl Layers {
                 let stack = Stack::at(&entry.path(), name);
                 // No sandbox: a file of the provider's.
                 if entry.file_type()?.is_dir() {
-                    wanted.extend(stack?.unwrap_or_default().layers);
+                    let layers = stack?.unwrap_or_default().layers;
+                    announced.extend(layers.last().filter(|_| name == NEXT).cloned());
+                    wanted.extend(layers);
                 }
             }
         }
         for entry in fs::read_dir(self.layers())? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if !LayerId::try_from(name).is_ok_and(|id| wanted.contains(&id)) {
-                trash(&entry.path())?;
+            let id = LayerId::try_from(name).ok();
+            if id.as_ref().is_some_and(|id| wanted.contains(id)) {
+                continue;
+            }
+            trash(&entry.path())?;
+            if let Some(id) = id {
+                self.ledger.forget(&id);
             }
         }
+        // Nobody seals meanwhile: what is referred to and not announced is whole.
+        self.ledger.note(wanted.difference(&announced));
         Ok(true)
     }
 
-    /// Whether the sandbox in `dir` has so many layers that they should be merged.
+    /// Whether the sandbox in `dir` has so many layers, or such heavy ones, that they should be merged.
     pub(crate) fn is_deep(&self, dir: &Path) -> bool {
-        Stack::of(dir).is_ok_and(|stack| stack.layers.len() > LAYERS_MANY)
+        Stack::of(dir).is_ok_and(|stack| stack.layers.len() > LAYERS_MANY || self.is_heavy(&stack))
     }
 
     /// Makes one layer of all those of the sandbox in `dir`, which may run meanwhile: nothing of it changes. None if
@@ -302,6 +322,7 @@ impl Layers {
                 merger.merge(&parts, &draft.join(name))?;
                 reached("part merged");
             }
+            ledger::merged_of(&draft, &stack.layers)?;
             // It has to be on the disk before anybody gives up what it was made from.
             self.flush()?;
             match fs::rename(&draft, &layer) {
@@ -327,6 +348,7 @@ impl Layers {
         {
             return Ok(stack);
         }
+        self.share(dir, &stack)?;
         if stack.layers.len() >= LAYERS_MOST {
             let merged = self.merged(&stack)?;
             stack = Stack::on(stack.template).with(merged);
@@ -339,6 +361,7 @@ impl Layers {
         next.put(dir, NEXT)?;
         reached("seal announced");
         self.finish(dir, &next)?;
+        self.ledger.note(&next.layers);
         Ok(next)
     }
 
@@ -385,6 +408,7 @@ impl Layers {
 
     /// Copies what the sandbox in `dir` has written since its last seal into a layer; its stack with that.
     pub(super) fn copy(&self, dir: &Path, deadline: Instant) -> io::Result<Stack> {
+        self.share(dir, &Stack::of(dir)?)?;
         let id = LayerId::fresh()?;
         let layer = self.layers().join(id.as_str());
         private(&layer)?;
@@ -395,6 +419,7 @@ impl Layers {
             reached("part copied");
         }
         let stack = Stack::of(dir)?;
+        self.ledger.note([&id]);
         if stack.layers.len() >= LAYERS_MOST {
             return Err(io::Error::new(
                 io::ErrorKind::QuotaExceeded,

@@ -19,10 +19,12 @@ mod copy;
 mod directories;
 mod hold;
 mod layers;
+mod ledger;
 mod manifest;
 mod merge;
 mod pack;
 mod reached;
+mod shares;
 mod stack;
 mod templates;
 mod travel;
@@ -32,6 +34,8 @@ mod unpack;
 mod hard_tests;
 #[cfg(test)]
 mod session_tests;
+#[cfg(test)]
+mod share_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -43,6 +47,7 @@ mod travel_tests;
 
 pub(crate) use copy::{each_attribute_of, names, open_dir, too_deep};
 pub(crate) use layers::{HELD, Layers, Replaced};
+pub use ledger::Shares;
 pub(crate) use reached::reached;
 #[cfg(test)]
 pub(crate) use reached::tests::dies_after;

@@ -94,6 +94,7 @@ impl Layers {
         has: &dyn Fn(&TemplateId) -> bool,
     ) -> Result<(), Fault> {
         let _hold = self.hold()?;
+        self.share_of_all()?;
         let id = LayerId::fresh()?;
         let layer = self.layers().join(id.as_str());
         private(&layer)?;
@@ -106,6 +107,7 @@ impl Layers {
         reached("unpacked");
         self.flush()?;
         reached("flushed");
+        self.ledger.note([&id]);
         Ok(self.publish(&Stack::on(template).with(id), to)?)
     }
 }

@@ -8,6 +8,7 @@
     reason = "tests, and the fixtures that only they use"
 )]
 
+mod ahead;
 mod attack;
 mod attack_cgroups;
 mod attack_limits;

@@ -184,7 +184,12 @@ impl Checker {
             decision.state.generation.0, self.generation,
             "only a claim moves the generation, by one"
         );
-        if let Input::Fact { generation, .. } = input {
+        // What a program has used is nobody's word on the turn.
+        if let Input::Fact {
+            generation, fact, ..
+        } = input
+            && !matches!(**fact, Fact::UsedInside { .. })
+        {
             assert_eq!(generation.0, self.generation, "a stranger is believed");
         }
         self.updates(input, decision);

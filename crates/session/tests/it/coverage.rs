@@ -123,6 +123,7 @@ pub fn kind_of(input: &Input, checker: &Checker) -> &'static str {
             Fact::Interrupted { .. } => "interrupted",
             Fact::Delegated { .. } | Fact::Advised { .. } | Fact::TakeUp => "of a team",
             Fact::HostUnreachable { .. } => "of a credential",
+            Fact::UsedInside { .. } => "of a program inside",
         },
     }
 }

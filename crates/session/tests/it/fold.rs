@@ -16,6 +16,9 @@ impl Checker {
         assert!(placed.on_primary && placed.thread == before.primary.id);
         self.envelope(&placed.event, placed.seq);
         let (id, seq) = (placed.event.id, placed.seq);
+        if let Some(Fact::UsedInside { .. }) = fact_of(input) {
+            return self.span_inside(input, decision, &placed.event.body);
+        }
         match &placed.event.body {
             Body::UserMessage { .. }
             | Body::SystemMessage { .. }
@@ -327,6 +330,28 @@ impl Checker {
         self.sums.add(&used);
         if done && !compacting {
             self.failures = 0;
+        }
+    }
+
+    /// What a program has used is a span of its own, and nothing else.
+    fn span_inside(&mut self, input: &Input, decision: &Decision, body: &Body) {
+        let [start, _end] = decision.events.as_slice() else {
+            panic!("a span is two events: {:?}", decision.events)
+        };
+        if let Body::SpanModelRequestEnd {
+            model_request_start_id,
+            model_usage,
+            ..
+        } = body
+        {
+            let used = used_of(input);
+            assert_eq!(
+                (*model_request_start_id, *model_usage),
+                (start.event.id, used.usage)
+            );
+            self.sums.add(&used);
+        } else {
+            assert!(matches!(body, Body::SpanModelRequestStart {}), "{body:?}");
         }
     }
 

@@ -52,6 +52,7 @@ pub fn used_of(input: &Input) -> Used {
             | Fact::Compacted { used, .. }
             | Fact::RequestFailed { used, .. }
             | Fact::Graded { used, .. }
+            | Fact::UsedInside { used, .. }
             | Fact::Interrupted { used } => *used,
             Fact::Grading { used, .. } => used.unwrap_or_default(),
             Fact::Advised { used, .. } => *used,

@@ -10,6 +10,7 @@ mod coverage;
 mod faulty;
 mod fold;
 mod graded;
+mod inside;
 mod invariants;
 mod malformed;
 mod oracle;

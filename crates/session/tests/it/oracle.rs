@@ -38,6 +38,9 @@ impl Checker {
             Input::Command(Command::Archive | Command::Delete) => open.then_some("Running"),
             Input::Command(Command::ArchiveThread(_)) => Some("NoThread"),
             Input::Claim => (!open).then_some("NothingToRun"),
+            Input::Fact { fact, .. } if matches!(**fact, Fact::UsedInside { .. }) => {
+                over.then_some("Archived")
+            }
             Input::Fact { generation, .. } if generation.0 != self.generation => Some("Stale"),
             Input::Fact { thread, .. } if *thread != state.primary.id => Some("OutOfPlace"),
             Input::Fact { fact, .. } => (!self.fits(fact)).then_some("OutOfPlace"),
@@ -63,6 +66,7 @@ impl Checker {
             Fact::Delegated { .. }
             | Fact::Advised { .. }
             | Fact::HostUnreachable { .. }
+            | Fact::UsedInside { .. }
             | Fact::TakeUp => false,
             Fact::Interrupted { .. } => {
                 let mut waiting = self.waiting.iter();

@@ -196,7 +196,7 @@ pub fn fits(state: &State, fold: &TeamFold, thread: ThreadId, fact: &Fact) -> bo
             Step::Execute { call: open } | Step::Recover { call: open } => call == open,
             _ => false,
         },
-        Fact::TakeUp | Fact::HostUnreachable { .. } => false,
+        Fact::TakeUp | Fact::HostUnreachable { .. } | Fact::UsedInside { .. } => false,
     }
 }
 
@@ -222,6 +222,7 @@ fn fact_kind(fact: &Fact, leads: bool) -> &'static str {
         Fact::Interrupted { .. } => ("coordinator: stopped", "thread: stopped"),
         Fact::TakeUp => ("look for what is due", "look for what is due"),
         Fact::HostUnreachable { .. } => ("of a credential", "of a credential"),
+        Fact::UsedInside { .. } => ("of a program inside", "of a program inside"),
     };
     if leads { of_lead } else { of_thread }
 }

@@ -28,7 +28,7 @@ fn environment_row(row: &Row) -> Read<EnvironmentRow> {
         workspace: text(row, 1)?,
         revision: small(row, 2)?,
         name: column(row, 3)?,
-        body: raw(row, 4)?,
+        body: raw(row, 4)?.into(),
         created_at: micros(row, 5)?,
         updated_at: micros(row, 6)?,
         archived_at: micros_opt(row, 7)?,
@@ -115,7 +115,7 @@ pub(crate) async fn update(
     Ok(EnvironmentRow {
         revision: base + 1,
         name,
-        body,
+        body: body.into(),
         updated_at,
         ..current
     })

@@ -49,13 +49,14 @@ impl Held<'_> {
     }
 
     /// As [`Self::write`], with the number of the commit.
-    pub(crate) async fn write_again<T, E, F>(self, work: F) -> Result<(T, u64), E>
+    pub(crate) async fn write_again<T, E, F>(self, work: F) -> Result<(Box<T>, u64), E>
     where
         F: for<'a> FnMut(&'a mut Cx) -> BoxFuture<'a, Told<T, E>> + Send + 'static,
         T: Send + 'static,
         E: From<Trouble> + Send + 'static,
     {
-        self.db.write_again(work, self.keep.cloned()).await
+        let done = self.db.write_again(work, self.keep.cloned()).await;
+        done.map(|(done, commit)| (Box::new(done), commit))
     }
 
     /// Runs `work` on one snapshot of the database.

@@ -27,6 +27,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/V9__fleet.sql"),
     include_str!("../../migrations/postgres/V10__sandbox_rules.sql"),
     include_str!("../../migrations/postgres/V11__several.sql"),
+    include_str!("../../migrations/postgres/V12__grounds.sql"),
 ];
 
 /// What all replicas lock to migrate: "longhand" in ASCII.

@@ -47,9 +47,9 @@ fn session_row(row: &Row) -> Read<SessionRow> {
         workspace: text(row, 1)?,
         agent_id: text(row, 2)?,
         agent_version: small(row, 3)?,
-        agent: raw(row, 4)?,
+        agent: raw(row, 4)?.into(),
         environment_id: text(row, 5)?,
-        environment: raw(row, 6)?,
+        environment: raw(row, 6)?.into(),
         vault_ids: json(row, 7)?,
         profile: session::input::Profile {
             title: column(row, 8)?,

@@ -8,7 +8,7 @@ use contract::ids::{SessionId, ThreadId};
 use contract::time::Micros;
 use futures_util::future::try_join_all;
 use session::input::Around;
-use session::{Command, Decision, Input, Record};
+use session::{Command, Decision, Input, Record, State};
 
 use super::fault::{Read, is_taken};
 use super::row::{get, json, text};
@@ -21,6 +21,7 @@ use crate::caps::Caps;
 use crate::error::{Conflict, Plenty, SubmitError};
 use crate::events::Stored;
 use crate::rules::decided::{self, Added, Before, By, Given, Move, Queued};
+use crate::rules::outcomes::first;
 use crate::rules::told::Note;
 use crate::rules::usage::used;
 use crate::rules::{int, map_text, status_name, until, within};
@@ -318,7 +319,7 @@ async fn queue(conn: &Conn, num: i64, queued: &Queued) -> Read<u64> {
 
 pub(crate) async fn create(
     cx: &mut Cx,
-    new: NewSession,
+    new: &NewSession,
     caps: Caps,
     now: Micros,
     entropy: u128,
@@ -329,8 +330,9 @@ pub(crate) async fn create(
         vaults::active(&cx.conn, new.workspace, *vault).await?;
     }
     tallies::take(cx, new.workspace, Plenty::Sessions, caps).await?;
-    let (row, decision) = decided::open(new, now, entropy);
-    let num = insert_session(&cx.conn, &row).await?;
+    let decision = decided::open(new, now, entropy);
+    let outcomes = first(&decision.evaluations);
+    let num = insert_session(&cx.conn, new, &decision.state, now).await?;
     let added = Added::of(&decision)?;
     let conn = &cx.conn;
     let ((), note, ()) = tokio::try_join!(
@@ -340,26 +342,26 @@ pub(crate) async fn create(
         append(conn, num, &decision, &added),
     )?;
     note.into_iter().for_each(|note| cx.tell(note));
-    added.tell(&mut cx.talk, decision);
-    Ok(row)
+    let state = added.tell(&mut cx.talk, decision).state;
+    Ok(decided::row(new, state, outcomes, now))
 }
 
-async fn insert_session(conn: &Conn, row: &SessionRow) -> Told<i64> {
+async fn insert_session(conn: &Conn, new: &NewSession, state: &State, now: Micros) -> Told<i64> {
     let sql = "INSERT INTO sessions (id, workspace, agent, agent_version, environment, created_at,
                  title, metadata, vaults, agent_body, environment_body)
                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING num";
     let values = values![
-        row.id.to_string(),
-        row.workspace.to_string(),
-        row.agent_id.to_string(),
-        row.agent_version,
-        row.environment_id.to_string(),
-        row.created_at.0,
-        &row.profile.title,
-        map_text(&row.profile.metadata)?,
-        serde_json::to_string(&row.vault_ids)?,
-        row.agent.get(),
-        row.environment.get(),
+        state.session.to_string(),
+        new.workspace.to_string(),
+        new.agent_id.to_string(),
+        new.agent_version,
+        new.environment_id.to_string(),
+        now.0,
+        &new.profile.title,
+        map_text(&new.profile.metadata)?,
+        serde_json::to_string(&new.vault_ids)?,
+        new.agent.get(),
+        new.environment.get(),
     ];
     let done = match conn.written(sql, values).await {
         Err(failed) if is_taken(&failed) => return Err(Conflict::Exists.into()),
@@ -371,10 +373,10 @@ async fn insert_session(conn: &Conn, row: &SessionRow) -> Told<i64> {
                VALUES ($1, $2, $3, $4, $5)";
     let values = values![
         num,
-        int(row.state.generation.0),
-        status_name(row.state.status()),
-        row.updated_at.0,
-        serde_json::to_string(&row.state)?,
+        int(state.generation.0),
+        status_name(state.status()),
+        now.0,
+        serde_json::to_string(state)?,
     ];
     conn.execute(sql, values).await?;
     Ok(num)

@@ -10,12 +10,11 @@ use contract::time::Micros;
 use session::input::{Around, Waiting};
 use session::{Decision, Input, Intent, Placed, State, UserEvent};
 
-use super::outcomes;
 use super::told::{Note, Talk};
 use crate::events::Stored;
 use crate::feed::Item;
 use crate::runs::Holder;
-use crate::sessions::{Committed, NewSession, SessionRow};
+use crate::sessions::{Committed, NewSession, OutcomeRow, SessionRow};
 use crate::timeline::Beside;
 
 /// An input with everything around it that its caller brings.
@@ -208,29 +207,37 @@ fn queued(waiting: &Waiting) -> Result<Queued, serde_json::Error> {
     })
 }
 
-/// A new session as it is stored, and what its first decision adds.
-pub(crate) fn open(new: NewSession, now: Micros, entropy: u128) -> (SessionRow, Decision) {
+/// What the first decision of a new session adds.
+pub(crate) fn open(new: &NewSession, now: Micros, entropy: u128) -> Decision {
     let around = Around {
         now,
         entropy,
         ..Around::default()
     };
-    let decision = session::open(new.opening, &around);
-    let row = SessionRow {
-        id: decision.state.session,
+    session::open(new.opening.clone(), &around)
+}
+
+/// A session that was made of `new`, as it is read from then on.
+pub(crate) fn row(
+    new: &NewSession,
+    state: State,
+    outcomes: Vec<OutcomeRow>,
+    now: Micros,
+) -> SessionRow {
+    SessionRow {
+        id: state.session,
         workspace: new.workspace,
         agent_id: new.agent_id,
         agent_version: new.agent_version,
-        agent: new.agent,
+        agent: Arc::clone(&new.agent),
         environment_id: new.environment_id,
-        environment: new.environment,
-        vault_ids: new.vault_ids,
-        profile: new.profile,
-        state: decision.state.clone(),
+        environment: Arc::clone(&new.environment),
+        vault_ids: new.vault_ids.clone(),
+        profile: new.profile.clone(),
+        state,
         created_at: now,
         updated_at: now,
         archived_at: None,
-        outcomes: outcomes::first(&decision.evaluations),
-    };
-    (row, decision)
+        outcomes,
+    }
 }

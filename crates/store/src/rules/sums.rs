@@ -27,6 +27,10 @@ pub(crate) enum Sum {
     Used(Day, [i64; 7]),
     /// To how much of something a workspace has.
     Counted(WorkspaceId, Plenty, i64),
+    /// To how many sessions are made from what a row of a file says.
+    Grounded(i64, i64),
+    /// The number of a new session, on a file.
+    Numbered(i64),
 }
 
 /// What is written at the end, a row each, in order.
@@ -36,6 +40,10 @@ pub(crate) struct Sums {
     pub(crate) counted: BTreeMap<(WorkspaceId, Plenty), i64>,
     /// By day, workspace and agent.
     pub(crate) used: BTreeMap<Day, [i64; 7]>,
+    /// By the row's number.
+    pub(crate) grounded: BTreeMap<i64, i64>,
+    /// The last number of a session.
+    pub(crate) numbered: Option<i64>,
 }
 
 impl Sums {
@@ -53,9 +61,13 @@ impl Sums {
                         .zip(grown)
                         .for_each(|(all, one)| *all += one);
                 }
+                Sum::Grounded(num, n) => *sums.grounded.entry(*num).or_default() += n,
+                Sum::Numbered(_) => {}
             }
         }
+        sums.numbered = last(all);
         sums.counted.retain(|_, n| *n != 0);
+        sums.grounded.retain(|_, n| *n != 0);
         sums
     }
 }
@@ -64,9 +76,26 @@ impl Sums {
 pub(crate) fn counted(all: &[Sum], workspace: WorkspaceId, what: Plenty) -> i64 {
     let of = |sum: &Sum| match sum {
         Sum::Counted(whose, thing, n) if (*whose, *thing) == (workspace, what) => *n,
-        Sum::Counted(..) | Sum::Used(..) => 0,
+        Sum::Counted(..) | Sum::Used(..) | Sum::Grounded(..) | Sum::Numbered(_) => 0,
     };
     all.iter().map(of).sum()
+}
+
+/// How many more sessions the writes so far make from `ground`.
+pub(crate) fn grounded(all: &[Sum], ground: i64) -> i64 {
+    let of = |sum: &Sum| match sum {
+        Sum::Grounded(num, n) if *num == ground => *n,
+        Sum::Counted(..) | Sum::Used(..) | Sum::Grounded(..) | Sum::Numbered(_) => 0,
+    };
+    all.iter().map(of).sum()
+}
+
+/// The last number that the writes so far gave to a session.
+pub(crate) fn last(all: &[Sum]) -> Option<i64> {
+    all.iter().rev().find_map(|sum| match sum {
+        Sum::Numbered(num) => Some(*num),
+        Sum::Counted(..) | Sum::Used(..) | Sum::Grounded(..) => None,
+    })
 }
 
 #[cfg(test)]

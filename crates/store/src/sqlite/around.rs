@@ -49,7 +49,7 @@ fn inbox(conn: &Connection, num: i64) -> rusqlite::Result<Vec<Waiting>> {
 }
 
 fn profile(conn: &Connection, num: i64) -> rusqlite::Result<Profile> {
-    let sql = "SELECT title, metadata FROM sessions WHERE num = ?1";
+    let sql = "SELECT title, metadata FROM session_rows WHERE num = ?1";
     conn.prepare_cached(sql)?.query_row([num], |row| {
         Ok(Profile {
             title: row.get(0)?,

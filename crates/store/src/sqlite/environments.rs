@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::fault::is_taken;
 use super::paging::{Source, page};
 use super::row::{micros, micros_opt, raw, text};
-use super::{Cx, Told};
+use super::{Cx, Told, grounds};
 use crate::environments::EnvironmentRow;
 use crate::error::{Conflict, Error, Thing};
 use crate::page::{List, Slice};
@@ -27,7 +27,7 @@ fn environment_row(row: &Row<'_>) -> rusqlite::Result<EnvironmentRow> {
         workspace: text(row, 1)?,
         revision: row.get(2)?,
         name: row.get(3)?,
-        body: raw(row, 4)?,
+        body: raw(row, 4)?.into(),
         created_at: micros(row, 5)?,
         updated_at: micros(row, 6)?,
         archived_at: micros_opt(row, 7)?,
@@ -118,7 +118,7 @@ pub(crate) fn update(
     Ok(EnvironmentRow {
         revision: base + 1,
         name,
-        body,
+        body: body.into(),
         updated_at,
         ..current
     })
@@ -142,12 +142,7 @@ pub(crate) fn archive(
 pub(crate) fn delete(cx: &mut Cx<'_>, workspace: WorkspaceId, id: EnvironmentId) -> Told<()> {
     get(cx.conn, workspace, id)?;
     let key = id.to_string();
-    let sql = "SELECT EXISTS (SELECT 1 FROM sessions WHERE environment = ?1)";
-    if cx
-        .conn
-        .prepare_cached(sql)?
-        .query_row([&key], |row| row.get(0))?
-    {
+    if !grounds::clear(cx, &key)? {
         return Err(Conflict::InUse.into());
     }
     cx.conn

@@ -49,7 +49,7 @@ impl Held<'_> {
     }
 
     /// As [`Sqlite::write_again`].
-    pub(crate) async fn write_again<T, E, F>(self, mut work: F) -> Result<(T, u64), E>
+    pub(crate) async fn write_again<T, E, F>(self, mut work: F) -> Result<(Box<T>, u64), E>
     where
         F: FnMut(&mut Cx<'_>) -> Result<T, Fault<E>> + Send + 'static,
         T: Send + 'static,

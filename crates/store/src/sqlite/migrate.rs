@@ -23,6 +23,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/V9__fleet.sql"),
     include_str!("../../migrations/sqlite/V10__sandbox_rules.sql"),
     include_str!("../../migrations/sqlite/V11__several.sql"),
+    include_str!("../../migrations/sqlite/V12__grounds.sql"),
 ];
 
 pub(super) fn migrate(conn: &mut Connection, path: &Path) -> Result<(), OpenError> {
@@ -148,6 +149,35 @@ mod tests {
         assert_eq!(x.expect("the row"), 7);
         assert!(before.prepare("SELECT x FROM b").is_err());
         apply(&mut before, &kept, &[A]).expect("the older build opens it");
+    }
+
+    #[test]
+    fn sessions_of_an_older_database_are_what_they_were_and_their_numbers_go_on() {
+        let dir = dir();
+        let (mut conn, path) = open(&dir);
+        apply(&mut conn, &path, &MIGRATIONS[..11]).expect("the older build's");
+        conn.execute_batch(
+            "INSERT INTO environments VALUES ('env_1', 'w', 1, 'e', 1, 1, NULL, '{}');
+             INSERT INTO sessions VALUES (1, 's1', 'w', 'a', 2, 'env_1', 5, 't', '{}', '[]', '{\"a\":1}', '{\"e\":1}');
+             INSERT INTO sessions VALUES (2, 's2', 'w', 'a', 3, 'env_1', 6, NULL, '{}', '[]', '{}', '{}');
+             INSERT INTO sessions VALUES (7, 's7', 'w', 'a', 3, 'env_1', 6, NULL, '{}', '[]', '{}', '{}');
+             DELETE FROM sessions WHERE num = 7;",
+        )
+        .expect("rows");
+        let all = "SELECT json_group_array(json_array(num, id, workspace, agent, agent_version, environment,
+            created_at, title, metadata, vaults, agent_body, environment_body)) FROM sessions";
+        let read = |conn: &Connection| conn.query_row(all, [], |row| row.get::<_, String>(0));
+        let before = read(&conn).expect("rows");
+        apply(&mut conn, &path, MIGRATIONS).expect("this build's");
+        assert_eq!(read(&conn).expect("rows"), before);
+        let last = conn.query_row("SELECT last FROM session_numbers", [], |row| row.get(0));
+        assert_eq!(
+            last,
+            Ok(7),
+            "that of a session that is gone is not given again"
+        );
+        let shared = conn.query_row("SELECT sum(n) FROM grounds", [], |row| row.get(0));
+        assert_eq!(shared, Ok(2));
     }
 
     #[test]

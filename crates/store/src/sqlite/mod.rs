@@ -12,6 +12,7 @@ pub(crate) mod credentials;
 pub(crate) mod environments;
 pub(crate) mod events;
 mod fault;
+mod grounds;
 mod held;
 pub(crate) mod kept;
 pub(crate) mod keys;
@@ -19,6 +20,7 @@ pub(crate) mod master;
 pub(crate) mod meta;
 mod migrate;
 pub(crate) mod moving;
+mod numbers;
 pub(crate) mod outcomes;
 mod paging;
 #[cfg(test)]
@@ -87,7 +89,7 @@ impl Sqlite {
             path: path.to_owned(),
             source: source.into(),
         })?;
-        let mut conn = connect(path, options).map_err(failed)?;
+        let mut conn = connect_writer(path, options).map_err(failed)?;
         migrate::migrate(&mut conn, path)?;
         keys::ensure_default(&conn, crate::clock::now()).map_err(failed)?;
         kept::sweep_all(&conn, crate::clock::now()).map_err(failed)?;
@@ -179,12 +181,13 @@ impl Sqlite {
         E: From<Trouble> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        self.queue(writer::once(work, reply), answer).await
+        let (done, commit) = self.queue(writer::once(work, reply), answer).await?;
+        Ok((*done, commit))
     }
 
     /// As [`Self::write_numbered`], for writes that come in numbers: they share a savepoint, and if one
     /// of them fails after it wrote, `work` is run again on the same database as the first time.
-    pub(crate) async fn write_again<T, E, F>(&self, work: F) -> Result<(T, u64), E>
+    pub(crate) async fn write_again<T, E, F>(&self, work: F) -> Result<(Box<T>, u64), E>
     where
         F: FnMut(&mut Cx<'_>) -> Result<T, Fault<E>> + Send + 'static,
         T: Send + 'static,
@@ -289,10 +292,25 @@ fn private(path: &Path) -> std::io::Result<()> {
 }
 
 fn connect(path: &Path, options: Options) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags)?;
+    usual(Connection::open_with_flags(path, FLAGS)?, options)
+}
+
+/// A connection that writes: what it commits goes to the kernel in one piece when it is synced.
+fn connect_writer(path: &Path, options: Options) -> rusqlite::Result<Connection> {
+    if options.synchronous != Synchronous::Full || sys::gathering().is_err() {
+        return connect(path, options);
+    }
+    usual(
+        Connection::open_with_flags_and_vfs(path, FLAGS, sys::GATHERING)?,
+        options,
+    )
+}
+
+const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE
+    .union(OpenFlags::SQLITE_OPEN_CREATE)
+    .union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
+
+fn usual(conn: Connection, options: Options) -> rusqlite::Result<Connection> {
     conn.busy_timeout(std::time::Duration::from_secs(5))?;
     conn.pragma_update(None, "journal_mode", "WAL")?;
     let synchronous = match options.synchronous {
@@ -311,4 +329,43 @@ fn connect(path: &Path, options: Options) -> rusqlite::Result<Connection> {
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.set_prepared_statement_cache_capacity(limits::STATEMENTS);
     Ok(conn)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Error, Thing};
+
+    /// More than the cache holds and more than the log gathers: pages go to the log before the commit.
+    const LARGE: usize = 24 << 20;
+
+    #[tokio::test]
+    async fn a_large_write_that_is_undone_leaves_nothing_and_others_see_the_next_one_whole() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("t.db");
+        let db = Sqlite::open(&path, Options::default(), Arc::default()).expect("a database");
+        let small = db.write::<_, Error, _>(|cx| meta::set(cx, "small", b"1"));
+        small.await.expect("stored");
+        let undone = db.write::<(), Error, _>(|cx| {
+            meta::set(cx, "large", &vec![1; LARGE])?;
+            Err(Error::NotFound(Thing::Agent).into())
+        });
+        assert!(undone.await.is_err());
+        let other = Connection::open(&path).expect("another connection");
+        let lengths = || {
+            let sql = "SELECT group_concat(length(value)) FROM
+                (SELECT value FROM meta WHERE key IN ('large', 'small') ORDER BY key)";
+            let found = other.query_row(sql, [], |row| row.get::<_, String>(0));
+            found.expect("lengths")
+        };
+        assert_eq!(lengths(), "1");
+        let large = db.write::<_, Error, _>(|cx| meta::set(cx, "large", &vec![2; LARGE]));
+        large.await.expect("stored");
+        let small = db.write::<_, Error, _>(|cx| meta::set(cx, "small", b"12"));
+        small.await.expect("stored");
+        assert_eq!(lengths(), format!("{LARGE},2"));
+        let check = other.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0));
+        assert_eq!(check.expect("checked"), "ok");
+        db.close().await;
+    }
 }

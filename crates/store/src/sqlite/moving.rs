@@ -12,12 +12,17 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
     Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
 }
 
+/// How a file keeps what the server has in `sessions`: that is read through a view of its name.
+const KEEPS_SESSIONS: &str = "'session_rows', 'grounds', 'session_numbers'";
+
 /// The tables there are, but for what is the file's own.
 pub(crate) fn tables(path: &Path) -> rusqlite::Result<Vec<String>> {
     let conn = open(path)?;
-    let sql = "SELECT name FROM sqlite_schema WHERE type = 'table'
-               AND name NOT LIKE 'sqlite_%' AND name <> 'migrations' ORDER BY name";
-    let mut statement = conn.prepare(sql)?;
+    let sql = format!(
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'
+         AND name NOT IN ('migrations', {KEEPS_SESSIONS}) ORDER BY name"
+    );
+    let mut statement = conn.prepare(&sql)?;
     statement.query_map([], |row| row.get(0))?.collect()
 }
 
@@ -68,6 +73,9 @@ fn cell(value: ValueRef<'_>) -> Cell {
 /// The highest number that was ever given out in a table.
 pub(crate) fn last_number(path: &Path, table: &str) -> rusqlite::Result<i64> {
     let conn = open(path)?;
+    if table == "sessions" {
+        return conn.query_row("SELECT last FROM session_numbers", [], |row| row.get(0));
+    }
     let sql = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = ?1";
     conn.query_row(sql, [table], |row| row.get(0))
 }

@@ -36,7 +36,7 @@ use crate::sessions::{NewSession, Scope, SessionFilter};
 use crate::timeline::Beside;
 use crate::vaults::{CredentialChange, CredentialKind, NewCredential, Sealed, Slot, VaultRow};
 
-const GROWING: [&str; 17] = [
+const GROWING: [&str; 18] = [
     "sandbox_rules",
     "refreshes",
     "threads",
@@ -49,7 +49,8 @@ const GROWING: [&str; 17] = [
     "environments",
     "vaults",
     "credentials",
-    "sessions",
+    "session_rows",
+    "grounds",
     "session_states",
     "events",
     "records",
@@ -121,7 +122,7 @@ fn define(cx: &mut Cx<'_>) -> (AgentId, EnvironmentId, VaultId) {
         workspace: WS,
         revision: 1,
         name: "e".to_owned(),
-        body: json(),
+        body: json().into(),
         created_at: NOW,
         updated_at: NOW,
         archived_at: None,
@@ -296,16 +297,16 @@ fn no_operation_scans_or_sorts_a_table_that_grows() {
         workspace: WS,
         agent_id: agent,
         agent_version: 2,
-        agent: json(),
+        agent: json().into(),
         environment_id: environment,
-        environment: json(),
+        environment: json().into(),
         vault_ids: vec![vault],
         profile: Profile::default(),
         opening: Opening {
             session: id,
             thread,
             agent_name: "a".to_owned(),
-            rules: ToolRules(rules.map(|(n, r)| (n.to_owned(), r)).into()),
+            rules: ToolRules(rules.map(|(n, r)| (n.to_owned(), r)).into_iter().collect()),
             budget: Some(100),
             initial: vec![UserEvent::Message {
                 content: Vec::new(),
@@ -314,7 +315,7 @@ fn no_operation_scans_or_sorts_a_table_that_grows() {
     };
     ok(submit::create(
         &mut cx,
-        new,
+        &new,
         Caps::default(),
         NOW,
         clock::entropy(),

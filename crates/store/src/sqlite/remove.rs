@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension};
 use session::Decision;
 
 use super::row::text;
-use super::{Cx, Told, outcomes, sandbox_rules, tallies, threads};
+use super::{Cx, Told, grounds, outcomes, sandbox_rules, tallies, threads};
 use crate::error::{Plenty, SubmitError};
 use crate::limits::SWEEP_EVENTS;
 use crate::rules::decided::tell_deleted;
@@ -17,11 +17,13 @@ pub(super) fn delete(
     num: i64,
     decision: Decision,
 ) -> Told<Committed, SubmitError> {
-    let sql = "DELETE FROM sessions WHERE num = ?1 RETURNING workspace, id";
+    let sql = "DELETE FROM session_rows WHERE num = ?1 RETURNING workspace, id, ground";
     let mut gone = cx.conn.prepare_cached(sql)?;
-    let (workspace, id) =
-        gone.query_row([num], |row| Ok((text(row, 0)?, row.get::<_, String>(1)?)))?;
+    let (workspace, id, ground) = gone.query_row([num], |row| {
+        Ok((text(row, 0)?, row.get::<_, String>(1)?, row.get(2)?))
+    })?;
     tallies::give(cx, workspace, Plenty::Sessions);
+    grounds::leave(cx, ground);
     sandbox_rules::remove(cx.conn, &id)?;
     for sql in [
         "DELETE FROM session_states WHERE num = ?1",

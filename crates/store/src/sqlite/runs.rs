@@ -130,7 +130,7 @@ pub(crate) fn due_fairly(
                  r.held = 1 AND (r.lease_expires_at IS NULL OR r.lease_expires_at BETWEEN ?1 + 1 AND ?2)
                    AS busy,
                  r.held = 1 OR r.due_at <= ?1 OR r.due_at > ?2 AS due
-          FROM runs r CROSS JOIN sessions t ON t.num = r.session),
+          FROM runs r CROSS JOIN session_rows t ON t.num = r.session),
         ranked AS (
           SELECT id, generation, due_at, busy,
                  row_number() OVER (PARTITION BY w ORDER BY busy DESC, due_at) AS place
@@ -165,7 +165,7 @@ pub(crate) fn renew_all(
     now: Micros,
 ) -> Told<Vec<SessionId>> {
     let sql = "UPDATE runs SET lease_expires_at = ?4
-               WHERE session = (SELECT num FROM sessions WHERE id = ?1)
+               WHERE session = (SELECT num FROM session_rows WHERE id = ?1)
                  AND generation = ?2 AND holder = ?3 AND held = 1";
     let mut statement = cx.conn.prepare_cached(sql)?;
     let mut lost = Vec::new();
@@ -198,7 +198,7 @@ pub(crate) fn release(
     due_at: Micros,
 ) -> Told<bool> {
     let sql = "UPDATE runs SET held = 0, holder = NULL, lease_expires_at = NULL, due_at = ?3
-               WHERE session = (SELECT num FROM sessions WHERE id = ?1)
+               WHERE session = (SELECT num FROM session_rows WHERE id = ?1)
                  AND generation = ?2 AND held = 1";
     let key = (session.to_string(), int(generation.0), due_at.0);
     let released = cx.conn.prepare_cached(sql)?.execute(key)? == 1;
@@ -214,7 +214,7 @@ pub(crate) fn renew(
     now: Micros,
 ) -> Told<bool> {
     let sql = "UPDATE runs SET lease_expires_at = ?3
-               WHERE session = (SELECT num FROM sessions WHERE id = ?1)
+               WHERE session = (SELECT num FROM session_rows WHERE id = ?1)
                  AND generation = ?2 AND held = 1";
     let key = (
         session.to_string(),

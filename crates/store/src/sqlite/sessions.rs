@@ -1,4 +1,4 @@
-//! SQL of `sessions` and `session_states`, read side.
+//! SQL of `session_rows`, `grounds` and `session_states`, read side.
 
 use contract::ids::{AgentId, EnvironmentId, SessionId, VaultId, WorkspaceId};
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -15,12 +15,12 @@ use crate::sessions::{Resolved, Scope, SessionFilter, SessionRow};
 
 macro_rules! select {
     () => {
-        concat!("SELECT t.id, t.workspace, t.agent, t.agent_version, t.agent_body, t.environment,
-            t.environment_body, t.vaults, t.title, t.metadata, st.state, t.created_at, st.updated_at,
+        concat!("SELECT t.id, t.workspace, t.agent, g.agent_version, coalesce(t.agent_body, g.agent_body),
+            g.environment, g.environment_body, g.vaults, t.title, t.metadata, st.state, t.created_at, st.updated_at,
             st.archived_at, ",
             outcomes::of_session!(),
             "
-         FROM sessions t CROSS JOIN session_states st ON st.num = t.num")
+         FROM session_rows t CROSS JOIN grounds g ON g.num = t.ground CROSS JOIN session_states st ON st.num = t.num")
     };
 }
 
@@ -33,7 +33,7 @@ const OF_WORKSPACE: Source = Source {
 const OF_AGENT: Source = Source {
     select: select!(),
     scope: "t.workspace = :scope AND t.agent = :agent
-        AND (:version IS NULL OR t.agent_version = :version)
+        AND (:version IS NULL OR g.agent_version = :version)
         AND (:any OR st.status IN (:s0, :s1, :s2, :s3))",
     archived: "st.archived_at",
 };
@@ -52,9 +52,9 @@ fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
         workspace: text(row, 1)?,
         agent_id: text(row, 2)?,
         agent_version: row.get(3)?,
-        agent: raw(row, 4)?,
+        agent: raw(row, 4)?.into(),
         environment_id: text(row, 5)?,
-        environment: raw(row, 6)?,
+        environment: raw(row, 6)?.into(),
         vault_ids: json(row, 7)?,
         profile: session::input::Profile {
             title: row.get(8)?,
@@ -70,7 +70,7 @@ fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
 
 /// The session's number, if it is within `scope`.
 pub(super) fn num_of(conn: &Connection, scope: Scope, id: SessionId) -> Told<i64> {
-    let sql = "SELECT num, workspace FROM sessions WHERE id = ?1";
+    let sql = "SELECT num, workspace FROM session_rows WHERE id = ?1";
     let mut statement = conn.prepare_cached(sql)?;
     let found = statement
         .query_row([id.to_string()], |row| Ok((row.get(0)?, text(row, 1)?)))
@@ -92,7 +92,7 @@ pub(crate) fn get(conn: &Connection, scope: Scope, id: SessionId) -> Told<Sessio
 }
 
 pub(crate) fn existing(conn: &Connection, ids: &[SessionId]) -> Told<Vec<SessionId>> {
-    let mut statement = conn.prepare_cached("SELECT 1 FROM sessions WHERE id = ?1")?;
+    let mut statement = conn.prepare_cached("SELECT 1 FROM session_rows WHERE id = ?1")?;
     let mut found = Vec::new();
     for id in ids {
         if statement.exists([id.to_string()])? {

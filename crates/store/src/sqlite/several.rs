@@ -52,8 +52,7 @@ pub(super) fn sifted(conn: &Connection, mut due: Vec<DueRun>) -> rusqlite::Resul
     }
     let (me, _) = fleet.me();
     let host = |session: SessionId| {
-        let sql =
-            "SELECT b.host FROM bindings b JOIN sessions t ON t.num = b.session WHERE t.id = ?1";
+        let sql = "SELECT b.host FROM bindings b JOIN session_rows t ON t.num = b.session WHERE t.id = ?1";
         let mut statement = conn.prepare_cached(sql)?;
         let host =
             statement.query_row([session.to_string()], |row| row.get::<_, Option<String>>(0));

@@ -11,14 +11,14 @@ use session::{Command, Decision, Input, State};
 use super::fault::is_taken;
 use super::row::{json, text};
 use super::{
-    Cx, Fault, Told, agents, around, environments, outcomes, remove, runs, tallies, threads,
-    timeline, vaults,
+    Cx, Fault, Told, around, grounds, numbers, outcomes, remove, runs, tallies, threads, timeline,
 };
 use crate::caps::Caps;
 use crate::error::{Conflict, Plenty, SubmitError};
 use crate::events::Stored;
 use crate::faults::{self, Fault as Defect};
 use crate::rules::decided::{self, Added, Before, By, Given, Move, Queued};
+use crate::rules::outcomes::first;
 use crate::rules::told::Note;
 use crate::rules::usage::used;
 use crate::rules::{int, map_text, status_name, until, within};
@@ -84,7 +84,7 @@ fn load(cx: &mut Cx<'_>, scope: Scope, id: SessionId) -> Told<Before, SubmitErro
 }
 
 fn read(conn: &Connection, id: SessionId) -> Told<Option<Before>, SubmitError> {
-    let sql = "SELECT t.num, t.workspace, st.state, t.agent FROM sessions t
+    let sql = "SELECT t.num, t.workspace, st.state, t.agent FROM session_rows t
                CROSS JOIN session_states st ON st.num = t.num WHERE t.id = ?1";
     let mut statement = conn.prepare_cached(sql)?;
     let found = statement
@@ -139,13 +139,13 @@ fn decide(
     ))?;
     assert!(updated == 1, "the state's generation and its column differ");
     if let Some(agent) = &decision.agent {
-        let sql = "UPDATE sessions SET agent_body = ?2 WHERE num = ?1";
+        let sql = "UPDATE session_rows SET agent_body = ?2 WHERE num = ?1";
         cx.conn
             .prepare_cached(sql)?
             .execute((before.num, agent.get()))?;
     }
     if let Some(profile) = &decision.profile {
-        let sql = "UPDATE sessions SET title = ?2, metadata = ?3 WHERE num = ?1";
+        let sql = "UPDATE session_rows SET title = ?2, metadata = ?3 WHERE num = ?1";
         let metadata = map_text(&profile.metadata)?;
         cx.conn
             .prepare_cached(sql)?
@@ -267,70 +267,59 @@ fn queue(conn: &Connection, num: i64, queued: &Queued) -> rusqlite::Result<()> {
 
 pub(crate) fn create(
     cx: &mut Cx<'_>,
-    new: NewSession,
+    new: &NewSession,
     caps: Caps,
     now: Micros,
     entropy: u128,
 ) -> Told<SessionRow> {
-    grounded(cx, &new)?;
+    let ground = grounds::join(cx, new)?;
     tallies::take(cx, new.workspace, Plenty::Sessions, caps)?;
-    let (row, decision) = decided::open(new, now, entropy);
+    let decision = decided::open(new, now, entropy);
+    let outcomes = first(&decision.evaluations);
     #[cfg(feature = "simulation")]
     crate::simulation::tell(|| crate::simulation::Decided::Opened(now, Box::new(decision.clone())));
-    let num = insert_session(cx.conn, &row)?;
+    let num = insert_session(cx, new, ground, &decision.state, now)?;
     outcomes::put(cx.conn, num, &decision.evaluations)?;
     move_run(cx, num, false, &decision, &By::Client, now)?;
     let added = Added::of(&decision)?;
     append(cx.conn, num, &decision, &added)?;
-    added.tell(&mut cx.talk, decision);
-    Ok(row)
+    let state = added.tell(&mut cx.talk, decision).state;
+    Ok(decided::row(new, state, outcomes, now))
 }
 
-/// Refuses a session whose agent, environment or vaults are gone or archived.
-fn grounded(cx: &mut Cx<'_>, new: &NewSession) -> Told<()> {
-    let ground = new.ground();
-    if cx.warm.may_ground(&ground) {
-        return Ok(());
-    }
-    agents::check(cx.conn, new.workspace, new.agent_id, new.agent_version)?;
-    environments::check(cx.conn, new.workspace, new.environment_id)?;
-    for vault in &new.vault_ids {
-        vaults::active(cx.conn, new.workspace, *vault)?;
-    }
-    cx.warm.checked(ground);
-    Ok(())
-}
-
-fn insert_session(conn: &Connection, row: &SessionRow) -> Told<i64> {
-    let sql = "INSERT INTO sessions (id, workspace, agent, agent_version, environment, created_at,
-                 title, metadata, vaults, agent_body, environment_body)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
-    let done = conn.prepare_cached(sql)?.execute((
-        row.id.to_string(),
-        row.workspace.to_string(),
-        row.agent_id.to_string(),
-        row.agent_version,
-        row.environment_id.to_string(),
-        row.created_at.0,
-        &row.profile.title,
-        map_text(&row.profile.metadata)?,
-        serde_json::to_string(&row.vault_ids)?,
-        row.agent.get(),
-        row.environment.get(),
+fn insert_session(
+    cx: &mut Cx<'_>,
+    new: &NewSession,
+    ground: i64,
+    state: &State,
+    now: Micros,
+) -> Told<i64> {
+    let num = numbers::next(cx)?;
+    let sql = "INSERT INTO session_rows
+                 (num, id, workspace, agent, ground, created_at, title, metadata)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let done = cx.conn.prepare_cached(sql)?.execute((
+        num,
+        state.session.to_string(),
+        new.workspace.to_string(),
+        new.agent_id.to_string(),
+        ground,
+        now.0,
+        &new.profile.title,
+        map_text(&new.profile.metadata)?,
     ));
     match done {
         Err(error) if is_taken(&error) => return Err(Conflict::Exists.into()),
         done => done?,
     };
-    let num = conn.last_insert_rowid();
     let sql = "INSERT INTO session_states (num, generation, status, updated_at, state)
                VALUES (?1, ?2, ?3, ?4, ?5)";
-    conn.prepare_cached(sql)?.execute((
+    cx.conn.prepare_cached(sql)?.execute((
         num,
-        int(row.state.generation.0),
-        status_name(row.state.status()),
-        row.updated_at.0,
-        serde_json::to_string(&row.state)?,
+        int(state.generation.0),
+        status_name(state.status()),
+        now.0,
+        serde_json::to_string(state)?,
     ))?;
     Ok(num)
 }

@@ -2,15 +2,17 @@
 //! made from, and how much of what is counted workspaces have. It holds exactly what the transaction under way sees, or nothing: whatever is undone, all of it
 //! is forgotten. It answers nobody but the writer.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use contract::ids::{SessionId, WorkspaceId};
+use serde_json::value::RawValue;
 
 use crate::error::Plenty;
 use crate::limits::{WARM_COUNTS, WARM_GROUNDS, WARM_THREADS};
 use crate::rules::decided::Before;
 use crate::rules::sums::Sums;
-use crate::sessions::Ground;
+use crate::sessions::{Ground, NewSession};
 
 /// What is known.
 #[derive(Default)]
@@ -18,9 +20,34 @@ pub(super) struct Warm {
     sessions: HashMap<SessionId, Before>,
     /// Threads of those sessions: what they take grows with these.
     threads: usize,
-    grounds: HashSet<Ground>,
+    grounds: HashMap<Ground, Laid>,
     /// As stored: without what the transaction under way adds at its end.
     counts: HashMap<(WorkspaceId, Plenty), i64>,
+    /// The last number that a session was given, by the transaction under way too.
+    last_number: Option<i64>,
+}
+
+/// Where the newest of what sessions are made from stands, of those of one agent, environment and vaults.
+pub(super) struct Laid {
+    pub(super) num: i64,
+    agent: Arc<RawValue>,
+    environment: Arc<RawValue>,
+}
+
+impl Laid {
+    pub(super) fn of(new: &NewSession, num: i64) -> Self {
+        Self {
+            num,
+            agent: Arc::clone(&new.agent),
+            environment: Arc::clone(&new.environment),
+        }
+    }
+
+    /// Whether `new` is made from it.
+    pub(super) fn is_of(&self, new: &NewSession) -> bool {
+        let same = |a: &Arc<RawValue>, b: &Arc<RawValue>| Arc::ptr_eq(a, b) || a.get() == b.get();
+        same(&self.agent, &new.agent) && same(&self.environment, &new.environment)
+    }
 }
 
 impl Warm {
@@ -45,17 +72,27 @@ impl Warm {
         }
     }
 
-    /// Whether sessions may be made from it, as [`Self::checked`] was told.
-    pub(super) fn may_ground(&self, ground: &Ground) -> bool {
-        self.grounds.contains(ground)
+    /// What sessions may be made from, as [`Self::laid`] was told.
+    pub(super) fn ground(&self, ground: &Ground) -> Option<&Laid> {
+        self.grounds.get(ground)
     }
 
     /// Sessions may be made from it, until any of it changes.
-    pub(super) fn checked(&mut self, ground: Ground) {
+    pub(super) fn laid(&mut self, ground: Ground, laid: Laid) {
         if self.grounds.len() == WARM_GROUNDS {
             self.grounds.clear();
         }
-        self.grounds.insert(ground);
+        self.grounds.insert(ground, laid);
+    }
+
+    /// The last number that a session was given.
+    pub(super) fn last_number(&self) -> Option<i64> {
+        self.last_number
+    }
+
+    /// A session was given it.
+    pub(super) fn numbered(&mut self, num: i64) {
+        self.last_number = Some(num);
     }
 
     /// Something that sessions are made from changes.

@@ -13,7 +13,7 @@ use super::batch::Batch;
 use super::checkpoint::{Checkpointer, Mode, checkpoint};
 use super::fault::Fault;
 use super::warm::Warm;
-use super::{remove, tallies, usage};
+use super::{grounds, numbers, remove, tallies, usage};
 use crate::limits;
 use crate::rules::fault::Trouble;
 use crate::rules::sums::Sums;
@@ -64,11 +64,14 @@ pub(super) trait Job: Send {
     fn answer(self: Box<Self>, commit: Result<u64, &str>);
 }
 
+/// What a write answers: what it did, where it was made, since it goes through several hands, and the number of the commit.
+pub(super) type Reply<T, E> = oneshot::Sender<Result<(Box<T>, u64), E>>;
+
 struct Typed<F, T, E> {
     work: F,
     repeats: bool,
-    done: Option<Result<T, E>>,
-    reply: oneshot::Sender<Result<(T, u64), E>>,
+    done: Option<Result<Box<T>, E>>,
+    reply: Reply<T, E>,
 }
 
 /// What the writer is asked.
@@ -78,7 +81,7 @@ pub(super) enum Message {
 }
 
 /// A write that is run once.
-pub(super) fn once<T, E, F>(work: F, reply: oneshot::Sender<Result<(T, u64), E>>) -> Box<dyn Job>
+pub(super) fn once<T, E, F>(work: F, reply: Reply<T, E>) -> Box<dyn Job>
 where
     F: FnOnce(&mut Cx<'_>) -> Result<T, Fault<E>> + Send + 'static,
     T: Send + 'static,
@@ -98,7 +101,7 @@ where
 }
 
 /// A write that may be run again if it was rolled back, and then does the same.
-pub(super) fn again<T, E, F>(work: F, reply: oneshot::Sender<Result<(T, u64), E>>) -> Box<dyn Job>
+pub(super) fn again<T, E, F>(work: F, reply: Reply<T, E>) -> Box<dyn Job>
 where
     F: FnMut(&mut Cx<'_>) -> Result<T, Fault<E>> + Send + 'static,
     T: Send + 'static,
@@ -123,7 +126,7 @@ where
         let done = catch_unwind(AssertUnwindSafe(|| work(cx)));
         // A broken invariant ends this write, not the process; nothing of it is stored.
         let done = done.unwrap_or_else(|panic| Err(Fault::Bad(said(&*panic).into())));
-        let done = done.map_err(Fault::settle);
+        let done = done.map(Box::new).map_err(Fault::settle);
         let keep = done.is_ok();
         self.done = Some(done);
         keep
@@ -246,7 +249,7 @@ impl Writer {
         let sums = Sums::of(talk.sums());
         let notes = talk.into_notes();
         if lost.is_none() {
-            lost = self.end(kept, &sums).err();
+            lost = self.end(kept, &sums, &mut warm).err();
         }
         if let Some(error) = &lost {
             tracing::error!(%error, jobs = jobs.len(), "a commit failed; nothing of it is stored");
@@ -266,7 +269,7 @@ impl Writer {
     }
 
     /// Ends a transaction in which `kept` writes stand, with what they add to rows that others share.
-    fn end(&self, kept: u64, sums: &Sums) -> rusqlite::Result<()> {
+    fn end(&self, kept: u64, sums: &Sums, warm: &mut Warm) -> rusqlite::Result<()> {
         if kept == 0 {
             return self.execute("ROLLBACK");
         }
@@ -275,6 +278,14 @@ impl Writer {
         }
         for (day, used) in &sums.used {
             usage::add(&self.conn, day, used)?;
+        }
+        for (num, n) in &sums.grounded {
+            if grounds::count(&self.conn, *num, *n)? {
+                warm.forget_grounds();
+            }
+        }
+        if let Some(last) = sums.numbered {
+            numbers::keep(&self.conn, last)?;
         }
         self.execute("COMMIT")
     }

@@ -57,7 +57,7 @@ macro_rules! suite {
 }
 
 mod sqlite {
-    suite!(sqlite, files);
+    suite!(sqlite, files, grounds);
 }
 
 mod postgres {

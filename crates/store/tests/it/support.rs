@@ -181,16 +181,16 @@ pub(crate) fn new_session(
         workspace: WS,
         agent_id: agent,
         agent_version: 1,
-        agent: raw(r#"{"name":"a"}"#),
+        agent: raw(r#"{"name":"a"}"#).into(),
         environment_id: environment,
-        environment: raw("{}"),
+        environment: raw("{}").into(),
         vault_ids: Vec::new(),
         profile: Profile::default(),
         opening: Opening {
             session: SessionId::from_bits(id),
             thread: ThreadId::from_bits(id),
             agent_name: "a".to_owned(),
-            rules: ToolRules(rules.map(|(n, r)| (n.to_owned(), r)).into()),
+            rules: ToolRules(rules.map(|(n, r)| (n.to_owned(), r)).into_iter().collect()),
             budget: None,
             initial,
         },
@@ -201,10 +201,8 @@ pub(crate) fn new_session(
 pub(crate) async fn idle(store: &Store) -> SessionRow {
     let (agent, environment) = definitions(store).await;
     let new = new_session(1, agent, environment, Vec::new());
-    store
-        .create_session(new, at(1), clock::entropy())
-        .await
-        .expect("a session")
+    let made = store.create_session(new, at(1), clock::entropy()).await;
+    *made.expect("a session")
 }
 
 pub(crate) async fn send(

@@ -9,6 +9,7 @@ use super::super::flow::Flow;
 use super::body::Sent;
 use crate::http1::{Head, TargetForm, Upgrade};
 use crate::identity::check_authority;
+use crate::inject::To;
 use crate::limits;
 use crate::name::{Authority, Target};
 use crate::path::Path;
@@ -147,9 +148,18 @@ impl Asking {
         })
     }
 
-    /// What credentials are put into.
-    pub(super) fn head(&mut self) -> (&mut HeaderMap, &mut Option<String>) {
-        (&mut self.headers, &mut self.query)
+    /// What credentials are put into, and where it goes.
+    pub(super) fn head<'a>(
+        &'a mut self,
+        flow: &'a Flow,
+    ) -> (To<'a>, &'a mut HeaderMap, &'a mut Option<String>) {
+        let to = To {
+            target: &flow.target,
+            port: flow.port,
+            method: &self.method,
+            path: &self.path,
+        };
+        (to, &mut self.headers, &mut self.query)
     }
 
     pub(super) fn headers(&self) -> &HeaderMap {

@@ -45,9 +45,9 @@ impl Channel {
         let Some(spending) = Spending::of(&credentials, target, is_tls) else {
             return Ok((None, body));
         };
-        let (headers, query) = asking.head();
+        let (to, headers, query) = asking.head(&self.flow);
         spending
-            .head(headers, query)
+            .head(to, headers, query)
             .map_err(|why| self.denied(&why))?;
         if spending.forms().is_some() {
             Spending::ask_readable(headers);

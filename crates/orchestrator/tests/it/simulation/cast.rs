@@ -73,6 +73,7 @@ impl Process {
             harness: Arc::new(Actor(number)),
             others: Vec::new(),
             provider: Arc::new(Hands(number)),
+            client: model::Client::new(model::ClientConfig::default()).unwrap(),
             catalog: catalog.clone(),
             endpoint: Some(endpoint()),
         };
@@ -186,9 +187,9 @@ impl Ground {
             workspace: WorkspaceId::Default,
             agent_id: self.agent,
             agent_version: 1,
-            agent: snapshot(self.agent, session, leads),
+            agent: snapshot(self.agent, session, leads).into(),
             environment_id: self.environment,
-            environment: raw(&create.resolve().unwrap()),
+            environment: raw(&create.resolve().unwrap()).into(),
             vault_ids: Vec::new(),
             profile: Profile::default(),
             opening: Opening {

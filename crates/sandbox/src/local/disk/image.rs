@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-use jail::image::{IMAGE, MOUNT};
+use jail::image::IMAGE;
 use rustix::fs::{SeekFrom, copy_file_range, seek};
 use rustix::io::Errno;
 
@@ -54,12 +54,6 @@ impl Images {
         let empty = self.empty(bytes)?;
         let new = dir.join(format!("{IMAGE}.new"));
         copy_sparse(&empty, &new).doing(doing)?;
-        match fs::create_dir(dir.join(MOUNT)) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(error).doing(doing);
-            }
-            _ => {}
-        }
         // Whoever finds it under its name finds all of it.
         fs::rename(&new, dir.join(IMAGE)).doing(doing)
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use jail::groups::{Group, Setting, Version, make, remove};
+use jail::groups::{Group, Setting, Strays, Version, make, remove};
 use jail::plan::{By, Limit, Limits};
 
 use super::Allowance;
@@ -123,19 +123,25 @@ fn setting(file: &str, value: String, optional: bool) -> Setting {
 
 impl Groups {
     /// Removes the groups below which nobody has a process any more and whose supervisors have gone: where also the
-    /// directory of their sandbox has, nothing else tells of them. Blocks.
-    pub(super) fn sweep_strays(&self) {
+    /// directory of their sandbox has, nothing else tells of them. Whether there are such in which something still
+    /// runs. Blocks.
+    pub(super) fn sweep_strays(&self) -> bool {
+        let mut any_left = false;
         for group in &self.each {
+            let dir = group.above.display();
             match jail::groups::remove_strays(&group.above) {
-                Ok(0) => {}
-                Ok(removed) => tracing::info!(
-                    dir = %group.above.display(), removed, "removed cgroups that sandboxes left behind"
-                ),
-                Err(error) => tracing::warn!(
-                    dir = %group.above.display(), %error, "cgroups that sandboxes left behind are not looked for"
-                ),
+                Ok(Strays { removed, left }) => {
+                    any_left |= left > 0;
+                    if removed > 0 {
+                        tracing::info!(%dir, removed, "removed cgroups that sandboxes left behind");
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%dir, %error, "cgroups that sandboxes left behind are not looked for");
+                }
             }
         }
+        any_left
     }
 
     /// Looks which hierarchies there are and tries each with a group that is removed again; the files of sandboxes are

@@ -91,10 +91,12 @@ impl Defence {
     fn in_the_set_up(self, call: &Call) -> Option<Change> {
         let undone = |wanted: bool| wanted.then_some(Change::Undone);
         match self {
-            OldRoot => undone(call.is(libc::SYS_umount2)),
+            // What was left mounted would still lie under the sandbox's root, where nobody comes to: so that goes under
+            // what was left.
+            OldRoot => undone(call.is(libc::SYS_umount2)).or_else(|| becomes_root(call)),
             // Neither may the settings of the host's namespace change.
             UserNamespace => {
-                undone(call.is(libc::SYS_setns)).or_else(|| call.elsewhere(NAMESPACES))
+                undone(enters(call, libc::CLONE_NEWUSER)).or_else(|| call.elsewhere(NAMESPACES))
             }
             PidNamespace => less(call, libc::CLONE_NEWPID),
             // Neither may the settings of the host's namespace change.
@@ -132,12 +134,26 @@ impl Defence {
 const NAMESPACES: &str = "user/max_user_namespaces";
 /// Where `resolve` stands in `struct open_how`.
 const RESOLVE_AT: u64 = 16;
+/// Of linux/mount.h (Linux 6.5).
+const MOVE_MOUNT_BENEATH: u64 = 0x200;
 /// `CLONE_INTO_CGROUP` of linux/sched.h.
 const INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// clone3 without one of its namespaces.
 fn less(call: &Call, namespace: i32) -> Option<Change> {
     without_flag(call, u64::from(namespace.cast_unsigned()))
+}
+
+/// The last mount of the set-up, beneath what is mounted where it goes to and not above it.
+fn becomes_root(call: &Call) -> Option<Change> {
+    let above = u64::from(libc::MOVE_MOUNT_T_EMPTY_PATH);
+    (call.is(libc::SYS_move_mount) && call.args[4] == above)
+        .then(|| Change::Argument(4, above | MOVE_MOUNT_BENEATH))
+}
+
+/// Whether it enters a namespace of that kind.
+fn enters(call: &Call, namespace: i32) -> bool {
+    call.is(libc::SYS_setns) && call.args[1] == u64::from(namespace.cast_unsigned())
 }
 
 /// Whether it leaves that namespace for a new one.

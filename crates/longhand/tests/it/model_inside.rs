@@ -1,0 +1,306 @@
+//! Programs in a sandbox that ask the session's model with a stand-in for its key: they are answered, it is the session's
+//! bill, and the stand-in is worth nothing anywhere else.
+
+use serde_json::{Value, json};
+use testkit::api::{id, texts};
+use testkit::{script, wait};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use crate::injected::own_address;
+use crate::stage::{self, Stage};
+
+/// The key of the model, which no sandbox has.
+const KEY: &str = "model/key+5d0f2a9c71be";
+
+/// A server whose sandboxes have a network, and whose model is the scripted one.
+async fn carried() -> Stage {
+    let address = own_address();
+    let (launch, model) = stage::launch().await;
+    let launch = launch
+        .environment("ANTHROPIC_API_KEY", KEY)
+        .environment("LONGHAND_EGRESS_ENABLED", "true")
+        .environment(
+            "LONGHAND_EGRESS_ALLOW_PRIVATE",
+            &format!("{address}/32,127.0.0.1/32"),
+        );
+    Stage::on(launch, model, 0).await
+}
+
+/// A session with more than an agent and an environment.
+async fn session(stage: &Stage, more: &[(&str, Value)]) -> String {
+    let mut body = stage.ground.session();
+    for (name, value) in more {
+        body[name] = value.clone();
+    }
+    id(&stage
+        .api()
+        .post("/v1/sessions", &body)
+        .await
+        .expect("a session"))
+}
+
+fn asks() -> (&'static str, Value) {
+    ("metadata", json!({"longhand.sandbox_model": "true"}))
+}
+
+/// A command that sends that body there with the stand-in, with more of curl's options before it.
+fn curl(options: &str, path: &str, body: &Value) -> String {
+    // Not the script of the session itself.
+    let body = body
+        .to_string()
+        .replace('\'', "")
+        .replace("SCRIPT", "SCR''IPT");
+    let [base, key] = if path == "/v1/messages" {
+        ["$ANTHROPIC_BASE_URL/v1", "x-api-key: $ANTHROPIC_API_KEY"]
+    } else {
+        ["$OPENAI_BASE_URL", "Authorization: Bearer $OPENAI_API_KEY"]
+    };
+    let path = path.trim_start_matches("/v1");
+    format!(
+        "curl -sS --max-time 60 {options} -H \"{key}\" -H 'content-type: application/json' \"{base}{path}\" -d '{body}'"
+    )
+}
+
+fn asked(text: &str) -> Value {
+    json!({"model": "claude-sonnet-5-5", "max_tokens": 100, "messages": [{"role": "user", "content": text}]})
+}
+
+/// What the agent is told by that command, and the log then.
+async fn told(stage: &Stage, session: &str, token: &str, command: &str) -> (String, Vec<Value>) {
+    let steps = json!([script::bash(command), {"text": "heard"}]);
+    let api = stage.api();
+    let message = script::message(token, &steps);
+    api.send(session, &[message]).await.expect("sent");
+    let log: Vec<Value> = api.idle(session).await;
+    let mut results = log.iter().filter(|e| e["type"] == "agent.tool_result");
+    let said = texts(results.next_back().expect("the call has a result"));
+    assert!(!said.contains(KEY), "{said}");
+    (said, log)
+}
+
+/// The usage of each span that has ended, in the order of the log.
+fn spans(log: &[Value]) -> Vec<u64> {
+    let ends = log.iter().filter(|e| e["type"] == "span.model_request_end");
+    let used = |end: &Value| {
+        let usage = &end["model_usage"];
+        let fields = [
+            "input_tokens",
+            "output_tokens",
+            "cache_read_input_tokens",
+            "cache_creation_input_tokens",
+        ];
+        fields
+            .iter()
+            .map(|name| usage[name].as_u64().unwrap_or(0))
+            .sum()
+    };
+    ends.map(used).collect()
+}
+
+/// What the session has used in all.
+async fn used(stage: &Stage, session: &str) -> u64 {
+    let session = stage.api().get(&format!("/v1/sessions/{session}")).await;
+    let usage = session.expect("the session")["usage"].clone();
+    let number = |value: &Value| value.as_u64().unwrap_or(0);
+    let cached = &usage["cache_creation"];
+    number(&usage["input_tokens"])
+        + number(&usage["output_tokens"])
+        + number(&usage["cache_read_input_tokens"])
+        + number(&cached["ephemeral_5m_input_tokens"])
+        + number(&cached["ephemeral_1h_input_tokens"])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_asks_the_sessions_model_with_a_stand_in_and_the_session_pays() {
+    let stage = carried().await;
+    let session = session(&stage, &[asks()]).await;
+    let mut streamed = asked("and as a stream");
+    streamed["stream"] = json!(true);
+    let with_python = "python3 -c \"import json, os, urllib.request as u; b = json.dumps({'model': 'claude-sonnet-5-5', 'max_tokens': 9, 'messages': [{'role': 'user', 'content': 'by python'}]}).encode(); print(json.load(u.urlopen(u.Request(os.environ['ANTHROPIC_BASE_URL'] + '/v1/messages', b, {'x-api-key': os.environ['ANTHROPIC_API_KEY'], 'content-type': 'application/json'})))['content'][0]['text'])\"";
+    let command = [
+        &curl("", "/v1/messages", &asked("as a whole")),
+        &curl("", "/v1/messages", &streamed),
+        with_python,
+        "env",
+    ]
+    .join("; echo; ");
+    let (said, log) = told(&stage, &session, "inside", &command).await;
+    for heard in [
+        "as a whole",
+        "and as a stream",
+        "by python",
+        "event: message_stop",
+    ] {
+        assert!(said.contains(heard), "{heard}: {said}");
+    }
+    assert!(said.contains("ANTHROPIC_API_KEY=stand-in-"), "{said}");
+    let spans = spans(&log);
+    // Its own two requests and the three of its programs.
+    assert_eq!(spans.len(), 5, "{spans:?}");
+    assert!(spans.iter().all(|used| *used > 0), "{spans:?}");
+    assert_eq!(spans.iter().sum::<u64>(), used(&stage, &session).await);
+    assert_eq!(stage.model.asked(), 5);
+    crate::egress::end(stage).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stand_in_opens_one_path_of_one_sandbox_while_a_turn_runs_and_nothing_else() {
+    let stage = carried().await;
+    let address = own_address();
+    let listener = TcpListener::bind((address, 0)).await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let other = tokio::spawn(async move {
+        let (mut conn, _) = listener.accept().await.expect("a connection");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(conn.read_u8().await.expect("a head"));
+        }
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        conn.write_all(answer).await.expect("answered");
+        String::from_utf8_lossy(&head).into_owned()
+    });
+    let first = session(&stage, &[asks()]).await;
+    let second = session(&stage, &[asks()]).await;
+    let without = session(&stage, &[]).await;
+    let status = "-o /dev/null -w '%{http_code} '";
+    let mut searching = asked("with a tool");
+    searching["tools"] = json!([{"type": "web_search_20250305", "name": "web_search"}]);
+    let mut unknown = asked("no such field");
+    unknown["mcp_servers"] = json!([]);
+    let before = stage.model.asked();
+    let plain = |url: &str| format!("curl -sS {status} -H \"x-api-key: $ANTHROPIC_API_KEY\" {url}");
+    let base = "$ANTHROPIC_BASE_URL";
+    let command = [
+        "echo $ANTHROPIC_API_KEY".to_owned(),
+        format!("curl -sS {status} -H 'x-api-key: another' {base}/v1/messages -d '{{}}'"),
+        format!("curl -sS {status} {base}/v1/messages -d '{{}}'"),
+        plain(&format!("{base}/v1/models")),
+        plain(&format!("--path-as-is {base}/v1/./messages -d '{{}}'")),
+        plain(&format!("{base}/v1/messages%2fbatches -d '{{}}'")),
+        plain(&format!("{base}/v1/messages")),
+        curl(status, "/v1/messages", &searching),
+        curl(status, "/v1/messages", &unknown),
+        plain(&format!("http://{address}:{port}/")),
+    ]
+    .join("; ");
+    let (said, _) = told(&stage, &first, "attacks", &command).await;
+    let (stand_in, codes) = said.split_once('\n').expect(&said);
+    assert!(
+        codes.starts_with("401 401 404 404 404 405 400 400 200"),
+        "{said}"
+    );
+    assert_eq!(
+        stage.model.asked() - before,
+        2,
+        "none of that was passed on"
+    );
+    let head = wait::within("a request", other).await.expect("a head");
+    assert!(head.contains(stand_in) && !head.contains(KEY), "{head}");
+
+    let (said, _) = told(&stage, &second, "its neighbour's", &format!("echo $ANTHROPIC_API_KEY; curl -sS {status} -H 'x-api-key: {stand_in}' {base}/v1/messages -d '{{}}'")).await;
+    assert!(said.contains("401") && !said.contains(stand_in), "{said}");
+    let nobody = format!(
+        "echo \"has $ANTHROPIC_API_KEY$ANTHROPIC_BASE_URL\"; curl -s {status} -H 'x-api-key: {stand_in}' http://127.0.0.1:9797/v1/messages -d '{{}}'"
+    );
+    let (said, _) = told(&stage, &without, "without", &nobody).await;
+    assert!(said.starts_with("has \n000"), "{said}");
+
+    // The turn is over, and its sandbox is still there.
+    let before = stage.model.asked();
+    let ask = format!(
+        "curl -s {status} -H 'x-api-key: {stand_in}' http://127.0.0.1:9797/v1/messages -d '{{}}'"
+    );
+    let words = ["sandbox", "exec", &first, "--", "/bin/sh", "-c", &ask];
+    let after = crate::terminal::piped(stage.launch.data_dir(), &words).await;
+    let after = String::from_utf8_lossy(&after.stdout).into_owned();
+    assert!(after.starts_with("000"), "{after}");
+    assert_eq!(stage.model.asked(), before);
+    crate::egress::end(stage).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupt_cuts_what_a_program_has_asked_and_counts_it() {
+    let stage = carried().await;
+    let session = session(&stage, &[asks()]).await;
+    let mut waits =
+        asked("SCRIPT: [{\"text\": \"one and two\", \"chunks\": 2, \"wait_mid\": \"inside\"}]");
+    waits["stream"] = json!(true);
+    let steps = json!([script::bash(&curl("-N", "/v1/messages", &waits)), {"text": "heard"}]);
+    let api = stage.api();
+    let message = script::message("interrupted", &steps);
+    api.send(&session, &[message]).await.expect("sent");
+    stage.model.reached(&["inside".to_owned()]).await;
+    let interrupt = json!({"type": "user.interrupt"});
+    api.send(&session, &[interrupt]).await.expect("sent");
+    // The turn ends with it; what the program used is in the log when it does, or right behind.
+    api.idle(&session).await;
+    let log = wait::until("the program's span", || async {
+        let log = api.events(&session).await.expect("the log");
+        (spans(&log).len() == 2).then_some(log)
+    })
+    .await;
+    let ends = log.iter().filter(|e| e["type"] == "span.model_request_end");
+    let failed = ends.filter(|e| e["is_error"] == true).count();
+    assert_eq!(failed, 1, "{log:?}");
+    assert_eq!(
+        spans(&log).iter().sum::<u64>(),
+        used(&stage, &session).await
+    );
+    stage.model.release("inside");
+    crate::egress::end(stage).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_chooses_the_words_and_a_budget_the_models() {
+    let stage = carried().await;
+    let api = stage.api();
+    for (name, path, field) in [
+        ("openai_chat", "/v1/chat/completions", "messages"),
+        ("openai_responses", "/v1/responses", "input"),
+    ] {
+        let vault = json!({"display_name": name, "metadata": {"longhand.role": "llm", "longhand.llm_api": name,
+            "longhand.llm_base_url": format!("{}/v1", stage.model.base_url())}});
+        let vault = id(&api.post("/v1/vaults", &vault).await.expect("a vault"));
+        let key = json!({"auth": {"type": "static_bearer", "token": KEY}});
+        let path_of = format!("/v1/vaults/{vault}/credentials");
+        api.post(&path_of, &key).await.expect("a key");
+        let session = session(&stage, &[asks(), ("vault_ids", json!([vault]))]).await;
+        let body = |text: &str, streams: bool| json!({"model": "gpt-5-mini", field: [{"role": "user", "content": text}], "stream": streams});
+        let command = [
+            curl("", path, &body("a whole one", false)),
+            curl("", path, &body("a stream", true)),
+            "env | grep -c '^OPENAI_API_KEY=stand-in-'".to_owned(),
+        ]
+        .join("; echo; ");
+        let (said, log) = told(&stage, &session, name, &command).await;
+        assert!(
+            said.contains("a whole one") && said.contains("stream"),
+            "{said}"
+        );
+        assert!(
+            !said.contains("\"choices\":[]"),
+            "nobody asked for it: {said}"
+        );
+        let spans = spans(&log);
+        assert_eq!(spans.len(), 4, "{said} {spans:?}");
+        assert!(spans.iter().all(|used| *used > 0), "{spans:?}");
+        assert_eq!(spans.iter().sum::<u64>(), used(&stage, &session).await);
+    }
+    let budget = json!({"type": "limit", "max_list_cost": {"amount": "1000", "currency": "USD"}});
+    let session = session(&stage, &[asks(), ("budget", budget)]).await;
+    let mut unpriced = asked("for nothing");
+    unpriced["model"] = json!("nobody-has-priced-this");
+    let command = format!(
+        "{}; echo; {}",
+        curl("", "/v1/messages", &unpriced),
+        curl("", "/v1/messages", &asked("for money"))
+    );
+    let (said, log) = told(&stage, &session, "budget", &command).await;
+    assert!(
+        said.contains("no list price") && said.contains("for money"),
+        "{said}"
+    );
+    assert_eq!(spans(&log).len(), 3);
+    crate::egress::end(stage).await;
+}

@@ -1,0 +1,1 @@
+-- How a file keeps what sessions are made from, once for all that are made from the same: here a row of a session has it.

@@ -28,10 +28,15 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::accepted::accepted;
 use crate::limits::{DOOR_CONNECTIONS, DOOR_HEAD, DOOR_REQUESTS, FOREIGN_REQUEST_BYTES};
 
 /// The port of the door on the loopback of each sandbox: below those that the kernel gives to whoever connects.
 pub const DOOR_PORT: u16 = 9_797;
+
+/// Pieces of an answer that may wait for a program that reads slowly: as many as its bytes can be, since an event has eight
+/// at least.
+const PIECES: usize = model::limits::PASSED_BYTES / 8;
 
 type Answer = Response<BoxBody<Bytes, Infallible>>;
 
@@ -103,22 +108,10 @@ impl Door {
     }
 }
 
-/// Connections end with the task that accepts them.
 async fn accept(listener: TcpListener, keeper: Keeper) {
-    let room = Arc::new(Semaphore::new(DOOR_CONNECTIONS));
-    let mut connections = JoinSet::new();
-    loop {
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
-            return;
-        };
-        while connections.try_join_next().is_some() {}
-        let Ok((stream, _)) = listener.accept().await else {
-            // Of this one connection: the listener is ours.
-            tokio::task::yield_now().await;
-            continue;
-        };
+    accepted(&listener, DOOR_CONNECTIONS, move |stream| {
         let keeper = keeper.clone();
-        connections.spawn(async move {
+        async move {
             let answer = service_fn(|request| {
                 let keeper = keeper.clone();
                 async move { Ok::<_, Infallible>(keeper.answer(request).await) }
@@ -127,9 +120,9 @@ async fn accept(listener: TcpListener, keeper: Keeper) {
             http.timer(TokioTimer::new()).header_read_timeout(DOOR_HEAD);
             // How it ended matters to nobody.
             let _ = http.serve_connection(TokioIo::new(stream), answer).await;
-            drop(permit);
-        });
-    }
+        }
+    })
+    .await;
 }
 
 #[derive(Clone)]
@@ -187,7 +180,7 @@ impl Keeper {
     /// Asks in a task of its own, which outlives whoever asked.
     async fn passed(&self, passing: Passing) -> Answer {
         let streams = passing.streams();
-        let (pieces, mut heard) = mpsc::unbounded_channel();
+        let (pieces, mut heard) = mpsc::channel(PIECES);
         let (end, ended) = oneshot::channel();
         self.asking.spawn(ask(
             Arc::clone(&self.behind),
@@ -216,7 +209,7 @@ impl Keeper {
     fn streamed(
         &self,
         first: String,
-        heard: mpsc::UnboundedReceiver<Piece>,
+        heard: mpsc::Receiver<Piece>,
         ended: oneshot::Receiver<Result<(), Error>>,
     ) -> Answer {
         let dialect = self.behind.endpoint.dialect;
@@ -264,7 +257,7 @@ async fn ask(
     behind: Arc<Behind>,
     room: Arc<Semaphore>,
     passing: Passing,
-    pieces: mpsc::UnboundedSender<Piece>,
+    pieces: mpsc::Sender<Piece>,
     end: oneshot::Sender<Result<(), Error>>,
 ) {
     let cancel = behind.account.cancelled();
@@ -275,8 +268,8 @@ async fn ask(
         return;
     };
     let begun = Instant::now();
-    // Nobody may be listening any more.
-    let mut hand_on = |piece| drop(pieces.send(piece));
+    // There is room for all; nobody may be listening any more.
+    let mut hand_on = |piece| drop(pieces.try_send(piece));
     let asked = behind
         .client
         .pass(&behind.endpoint, passing, &cancel, &mut hand_on);

@@ -7,6 +7,7 @@
 //! back until it has come.
 #![forbid(unsafe_code)]
 
+mod accepted;
 mod bill;
 pub mod brief;
 pub mod causes;

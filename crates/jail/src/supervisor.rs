@@ -73,66 +73,85 @@ pub(crate) fn supervise(born: Born) -> io::Result<()> {
         }
     };
     fcntl_setfl(&owner, OFlags::NONBLOCK)?;
-    let limits = Limits {
-        disk: plan.disk,
-        ..ground.limits.clone()
-    };
-    let record = Record {
-        supervisor: own,
-        pid_one: Some(PidOne::of(begun.running.pid.as_raw_nonzero().get())?),
-        groups: groups.dirs(),
-        limits: limits.clone(),
-    };
-    // Before anything of the sandbox's own is touched, and so before a server knows of the hand.
-    let lock = Lock(File::from(lock));
-    lock.note(&record)?;
-    let sandbox = match start(&plan, begun, &groups) {
-        Ok(sandbox) => sandbox,
-        Err(failure) => return give_up(groups, &owner, failure),
-    };
-    let Sandbox {
-        running,
-        mounts,
-        directory,
-        listener,
-        handover,
-    } = sandbox;
-    let live = Live {
-        pid: running.pid.as_raw_nonzero().get(),
-        id_base: ground.id_base,
+    let standing = Standing {
+        owner,
+        own,
+        ground,
         ids,
-        groups: groups.dirs(),
-        oom_counter: groups.oom_counter(),
-        limits,
-        network: network.as_ref().map(Network::steering),
-        gvisor: plan.gvisor.is_some(),
+        groups,
+        network,
     };
-    let mut watch = Watch {
-        live: live.clone(),
-        pid_one: running.pidfd.as_fd(),
-        network: network.as_ref(),
-        carrier: network.as_ref().map(Carrier::new),
-        directory,
-        listener,
-        handover,
-        generation: plan.generation,
-        orphan: Duration::from_millis(plan.orphan_millis),
-        owner: Owner::Server(owner),
-        guest: None,
-    };
-    watch.begin(live);
-    let ended = watch.until_the_end();
-    let status = kill_and_reap(&running, &groups)?;
-    ended?;
-    let report = ended_as(status.as_ref(), &groups, plan.gvisor.is_some());
-    drop(groups);
-    control::remove(&watch.directory)?;
-    watch.tell(&report)?;
-    // Nobody waits for this.
-    drop(mounts);
-    // The lock lives exactly as long as anything of the sandbox does.
-    drop(lock);
-    Ok(())
+    standing.lives(&plan, begun, Lock(File::from(lock)))
+}
+
+/// What a sandbox stands on, when it is somebody's.
+struct Standing {
+    owner: OwnedFd,
+    /// This process.
+    own: PidOne,
+    ground: Ground,
+    ids: u32,
+    groups: Groups,
+    network: Option<Network>,
+}
+
+impl Standing {
+    /// Starts the sandbox, watches it to its end, and reports that. The lock lives exactly as long as anything of it does.
+    fn lives(self, plan: &Plan, begun: Begun, lock: Lock) -> io::Result<()> {
+        let groups = self.groups;
+        let limits = Limits {
+            disk: plan.disk,
+            ..self.ground.limits
+        };
+        let record = Record {
+            supervisor: self.own,
+            pid_one: Some(PidOne::of(begun.running.pid.as_raw_nonzero().get())?),
+            groups: groups.dirs(),
+            limits: limits.clone(),
+        };
+        // Before anything of the sandbox's own is touched, and so before a server knows of the hand.
+        lock.note(&record)?;
+        let sandbox = match start(plan, begun, &groups) {
+            Ok(sandbox) => sandbox,
+            Err(failure) => return give_up(groups, &self.owner, failure),
+        };
+        let running = sandbox.running;
+        let live = Live {
+            pid: running.pid.as_raw_nonzero().get(),
+            id_base: self.ground.id_base,
+            ids: self.ids,
+            groups: groups.dirs(),
+            oom_counter: groups.oom_counter(),
+            limits,
+            network: self.network.as_ref().map(Network::steering),
+            gvisor: plan.gvisor.is_some(),
+        };
+        let mut watch = Watch {
+            live: live.clone(),
+            pid_one: running.pidfd.as_fd(),
+            network: self.network.as_ref(),
+            carrier: self.network.as_ref().map(Carrier::new),
+            directory: sandbox.directory,
+            listener: sandbox.listener,
+            handover: sandbox.handover,
+            generation: plan.generation,
+            orphan: Duration::from_millis(plan.orphan_millis),
+            owner: Owner::Server(self.owner),
+            guest: None,
+        };
+        watch.begin(live);
+        let ended = watch.until_the_end();
+        let status = kill_and_reap(&running, &groups)?;
+        ended?;
+        let report = ended_as(status.as_ref(), &groups, plan.gvisor.is_some());
+        drop(groups);
+        control::remove(&watch.directory)?;
+        watch.tell(&report)?;
+        // Nobody waits for this.
+        drop(sandbox.mounts);
+        drop(lock);
+        Ok(())
+    }
 }
 
 /// Says that this process is there, so that the server can end it, whatever becomes of the set-up.

@@ -144,18 +144,28 @@ impl Client {
         let mut usage = Usage::default();
         // Boxed: the future holds the whole exchange and would bloat every caller's.
         let exchange = Box::pin(self.exchange(context, asked, reader, sink, &mut usage));
-        let limited = within(self.config.total, exchange, || {
-            context.timeout(Phase::Total, self.config.total)
-        });
-        let outcome = tokio::select! {
-            biased;
-            () = cancel.cancelled() => Err(Error::Cancelled),
-            outcome = limited => outcome,
-        };
+        let outcome = self.limited(context, exchange, cancel).await;
         outcome.map_err(|error| Failure {
             error,
             partial_usage: usage,
         })
+    }
+
+    /// An exchange that ends with its time, or when nobody wants it any more.
+    async fn limited<T>(
+        &self,
+        context: Context<'_>,
+        exchange: impl Future<Output = Result<T, Error>>,
+        cancel: &CancellationToken,
+    ) -> Result<T, Error> {
+        let limited = within(self.config.total, exchange, || {
+            context.timeout(Phase::Total, self.config.total)
+        });
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(Error::Cancelled),
+            outcome = limited => outcome,
+        }
     }
 
     /// As [`Client::ask`], for an answer that is no stream: its body.
@@ -175,14 +185,7 @@ impl Client {
             }
             self.whole(context, &mut response).await
         });
-        let limited = within(self.config.total, exchange, || {
-            context.timeout(Phase::Total, self.config.total)
-        });
-        let outcome = tokio::select! {
-            biased;
-            () = cancel.cancelled() => Err(Error::Cancelled),
-            outcome = limited => outcome,
-        };
+        let outcome = self.limited(context, exchange, cancel).await;
         outcome.map_err(|error| Failure {
             error,
             partial_usage: Usage::default(),

@@ -281,12 +281,24 @@ impl State {
 }
 
 /// Takes what is in a pipe now; false when nobody can write to it any more.
-fn emptied(mut pipe: &File, mut take: impl FnMut(&[u8])) -> bool {
+fn emptied(pipe: &File, take: impl FnMut(&[u8])) -> bool {
+    emptied_until(pipe, take, is_over)
+}
+
+fn emptied_until(
+    mut pipe: &File,
+    mut take: impl FnMut(&[u8]),
+    is_over: impl Fn(&File) -> bool,
+) -> bool {
     let mut piece = [0; 16 * 1024];
-    let mut taken = 0;
+    let (mut taken, mut over) = (0, false);
     while taken < DRAIN_BYTES {
         match pipe.read(&mut piece) {
-            Ok(0) => return !is_over(pipe),
+            Ok(0) if over => return false,
+            // Whoever writes little may have come, written and gone since that read: it is over when nothing is read
+            // after that was seen.
+            Ok(0) if is_over(pipe) => over = true,
+            Ok(0) => return true,
             Ok(n) => {
                 taken += n;
                 take(&piece[..n]);
@@ -311,6 +323,30 @@ fn is_over(pipe: &File) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_while_nobody_looks_is_not_lost_with_who_wrote_it() {
+        let name = std::env::temp_dir().join(format!("hand-fifo-{}", std::process::id()));
+        let _ = fs::remove_file(&name);
+        mknodat(CWD, &name, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let pipe = File::from(open(&name, flags, Mode::empty()).unwrap());
+        let mut heard = Vec::new();
+        let is_open = emptied_until(
+            &pipe,
+            |piece| heard.extend_from_slice(piece),
+            |pipe| {
+                // Between the read and the look, a whole command.
+                if !is_over(pipe) {
+                    fs::write(&name, "yes").unwrap();
+                }
+                is_over(pipe)
+            },
+        );
+        assert!(!is_open);
+        assert_eq!(heard, b"yes");
+        fs::remove_file(name).unwrap();
+    }
 
     #[test]
     fn a_log_that_is_full_begins_anew_and_the_one_before_is_kept() {

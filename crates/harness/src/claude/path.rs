@@ -21,9 +21,10 @@ use hyper_util::rt::TokioIo;
 use model::Words;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use crate::accepted::accepted;
 use crate::limits::{FOREIGN_CONNECTIONS, FOREIGN_PING, FOREIGN_REQUEST_BYTES};
 
 type Answer = Response<BoxBody<Bytes, Infallible>>;
@@ -107,23 +108,11 @@ impl Serving {
     }
 }
 
-/// Connections end with the task that accepts them.
 async fn accept(listener: Arc<TcpListener>, token: Arc<str>, asks: mpsc::Sender<Asked>) {
-    let room = Arc::new(Semaphore::new(FOREIGN_CONNECTIONS));
-    let mut connections = JoinSet::new();
-    loop {
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
-            return;
-        };
-        while connections.try_join_next().is_some() {}
-        let Ok((stream, _)) = listener.accept().await else {
-            // Of this one connection: the listener is ours.
-            tokio::task::yield_now().await;
-            continue;
-        };
+    accepted(&listener, FOREIGN_CONNECTIONS, move |stream| {
         let (token, asks) = (Arc::clone(&token), asks.clone());
         let door = Door { token, asks };
-        connections.spawn(async move {
+        async move {
             let answer = service_fn(|request| {
                 let door = door.clone();
                 async move { Ok::<_, Infallible>(door.answer(request).await) }
@@ -131,9 +120,9 @@ async fn accept(listener: Arc<TcpListener>, token: Arc<str>, asks: mpsc::Sender<
             let served = http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
             // How it ended matters to nobody: what was asked and not answered is asked again.
             let _ = served.await;
-            drop(permit);
-        });
-    }
+        }
+    })
+    .await;
 }
 
 #[derive(Clone)]

@@ -6,6 +6,7 @@ use testkit::api::{id, texts};
 use testkit::{script, wait};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use crate::injected::own_address;
 use crate::stage::{self, Stage};
@@ -150,7 +151,8 @@ async fn a_stand_in_opens_one_path_of_one_sandbox_while_a_turn_runs_and_nothing_
     let address = own_address();
     let listener = TcpListener::bind((address, 0)).await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
-    let other = tokio::spawn(async move {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
         let (mut conn, _) = listener.accept().await.expect("a connection");
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -195,7 +197,8 @@ async fn a_stand_in_opens_one_path_of_one_sandbox_while_a_turn_runs_and_nothing_
         2,
         "none of that was passed on"
     );
-    let head = wait::within("a request", other).await.expect("a head");
+    let head = wait::within("a request", tasks.join_next()).await;
+    let head = head.expect("it is asked").expect("a head");
     assert!(head.contains(stand_in) && !head.contains(KEY), "{head}");
 
     let (said, _) = told(&stage, &second, "its neighbour's", &format!("echo $ANTHROPIC_API_KEY; curl -sS {status} -H 'x-api-key: {stand_in}' {base}/v1/messages -d '{{}}'")).await;

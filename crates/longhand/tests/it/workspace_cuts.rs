@@ -5,6 +5,8 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -21,7 +23,7 @@ use crate::workspaces::{LOOK, one_round, path, shell};
 const SOURCE: usize = 0;
 const LOOKS: usize = 1;
 /// Forks that are begun at most before a cut.
-const FORKS: usize = 4;
+const FORKS: usize = 6;
 
 /// What was acknowledged, and when.
 #[derive(Default)]
@@ -30,6 +32,20 @@ struct Told {
     removed: Vec<(Instant, String)>,
     /// Asked to be removed: it may be there or not.
     asked: Vec<String>,
+}
+
+/// What was acknowledged so far in a round.
+#[derive(Default)]
+struct Done {
+    forked: AtomicBool,
+    removed: AtomicBool,
+}
+
+impl Done {
+    fn each(&self) -> Option<()> {
+        let each = self.forked.load(Ordering::Relaxed) && self.removed.load(Ordering::Relaxed);
+        each.then_some(())
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,9 +69,13 @@ async fn a_power_cut_in_a_collection_or_in_the_fork_of_one_that_runs_leaves_ever
         disk.flush().expect("sync");
         let fuse = disk.fuse().expect("python3");
         let (mut forks, mut collections) = (JoinSet::new(), JoinSet::new());
-        forks.spawn(forking(&stage, targets.clone()));
-        collections.spawn(collecting(stage.api(), path(&stage, SOURCE, "/snapshots")));
-        wait::pass(seeded.moment(Duration::from_millis(300))).await;
+        let done = Arc::new(Done::default());
+        forks.spawn(forking(&stage, targets.clone(), Arc::clone(&done)));
+        let snapshots_of = path(&stage, SOURCE, "/snapshots");
+        collections.spawn(collecting(stage.api(), snapshots_of, Arc::clone(&done)));
+        // However slow the machine is: one of each, and then a moment that the seed chose.
+        wait::until("a fork and a collection", || async { done.each() }).await;
+        wait::pass(seeded.moment(Duration::from_millis(120))).await;
         let before = fuse.cut().expect("EXT4_IOC_SHUTDOWN");
         stage.kill().await;
         let told = collections.join_next().await.expect("one task");
@@ -103,6 +123,7 @@ async fn write(stage: &Stage, round: u64) {
 fn forking(
     stage: &Stage,
     targets: std::ops::Range<usize>,
+    done: Arc<Done>,
 ) -> impl Future<Output = Vec<Instant>> + use<> {
     let (api, fork) = (stage.api(), path(stage, SOURCE, "/fork"));
     let targets = stage.subjects[targets].iter();
@@ -114,13 +135,14 @@ fn forking(
                 break;
             }
             made.push(Instant::now());
+            done.forked.store(true, Ordering::Relaxed);
         }
         made
     }
 }
 
 /// Takes snapshots and removes the one before each until the end comes: each removal is followed by a collection.
-async fn collecting(api: Api, take: String) -> Told {
+async fn collecting(api: Api, take: String, done: Arc<Done>) -> Told {
     let mut told = Told::default();
     while let Ok(one) = api.post(&take, &json!({})).await {
         let id = one["id"].as_str().expect("an id").to_owned();
@@ -131,6 +153,7 @@ async fn collecting(api: Api, take: String) -> Told {
                 break;
             }
             told.removed.push((Instant::now(), former.clone()));
+            done.removed.store(true, Ordering::Relaxed);
         }
         told.taken.push((Instant::now(), id));
     }

@@ -47,6 +47,10 @@ pub(super) async fn adopt(shared: &Arc<Shared>, id: &SandboxId) -> Result<Option
     loop {
         match try_adopt(shared, id, &directory).await? {
             Tried::Adopted(running) => return Ok(Some(*running)),
+            // One whose server died while it was on its way up can be talked to only when it is there.
+            Tried::None if shared.dirs.is_held(id) && Instant::now() < deadline => {
+                sleep(OWNED_RETRY).await;
+            }
             Tried::None => return Ok(None),
             Tried::Owned if Instant::now() < deadline => sleep(OWNED_RETRY).await,
             Tried::Owned => {

@@ -161,6 +161,16 @@ impl Dirs {
         remove_socket(&self.path(id));
     }
 
+    /// Whether somebody has the lock of that sandbox just now.
+    pub(super) fn is_held(&self, id: &SandboxId) -> bool {
+        let lock = OpenOptions::new()
+            .write(true)
+            .open(self.path(id).join("lock"));
+        lock.is_ok_and(|lock| {
+            flock(&lock, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK)
+        })
+    }
+
     /// The lock of a sandbox that has a directory.
     pub(super) async fn lock_existing(&self, id: &SandboxId) -> Result<Option<File>, Error> {
         self.lock_within(id, self.handover).await

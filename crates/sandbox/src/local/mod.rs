@@ -28,6 +28,7 @@ mod pool;
 mod probe;
 mod ranges;
 mod running;
+mod slots;
 mod sub_ids;
 mod supervisor;
 mod sweep;
@@ -40,12 +41,11 @@ mod usage;
 mod volumes;
 mod workspaces;
 
-use std::collections::HashMap;
 use std::num::NonZero;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ pub use config::Config;
 use dirs::Dirs;
 pub use disk::{Disk, DiskKind};
 use disk::{Disks, Images};
-use ending::{End, Ended};
+use ending::Ended;
 use environment::check_env;
 use flush::Flushes;
 use groups::{Groups, Together};
@@ -77,6 +77,7 @@ use nursery::Nursery;
 use pool::Pool;
 use ranges::Ranges;
 use running::Running;
+use slots::{Known, Live, Slot};
 use sweep::{settle, sweep};
 use template::Templates;
 pub use template::template_home;
@@ -122,27 +123,6 @@ struct Shared {
     /// One for each sandbox that may be on its way up; first come, first served.
     starts: Semaphore,
     tasks: TaskTracker,
-}
-
-type Live = HashMap<SandboxId, Slot>;
-
-enum Slot {
-    /// Being attached or deleted.
-    Changing,
-    Running(Known),
-}
-
-/// A sandbox that runs, or is on its way out.
-#[derive(Clone)]
-struct Known {
-    running: Weak<Running>,
-    ends: End,
-}
-
-impl Known {
-    fn alive(&self) -> Option<Arc<Running>> {
-        self.running.upgrade().filter(|running| running.is_alive())
-    }
 }
 
 /// The right to change what lives under an id. Given back when dropped.

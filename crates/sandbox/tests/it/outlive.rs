@@ -275,6 +275,24 @@ async fn an_orphan_that_nobody_can_find_any_more_ends() {
 }
 
 #[tokio::test]
+async fn one_that_was_on_its_way_up_when_its_server_died_is_taken_over_when_it_is_there() {
+    let (place, marker) = (tempfile::tempdir().unwrap(), marker("late"));
+    let dir = place.path();
+    Server::start(dir, "waits", &marker, Duration::from_secs(120)).kill();
+    // As long as it is not there to be talked to; its lock it has from the first.
+    let socket = dir.join("sandboxes/lasting/control.sock");
+    let away = dir.join("sandboxes/lasting/away");
+    std::fs::rename(&socket, &away).unwrap();
+    let (local, lasting) = (long(dir), id("lasting"));
+    let (deleted, ()) = tokio::join!(local.delete(&lasting), async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let _ = std::fs::rename(&away, &socket);
+    });
+    deleted.unwrap();
+    assert!(processes(&marker).is_empty());
+}
+
+#[tokio::test]
 async fn only_a_later_server_of_the_same_build_is_given_a_sandbox_and_only_when_the_former_has_gone()
  {
     let (place, marker) = (tempfile::tempdir().unwrap(), marker("generations"));
@@ -434,67 +452,4 @@ async fn nothing_is_left_wherever_server_and_supervisors_are_killed() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
-}
-
-/// What taking over costs. A measurement for a person, never a pass or fail.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "prints figures: run it by hand, with --nocapture, on a quiet machine"]
-async fn taking_over_two_hundred_sandboxes() {
-    const SANDBOXES: usize = 200;
-    let place = tempfile::tempdir().unwrap();
-    let dir = place.path();
-    let first = long(dir);
-    let mut held = Vec::new();
-    for number in 0..SANDBOXES {
-        let sandbox = attach(&first, &format!("many-{number}")).await;
-        ok(&sandbox, "true").await;
-        held.push(sandbox);
-    }
-    let memory = memory_of(&helpers(dir));
-    println!(
-        "memory of an idle sandbox, supervisor and hand and shell: {} KiB",
-        memory / SANDBOXES as u64
-    );
-    first.leave().await;
-    drop(held);
-    first.shutdown().await;
-    let keeper = sandbox::Keeper::new(Arc::new(long(dir)), sandbox::Settings::default(), || 0);
-    let start = std::time::Instant::now();
-    keeper.take_over().await.unwrap();
-    let taken = start.elapsed();
-    let found = (0..SANDBOXES).filter(|n| keeper.running(&id(&format!("many-{n}"))).is_some());
-    println!("took over {} of {SANDBOXES} in {taken:?}", found.count());
-    let start = std::time::Instant::now();
-    keeper.delete(&id("many-0")).await.unwrap();
-    println!("destroyed one in {:?}", start.elapsed());
-    let start = std::time::Instant::now();
-    keeper.stop_all("the measurement is over").await;
-    println!("ended the others in {:?}", start.elapsed());
-}
-
-/// Kilobytes that these and all their descendants have to themselves.
-fn memory_of(supervisors: &[rustix::process::Pid]) -> u64 {
-    let mut all: Vec<i32> = supervisors
-        .iter()
-        .map(|pid| pid.as_raw_nonzero().get())
-        .collect();
-    let mut at = 0;
-    while at < all.len() {
-        let children = format!("/proc/{0}/task/{0}/children", all[at]);
-        let children = std::fs::read_to_string(children).unwrap_or_default();
-        all.extend(
-            children
-                .split_whitespace()
-                .map(|pid| pid.parse::<i32>().unwrap()),
-        );
-        at += 1;
-    }
-    let own = |pid: &i32| {
-        let rollup =
-            std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-        let lines = rollup.lines().filter(|line| line.starts_with("Private_"));
-        let sizes = lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
-        sizes.sum::<u64>()
-    };
-    all.iter().map(own).sum()
 }

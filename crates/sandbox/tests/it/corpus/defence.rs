@@ -148,7 +148,7 @@ fn less(call: &Call, namespace: i32) -> Option<Change> {
 fn becomes_root(call: &Call) -> Option<Change> {
     let above = u64::from(libc::MOVE_MOUNT_T_EMPTY_PATH);
     (call.is(libc::SYS_move_mount) && call.args[4] == above)
-        .then(|| Change::Argument(4, above | MOVE_MOUNT_BENEATH))
+        .then_some(Change::Argument(4, above | MOVE_MOUNT_BENEATH))
 }
 
 /// Whether it enters a namespace of that kind.

@@ -110,22 +110,23 @@ impl Pairs {
             let pairs = self.ours.iter().zip(floor);
             median(pairs.map(|(ours, floor)| ours.rate() / floor.rate()))
         };
+        let ratio = of(&self.bare);
         let whole = self.whole();
         let pairs = self.ours.iter().zip(&whole);
-        let ratio = median(pairs.map(|(ours, whole)| ours.rate() / whole));
+        let of_whole = median(pairs.map(|(ours, whole)| ours.rate() / whole));
         let rate = median(self.ours.iter().map(Sample::rate));
         let per_request = self.commits as f64 / ours.latencies.len().max(1) as f64;
         json!({
             "figure": ours.shown(), "ratio": rounded(ratio),
             "floors": {
-                "stack_without_store": {"per_second": median(whole.into_iter()).round()},
                 "stack_that_answers": Sample::joined(&self.bare).shown(),
+                "stack_without_store": {"per_second": median(whole).round()},
                 "stack_that_reads": Sample::joined(&self.reads).shown(),
                 "edge_without_store": Sample::joined(&self.edge).shown(),
             },
             "ratios": {
-                "of_stack_without_store": rounded(ratio),
-                "of_stack_that_answers": rounded(of(&self.bare)),
+                "of_stack_that_answers": rounded(ratio),
+                "of_stack_without_store": rounded(of_whole),
                 "of_stack_that_reads": rounded(of(&self.reads)),
                 "of_edge_without_store": rounded(of(&self.edge)),
             },

@@ -128,9 +128,9 @@ impl Shared {
     }
 }
 
-/// Remembers that somebody chose it for the sandbox in `dir`.
+/// Remembers that somebody chose it for the sandbox in `dir`, whatever can be read of an earlier choice.
 pub(super) fn remember(dir: &Path, maker: ProviderName) -> Result<(), Error> {
-    if recall(dir)? == Some(maker) {
+    if recall(dir).is_ok_and(|found| found == Some(maker)) {
         return Ok(());
     }
     let kept = kept::keep(dir, kept::PROVIDER, maker.name().as_bytes());
@@ -145,7 +145,7 @@ pub(super) fn inherit(parent: &Path, fork: &Path) -> io::Result<()> {
     }
 }
 
-/// What cannot be read is not taken for the weaker one.
+/// What cannot be read, as a power cut may leave it, is not taken for the weaker one.
 fn recall(dir: &Path) -> Result<Option<ProviderName>, Error> {
     let doing = || "read the provider of a sandbox".to_owned();
     let Some(bytes) = kept::find(dir, kept::PROVIDER).doing(doing)? else {
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_chosen_is_remembered_and_inherited_and_nonsense_is_an_error() {
+    fn what_was_chosen_is_remembered_and_inherited_and_nonsense_is_an_error_until_somebody_chooses() {
         let dir = tempfile::tempdir().unwrap();
         let (parent, fork) = (dir.path().join("a"), dir.path().join("b"));
         for place in [&parent, &fork] {
@@ -176,8 +176,12 @@ mod tests {
         remember(&fork, ProviderName::Local).unwrap();
         assert_eq!(recall(&fork).unwrap(), Some(ProviderName::Local));
         assert_eq!(recall(&parent).unwrap(), Some(ProviderName::Gvisor));
-        fs::write(parent.join(kept::PROVIDER), "firecracker").unwrap();
-        assert!(recall(&parent).is_err());
+        for nonsense in ["", "firecracker"] {
+            fs::write(parent.join(kept::PROVIDER), nonsense).unwrap();
+            assert!(recall(&parent).is_err());
+        }
+        remember(&parent, ProviderName::Local).unwrap();
+        assert_eq!(recall(&parent).unwrap(), Some(ProviderName::Local));
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(crate) fn open_by(
     rules: ResolveFlags,
 ) -> Result<OwnedFd> {
     match openat2(&dir, path.as_ref(), flags, mode, rules) {
-        Err(Errno::NOSYS) => Walk::from(dir, path.as_ref(), rules)?.to_its_end(flags, mode),
+        Err(Errno::NOSYS) => Walk::from(dir, path.as_ref(), rules)?.walk_to_its_end(flags, mode),
         other => other,
     }
 }
@@ -74,7 +74,7 @@ impl Walk {
         Ok(())
     }
 
-    fn to_its_end(mut self, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
+    fn walk_to_its_end(mut self, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
         while let Some(name) = self.names.pop() {
             if name == ".." {
                 self.up()?;
@@ -171,7 +171,7 @@ mod tests {
 
     fn by_hand(dir: &OwnedFd, path: &str, flags: OFlags, rules: ResolveFlags) -> Result<OwnedFd> {
         let mode = Mode::from_raw_mode(0o600);
-        Walk::from(dir, Path::new(path), rules)?.to_its_end(flags, mode)
+        Walk::from(dir, Path::new(path), rules)?.walk_to_its_end(flags, mode)
     }
 
     /// Both give the same file or the same errno.

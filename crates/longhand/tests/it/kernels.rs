@@ -7,6 +7,7 @@ use testkit::api::{id, texts};
 use testkit::ledger::Ledger;
 use testkit::script;
 
+use crate::egress::command;
 use crate::stage::{self, Stage, Subject};
 
 /// An agent, and an environment that says this of its sandboxes.
@@ -61,9 +62,10 @@ async fn where_runsc_is_missing_a_session_that_asks_for_it_is_refused_with_the_c
     ] {
         assert!(said.contains(word), "{said}");
     }
-    let sandbox = json!({"id": "own", "provider": "gvisor"});
-    let refused = api.post("/v1/x/sandboxes", &sandbox).await;
-    let said = format!("{:?}", refused.expect_err("there is no runsc"));
+    let own = ["sandbox", "create", "own", "--provider", "gvisor"];
+    let refused = command(&stage, &own).output().expect("it runs");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success(), "{said}");
     assert!(
         said.contains("`provider`") && said.contains("apt install runsc"),
         "{said}"

@@ -161,7 +161,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_chosen_is_remembered_and_inherited_and_nonsense_is_an_error_until_somebody_chooses() {
+    fn what_was_chosen_is_remembered_and_inherited_and_nonsense_is_an_error_until_somebody_chooses()
+    {
         let dir = tempfile::tempdir().unwrap();
         let (parent, fork) = (dir.path().join("a"), dir.path().join("b"));
         for place in [&parent, &fork] {

@@ -61,6 +61,11 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
         "limits are shown nowhere; the host's hold for gVisor as a whole",
     ),
     (
+        "first_process_has_no_limits",
+        "unlimited",
+        "so says a later runsc (Debian 13); the host's hold for gVisor as a whole",
+    ),
+    (
         "processes_are_made_without_end",
         "the sandbox ends",
         "they are counted with gVisor's own, which cannot do without",
@@ -126,13 +131,16 @@ async fn all_are_denied(subject: &str) {
     let (_, cases) = SUBJECTS.iter().find(|(name, _)| *name == subject).unwrap();
     let mut wrong = Vec::new();
     for case in *cases {
-        let other = DIFFERENCES.iter().find(|(name, ..)| *name == case.name);
-        let expected = other.map_or(case.denied, |(_, seen, _)| *seen);
+        let others = DIFFERENCES.iter().filter(|(name, ..)| *name == case.name);
+        let others: Vec<&str> = others.map(|(_, seen, _)| *seen).collect();
         let Some((seen, reached)) = attacked(case).await else {
             return;
         };
-        if seen != expected || (other.is_none() && seen == reached) {
-            wrong.push(format!("{}: {seen:?}, not {expected:?}", case.name));
+        // What one runsc does otherwise, a later one may do as the host's kernel does.
+        let denied = seen == case.denied && seen != reached;
+        if !denied && !others.contains(&&*seen) {
+            let expected = (case.denied, others);
+            wrong.push(format!("{}: {seen:?}, not one of {expected:?}", case.name));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

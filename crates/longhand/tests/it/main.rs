@@ -18,6 +18,7 @@ mod egress_rules;
 mod fleet;
 mod injected;
 mod isolation;
+mod kernels;
 mod keys_master;
 mod memory;
 mod model_inside;

@@ -132,6 +132,7 @@ struct Files {
     known: trust::Files,
     helper: Arc<OwnedFd>,
     groups: Arc<Groups>,
+    gvisor: Option<plan::Gvisor>,
 }
 
 /// Starts one in the directory of that name.
@@ -220,6 +221,7 @@ fn plan_of(shared: &Shared, spec: &Spec, files: &Files) -> Plan {
         attached: files.attached.clone(),
         env: environment(&base.env, spec.env.clone()),
         disk,
+        gvisor: files.gvisor.clone(),
         generation: shared.dirs.generation(),
         orphan_millis: orphan_millis(shared, &spec.id),
     }
@@ -311,6 +313,7 @@ impl Shared {
             known,
             helper: self.helper()?,
             groups: self.groups(),
+            gvisor: self.gvisor_for(&dir, spec.provider)?,
         })
     }
 

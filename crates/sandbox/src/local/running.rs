@@ -68,7 +68,8 @@ impl Running {
         id: SandboxId,
     ) -> Self {
         let (groups, dir) = (body.live.groups.clone(), shared.dirs.path(&id));
-        let isolation = isolation::isolation(body.live.id_base, body.live.ids, &body.live.limits);
+        let live = &body.live;
+        let isolation = isolation::isolation(live.id_base, live.ids, live.gvisor, &live.limits);
         let steering = body.live.network;
         let disk = shared.disks.watch(dir.clone(), &body.live, client.clone());
         let volumes = shared.volumes.written_by(&dir).into_iter();
@@ -119,6 +120,11 @@ impl Running {
     /// End it, and returns when no process of it is left.
     pub(super) async fn end(&self) -> Result<Ended, Error> {
         self.ends.end().await
+    }
+
+    /// Whether it shares no kernel with others.
+    pub(super) fn has_own_kernel(&self) -> bool {
+        self.isolation.own_kernel
     }
 
     /// Its share of the disk.

@@ -92,6 +92,9 @@ fn hint(step: &str, errno: i32) -> &'static str {
                 bpf(2) not forbidden by an outer container or lockdown), or tproxy of nf_tables (modprobe \
                 nf_tables nft_tproxy); or set `egress.enabled = false`: then sandboxes have no network";
     }
+    if step == RUNSC {
+        return "is `runsc` there, static and executable? apt install runsc";
+    }
     if step == SECCOMP {
         return "the kernel needs CONFIG_SECCOMP_FILTER";
     }
@@ -113,4 +116,5 @@ pub(crate) const OVERLAY: &str = "mount the root overlay";
 pub(crate) const PROC: &str = "mount /proc";
 pub(crate) const GROUPS: &str = "limit the sandbox by cgroups";
 pub(crate) const LISTEN: &str = "listen for the next server";
+pub(crate) const RUNSC: &str = "start runsc";
 pub(crate) const SECCOMP: &str = "install the seccomp filter";

@@ -10,6 +10,7 @@ mod carrier;
 pub mod control;
 mod error;
 pub mod groups;
+mod gvisor;
 pub mod image;
 mod mounts;
 mod net;
@@ -27,6 +28,7 @@ mod tproxy;
 mod userns;
 mod watch;
 
+pub use gvisor::prepare_in_gvisor;
 pub use nursery::{nursery, nursery_of_user};
 pub use pid_one::PidOne;
 pub use record::Record;

@@ -11,23 +11,26 @@ use sys::{MountAttr, mount_setattr};
 
 use crate::attached;
 use crate::error::{DISK, During, IDMAP, OVERLAY, Result};
+use crate::gvisor;
 use crate::image;
-use crate::plan::{Ground, PROGRAMS, Plan};
+use crate::plan::{Ground, Gvisor, PROGRAMS, Plan};
 use crate::privileges::as_mapped_root;
 use crate::stage::{LAYERS, Stage, TREES};
 
-const BIND_USR: &str = "bind /usr";
-const BIND_PROGRAMS: &str = "bind the operator's programs";
-const BIND_VOLUME: &str = "bind a volume";
+pub(crate) const BIND_USR: &str = "bind /usr";
+pub(crate) const BIND_PROGRAMS: &str = "bind the operator's programs";
+pub(crate) const BIND_VOLUME: &str = "bind a volume";
+
+const STAGE: &str = "stage the root";
 
 /// Trees taken from the host, each detached.
-struct Trees {
+pub(crate) struct Trees {
     template: OwnedFd,
     /// What was sealed, uppermost first.
     sealed: Vec<OwnedFd>,
-    usr: Option<OwnedFd>,
-    programs: Option<OwnedFd>,
-    attached: Vec<OwnedFd>,
+    pub(crate) usr: Option<OwnedFd>,
+    pub(crate) programs: Option<OwnedFd>,
+    pub(crate) attached: Vec<OwnedFd>,
 }
 
 /// Trees of the sandbox's own disk, each detached.
@@ -54,7 +57,37 @@ pub(crate) fn build(
     plan: &Plan,
     userns: BorrowedFd<'_>,
 ) -> Result<()> {
-    const STAGE: &str = "stage the root";
+    let (trees, volumes) = assemble(stage, ground, plan, userns)?;
+    let made = stage.made()?;
+    chdir("root").during(STAGE)?;
+    fill(ground, plan, &trees, &volumes, &made)?;
+    enter(stage)
+}
+
+/// The same for gVisor, which makes the last part of the root itself: what becomes `/` is what its program sees. Returns
+/// that, open.
+pub(crate) fn build_for(
+    gvisor: &Gvisor,
+    stage: &Stage,
+    ground: &Ground,
+    plan: &Plan,
+    userns: BorrowedFd<'_>,
+) -> Result<OwnedFd> {
+    let program = stage.on_the_host(|| take(&gvisor.program, &PROGRAM, gvisor::BIND_RUNSC))?;
+    let (trees, volumes) = assemble(stage, ground, plan, userns)?;
+    gvisor::fill(stage, ground, plan, &trees, &volumes, &program)?;
+    enter(stage)?;
+    gvisor::open_program()
+}
+
+/// Puts the layers together, as `root` in the directory of the stage that is for that, and the working directory then.
+/// Beside what was taken from the host, the trees of the volumes.
+fn assemble(
+    stage: &Stage,
+    ground: &Ground,
+    plan: &Plan,
+    userns: BorrowedFd<'_>,
+) -> Result<(Trees, Vec<OwnedFd>)> {
     let mapped = MountAttr {
         // Without ids of its own the host's are those seen inside.
         idmap: ground.has_own_ids().then_some(userns),
@@ -86,10 +119,7 @@ pub(crate) fn build(
         overlay(ground, "root", &root_layers(plan))
     })?;
     let volumes = volumes(ground, plan, &disk)?;
-    let made = stage.made()?;
-    chdir("root").during(STAGE)?;
-    fill(ground, plan, &trees, &volumes, &made)?;
-    enter(stage)
+    Ok((trees, volumes))
 }
 
 /// Everything in the new root, which is the working directory, that is a mount of its own.
@@ -198,6 +228,12 @@ pub(crate) const GUARDED: MountAttr<'static> = MountAttr {
     noexec: false,
     recursive: false,
     idmap: None,
+};
+
+/// Of a program of the host's that only this sandbox's runtime executes.
+const PROGRAM: MountAttr<'static> = MountAttr {
+    read_only: true,
+    ..GUARDED
 };
 
 fn take_trees(plan: &Plan, mapped: &MountAttr<'_>) -> Result<Trees> {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// The version of this file's types and of the hand's protocol. The server that starts a supervisor is of
 /// the same build; one that adopts may be of another, and all that it may say then is [`Request::End`],
 /// which never changes.
-pub const VERSION: u32 = 10;
+pub const VERSION: u32 = 11;
 
 /// How many user and group ids a sandbox has: 0..65536 inside.
 pub const ID_COUNT: u32 = 65_536;
@@ -73,10 +73,21 @@ pub struct Plan {
     pub env: Vec<(String, String)>,
     /// What it may have of the disk.
     pub disk: Limit,
+    /// What serves the system calls of what runs in the sandbox, if not the kernel of this host.
+    pub gvisor: Option<Gvisor>,
     /// Of the server that starts it; one that adopts it must have a higher one.
     pub generation: u32,
     /// How long the sandbox lives on, in milliseconds, when its server is gone and no other adopts it.
     pub orphan_millis: u64,
+}
+
+/// gVisor, as a user-space kernel of the sandbox's own. Source: <https://gvisor.dev/docs/>.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gvisor {
+    /// The `runsc` of this host, a static program.
+    pub program: PathBuf,
+    /// By what it catches system calls, as its option `--platform` names it; none: as it likes best itself.
+    pub platform: Option<String>,
 }
 
 /// The first of [`SUB_IDS`] user ids and of as many group ids of the host that a user without rights may give away.
@@ -154,6 +165,8 @@ pub struct Live {
     /// By what means its network leads to what is handed over with it. None, although the plan wanted that, where
     /// this host can make none.
     pub network: Option<Steering>,
+    /// Whether it has a kernel of its own, gVisor's.
+    pub gvisor: bool,
 }
 
 /// By what means the kernel brings what a sandbox sends to the egress process.

@@ -36,7 +36,7 @@ const KEPT: CapabilitySet = CapabilitySet::CHOWN
 /// that also keeps the kernel from piping a dump to a handler on the host.
 const CORE_BYTES: u64 = 1;
 /// Open files a process.
-const MAX_FILES: u64 = 65_536;
+pub(crate) const MAX_FILES: u64 = 65_536;
 /// Bytes that stay in memory for ever: a process's own, and of shared memory the whole sandbox's.
 const MAX_LOCKED_BYTES: u64 = 64 << 10;
 /// Bytes of message queues, of the whole sandbox: what Linux gives to one user.
@@ -161,14 +161,19 @@ fn forbid_user_namespaces(settings: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// Enters the user namespace as its root, locks it, and drops every right beyond [`KEPT`].
-///
-/// With one id alone it keeps its user's groups: see [`crate::userns::enter_own`].
-pub(crate) fn become_sandbox_root(
+/// Enters the user namespace as its root and locks it. All rights over what that namespace owns stay, which is nothing
+/// yet: for gVisor, which makes namespaces in it and gives its parts fewer.
+pub(crate) fn become_root_of(
     userns: BorrowedFd<'_>,
     settings: BorrowedFd<'_>,
     ids: u32,
 ) -> Result<()> {
+    enter(userns, settings, ids)?;
+    set_no_new_privs(true).during("set no_new_privs")?;
+    set_parent_process_death_signal(Some(Signal::KILL)).during("die with the supervisor")
+}
+
+fn enter(userns: BorrowedFd<'_>, settings: BorrowedFd<'_>, ids: u32) -> Result<()> {
     const ENTER: &str = "enter the user namespace";
     move_into_link_name_space(userns, Some(LinkNameSpaceType::User)).during(ENTER)?;
     // Before its first right is dropped: whose file this is, the kernel tells by who looks it up.
@@ -177,7 +182,18 @@ pub(crate) fn become_sandbox_root(
         set_thread_groups(&[]).during(ENTER)?;
     }
     set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).during(ENTER)?;
-    set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).during(ENTER)?;
+    set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).during(ENTER)
+}
+
+/// Enters the user namespace as its root, locks it, and drops every right beyond [`KEPT`].
+///
+/// With one id alone it keeps its user's groups: see [`crate::userns::enter_own`].
+pub(crate) fn become_sandbox_root(
+    userns: BorrowedFd<'_>,
+    settings: BorrowedFd<'_>,
+    ids: u32,
+) -> Result<()> {
+    enter(userns, settings, ids)?;
     const DROP: &str = "drop the capabilities";
     // Entering a user namespace refills the bounding set, so it is reduced only now.
     for bit in 0..64 {

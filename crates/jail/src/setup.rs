@@ -3,19 +3,19 @@
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{chdir, setsid};
 use rustix::system::{setdomainname, sethostname};
 
-use crate::error::{During, GROUPS, Result, SECCOMP};
+use crate::error::{During, GROUPS, RUNSC, Result, SECCOMP};
 use crate::groups::Groups;
-use crate::plan::{Ground, Plan};
+use crate::plan::{Ground, Gvisor, Plan};
 use crate::seccomp::Filter;
 use crate::stage::Stage;
-use crate::{control, mounts, privileges};
+use crate::{control, gvisor, mounts, privileges};
 
 /// What a failure of hearing whose the sandbox is is called.
 const WAIT: &str = "wait until the sandbox is somebody's";
@@ -54,21 +54,44 @@ pub(crate) fn become_hand(ground: &Ground, from: &Inherited<'_>) -> Result<Infal
         // The supervisor has gone, or nobody wants the sandbox.
         None => return Err(io::Error::from(io::ErrorKind::BrokenPipe)).during(WAIT),
     };
+    if let Some(gvisor) = &plan.gvisor {
+        return become_runsc(gvisor, &stage, ground, &plan, from);
+    }
     mounts::build(&stage, ground, &plan, from.userns)?;
     let env = environment(&plan)?;
     chdir("/workspace").during("enter /workspace")?;
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
-    let null = null.during("open /dev/null")?;
+    let null = null()?;
     privileges::become_sandbox_root(from.userns, stage.settings(), from.ids)?;
     drop(stage);
-    if supervisor_is_gone(from.errors) {
-        return Err(io::Error::from(io::ErrorKind::BrokenPipe)).during("die with the supervisor");
-    }
+    supervisor_is_here(from.errors)?;
     filter.install().during(SECCOMP)?;
     let argv = [c"hand".to_owned(), c"hand".to_owned()];
     // Where `hand::agent` looks for them; the supervisor learns of a success by `errors` closing.
     let standard = [from.line, from.handover, null.as_fd()];
     Err(sys::exec_fd(from.program, &argv, &env, standard)).during("start the hand")
+}
+
+/// The same with gVisor between: the process becomes its `runsc`, which starts the hand as its own first process, with
+/// the same three descriptors. That one does what of the rest can only be done inside.
+fn become_runsc(
+    gvisor: &Gvisor,
+    stage: &Stage,
+    ground: &Ground,
+    plan: &Plan,
+    from: &Inherited<'_>,
+) -> Result<Infallible> {
+    let program = mounts::build_for(gvisor, stage, ground, plan, from.userns)?;
+    let argv = gvisor::argv(gvisor).during(RUNSC)?;
+    let null = null()?;
+    privileges::become_root_of(from.userns, stage.settings(), from.ids)?;
+    supervisor_is_here(from.errors)?;
+    let standard = [from.line, from.handover, null.as_fd()];
+    Err(sys::exec_fd(program.as_fd(), &argv, &[], standard)).during(RUNSC)
+}
+
+fn null() -> Result<OwnedFd> {
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+    null.during("open /dev/null")
 }
 
 /// What needs to know nothing of the sandbox but what it stands on.
@@ -88,6 +111,13 @@ fn prepare(ground: &Ground, from: &Inherited<'_>) -> Result<(Stage, Filter)> {
     privileges::limit_resources(&ground.limits)?;
     let filter = Filter::new().during(SECCOMP)?;
     Ok((stage, filter))
+}
+
+fn supervisor_is_here(errors: BorrowedFd<'_>) -> Result<()> {
+    if supervisor_is_gone(errors) {
+        return Err(io::Error::from(io::ErrorKind::BrokenPipe)).during("die with the supervisor");
+    }
+    Ok(())
 }
 
 /// The death signal reaches only a child whose parent dies after it was set; this closes the gap.

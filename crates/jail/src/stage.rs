@@ -34,7 +34,7 @@ const BEGIN: &str = "/dev";
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 /// How large a directory in memory may grow.
-struct InMemory {
+pub(crate) struct InMemory {
     /// Bytes at most.
     most: u64,
     /// And at most one part in so many of the sandbox's memory: full, all of them together leave room
@@ -42,21 +42,21 @@ struct InMemory {
     part: u64,
 }
 
-const TMP: InMemory = InMemory {
+pub(crate) const TMP: InMemory = InMemory {
     most: 1 << 30,
     part: 4,
 };
-const SHM: InMemory = InMemory {
+pub(crate) const SHM: InMemory = InMemory {
     most: 256 << 20,
     part: 8,
 };
-const RUN: InMemory = InMemory {
+pub(crate) const RUN: InMemory = InMemory {
     most: 64 << 20,
     part: 16,
 };
 
 impl InMemory {
-    fn of(&self, ground: &Ground) -> u64 {
+    pub(crate) fn of(&self, ground: &Ground) -> u64 {
         self.most.min(ground.limits.memory.most / self.part)
     }
 }
@@ -192,7 +192,7 @@ fn pivot(host: &Host) -> Result<OwnedFd> {
     Ok(top)
 }
 
-fn tmpfs(target: &Path, options: &str) -> rustix::io::Result<()> {
+pub(crate) fn tmpfs(target: &Path, options: &str) -> rustix::io::Result<()> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
     let options = std::ffi::CString::new(options).map_err(|_| rustix::io::Errno::INVAL)?;
     mount("tmpfs", target, "tmpfs", flags, options.as_c_str())

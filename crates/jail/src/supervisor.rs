@@ -124,6 +124,7 @@ impl Standing {
             oom_counter: groups.oom_counter(),
             limits,
             network: self.network.as_ref().map(Network::steering),
+            gvisor: plan.gvisor.is_some(),
         };
         let mut watch = Watch {
             live: live.clone(),
@@ -142,7 +143,7 @@ impl Standing {
         let ended = watch.until_the_end();
         let status = kill_and_reap(&running, &groups)?;
         ended?;
-        let report = ended_as(status.as_ref(), &groups);
+        let report = ended_as(status.as_ref(), &groups, plan.gvisor.is_some());
         drop(groups);
         control::remove(&watch.directory)?;
         watch.tell(&report)?;
@@ -159,11 +160,22 @@ fn is_here(owner: &OwnedFd) -> io::Result<()> {
     control::send(owner, &Report::Here, &[this.as_fd()])
 }
 
-fn ended_as(status: Option<&WaitIdStatus>, groups: &Groups) -> Report {
+/// `runsc` says by its own exit code, as shells do, which signal has ended gVisor's kernel; and that does not go on without
+/// a part of it that was ended for want of memory.
+fn ended_as(status: Option<&WaitIdStatus>, groups: &Groups, of_runsc: bool) -> Report {
+    const SIGNALLED: i32 = 128;
+    let code = status.and_then(WaitIdStatus::exit_status);
+    let signal = status.and_then(WaitIdStatus::terminating_signal);
+    let oom_kills = groups.oom_kills();
+    let (code, signal) = match code {
+        Some(_) if of_runsc && oom_kills > 0 => (None, Some(Signal::KILL.as_raw())),
+        Some(code) if of_runsc && code > SIGNALLED => (None, Some(code - SIGNALLED)),
+        code => (code, signal),
+    };
     Report::Ended {
-        code: status.and_then(WaitIdStatus::exit_status),
-        signal: status.and_then(WaitIdStatus::terminating_signal),
-        oom_kills: groups.oom_kills(),
+        code,
+        signal,
+        oom_kills,
     }
 }
 

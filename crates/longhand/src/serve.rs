@@ -116,6 +116,7 @@ impl Server {
         .await?;
         let network = networks.clone().map(|it| it as Arc<dyn sandbox::Network>);
         let provider = Arc::new(local_provider(&data_dir, &config.sandbox, network)?);
+        isolation::can_make(provider.as_ref(), config.sandbox.provider()?)?;
         isolation::require(&provider, config.sandbox.level()?).await?;
         let orchestrator = Orchestrator::new(
             orchestrator::Parts {
@@ -443,6 +444,9 @@ pub fn local_provider(
     config.programs = Some(data_dir.programs()?);
     config.warm = settings.warm;
     config.template = settings.template()?;
+    config.provider = settings.provider()?;
+    config.gvisor = settings.gvisor();
+    config.own_kernels_only = settings.level()? == sandbox::Level::Kernel;
     sandbox::Local::new(dir, config).context("the sandbox provider cannot start")
 }
 

@@ -14,9 +14,10 @@ use contract::ids::{EnvironmentId, SessionId, VaultId};
 use egress::host::{Carrier, CarrierError, Orders, Owner};
 use egress::inject::CredentialsFile;
 use egress::policy::{AttachedFile, NetworkingFile, PolicyFile};
+use futures_util::future::join_all;
 use harness::door;
 use model::Dialect;
-use sandbox::{Ends, SandboxId};
+use sandbox::{Ends, SandboxId, Trusting};
 use store::Store;
 use store::feed::Changed;
 use store::sessions::{Scope, SessionRow};
@@ -68,6 +69,8 @@ struct Running {
     vaults: Vec<VaultId>,
     /// What was made of it is not in force yet.
     is_behind: bool,
+    /// Whom its programs trust.
+    trusting: Trusting,
 }
 
 /// Why nothing is known of what a sandbox may reach.
@@ -154,9 +157,8 @@ impl Networks {
                     }
                 }
             };
-            for id in touched {
-                self.renew(&id).await;
-            }
+            // At once: one that takes long to be told whom to trust keeps no other from its policy.
+            join_all(touched.iter().map(|id| self.renew(id))).await;
         }
     }
 
@@ -169,6 +171,9 @@ impl Networks {
     async fn renew(&self, id: &SandboxId) {
         let renewed = match self.made(id).await {
             Ok(made) => {
+                if made.orders().look_into_tls() {
+                    self.have_trusted(id).await;
+                }
                 let set = self.carrier.set_policy(id.as_str(), made.orders()).await;
                 set.map_err(|error| error.to_string())
             }
@@ -183,6 +188,25 @@ impl Networks {
         }
         if let Some(held) = self.running().get_mut(id) {
             held.is_behind = renewed.is_err();
+        }
+    }
+
+    /// Has its programs trust its authority, before what looks into TLS is in force. That is in force in any case: those
+    /// that cannot be told refuse what they are shown.
+    async fn have_trusted(&self, id: &SandboxId) {
+        let held = self.running().get(id).cloned();
+        let Some(Running { trusting, .. }) = held else {
+            return;
+        };
+        let told = match self.carrier.certificate(id.as_str()).await {
+            Ok(certificate) => trusting
+                .trust(&certificate)
+                .await
+                .map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = told {
+            tracing::warn!(sandbox = %id, error, "programs of a sandbox may not trust what its network shows them");
         }
     }
 
@@ -311,7 +335,7 @@ fn networking(config: Config) -> NetworkingFile {
 
 #[async_trait]
 impl sandbox::Network for Networks {
-    async fn attach(&self, id: &SandboxId, ends: Ends) -> Result<Option<String>, sandbox::Error> {
+    async fn attach(&self, id: &SandboxId, ends: Ends) -> Result<(), sandbox::Error> {
         let failed = |source| sandbox::Error::Io {
             doing: format!("find out what sandbox {id} may reach"),
             source,
@@ -321,31 +345,28 @@ impl sandbox::Network for Networks {
             .made(id)
             .await
             .map_err(|error| failed(std::io::Error::other(error)))?;
+        let trusting = ends.trusting;
         let ends = [ends.pid_one, ends.tcp, ends.dns, ends.line];
         let attached = self
             .carrier
             .attach(id.as_str(), made.owner, ends, made.orders())
             .await;
-        let mut running = self.running();
-        running.insert(
-            id.clone(),
-            Running {
-                environment: made.environment,
-                vaults: made.vaults,
-                // Something changed meanwhile, perhaps of this one.
-                is_behind: self.seen.load(Ordering::SeqCst) != seen,
-            },
-        );
-        drop(running);
+        let running = Running {
+            environment: made.environment,
+            vaults: made.vaults.clone(),
+            // It is not carried for yet, or something changed meanwhile, perhaps of this one.
+            is_behind: attached.is_err() || self.seen.load(Ordering::SeqCst) != seen,
+            trusting,
+        };
+        self.running().insert(id.clone(), running);
         match attached {
-            Ok(certificate) => Ok(Some(certificate)),
-            Err(CarrierError::Policy(error)) => Err(failed(error)),
+            Ok(_) if made.orders().look_into_tls() => self.have_trusted(id).await,
+            Ok(_) => {}
+            Err(CarrierError::Policy(error)) => return Err(failed(error)),
             // It runs without a network, which is never more than it may have.
-            Err(error) => {
-                tracing::error!(sandbox = %id, %error, "a sandbox has no network");
-                Ok(None)
-            }
+            Err(error) => tracing::error!(sandbox = %id, %error, "a sandbox has no network"),
         }
+        Ok(())
     }
 
     async fn variables(&self, id: &SandboxId) -> Result<Vec<(String, String)>, sandbox::Error> {

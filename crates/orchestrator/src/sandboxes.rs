@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use contract::environment::EnvironmentDefinition;
 use contract::ids::{EventId, SessionId, ThreadId};
-use contract::session::{SandboxWishes, VolumeWish};
+use contract::session::{SandboxProvider, SandboxWishes, VolumeWish};
 use sandbox::{
-    DiaryEntry, Error, Keeper, Mount, Mounts, Provider, Sandbox, SandboxId, Settings, Spec, Terms,
-    Visit,
+    DiaryEntry, Error, Keeper, Mount, Mounts, Provider, ProviderName, Sandbox, SandboxId, Settings,
+    Spec, Terms, Visit,
 };
 use session::Status;
 use store::Store;
@@ -149,6 +149,10 @@ pub(crate) fn terms(row: &SessionRow) -> Terms {
         awake: wishes.keep_awake,
         // Checked when it was set, too.
         template: wishes.template.and_then(|template| template.parse().ok()),
+        provider: wishes.provider.map(|wished| match wished {
+            SandboxProvider::Local => ProviderName::Local,
+            SandboxProvider::Gvisor => ProviderName::Gvisor,
+        }),
         // One that names no volume has none.
         volumes: Some(Mounts {
             workspace: row.workspace.to_string().into(),

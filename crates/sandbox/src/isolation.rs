@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// How well sandboxes are kept apart from the host and from each other. Each level has all of those before it.
+/// How well sandboxes are kept apart from the host and from each other. Each level has all of those before it, but for
+/// [`Level::Kernel`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
     /// Namespaces of its own, no network of the host's, a filter of system calls, few capabilities, resource
@@ -16,11 +17,20 @@ pub enum Level {
     Limits,
     /// And its files are on a file system of its own with a size that nothing exceeds.
     Disk,
+    /// All of [`Level::Limits`], whatever its disk is, and a kernel that serves nothing but this sandbox. What a
+    /// sandbox has is told apart from the other levels: [`Isolation::own_kernel`].
+    Kernel,
 }
 
 impl Level {
     /// From the weakest on.
-    pub const ALL: [Self; 4] = [Self::Basic, Self::Ids, Self::Limits, Self::Disk];
+    pub const ALL: [Self; 5] = [
+        Self::Basic,
+        Self::Ids,
+        Self::Limits,
+        Self::Disk,
+        Self::Kernel,
+    ];
 
     /// Its name in settings.
     #[must_use]
@@ -30,6 +40,7 @@ impl Level {
             Self::Ids => "ids",
             Self::Limits => "limits",
             Self::Disk => "disk",
+            Self::Kernel => "kernel",
         }
     }
 }
@@ -58,8 +69,10 @@ impl FromStr for Level {
 /// How one sandbox is kept apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Isolation {
-    /// The highest level that it has all of.
+    /// The highest level that it has all of, [`Level::Kernel`] left out.
     pub level: Level,
+    /// Whether its programs have a kernel of their own, and not the host's.
+    pub own_kernel: bool,
     /// Whether its user ids are nobody else's.
     pub own_ids: bool,
     /// How many it has: programs that change their user need more than one.
@@ -88,6 +101,15 @@ pub struct Held {
 }
 
 impl Isolation {
+    /// Whether it has all of that level.
+    #[must_use]
+    pub fn reaches(&self, least: Level) -> bool {
+        match least {
+            Level::Kernel => self.own_kernel && self.level >= Level::Limits,
+            _ => self.level >= least,
+        }
+    }
+
     /// What is weaker than it could be, in words, with the level that lacks it.
     #[must_use]
     pub fn weaker(&self) -> Vec<String> {
@@ -130,7 +152,7 @@ mod tests {
         }
         assert_eq!(
             "full".parse::<Level>().unwrap_err(),
-            "\"full\" is no level of isolation: they are basic, ids, limits, disk"
+            "\"full\" is no level of isolation: they are basic, ids, limits, disk, kernel"
         );
     }
 }

@@ -34,7 +34,7 @@ use self::told::{News, kind};
 use crate::diary::{Entry, Step, What};
 use crate::error::Error;
 use crate::limits::PREPARED_AT_ONCE;
-use crate::provider::{How, Provider, Sandbox, SandboxId, Spec};
+use crate::provider::{How, Provider, ProviderName, Sandbox, SandboxId, Spec};
 use crate::template::TemplateRef;
 use crate::volume::Mounts;
 
@@ -90,6 +90,8 @@ pub struct Terms {
     pub volumes: Option<Mounts>,
     /// What its workspace lies on if that is still to be made; none: as the operator set it.
     pub template: Option<TemplateRef>,
+    /// Who makes it from its next start on; none: whoever was chosen for it before, or else as the operator set it.
+    pub provider: Option<ProviderName>,
 }
 
 /// What is done about one sandbox, to its end.
@@ -211,6 +213,7 @@ impl Keeper {
             spec.volumes.clone_from(&terms.volumes);
         }
         spec.template = spec.template.or_else(|| terms.template.clone());
+        spec.provider = spec.provider.or(terms.provider);
         let (id, begun) = (spec.id.clone(), Instant::now());
         if held.running.is_some() {
             let slot = held.slot.take();
@@ -262,6 +265,14 @@ impl Keeper {
         let place = self.map().get(id).cloned()?;
         let running = place.look().running.clone();
         running.filter(|sandbox| sandbox.is_alive())
+    }
+
+    /// As [`Provider::makes`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn makes(&self, provider: ProviderName) -> Result<(), Error> {
+        self.0.provider.makes(provider)
     }
 
     /// Every sandbox that has a workspace, by name.

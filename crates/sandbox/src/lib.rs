@@ -40,10 +40,12 @@ pub const STATE: &str = "/run/harness";
 
 pub use jail::plan::Steering;
 pub use keeper::{Keeper, Load, Settings, Standing, Terms, Visit};
-pub use local::{Allowance, Config, Disk, DiskKind, Ends, Local, Network, template_home};
+pub use local::{
+    Allowance, Config, Disk, DiskKind, Ends, Gvisor, Local, Network, Trusting, template_home,
+};
 pub use process::{Command, ExitStatus, Printed, Process};
 pub use provider::{
-    Birth, Ending, Finding, How, Provider, Report, Sandbox, SandboxId, Spec, ToolCall,
+    Birth, Ending, Finding, How, Provider, ProviderName, Report, Sandbox, SandboxId, Spec, ToolCall,
 };
 pub use snapshot::{NewSnapshot, Snapshot, SnapshotId, Workspaces};
 pub use stats::Stats;

@@ -32,6 +32,12 @@ pub const CANCEL: Duration = Duration::from_secs(5);
 pub const TOOL_GRACE: Duration = Duration::from_secs(30);
 /// How long a hand may take to start a process or to say why not.
 pub const SPAWN: Duration = Duration::from_secs(30);
+/// How long a changed policy waits for programs to be told whom to trust; it is in force then all the same.
+pub const TRUST: Duration = Duration::from_secs(2);
+/// Bytes of a network's certificate that is looked for in a sandbox.
+pub const CERTIFICATE_BYTES: u64 = 64 << 10;
+/// Bytes of the bundle of a sandbox to which a certificate is added; the template's stands for a longer one.
+pub const BUNDLE_BYTES: u64 = 8 << 20;
 /// How long a hand may take to answer a question about files: it may have to remove a million of them.
 pub const ASK: Duration = Duration::from_secs(120);
 /// How long all processes of a sandbox may take to stand still. Measured: below a millisecond.

@@ -18,10 +18,12 @@ use crate::volume::{Mounts, Volumes};
 use hand::wire::{Entry, Exec, Kept, Output, Running, Tool};
 
 mod birth;
+mod maker;
 mod name;
 mod report;
 
 pub use birth::{Birth, Ending, How};
+pub use maker::ProviderName;
 pub use name::SandboxId;
 pub use report::{Finding, Report};
 
@@ -37,6 +39,8 @@ pub struct Spec {
     pub volumes: Option<Mounts>,
     /// What a workspace that is made lies on, if not on what the operator set; one that is there keeps its own.
     pub template: Option<TemplateRef>,
+    /// Who is to make it from this start on; none: whoever was chosen for it before, or else as the operator set it.
+    pub provider: Option<ProviderName>,
 }
 
 impl Spec {
@@ -48,7 +52,15 @@ impl Spec {
             env: Vec::new(),
             volumes: None,
             template: None,
+            provider: None,
         }
+    }
+
+    /// Has it made by that one.
+    #[must_use]
+    pub fn by(mut self, provider: ProviderName) -> Self {
+        self.provider = Some(provider);
+        self
     }
 
     /// Has it made on that template.
@@ -71,7 +83,7 @@ impl Spec {
 pub trait Provider: Send + Sync {
     /// Opens the sandbox's workspace (creating it when absent) and starts it. When it already runs
     /// in this process, or was left running by an earlier one, that one is returned and the rest of `spec`
-    /// has no effect.
+    /// has no effect; unless it shares a kernel and is not to: then it ends first.
     ///
     /// The sandbox ends when the last handle is dropped; its workspace stays.
     /// Cancel safe: yes; a half-made sandbox is killed.
@@ -154,6 +166,18 @@ pub trait Provider: Send + Sync {
     /// # Errors
     /// [`Error::Io`].
     async fn list(&self) -> Result<Vec<SandboxId>, Error>;
+
+    /// Whether it makes sandboxes as that one does.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] names what this host lacks and the cure; [`Error::Invalid`] where the operator does not
+    /// want them.
+    fn makes(&self, provider: ProviderName) -> Result<(), Error> {
+        match provider {
+            ProviderName::Local => Ok(()),
+            ProviderName::Gvisor => Err(Error::lacking("have a kernel of its own")),
+        }
+    }
 
     /// What it can do with whole workspaces, if it can.
     fn workspaces(&self) -> Option<&dyn Workspaces> {

@@ -14,7 +14,10 @@ pub use object::{
     Session, SessionStats, SessionTag, SessionThread, Status, ThreadStats, ThreadTag,
 };
 pub use resources::{AddResource, UpdateResource};
-pub use sandbox::{SANDBOX_KEEP_AWAKE, SANDBOX_START, SANDBOX_TEMPLATE, SandboxWishes};
+pub use sandbox::{
+    SANDBOX_KEEP_AWAKE, SANDBOX_PROVIDER, SANDBOX_START, SANDBOX_TEMPLATE, SandboxProvider,
+    SandboxWishes,
+};
 pub use served::{FileMount, MemoryMount, OutcomeEvaluation, RepositoryMount, Resource};
 pub use unbuilt::{Unbuilt, in_agent, unbuilt};
 pub use volumes::{SANDBOX_VOLUMES, VolumeWish};

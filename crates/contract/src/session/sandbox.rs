@@ -16,6 +16,9 @@ pub const SANDBOX_KEEP_AWAKE: &str = "longhand.sandbox_keep_awake";
 /// What a session's sandbox is made on: a template's name, its digest as `sha256:…`, or `host`.
 pub const SANDBOX_TEMPLATE: &str = "longhand.template";
 
+/// Who makes a session's sandbox, and so whose kernel serves what runs in it: `local` or `gvisor`.
+pub const SANDBOX_PROVIDER: &str = "longhand.sandbox_provider";
+
 /// Whether programs in a session's sandbox may ask the session's model, with a stand-in for its key: `true` or `false`.
 pub const SANDBOX_MODEL: &str = "longhand.sandbox_model";
 
@@ -35,8 +38,19 @@ pub struct SandboxWishes {
     pub volumes: Vec<VolumeWish>,
     /// What it is made on; none: as the operator set it.
     pub template: Option<String>,
+    /// Who makes it; none: as the operator set it.
+    pub provider: Option<SandboxProvider>,
     /// Whether programs in it may ask the session's model.
     pub model: bool,
+}
+
+/// Whose kernel serves what runs in a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SandboxProvider {
+    /// The host's.
+    Local,
+    /// One of its own, gVisor's.
+    Gvisor,
 }
 
 impl SandboxWishes {
@@ -63,6 +77,10 @@ impl SandboxWishes {
                 None => template(environment).unwrap_or_default(),
                 own => own,
             },
+            provider: match provider(session)? {
+                None => provider(environment).unwrap_or_default(),
+                own => own,
+            },
             model: own_model
                 .or(model(environment).unwrap_or_default())
                 .unwrap_or_default(),
@@ -78,7 +96,8 @@ impl SandboxWishes {
         keep_awake(environment)?;
         volumes(environment)?;
         model(environment)?;
-        template(environment).map(drop)
+        template(environment)?;
+        provider(environment).map(drop)
     }
 }
 
@@ -92,6 +111,15 @@ fn keep_awake(metadata: &Metadata) -> Result<Option<bool>, Invalid> {
         SANDBOX_KEEP_AWAKE,
         [("true", true), ("false", false)],
     )
+}
+
+fn provider(metadata: &Metadata) -> Result<Option<SandboxProvider>, Invalid> {
+    let words = [("gvisor", true), ("local", false)];
+    let gvisor = one_of(metadata, SANDBOX_PROVIDER, words)?;
+    Ok(gvisor.map(|gvisor| match gvisor {
+        true => SandboxProvider::Gvisor,
+        false => SandboxProvider::Local,
+    }))
 }
 
 fn model(metadata: &Metadata) -> Result<Option<bool>, Invalid> {
@@ -170,6 +198,12 @@ mod tests {
             |session: &Metadata| SandboxWishes::of(session, &environment).unwrap().template;
         assert_eq!(template(&metadata(&[])).as_deref(), Some("base"));
         assert_eq!(template(&own).as_deref(), Some("host"));
+        let environment = metadata(&[(SANDBOX_PROVIDER, "gvisor")]);
+        let own = metadata(&[(SANDBOX_PROVIDER, "local")]);
+        let provider =
+            |session: &Metadata| SandboxWishes::of(session, &environment).unwrap().provider;
+        assert_eq!(provider(&metadata(&[])), Some(SandboxProvider::Gvisor));
+        assert_eq!(provider(&own), Some(SandboxProvider::Local));
         let environment = metadata(&[(SANDBOX_MODEL, "true")]);
         let model = |session: &Metadata| SandboxWishes::of(session, &environment).unwrap().model;
         assert!(model(&metadata(&[])));
@@ -189,6 +223,8 @@ mod tests {
             (SANDBOX_VOLUMES, "/etc"),
             (SANDBOX_TEMPLATE, ""),
             (SANDBOX_TEMPLATE, "../base"),
+            (SANDBOX_PROVIDER, "runsc"),
+            (SANDBOX_PROVIDER, ""),
         ] {
             let bad = metadata(&[(name, bad)]);
             let refused = SandboxWishes::of(&bad, &metadata(&[])).unwrap_err();

@@ -68,6 +68,10 @@ enum Order {
         request: Request,
         reply: Reply,
     },
+    Certificate {
+        sandbox: String,
+        reply: Reply,
+    },
     Gone {
         sandbox: String,
     },
@@ -90,6 +94,8 @@ struct Held {
     orders: [OwnedFd; 2],
     /// Where the egress process keeps what the next one must know. Never read here.
     memory: OwnedFd,
+    /// That of its authority, once a process has carried for it.
+    certificate: Option<String>,
 }
 
 impl Carrier {
@@ -116,8 +122,7 @@ impl Carrier {
     /// Has it carry for that sandbox: `ends` are the pidfd of its PID 1, its listener, its socket for DNS, and
     /// the line over which it is told who carries.
     ///
-    /// Returns the certificate, as PEM, that its programs must trust: requests inside TLS are judged with it. It
-    /// is the same for the sandbox after an end of the egress process or of the server, but not of both.
+    /// Its programs must trust [`Carrier::certificate`] before anything looks into TLS ([`Orders::look_into_tls`]).
     ///
     /// # Errors
     /// [`CarrierError`]. It is carried for as soon as there is a process that does.
@@ -127,12 +132,13 @@ impl Carrier {
         owner: Option<Owner>,
         ends: [OwnedFd; 4],
         orders: impl Into<Orders<'_>>,
-    ) -> Result<String, CarrierError> {
+    ) -> Result<(), CarrierError> {
         let held = Box::new(Held {
             owner,
             ends,
             orders: orders.into().out().map_err(CarrierError::Policy)?,
             memory: wire::memory().map_err(CarrierError::Policy)?,
+            certificate: None,
         });
         let sandbox = sandbox.to_owned();
         let asked = self.ask(|reply| Order::Attach {
@@ -140,7 +146,20 @@ impl Carrier {
             held,
             reply,
         });
-        match asked.await? {
+        asked.await.map(|_| ())
+    }
+
+    /// The certificate of that sandbox's own authority, as PEM: requests inside TLS are judged with it. It is the same
+    /// after an end of the egress process or of the server, but not of both.
+    ///
+    /// # Errors
+    /// [`CarrierError::Unknown`] while no process has carried for it.
+    pub async fn certificate(&self, sandbox: &str) -> Result<String, CarrierError> {
+        let sandbox = sandbox.to_owned();
+        match self
+            .ask(|reply| Order::Certificate { sandbox, reply })
+            .await?
+        {
             Answer::Attached { certificate } => Ok(certificate),
             _ => Err(CarrierError::Silent),
         }
@@ -352,9 +371,9 @@ impl Keeper {
         {
             return Over::Lost;
         }
-        for (sandbox, held) in &self.sandboxes {
+        for (sandbox, held) in &mut self.sandboxes {
             match attach(connection, sandbox, held).await {
-                Ok(Answer::Attached { .. }) => {}
+                Ok(Answer::Attached { certificate }) => held.certificate = Some(certificate),
                 Ok(answer) => tracing::warn!(sandbox, ?answer, "a sandbox has no network"),
                 Err(_) => return Over::Lost,
             }
@@ -390,12 +409,23 @@ impl Keeper {
             }
             Order::Attach {
                 sandbox,
-                held,
+                mut held,
                 reply,
             } => {
                 let answer = attach(connection, &sandbox, &held).await;
+                if let Ok(Answer::Attached { certificate }) = &answer {
+                    held.certificate = Some(certificate.clone());
+                }
                 self.sandboxes.insert(sandbox, *held);
                 (answer, reply)
+            }
+            Order::Certificate { sandbox, reply } => {
+                let held = self.sandboxes.get(&sandbox);
+                let certificate = held.and_then(|held| held.certificate.clone());
+                let answer = certificate.map(|certificate| Answer::Attached { certificate });
+                // Whoever asked may have gone.
+                let _ = reply.send(answer.ok_or(CarrierError::Unknown));
+                return Ok(());
             }
             Order::Policy {
                 sandbox,

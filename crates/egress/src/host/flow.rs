@@ -83,11 +83,11 @@ async fn nameless(carried: &Carried, client: TcpStream, ip: IpAddr, port: u16) {
 
 /// Resets a connection for which there is no room, and says so in the audit.
 pub(super) async fn refuse_for_want_of_room(carried: &Arc<Carried>, client: TcpStream) {
+    let host = &carried.host;
     let reason = format!(
-        "denied: {} connections are open, which is the most",
+        "denied: no room for one more connection; a sandbox may have {}, and all together what this process may open",
         limits::FLOWS
     );
-    let host = &carried.host;
     let asked = client.local_addr().ok();
     let record = Record {
         address: asked.map(|asked| asked.ip().to_canonical()),

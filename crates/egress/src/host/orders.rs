@@ -31,6 +31,13 @@ impl<'a> From<&'a PolicyFile> for Orders<'a> {
 }
 
 impl Orders<'_> {
+    /// Whether connections in TLS may be looked into: programs have to trust the sandbox's authority before these are in
+    /// force.
+    #[must_use]
+    pub fn look_into_tls(&self) -> bool {
+        self.policy.looks_into_tls() || !self.credentials.credentials.is_empty()
+    }
+
     pub(super) fn out(&self) -> io::Result<[OwnedFd; 2]> {
         Ok([
             wire::policy_out(self.policy)?,

@@ -391,7 +391,7 @@ fn read_conditions(path: &str, rule: &Rule) -> Result<Option<Box<Conditions>>, P
         .enumerate()
         .map(read)
         .collect::<Result<Vec<_>, _>>()?;
-    if rule.methods.is_empty() && paths.is_empty() && rule.mcp_tools.is_empty() {
+    if !rule.names_requests() {
         return Ok(None);
     }
     Ok(Some(Box::new(Conditions {

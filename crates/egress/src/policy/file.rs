@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::compile::Policy;
 use super::error::PolicyError;
-use super::rule::{Attached, Base, Mode, Ports, Rule, RuleSet};
+use super::rule::{Attached, Base, Mode, Ports, Protocol, Rule, RuleSet};
 use crate::dns::OnDenied;
 
 /// The file of a policy.
@@ -52,6 +52,13 @@ impl PolicyFile {
             rules: Vec::new(),
             sandbox_rules: Vec::new(),
         }
+    }
+
+    /// Whether any rule has to see requests inside TLS. Without one, no connection is looked into for this policy's sake.
+    #[must_use]
+    pub fn looks_into_tls(&self) -> bool {
+        let mut all = self.rules.iter().chain(&self.sandbox_rules);
+        all.any(|rule| rule.names_requests() && rule.protocol != Protocol::Http)
     }
 
     /// A digest in hex: two that differ anywhere have different ones.

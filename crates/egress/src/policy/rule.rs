@@ -120,6 +120,14 @@ pub struct Rule {
     pub mcp_tools: Vec<String>,
 }
 
+impl Rule {
+    /// Whether only a request can tell that it applies.
+    #[must_use]
+    pub fn names_requests(&self) -> bool {
+        !(self.methods.is_empty() && self.paths.is_empty() && self.mcp_tools.is_empty())
+    }
+}
+
 /// What a rule does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,8 +1,10 @@
 //! What happens to what is open when a policy changes, or when the egress process goes and comes.
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use crate::ground::{
     SERVER, echo, hello, limited, on_ground, policy, python, tls_hello, unrestricted, until,
@@ -63,7 +65,7 @@ fn a_change_of_policy_ends_what_it_no_longer_allows_and_leaves_the_rest() {
             })
             .await;
             let only = policy("[[rules]]\nname = 'kept'\naction = 'allow'\nto = ['kept.test']\n");
-            side.carrier.set_policy("changes", &only).await.unwrap();
+            side.set_policy("changes", &only).await;
             // Its shell is busy with the program.
             let open = find(&side.dir.path().join("sandboxes"), "open").unwrap();
             std::fs::write(open.with_file_name("changed"), "").unwrap();
@@ -160,16 +162,18 @@ pub fn without_the_egress_process_nothing_is_carried_and_the_next_one_goes_on() 
     });
 }
 
+/// Answers until the client goes.
+fn held(mut stream: TcpStream, _: &Arc<Mutex<Vec<u8>>>) {
+    let mut buffer = [0; 64];
+    while let Ok(length @ 1..) = stream.read(&mut buffer) {
+        let _ = stream.write_all(&buffer[..length]);
+    }
+}
+
 #[test]
 fn ten_thousand_connections_of_one_sandbox_are_bounded_and_the_rest_is_told_at_once() {
     on_ground(unrestricted(), |ground| async move {
-        // Holds each until the client goes.
-        let _echoes = ground.server(SERVER, 7000, |mut stream, _| {
-            let mut buffer = [0; 64];
-            while let Ok(length @ 1..) = stream.read(&mut buffer) {
-                let _ = stream.write_all(&buffer[..length]);
-            }
-        });
+        let _echoes = ground.server(SERVER, 7000, held);
         let sandbox = ground.sandbox("many").await;
         let program = "import resource; most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]; resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))\n\
             held, told = [], {}\n\
@@ -201,5 +205,56 @@ fn ten_thousand_connections_of_one_sandbox_are_bounded_and_the_rest_is_told_at_o
         ground
             .recorded("says that there is no room", |it| it.rule == "connections")
             .await;
+    });
+}
+
+#[test]
+fn connections_of_all_sandboxes_are_bounded_by_the_files_that_the_process_may_open() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    // This process is the egress process, and its servers' too.
+    let few = Rlimit {
+        current: Some(700),
+        maximum: getrlimit(Resource::Nofile).maximum,
+    };
+    setrlimit(Resource::Nofile, few).unwrap();
+    // Three quarters of what is left beside its own, two a connection.
+    let most = (700 - usize::try_from(egress::limits::OTHER_FILES).unwrap()) / 4 * 3 / 2;
+    on_ground(unrestricted(), |ground| async move {
+        let _echoes = ground.server(SERVER, 7000, held);
+        let program = "held = []\n\
+            def one():\n    \
+                s = socket.create_connection(('198.51.100.10', 7000), timeout=60); s.sendall(b'x\\n'); assert s.recv(2); return s\n\
+            tries = [tried(one) for _ in range(100)]\n\
+            print(sum(not isinstance(s, str) for s in tries), sorted({s for s in tries if isinstance(s, str)}), flush=True)\n";
+        // The first holds its own while the second one tries.
+        let first = ground.sandbox("first").await;
+        let second = ground.sandbox("second").await;
+        let side = Arc::clone(&first);
+        let waits = format!(
+            "{program}open('/workspace/has', 'w').close()\nwhile not os.path.exists('/workspace/go'): time.sleep(0.01)\n"
+        );
+        let mut holding = tokio::task::JoinSet::new();
+        holding.spawn(async move { python(&side, &waits).await });
+        let sandboxes = ground.dir.path().join("sandboxes");
+        until("the first has its connections", || {
+            let has = find(&sandboxes, "has").is_some();
+            async move { has }
+        })
+        .await;
+        let said = python(&second, program).await;
+        assert_eq!(said, format!("{} ['ECONNRESET']", most - 100));
+        let denied = ground
+            .recorded("says that there is no room", |it| it.rule == "connections")
+            .await;
+        assert!(denied.reason.contains("all together"), "{denied:?}");
+        let has = find(&sandboxes, "has").unwrap();
+        std::fs::write(has.with_file_name("go"), "").unwrap();
+        let said = holding.join_next().await.unwrap().unwrap();
+        assert_eq!(said, "100 []");
+        // Theirs are free again.
+        until("there is room again", || async {
+            python(&second, program).await == "100 []"
+        })
+        .await;
     });
 }

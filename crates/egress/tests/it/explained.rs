@@ -62,11 +62,7 @@ fn what_explain_says_is_what_traffic_gets() {
         let program = format!("print({})", asks.join(", "));
         let (mut allowed, mut denied) = (0, 0);
         for (number, policy) in policies().into_iter().enumerate() {
-            ground
-                .carrier
-                .set_policy("explained", &policy)
-                .await
-                .unwrap();
+            ground.set_policy("explained", &policy).await;
             let said = python(&sandbox, &program).await;
             for ((host, port, path), got) in URLS.iter().zip(said.split(' ')) {
                 let url = format!("http://{host}:{port}{path}");

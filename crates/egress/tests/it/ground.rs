@@ -18,6 +18,7 @@ use egress::inject::CredentialsFile;
 use egress::policy::{NetworkingFile, PolicyFile};
 use sandbox::{
     Config, Content, Ends, Local, Network, Provider as _, Sandbox, SandboxId, Spec, Tool, ToolCall,
+    Trusting,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -60,6 +61,8 @@ pub struct Ground {
     /// How often the host's resolver was asked.
     pub lookups: Arc<AtomicUsize>,
     pub dir: TempDir,
+    policy: Arc<Mutex<PolicyFile>>,
+    trusting: Arc<Mutex<HashMap<String, Trusting>>>,
     servers: OwnedFd,
     host: Mutex<CancellationToken>,
     resolver: dial::Resolver,
@@ -150,10 +153,13 @@ impl Ground {
         };
         let carrier = Carrier::start(program, &tasks, stop.clone());
         let credentials = Arc::<Mutex<CredentialsFile>>::default();
+        let trusting = Arc::default();
+        let policy = Arc::new(Mutex::new(policy));
         let network = Carried {
             carrier: carrier.clone(),
-            policy,
+            policy: Arc::clone(&policy),
             credentials: Arc::clone(&credentials),
+            trusting: Arc::clone(&trusting),
         };
         let sandboxes = dir.path().join("sandboxes");
         let mut config = Config::beside(&sandboxes);
@@ -166,6 +172,8 @@ impl Ground {
             names,
             lookups,
             dir,
+            policy,
+            trusting,
             servers,
             host: Mutex::new(host),
             resolver,
@@ -197,6 +205,22 @@ impl Ground {
             Ok(sandbox) => sandbox,
             Err(error) => panic!("no sandbox on this host: {error}: {error:?}"),
         }
+    }
+
+    /// Has that be the policy of sandboxes that are started from now on.
+    pub fn start_with(&self, policy: PolicyFile) {
+        *self.policy.lock().unwrap() = policy;
+    }
+
+    /// Puts other orders in force for that sandbox, as a server does.
+    pub async fn set_policy<'a>(&self, name: &str, orders: impl Into<Orders<'a>>) {
+        let orders = orders.into();
+        if orders.look_into_tls() {
+            let certificate = self.carrier.certificate(name).await.unwrap();
+            let trusting = self.trusting.lock().unwrap()[name].clone();
+            trusting.trust(&certificate).await.unwrap();
+        }
+        self.carrier.set_policy(name, orders).await.unwrap();
     }
 
     /// Ends the egress process, as an order to it does.
@@ -353,21 +377,31 @@ pub fn echo(bytes: &[u8]) -> Vec<u8> {
 #[derive(Debug)]
 struct Carried {
     carrier: Carrier,
-    policy: PolicyFile,
+    policy: Arc<Mutex<PolicyFile>>,
     credentials: Arc<Mutex<CredentialsFile>>,
+    trusting: Arc<Mutex<HashMap<String, Trusting>>>,
 }
 
 #[async_trait::async_trait]
 impl Network for Carried {
-    async fn attach(&self, id: &SandboxId, ends: Ends) -> Result<Option<String>, sandbox::Error> {
+    async fn attach(&self, id: &SandboxId, ends: Ends) -> Result<(), sandbox::Error> {
+        let trusting = ends.trusting;
         let ends = [ends.pid_one, ends.tcp, ends.dns, ends.line];
         let credentials = self.credentials.lock().unwrap().clone();
+        let policy = self.policy.lock().unwrap().clone();
         let orders = Orders {
-            policy: &self.policy,
+            policy: &policy,
             credentials: &credentials,
         };
         let attached = self.carrier.attach(id.as_str(), None, ends, orders).await;
-        Ok(Some(attached.unwrap()))
+        attached.unwrap();
+        if orders.look_into_tls() {
+            let certificate = self.carrier.certificate(id.as_str()).await.unwrap();
+            trusting.trust(&certificate).await.unwrap();
+        }
+        let mut all = self.trusting.lock().unwrap();
+        all.insert(id.to_string(), trusting);
+        Ok(())
     }
 
     /// Each placeholder, as `P` and its number.
@@ -380,6 +414,7 @@ impl Network for Carried {
     }
 
     fn gone(&self, id: &SandboxId) {
+        self.trusting.lock().unwrap().remove(id.as_str());
         self.carrier.gone(id.as_str());
     }
 }

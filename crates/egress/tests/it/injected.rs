@@ -299,7 +299,7 @@ fn a_rotated_credential_is_the_new_one_at_once_and_an_archived_one_none() {
             policy: &policy,
             credentials: &rotated,
         };
-        ground.carrier.set_policy("rotates", orders).await.unwrap();
+        ground.set_policy("rotates", orders).await;
         assert!(
             mirrored(&sandbox, ask)
                 .await
@@ -322,7 +322,7 @@ fn a_rotated_credential_is_the_new_one_at_once_and_an_archived_one_none() {
                 .await
                 .contains(&format!("x-key: {ROTATED}"))
         );
-        ground.carrier.set_policy("rotates", &policy).await.unwrap();
+        ground.set_policy("rotates", &policy).await;
         let gone = mirrored(&sandbox, &format!("-k {ask}")).await;
         assert!(
             gone.contains(&format!("x-key: {}", placeholder(1))),

@@ -280,11 +280,7 @@ fn tls_that_no_rule_looks_into_is_passed_on_untouched_and_a_change_of_policy_end
             (Action::Allowed, "tls")
         );
         // From now on it is looked into: its certificate is of the sandbox's own authority.
-        ground
-            .carrier
-            .set_policy("spliced", &policy(RULES))
-            .await
-            .unwrap();
+        ground.set_policy("spliced", &policy(RULES)).await;
         let said = run(&sandbox, "curl -sS --max-time 30 https://allowed.test/x; curl -sS -o /dev/null -w '%{http_code}' https://allowed.test/secret").await;
         assert_eq!(said, "hello /x\n403");
         // A client that trusts nobody goes, which is recorded.

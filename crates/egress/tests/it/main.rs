@@ -45,4 +45,5 @@ mod programs;
 mod requests;
 mod telltale;
 mod tproxy;
+mod trusted;
 mod upstreams;

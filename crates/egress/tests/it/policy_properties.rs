@@ -1,6 +1,6 @@
 //! The index decides like a plain walk over the rules, and the always-denied set holds whatever is said.
 
-use egress::policy::{Attempt, Cause, Policy, Seen, Verdict, read_policy};
+use egress::policy::{Attempt, Cause, Policy, PolicyFile, Seen, Verdict, read_policy};
 use egress::{HostPattern, Name, Target};
 use proptest::prelude::*;
 
@@ -9,6 +9,8 @@ struct Said {
     allow: bool,
     to: Vec<String>,
     port: Option<u16>,
+    /// What else it says, as in a file.
+    more: &'static str,
 }
 
 fn host() -> impl Strategy<Value = String> {
@@ -27,21 +29,45 @@ fn pattern() -> impl Strategy<Value = String> {
 
 fn said() -> impl Strategy<Value = Said> {
     let port = prop::option::of(prop_oneof![Just(80u16), Just(443)]);
-    (any::<bool>(), prop::collection::vec(pattern(), 1..4), port)
-        .prop_map(|(allow, to, port)| Said { allow, to, port })
+    (any::<bool>(), prop::collection::vec(pattern(), 1..4), port).prop_map(|(allow, to, port)| {
+        Said {
+            allow,
+            to,
+            port,
+            more: "",
+        }
+    })
+}
+
+/// The same, with rules about protocols and requests among them.
+fn said_of_requests() -> impl Strategy<Value = Said> {
+    let more = prop::sample::select(vec![
+        "",
+        "protocol = 'tls'",
+        "protocol = 'http'",
+        "methods = ['GET']",
+        "protocol = 'http'\npaths = ['/x']",
+        "protocol = 'tls'\npaths = ['/x']",
+        "mcp_tools = ['read']",
+    ]);
+    (said(), more).prop_map(|(said, more)| Said { more, ..said })
 }
 
 fn compile(list: &str, rules: &[Said], base: &str) -> Policy {
+    read_policy(&text(list, rules, base)).unwrap()
+}
+
+fn text(list: &str, rules: &[Said], base: &str) -> String {
     let mut text = format!("networking = {{ type = \"{base}\" }}\n");
     for (index, rule) in rules.iter().enumerate() {
         let action = if rule.allow { "allow" } else { "deny" };
         let ports = rule.port.map_or(String::new(), |port| port.to_string());
         text += &format!(
-            "[[{list}]]\nname = \"r{index}\"\naction = \"{action}\"\nto = {:?}\nports = [{ports}]\n",
-            rule.to
+            "[[{list}]]\nname = \"r{index}\"\naction = \"{action}\"\nto = {:?}\nports = [{ports}]\n{}\n",
+            rule.to, rule.more
         );
     }
-    read_policy(&text).unwrap()
+    text
 }
 
 /// The rule that decides, found the slow way.
@@ -99,6 +125,24 @@ proptest! {
         let name = Target::parse("a.test").unwrap();
         let by = policy.decide(&attempt(&name));
         prop_assert_eq!(policy.judge_address(&attempt(&name), &by, ip).verdict, Verdict::Deny);
+    }
+
+    #[test]
+    fn what_is_looked_into_belongs_to_a_policy_that_says_so(
+        rules in prop::collection::vec(said_of_requests(), 0..6),
+        host in host(),
+        port in prop_oneof![Just(80u16), Just(443)],
+        of_sandbox in any::<bool>(),
+    ) {
+        let list = if of_sandbox { "sandbox_rules" } else { "rules" };
+        let text = text(list, &rules, "unrestricted");
+        let file: PolicyFile = toml::from_str(&text).unwrap();
+        let target = Target::parse(&host).unwrap();
+        let decided = read_policy(&text).unwrap().decide(&Attempt { target: &target, port, seen: Seen::Tls });
+        // Programs are told to trust the sandbox's authority by what the file says.
+        prop_assert!(decided.verdict != Verdict::Inspect || file.looks_into_tls(), "{}", text);
+        let about_requests = |rule: &Said| rule.more.ends_with(']') && !rule.more.contains("http");
+        prop_assert_eq!(file.looks_into_tls(), rules.iter().any(about_requests));
     }
 
     #[test]

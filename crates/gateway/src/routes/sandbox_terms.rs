@@ -4,8 +4,10 @@
 use contract::environment::EnvironmentDefinition;
 use contract::ids::SessionId;
 use contract::parse::Invalid;
-use contract::session::{SANDBOX_TEMPLATE, SandboxWishes, VolumeWish};
-use sandbox::{Keeper, Mount, Mounts, SandboxId, Spec, TemplateRef, Terms};
+use contract::session::{
+    SANDBOX_PROVIDER, SANDBOX_TEMPLATE, SandboxProvider, SandboxWishes, VolumeWish,
+};
+use sandbox::{Keeper, Mount, Mounts, ProviderName, SandboxId, Spec, TemplateRef, Terms};
 use store::sessions::SessionRow;
 
 use super::stored;
@@ -28,6 +30,14 @@ fn wished(row: &SessionRow, wishes: SandboxWishes) -> Terms {
         awake: wishes.keep_awake,
         volumes: Some(mounts(row, wishes.volumes)),
         template: wishes.template.and_then(|template| template.parse().ok()),
+        provider: wishes.provider.map(provider),
+    }
+}
+
+fn provider(wished: SandboxProvider) -> ProviderName {
+    match wished {
+        SandboxProvider::Local => ProviderName::Local,
+        SandboxProvider::Gvisor => ProviderName::Gvisor,
     }
 }
 
@@ -43,13 +53,26 @@ fn mounts(row: &SessionRow, wishes: Vec<VolumeWish>) -> Mounts {
     }
 }
 
-/// Looks whether what a session's sandbox is to be made on is there.
+/// Looks whether what a session's sandbox is to be made on is there, and who is to make it.
 pub(super) async fn check(gateway: &Gateway, wishes: &SandboxWishes) -> Result<(), Failure> {
     if let (Some(keeper), Some(template)) = (&gateway.sandboxes, &wishes.template) {
         let path = format!("metadata.{SANDBOX_TEMPLATE}");
         found(keeper, template, &path).await?;
     }
+    if let (Some(keeper), Some(wished)) = (&gateway.sandboxes, wishes.provider) {
+        made(
+            keeper,
+            provider(wished),
+            &format!("metadata.{SANDBOX_PROVIDER}"),
+        )?;
+    }
     Ok(())
+}
+
+/// Refuses a provider that a request names there and that makes nothing here.
+pub(super) fn made(keeper: &Keeper, provider: ProviderName, path: &str) -> Result<(), Failure> {
+    let makes = keeper.makes(provider);
+    makes.map_err(|error| Invalid::at(path, error.to_string()).into())
 }
 
 /// The template that a request names there.

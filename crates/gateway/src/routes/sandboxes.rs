@@ -11,7 +11,8 @@ use contract::parse::Invalid;
 use contract::query;
 use contract::time::Micros;
 use sandbox::{
-    HeldLimit, Isolation, Keeper, Sandbox, SandboxId, Spec, Standing, Steering, Terms, Visit,
+    HeldLimit, Isolation, Keeper, ProviderName, Sandbox, SandboxId, Spec, Standing, Steering,
+    Terms, Visit,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,7 @@ use store::Store;
 use store::sessions::Scope;
 use tokio::time::Instant;
 
-use super::sandbox_terms::{found, terms};
+use super::sandbox_terms::{found, made, terms};
 use super::volumes;
 use crate::call::{Call, missing};
 use crate::error::Failure;
@@ -40,6 +41,10 @@ pub(crate) struct Create {
     /// What it is made on: a template's name, its digest as `sha256:…`, or `host`. Absent: as the server is set.
     #[serde(default)]
     template: Option<String>,
+    /// Who makes it: `local` or `gvisor`. Absent: as the server is set.
+    #[serde(default)]
+    #[schemars(extend("enum" = ["local", "gvisor", null]))]
+    provider: Option<String>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -78,6 +83,9 @@ pub(crate) struct Shown {
 struct Apart {
     /// `basic`, `ids`, `limits` or `disk`; see docs/sandbox.md.
     level: &'static str,
+    /// Whose kernel serves what runs in it: the `host`'s, or one of its own, `gvisor`'s.
+    #[schemars(extend("enum" = ["host", "gvisor"]))]
+    kernel: &'static str,
     own_user_ids: bool,
     /// How many it has: with one, programs inside cannot change their user.
     user_ids: u32,
@@ -108,6 +116,11 @@ impl From<Isolation> for Apart {
         };
         Self {
             level: isolation.level.name(),
+            kernel: if isolation.own_kernel {
+                "gvisor"
+            } else {
+                "host"
+            },
             own_user_ids: isolation.own_ids,
             user_ids: isolation.ids,
             memory_bytes: limit(isolation.memory),
@@ -295,6 +308,12 @@ pub(crate) async fn create(gateway: Arc<Gateway>, mut call: Call) -> Result<Resp
     let mut spec = Spec::new(id.clone());
     if let Some(template) = request.template {
         spec = spec.on(found(keeper, &template, "template").await?);
+    }
+    if let Some(provider) = request.provider {
+        let at = |problem: String| Invalid::at("provider", problem);
+        let provider: ProviderName = provider.parse().map_err(at)?;
+        made(keeper, provider, "provider")?;
+        spec = spec.by(provider);
     }
     let mut terms = Terms::default();
     if !request.volumes.is_empty() {

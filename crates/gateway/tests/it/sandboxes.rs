@@ -50,6 +50,11 @@ async fn a_wish_for_a_sandbox_that_is_none_is_refused_by_its_path() {
             ["maybe", "yes", "1"],
         ),
         (
+            "longhand.sandbox_provider",
+            ["gvisor", "local"],
+            ["runsc", "Gvisor", ""],
+        ),
+        (
             "longhand.sandbox_model",
             ["true", "false"],
             ["maybe", "yes", "1"],

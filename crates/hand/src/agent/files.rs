@@ -14,10 +14,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, fstatfs, mkdirat,
-    openat2, readlinkat, renameat, statat, unlinkat,
+    readlinkat, renameat, statat, unlinkat,
 };
 use rustix::io::Errno;
 
+use super::resolve::open_by;
 use crate::limits::LIST_ENTRIES;
 use crate::wire::{Composed, Entry, Kind, Part, Refusal};
 
@@ -86,7 +87,7 @@ pub(crate) fn make_directory(path: &str) -> Result<(), Refused> {
             Err(errno) => return Err(refused(&path, errno)),
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let next = openat2(
+        let next = open_by(
             &dir,
             &name,
             flags,
@@ -203,7 +204,7 @@ impl Draft {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let safe = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let _ = unlinkat(&dir, &temporary, AtFlags::empty());
-        let file = openat2(&dir, &temporary, flags, Mode::from_raw_mode(0o600), safe);
+        let file = open_by(&dir, &temporary, flags, Mode::from_raw_mode(0o600), safe);
         Ok(Self {
             file: File::from(file.map_err(|errno| refused(&path, errno))?),
             dir,
@@ -283,7 +284,7 @@ fn real(directory: &OwnedFd, path: PathBuf) -> PathBuf {
 
 fn reach(path: &Path, flags: OFlags) -> Result<OwnedFd, Refused> {
     let flags = flags | OFlags::CLOEXEC;
-    let file = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS);
+    let file = open_by(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS);
     let file = file.map_err(|errno| refused(path, errno))?;
     let system = fstatfs(&file).map_err(|errno| refused(path, errno))?;
     let magic = u32::try_from(system.f_type).unwrap_or_default();

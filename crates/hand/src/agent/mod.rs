@@ -15,6 +15,7 @@ mod output;
 mod piped;
 mod process;
 mod reaper;
+mod resolve;
 mod shell;
 mod terminal;
 mod tools;
@@ -59,6 +60,13 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+/// The role `hand-in-gvisor`: the same where gVisor's kernel serves it.
+#[must_use]
+pub fn run_in_gvisor() -> ExitCode {
+    terminal::end_with_their_process();
+    run()
 }
 
 fn serve() -> io::Result<()> {

@@ -70,6 +70,8 @@ struct Ends {
     stdout: OwnedFd,
     /// None where all it prints comes on one.
     stderr: Option<OwnedFd>,
+    /// See [`Load::shown`].
+    shown: Option<OwnedFd>,
     terminal: Option<File>,
 }
 
@@ -189,9 +191,9 @@ impl Processes {
         });
         self.lock().insert(id, Arc::clone(&process));
         self.sender.send(&FromHand::Spawned { id }, &[]);
-        let (exit, pidfd) = (started.exit, started.pidfd);
+        let (exit, ended) = (started.exit, started.ended);
         let end = match limit {
-            None => Some(End { pidfd, exit }),
+            None => Some(End { ended, exit }),
             Some(limit) => {
                 self.wait(id, Arc::clone(&process), exit, limit)?;
                 None
@@ -204,6 +206,7 @@ impl Processes {
             process,
             stdout: Some(ends.stdout),
             stderr: ends.stderr,
+            shown: ends.shown,
             end,
             words: Words::default(),
         })
@@ -375,6 +378,7 @@ impl Ends {
                 stdin: terminal.try_clone()?,
                 stdout: terminal.try_clone()?.into(),
                 stderr: None,
+                shown: terminal::shown(&started.ended)?,
                 terminal: Some(terminal),
             });
         }
@@ -388,6 +392,7 @@ impl Ends {
             stdin: OwnedFd::from(child.stdin.take().ok_or_else(missing)?).into(),
             stdout: child.stdout.take().ok_or_else(missing)?.into(),
             stderr: Some(child.stderr.take().ok_or_else(missing)?.into()),
+            shown: None,
             terminal: None,
         })
     }

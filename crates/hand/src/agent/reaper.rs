@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
 use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
     Pid, PidfdFlags, Resource, Rlimit, WaitId, WaitIdOptions, WaitOptions, getrlimit, pidfd_open,
     prlimit, wait, waitid,
@@ -36,7 +37,7 @@ pub(crate) struct Started {
     pub(crate) child: Child,
     pub(crate) pid: Pid,
     /// Becomes readable when the process ends.
-    pub(crate) pidfd: OwnedFd,
+    pub(crate) ended: OwnedFd,
     /// Gets its end once.
     pub(crate) exit: Receiver<Exit>,
 }
@@ -46,8 +47,15 @@ pub(crate) struct Started {
 pub(crate) struct Reaper(Arc<Shared>);
 
 struct Shared {
-    waiting: Mutex<HashMap<Pid, SyncSender<Exit>>>,
+    waiting: Mutex<HashMap<Pid, Waiting>>,
     started: Condvar,
+}
+
+/// Who waits for the end of a process.
+struct Waiting {
+    tx: SyncSender<Exit>,
+    /// Closes with this; see [`end_of`].
+    _open: Option<OwnedFd>,
 }
 
 impl Reaper {
@@ -82,14 +90,14 @@ impl Reaper {
         let pid = Pid::from_child(&child);
         keep_a_reserve(pid);
         go_before_the_hand(pid);
-        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+        let (ended, open) = end_of(pid)?;
         let (tx, exit) = sync_channel(1);
-        waiting.insert(pid, tx);
+        waiting.insert(pid, Waiting { tx, _open: open });
         self.0.started.notify_one();
         Ok(Started {
             child,
             pid,
-            pidfd,
+            ended,
             exit,
         })
     }
@@ -97,6 +105,18 @@ impl Reaper {
     /// Reaps what has ended by now. Whoever did so meanwhile has told it when this returns.
     pub(crate) fn take_ended(&self) {
         take_ended(&self.0);
+    }
+}
+
+/// What becomes readable when a child ends: its pidfd. Where there are none, as in gVisor, a pipe whose other end is held
+/// until the child is reaped.
+fn end_of(child: Pid) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
+    match pidfd_open(child, PidfdFlags::empty()) {
+        Err(Errno::NOSYS) => {
+            let (ended, open) = pipe_with(PipeFlags::CLOEXEC)?;
+            Ok((ended, Some(open)))
+        }
+        other => Ok((other?, None)),
     }
 }
 
@@ -152,13 +172,13 @@ fn take_ended(shared: &Shared) {
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
     while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
-        if let Some(tx) = waiting.remove(&pid) {
+        if let Some(one) = waiting.remove(&pid) {
             let exit = Exit {
                 code: status.exit_status(),
                 signal: status.terminating_signal(),
             };
             // Nobody listens any more, or there is room for the one value: never blocks.
-            let _ = tx.try_send(exit);
+            let _ = one.tx.try_send(exit);
         }
     }
 }

@@ -42,7 +42,8 @@ const STATUS_NUMBER: i32 = 231;
 
 pub(crate) struct Shell {
     pid: Pid,
-    pidfd: OwnedFd,
+    /// Readable when it has ended.
+    ended_fd: OwnedFd,
     exit: Receiver<Exit>,
     stdin: File,
     status: File,
@@ -85,14 +86,14 @@ impl Shell {
         let Started {
             child: _,
             pid,
-            pidfd,
+            ended: ended_fd,
             exit,
         } = started?;
         let output = Outputs::collect(File::from(output_rx), log)?;
         let (stdin, status) = (File::from(stdin_tx), File::from(status_rx));
         Ok(Self {
             pid,
-            pidfd,
+            ended_fd,
             exit,
             stdin,
             status,
@@ -126,7 +127,7 @@ impl Shell {
                 };
                 let mut fds = [
                     PollFd::new(&self.status, PollFlags::IN),
-                    PollFd::new(&self.pidfd, PollFlags::IN),
+                    PollFd::new(&self.ended_fd, PollFlags::IN),
                     PollFd::from_borrowed_fd(cancel.event(), PollFlags::IN),
                     PollFd::new(&self.stdin, writing),
                 ];
@@ -182,7 +183,7 @@ impl Shell {
     pub(crate) fn has_ended(&self) -> bool {
         let wait = Timespec::try_from(ENDED_WAIT).ok();
         poll(
-            &mut [PollFd::new(&self.pidfd, PollFlags::IN)],
+            &mut [PollFd::new(&self.ended_fd, PollFlags::IN)],
             wait.as_ref(),
         )
         .is_ok_and(|n| n > 0)

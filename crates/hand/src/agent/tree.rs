@@ -5,16 +5,21 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::limits::{COMMAND_CHARS, LISTED_PROCESSES};
 use crate::wire::Running;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open};
 
 /// How long killed processes may take to be dead. One in the middle of disk IO can take long; the
 /// call is answered all the same.
 const KILL_WAIT: Duration = Duration::from_secs(2);
+
+/// How long to wait before looking again whether one is dead that nothing tells of.
+const DEAD_RETRY: Duration = Duration::from_millis(5);
 
 /// The unit of `/proc/PID/stat` for every program, whatever the kernel counts in (time(7)).
 const TICKS_PER_SECOND: u64 = 100;
@@ -44,7 +49,7 @@ pub(crate) fn kill(root: Pid) {
             break;
         }
     }
-    let dying: Vec<OwnedFd> = known.iter().filter_map(|pid| handle(*pid)).collect();
+    let dying: Vec<Dying> = known.iter().filter_map(|pid| Dying::of(*pid)).collect();
     kill_group(root);
     for pid in known {
         signal(pid, Signal::KILL);
@@ -69,21 +74,48 @@ pub(crate) fn kill_group(root: Pid) {
     let _ = kill_process_group(root, Signal::KILL);
 }
 
-fn handle(pid: i32) -> Option<OwnedFd> {
-    let pid = Pid::from_raw(pid).filter(|pid| !pid.is_init())?;
-    pidfd_open(pid, PidfdFlags::empty()).ok()
+/// A process that is about to be killed.
+enum Dying {
+    Known(OwnedFd),
+    /// Where there are no descriptors of processes, as in gVisor. It may be another one by now, which costs a wait.
+    Numbered(i32),
+}
+
+impl Dying {
+    fn of(number: i32) -> Option<Self> {
+        let pid = Pid::from_raw(number).filter(|pid| !pid.is_init())?;
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => Some(Self::Known(pidfd)),
+            Err(Errno::NOSYS) => Some(Self::Numbered(number)),
+            Err(_) => None,
+        }
+    }
+
+    fn wait(&self, deadline: Instant) {
+        let left = || deadline.checked_duration_since(Instant::now());
+        match self {
+            Self::Known(pidfd) => {
+                let left = Timespec::try_from(left().unwrap_or_default()).ok();
+                // An interruption is as rare as it is harmless here.
+                let _ = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], left.as_ref());
+            }
+            Self::Numbered(pid) => {
+                while !has_ended(*pid) && left().is_some() {
+                    thread::sleep(DEAD_RETRY);
+                }
+            }
+        }
+    }
 }
 
 /// So that who is told that a command was killed finds nothing of it still writing.
-fn wait_for_all(dying: &[OwnedFd]) {
+fn wait_for_all(dying: &[Dying]) {
     let deadline = Instant::now() + KILL_WAIT;
     for process in dying {
-        let Some(left) = deadline.checked_duration_since(Instant::now()) else {
+        if Instant::now() >= deadline {
             return;
-        };
-        let left = Timespec::try_from(left).ok();
-        // An interruption is as rare as it is harmless here.
-        let _ = poll(&mut [PollFd::new(process, PollFlags::IN)], left.as_ref());
+        }
+        process.wait(deadline);
     }
 }
 
@@ -157,9 +189,18 @@ fn describe(pid: i32) -> Option<Running> {
 
 /// Whether it neither has ended nor is stopped.
 fn runs(pid: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
-    state.is_some_and(|state| !state.starts_with(['T', 'Z', 'X']))
+    !matches!(state(pid), None | Some('T' | 'Z' | 'X'))
+}
+
+fn has_ended(pid: i32) -> bool {
+    matches!(state(pid), None | Some('Z' | 'X'))
+}
+
+/// As in proc_pid_stat(5); `None` when there is no such process.
+fn state(pid: i32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.trim_start().chars().next()
 }
 
 /// The processes that there are, by their numbers.

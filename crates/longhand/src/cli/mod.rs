@@ -292,7 +292,7 @@ pub struct Serve {
     /// Listen beyond the loopback without TLS, because something in front speaks it.
     #[arg(long)]
     pub plain_http: bool,
-    /// Do not run where sandboxes are kept apart less well than this: basic, ids, limits or disk.
+    /// Do not run where sandboxes are kept apart less well than this: basic, ids, limits, disk or kernel.
     #[arg(long, value_name = "LEVEL")]
     pub require_isolation: Option<String>,
 }

@@ -111,6 +111,9 @@ pub struct Made {
     /// What it is made on: a template, or `host` (default: `sandbox.template`).
     #[arg(long)]
     pub template: Option<String>,
+    /// Who makes it: `local`, with the host's kernel, or `gvisor`, with one of its own (default: `sandbox.provider`).
+    #[arg(long, value_name = "NAME")]
+    pub provider: Option<String>,
     /// A volume that it has; `:ro` behind it: only to read.
     #[arg(long = "volume", value_name = "NAME[:ro]")]
     pub volumes: Vec<String>,

@@ -9,7 +9,7 @@ use sandbox::limits::{
     CPU_MILLIS_MIN, DISK_BYTES_MIN, DISK_FILES_MIN, IMAGE_BYTES_MIN, MEMORY_BYTES_MIN, ORPHAN,
     POOL_MOST, PROCESSES_MIN,
 };
-use sandbox::{Allowance, Disk, DiskKind, Level, Settings, TemplateRef};
+use sandbox::{Allowance, Disk, DiskKind, Gvisor, Level, ProviderName, Settings, TemplateRef};
 use serde::Deserialize;
 
 /// More cannot run on one host: each has 65,536 ids of the kernel's four billion.
@@ -46,8 +46,15 @@ pub struct Sandbox {
     pub disk_reserve_mib: u64,
     /// MiB a second that each may read from its disk, and as many that it may write. 0: as many as the disk can.
     pub io_mib_per_second: u64,
-    /// The lowest level of isolation that this server runs with: `basic`, `ids`, `limits` or `disk`.
+    /// The lowest level of isolation that this server runs with: `basic`, `ids`, `limits`, `disk` or `kernel`.
     pub require_isolation: String,
+    /// Who makes a sandbox unless somebody says otherwise: `local`, with the host's kernel, or `gvisor`, with one of its
+    /// own.
+    pub provider: String,
+    /// The program that `gvisor` takes.
+    pub runsc: PathBuf,
+    /// By what it catches system calls (its `--platform`). Empty: as it likes best.
+    pub gvisor_platform: String,
     /// Seconds without use after which one is paused: it keeps its memory and uses no processor. 0: never.
     pub pause_after: u64,
     /// Seconds without use after which one is stopped: its files and where its shell was stay.
@@ -97,6 +104,9 @@ impl Default for Sandbox {
         } = Allowance::default();
         Self {
             require_isolation: Level::Basic.to_string(),
+            provider: ProviderName::Local.to_string(),
+            runsc: Gvisor::default().program,
+            gvisor_platform: String::new(),
             disk: Kind::Soft,
             disk_mib: disk.bytes >> 20,
             disk_files: disk.files,
@@ -192,6 +202,33 @@ impl Sandbox {
         level.map_err(|error: String| anyhow::anyhow!("`sandbox.require_isolation`: {error}"))
     }
 
+    /// Who makes sandboxes of which nobody says it. Where each must have a kernel of its own, that is nobody else.
+    ///
+    /// # Errors
+    /// A name that is nobody's, or one that the level of isolation rules out.
+    pub fn provider(&self) -> anyhow::Result<ProviderName> {
+        let provider: ProviderName = self
+            .provider
+            .parse()
+            .map_err(|error: String| anyhow::anyhow!("`sandbox.provider`: {error}"))?;
+        if self.level()? == Level::Kernel && provider != ProviderName::Gvisor {
+            bail!(
+                "`sandbox.require_isolation` is \"kernel\": set `sandbox.provider = \"gvisor\"`, the provider whose \
+                 sandboxes have a kernel of their own"
+            );
+        }
+        Ok(provider)
+    }
+
+    /// gVisor as it is set up here.
+    #[must_use]
+    pub fn gvisor(&self) -> Gvisor {
+        Gvisor {
+            program: self.runsc.clone(),
+            platform: Some(self.gvisor_platform.clone()).filter(|platform| !platform.is_empty()),
+        }
+    }
+
     /// When sandboxes are paused and stopped, and how many run.
     #[must_use]
     pub fn keeping(&self) -> Settings {
@@ -245,6 +282,9 @@ impl Sandbox {
             ("sandbox.cpu_percent", self.cpu_percent.to_string()),
             ("sandbox.processes", self.processes.to_string()),
             ("sandbox.require_isolation", self.require_isolation.clone()),
+            ("sandbox.provider", self.provider.clone()),
+            ("sandbox.runsc", self.runsc.display().to_string()),
+            ("sandbox.gvisor_platform", self.gvisor_platform.clone()),
             ("sandbox.disk", format!("{:?}", self.disk).to_lowercase()),
             ("sandbox.disk_mib", self.disk_mib.to_string()),
             ("sandbox.disk_files", self.disk_files.to_string()),
@@ -285,6 +325,22 @@ impl Sandbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_makes_sandboxes_is_checked_against_what_is_required() {
+        let with = |provider: &str, level: &str| Sandbox {
+            provider: provider.to_owned(),
+            require_isolation: level.to_owned(),
+            ..Sandbox::default()
+        };
+        let gvisor = with("gvisor", "kernel").provider();
+        assert_eq!(gvisor.unwrap(), ProviderName::Gvisor);
+        let local = with("local", "disk").provider();
+        assert_eq!(local.unwrap(), ProviderName::Local);
+        let said = |refused: Sandbox| refused.provider().unwrap_err().to_string();
+        assert!(said(with("local", "kernel")).contains("`sandbox.provider = \"gvisor\"`"));
+        assert!(said(with("runsc", "basic")).contains("`sandbox.provider`: must be"));
+    }
 
     #[test]
     fn the_defaults_are_the_providers_and_what_is_too_small_is_named() {

@@ -121,7 +121,11 @@ async fn act(
 }
 
 async fn create(client: &Client, id: Option<&str>, made: &Made) -> anyhow::Result<Value> {
-    let named = [("id", id), ("template", made.template.as_deref())];
+    let named = [
+        ("id", id),
+        ("template", made.template.as_deref()),
+        ("provider", made.provider.as_deref()),
+    ];
     let named = named
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)));

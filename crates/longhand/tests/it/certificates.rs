@@ -10,7 +10,7 @@ use crate::injected::{own_address, told};
 use crate::stage::{self, Stage};
 
 /// A server that ends where the test does.
-struct Demanding(Child);
+pub struct Demanding(Child);
 
 impl Drop for Demanding {
     fn drop(&mut self) {
@@ -42,7 +42,7 @@ print(server.server_address[1], flush=True)
 server.serve_forever()";
 
 /// Makes a root, and a certificate of it for the server and for the client.
-fn certificates(at: &Path, address: &str) {
+pub fn certificates(at: &Path, address: &str) {
     let script = format!(
         "set -e
          new='openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes'
@@ -68,8 +68,22 @@ fn certificates(at: &Path, address: &str) {
 }
 
 fn demanding(at: &Path, address: &str) -> (Demanding, u16) {
+    serving(SERVER, at, address)
+}
+
+/// One that demands nothing and says that it answered.
+pub fn answering(at: &Path, address: &str) -> (Demanding, u16) {
+    let shown = "shown = dict(part[0] for part in self.connection.getpeercert()['subject'])";
+    let program = SERVER
+        .replace(shown, "shown = {}")
+        .replace("'shown ' + shown['commonName']", "'answered'")
+        .replace("tls.verify_mode = ssl.CERT_REQUIRED", "");
+    serving(&program, at, address)
+}
+
+fn serving(program: &str, at: &Path, address: &str) -> (Demanding, u16) {
     let mut server = Command::new("/usr/bin/python3");
-    let server = server.args(["-c", SERVER, address]).current_dir(at);
+    let server = server.args(["-c", program, address]).current_dir(at);
     let mut child = server.stdout(Stdio::piped()).spawn().expect("it starts");
     let mut port = String::new();
     let said = child.stdout.take().expect("what it says");

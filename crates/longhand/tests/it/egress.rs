@@ -216,3 +216,34 @@ async fn without_the_setting_there_is_no_network() {
     assert!(said.contains("curl: (7)"), "{said}");
     assert_eq!(process(&stage), None);
 }
+
+#[test]
+fn a_policy_is_tried_offline_and_says_which_case_does_not_hold() {
+    let dir = tempfile::tempdir().unwrap();
+    let tried = |policy: &str, cases: &str| {
+        std::fs::write(dir.path().join("policy.toml"), policy).unwrap();
+        std::fs::write(dir.path().join("cases.toml"), cases).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_longhand"));
+        command.args(["egress", "test", "policy.toml", "cases.toml"]);
+        let ran = command.current_dir(dir.path()).output().unwrap();
+        let [said, wrong] = [ran.stdout, ran.stderr].map(|text| String::from_utf8(text).unwrap());
+        (ran.status.success(), said, wrong)
+    };
+    let policy = "networking = { type = 'limited', allowed_hosts = ['api.example.com'] }\n";
+    let holds = "[[cases]]\nto = 'https://api.example.com/v1'\nexpect = 'allow'\n";
+    let (passed, said, _) = tried(policy, holds);
+    assert!(passed && said.starts_with("ok     https://api"), "{said}");
+    let other = "[[cases]]\nto = 'https://other.test/'\nexpect = 'allow'\n";
+    let (passed, said, wrong) = tried(policy, &format!("{holds}{other}"));
+    assert!(
+        !passed && said.contains("FAILED https://other.test/: expected allow"),
+        "{said}"
+    );
+    assert!(wrong.contains("not what the cases expect"), "{wrong}");
+    let wildcard = "networking = { type = 'limited', allowed_hosts = ['a.*.test'] }\n";
+    let (passed, _, wrong) = tried(wildcard, holds);
+    assert!(
+        !passed && wrong.contains("allowed_hosts[0]") && wrong.contains("wildcard"),
+        "{wrong}"
+    );
+}

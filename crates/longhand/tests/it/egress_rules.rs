@@ -8,7 +8,7 @@ use crate::egress::{asked, carried, command, end, told};
 use crate::stage::Stage;
 
 /// Sets the rules of that sandbox by a file, and says what the command said.
-fn set(stage: &Stage, sandbox: &str, rules: &str) -> Result<Value, String> {
+pub fn set(stage: &Stage, sandbox: &str, rules: &str) -> Result<Value, String> {
     let file = stage.launch.data_dir().join("rules.toml");
     std::fs::write(&file, rules).unwrap();
     let words = ["egress", "rules", sandbox, "--set", file.to_str().unwrap()];
@@ -21,7 +21,7 @@ fn set(stage: &Stage, sandbox: &str, rules: &str) -> Result<Value, String> {
 }
 
 /// Which rule decides on that, once it is this one.
-async fn decides(stage: &Stage, sandbox: &str, target: &str, rule: &str, allowed: bool) {
+pub async fn decides(stage: &Stage, sandbox: &str, target: &str, rule: &str, allowed: bool) {
     let what = format!("{rule} decides on {target}");
     wait::until(&what, || async {
         let explained = asked(stage, &["egress", "explain", sandbox, target]);

@@ -209,6 +209,7 @@ impl Diary {
             // What it has stands beside its files.
             volumes: None,
             // Whoever has a diary has a workspace, which has what it lies on.
+            provider: None,
             template: None,
         }
     }

@@ -16,7 +16,8 @@ use super::freezer::Freezer;
 use super::memory::Memory;
 use super::running::Running;
 use super::supervisor::{Body, Supervisor};
-use super::{Shared, blocking, net, trust};
+use super::trust::{Files, Store, Trusting};
+use super::{Shared, blocking, net};
 use crate::error::{Doing, Error};
 use crate::limits::{ADOPTION, OWNED_RETRY, STOP};
 use crate::provider::{How, SandboxId};
@@ -111,14 +112,21 @@ async fn try_adopt(
         && let Ok(client) = connect(shared, line).await
         && client.ask(&Ask::Resume).await.is_ok()
     {
-        if let Some(certificate) = net::attach(shared, id, &mut body).await? {
-            let java = java(shared, id).await;
-            trust::renew(&client, java.as_deref(), &certificate).await;
-        }
-        net::renew_variables(shared, id, &client).await;
+        let trusting = Trusting::new(java(shared, id).await, Files::Running);
+        trusting.is_up(client.clone());
+        net::attach(shared, id, &mut body, &trusting).await?;
+        net::renew_variables(shared, id, &trusting).await;
         let range = shared.ranges.share(body.live.id_base);
         let memory = Memory::of(&body.live);
-        let running = Running::new(client, supervisor, body, range, memory, shared, id.clone());
+        let running = Running::new(
+            (client, trusting),
+            supervisor,
+            body,
+            range,
+            memory,
+            shared,
+            id.clone(),
+        );
         let running = running.born(How::TakenOver, Vec::new());
         tracing::info!(sandbox = %id, "took over a sandbox that runs");
         return Ok(Tried::Adopted(Box::new(running)));
@@ -132,7 +140,7 @@ async fn try_adopt(
 }
 
 /// What Java trusts in that sandbox's template. One that cannot be read keeps nobody from a sandbox that runs.
-async fn java(shared: &Arc<Shared>, id: &SandboxId) -> Option<Arc<trust::Store>> {
+async fn java(shared: &Arc<Shared>, id: &SandboxId) -> Option<Arc<Store>> {
     let (known, dir) = (Arc::clone(shared), shared.dirs.path(id));
     let base = blocking(String::new, move || known.base_of(&dir)).await;
     base.and_then(|base| base).ok()?.java.clone()

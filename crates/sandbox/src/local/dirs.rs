@@ -109,6 +109,12 @@ impl Dirs {
         }
     }
 
+    /// Whether a locked sandbox has no files yet. Blocks.
+    pub(super) fn is_blank(&self, id: &SandboxId) -> bool {
+        let path = self.path(id);
+        !path.join(IMAGE).exists() && !path.join(LAYOUT[0]).exists()
+    }
+
     /// Makes what is missing in a locked sandbox's directory. Blocks: on a busy disk a new directory
     /// takes milliseconds.
     ///

@@ -143,7 +143,8 @@ async fn watch_over(
     client.close();
     let mut ended = Ended::default();
     if !supervisor.is_left() {
-        if supervisor.end() && report.is_none() {
+        supervisor.end();
+        if report.is_none() {
             report = timeout(STOP, supervisor.report()).await.ok().flatten();
         }
         tracing::debug!(?report, "sandbox ends");

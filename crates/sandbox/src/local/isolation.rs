@@ -19,10 +19,15 @@ pub(super) fn gives_own_ids() -> bool {
     may || rustix::process::geteuid().is_root()
 }
 
-/// Of a sandbox whose ids begin there, and that has so many.
-pub(super) fn isolation(id_base: u32, ids: u32, limits: &Limits) -> Isolation {
+/// Of a sandbox whose ids begin there, and that has so many; and a kernel of its own or not.
+pub(super) fn isolation(id_base: u32, ids: u32, own_kernel: bool, limits: &Limits) -> Isolation {
     let own_ids = id_base != SHARED;
-    let (memory, cpu) = (held(limits.memory, false), held(limits.cpu, false));
+    let memory = match limits.memory.by {
+        // Of such a kernel it is no process of the sandbox that has the memory.
+        By::Rlimit if own_kernel => Limit::none(),
+        _ => limits.memory,
+    };
+    let (memory, cpu) = (held(memory, false), held(limits.cpu, false));
     // The kernel counts processes for a whole user namespace, whoever counts besides.
     let (processes, disk) = (held(limits.processes, true), held(limits.disk, false));
     let level = match () {
@@ -33,6 +38,7 @@ pub(super) fn isolation(id_base: u32, ids: u32, limits: &Limits) -> Isolation {
     };
     Isolation {
         level,
+        own_kernel,
         own_ids,
         ids,
         memory,
@@ -156,12 +162,20 @@ mod tests {
             (SHARED, all, Level::Basic),
         ] {
             assert_eq!(
-                isolation(id_base, 1, &limits).level,
+                isolation(id_base, 1, false, &limits).level,
                 level,
                 "{id_base} {limits:?}"
             );
         }
-        let weak = isolation(SHARED, 1, &limits(Rlimit, Nothing, Rlimit, Watch)).weaker();
+        let apart =
+            |memory| isolation(1 << 20, 1, true, &limits(memory, CgroupV1, CgroupV1, Watch));
+        assert!(apart(CgroupV2).reaches(Level::Kernel));
+        assert!(
+            !apart(Rlimit).reaches(Level::Kernel),
+            "its memory is held by nothing"
+        );
+        assert!(!apart(CgroupV2).reaches(Level::Disk));
+        let weak = isolation(SHARED, 1, false, &limits(Rlimit, Nothing, Rlimit, Watch)).weaker();
         assert_eq!(weak.len(), 4, "{weak:?}");
     }
 }

@@ -9,14 +9,16 @@ use rustix::fs::OFlags;
 
 use crate::limits::DIARY_BYTES;
 
-/// Beside the volumes, where nothing in the sandbox can reach.
-const NAME: &str = "diary";
-/// Written first, and then given the name.
-const DRAFT: &str = "diary.new";
+// Beside the volumes, where nothing in the sandbox can reach.
 
-/// What was kept in a sandbox's directory, if anything was.
-pub(super) fn recall(dir: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match File::open(dir.join(NAME)) {
+/// What its keeper writes down of it.
+pub(super) const DIARY: &str = "diary";
+/// Who is to make it.
+pub(super) const PROVIDER: &str = "provider";
+
+/// What was kept under that name in a sandbox's directory, if anything was.
+pub(super) fn find(dir: &Path, name: &str) -> io::Result<Option<Vec<u8>>> {
+    let file = match File::open(dir.join(name)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other?,
     };
@@ -26,9 +28,10 @@ pub(super) fn recall(dir: &Path) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// Keeps `bytes` instead of what was kept. Not synced: after a power cut there may be the old ones, or none.
-pub(super) fn remember(dir: &Path, bytes: &[u8]) -> io::Result<()> {
-    let draft = dir.join(DRAFT);
+/// Keeps `bytes` instead of what was kept under that name. Not synced: after a power cut there may be the old ones, or none.
+pub(super) fn keep(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    // Written first, and then given the name.
+    let draft = dir.join(format!("{name}.new"));
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
@@ -37,5 +40,5 @@ pub(super) fn remember(dir: &Path, bytes: &[u8]) -> io::Result<()> {
         .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
         .open(&draft)?;
     file.write_all(bytes)?;
-    fs::rename(draft, dir.join(NAME))
+    fs::rename(draft, dir.join(name))
 }

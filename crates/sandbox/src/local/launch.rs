@@ -23,8 +23,9 @@ use super::ranges::Range;
 use super::running::Running;
 use super::supervisor::{Body, Supervisor};
 use super::template::Base;
+use super::trust::{self, Trusting};
 use super::unclaimed::{Born, bear};
-use super::{Shared, net, probe, trust};
+use super::{Shared, net, probe};
 use crate::diary::Steps;
 use crate::error::{Doing, Error};
 use crate::limits::{SEAL_TRIES, START, STOP};
@@ -57,16 +58,9 @@ pub(super) struct Started {
     body: Body,
     range: Range,
     steps: Steps,
-    network: Given,
-    base: Arc<Base>,
-}
-
-/// Whether a sandbox has its network yet.
-enum Given {
-    /// When it is somebody's.
-    Later,
-    /// With what its programs are to trust.
-    Has(Option<String>),
+    /// It has its network already, and not only when it is somebody's.
+    has_network: bool,
+    trusting: Trusting,
 }
 
 pub(super) async fn launch(shared: &Arc<Shared>, spec: Spec) -> Result<Running, Error> {
@@ -97,24 +91,20 @@ impl Started {
         id: SandboxId,
         how: How,
     ) -> Result<Running, Error> {
-        let certificate = match self.network {
-            Given::Has(certificate) => certificate,
-            Given::Later => net::attach(shared, &id, &mut self.body).await?,
-        };
-        let java = self.base.java.clone();
-        let trusts = async {
-            match &certificate {
-                Some(certificate) => trust::place(&self.client, java.as_deref(), certificate).await,
-                None => Ok(()),
-            }
-        };
-        // At once: each waits for the sandbox to answer.
-        tokio::try_join!(trusts, net::give_variables(shared, &id, &self.client))?;
+        if !self.has_network {
+            net::attach(shared, &id, &mut self.body, &self.trusting).await?;
+        }
+        self.trusting.is_up(self.client.clone());
+        net::give_variables(shared, &id, &self.trusting).await?;
+        // Whoever made it is not kept waiting for that: the first command is.
+        let trusting = self.trusting.clone();
+        shared.tasks.spawn(async move { trusting.settled().await });
         let steps = self.steps.end();
         let memory = Memory::of(&self.body.live);
         let (client, supervisor, body, range) =
             (self.client, self.supervisor, self.body, self.range);
-        let running = Running::new(client, supervisor, body, range, memory, shared, id);
+        let parts = (client, self.trusting);
+        let running = Running::new(parts, supervisor, body, range, memory, shared, id);
         Ok(running.born(how, steps))
     }
 
@@ -139,8 +129,10 @@ struct Files {
     layers: Vec<PathBuf>,
     attached: Vec<Attached>,
     base: Arc<Base>,
+    known: trust::Files,
     helper: Arc<OwnedFd>,
     groups: Arc<Groups>,
+    gvisor: Option<plan::Gvisor>,
 }
 
 /// Starts one in the directory of that name.
@@ -187,8 +179,10 @@ async fn begun(shared: &Arc<Shared>, spec: Spec, whose: Whose) -> Result<Started
         range,
         ..
     } = born;
+    let trusting = Trusting::new(files.base.java.clone(), files.known);
+    let attached = (whose == Whose::Its).then_some(&trusting);
     let started = comes_up(
-        (shared, &spec.id, whose),
+        (shared, &spec.id, attached),
         (&mut supervisor, line),
         plan.generation,
         &mut steps,
@@ -198,7 +192,7 @@ async fn begun(shared: &Arc<Shared>, spec: Spec, whose: Whose) -> Result<Started
         supervisor.kill();
         return Err(late(&spec.id));
     };
-    let (body, client, network) = started?;
+    let (body, client) = started?;
     steps.then("network");
     Ok(Started {
         client,
@@ -206,8 +200,8 @@ async fn begun(shared: &Arc<Shared>, spec: Spec, whose: Whose) -> Result<Started
         body,
         range,
         steps,
-        network,
-        base: files.base,
+        has_network: whose == Whose::Its,
+        trusting,
     })
 }
 
@@ -225,8 +219,9 @@ fn plan_of(shared: &Shared, spec: &Spec, files: &Files) -> Plan {
         programs: shared.programs.clone(),
         volumes: VOLUMES.iter().map(volume).collect(),
         attached: files.attached.clone(),
-        env: environment(&base.env, shared.network.is_some(), spec.env.clone()),
+        env: environment(&base.env, spec.env.clone()),
         disk,
+        gvisor: files.gvisor.clone(),
         generation: shared.dirs.generation(),
         orphan_millis: orphan_millis(shared, &spec.id),
     }
@@ -242,25 +237,25 @@ fn late(id: &SandboxId) -> Error {
     }
 }
 
-/// Returns when that supervisor has started it.
+/// Returns when that supervisor has started it; with its network, if it is told whom that is to have trusted.
 async fn comes_up(
-    (shared, id, whose): (&Arc<Shared>, &SandboxId, Whose),
+    (shared, id, trusting): (&Arc<Shared>, &SandboxId, Option<&Trusting>),
     (supervisor, line): (&mut Supervisor, UnixStream),
     generation: u32,
     steps: &mut Steps,
-) -> Result<(Body, Client, Given), Error> {
+) -> Result<(Body, Client), Error> {
     let mut body = runs(shared, supervisor).await?;
     steps.then("hand");
     // While the hand comes up: the two know nothing of each other.
     let network = async {
-        Ok(match whose {
-            Whose::Its => Given::Has(net::attach(shared, id, &mut body).await?),
-            Whose::Nobodys => Given::Later,
-        })
+        match trusting {
+            Some(trusting) => net::attach(shared, id, &mut body, trusting).await,
+            None => Ok(()),
+        }
     };
     let connecting = Client::connect(line, generation, &shared.tasks);
-    let (client, network) = tokio::try_join!(connecting, network)?;
-    Ok((body, client, network))
+    let (client, ()) = tokio::try_join!(connecting, network)?;
+    Ok((body, client))
 }
 
 /// A probe is of no use to the next server.
@@ -279,19 +274,15 @@ fn volume((source, target, read_only): &(&str, &str, bool)) -> Volume {
     }
 }
 
-/// Ours, before that what the template's image says, before that what the network needs and the caller adds.
+/// Ours, before that what the template's image says, before that what the caller adds.
 fn environment(
     of_template: &[(String, String)],
-    network: bool,
     added: Vec<(String, String)>,
 ) -> Vec<(String, String)> {
-    let of_network = if network { trust::ENVIRONMENT } else { &[] };
-    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let ours = ENVIRONMENT.iter();
+    let ours = ours.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let mut env: Vec<(String, String)> = Vec::new();
-    let ours = ENVIRONMENT.iter().map(owned);
-    let of_network = of_network.iter().map(owned);
-    let all = ours.chain(of_template.iter().cloned());
-    for (name, value) in all.chain(of_network).chain(added) {
+    for (name, value) in ours.chain(of_template.iter().cloned()).chain(added) {
         env.retain(|(other, _)| *other != name);
         env.push((name, value));
     }
@@ -307,6 +298,10 @@ impl Shared {
         let layers = self.layers.of(&dir);
         let layers = layers.doing(|| format!("find the layers of sandbox {id}"))?;
         let base = self.base_for(&dir, spec.template.as_ref())?;
+        let known = match layers.is_empty() && self.dirs.is_blank(id) {
+            true => trust::Files::New,
+            false => trust::Files::Used,
+        };
         self.dirs.fill(id, |dir| match disk.kind {
             DiskKind::Soft => Ok(false),
             DiskKind::Image => self.images.give(dir, disk.bytes).map(|()| true),
@@ -315,8 +310,10 @@ impl Shared {
             layers,
             attached: self.volumes.attach(&dir, spec.volumes.as_ref())?,
             base,
+            known,
             helper: self.helper()?,
             groups: self.groups(),
+            gvisor: self.gvisor_for(&dir, spec.provider)?,
         })
     }
 

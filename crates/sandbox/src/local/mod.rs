@@ -6,6 +6,7 @@ mod allowance;
 mod answer;
 mod archives;
 mod client;
+mod config;
 mod dirs;
 mod disk;
 mod ending;
@@ -17,6 +18,7 @@ mod inside;
 mod isolation;
 mod kept;
 mod launch;
+mod maker;
 mod memory;
 mod net;
 mod notes;
@@ -54,13 +56,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::error::{Doing, Error};
 use crate::isolation::Isolation;
-use crate::limits::{HANDOVER, ORPHAN, STARTS_PER_CPU};
-use crate::provider::{Provider, Report, Sandbox, SandboxId, Spec};
+use crate::limits::STARTS_PER_CPU;
+use crate::provider::{Provider, ProviderName, Report, Sandbox, SandboxId, Spec};
 use crate::snapshot::Workspaces;
 use crate::template::{self as templated, TemplateRef};
 use crate::volume::Volumes;
-use crate::workspace::{Layers, Shares};
+use crate::workspace::Layers;
 pub use allowance::Allowance;
+pub use config::Config;
 use dirs::Dirs;
 pub use disk::{Disk, DiskKind};
 use disk::{Disks, Images};
@@ -68,6 +71,7 @@ use ending::Ended;
 use environment::check_env;
 use flush::Flushes;
 use groups::{Groups, Together};
+pub use maker::Gvisor;
 pub use net::{Ends, Network};
 use nursery::Nursery;
 use pool::Pool;
@@ -78,75 +82,9 @@ use sweep::{settle, sweep};
 use template::Templates;
 pub use template::template_home;
 use trash::Trash;
+pub use trust::Trusting;
 use unclaimed::Unclaimed;
 use volumes::Registry;
-
-/// What an operator can set.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Config {
-    /// Where deleted sandboxes wait for removal; on the same file system as the sandboxes.
-    pub trash: PathBuf,
-    /// Where generated templates are kept; on the same file system as the sandboxes.
-    pub templates: PathBuf,
-    /// Where layers and snapshots are kept; on the same file system as the sandboxes.
-    pub snapshots: PathBuf,
-    /// Where volumes are kept; on the same file system as the trash.
-    pub volumes: PathBuf,
-    /// Bytes that any volume may have; 0: as many as there is room for.
-    pub volume_bytes: u64,
-    /// What layers and snapshots may take of the disk.
-    pub layers: Shares,
-    /// What sandboxes see as `/usr`, read-only, that lie on no template.
-    pub usr: PathBuf,
-    /// What a workspace that is made lies on unless its [`Spec`] says otherwise.
-    pub template: TemplateRef,
-    /// Programs of the operator that every sandbox sees at [`PROGRAMS`](crate::PROGRAMS), read-only: readable for
-    /// everybody, and without secrets.
-    pub programs: Option<PathBuf>,
-    /// How long attach and delete wait while another process has the sandbox: long enough for one
-    /// that was just killed to finish dying.
-    pub handover: Duration,
-    /// What each sandbox may use.
-    pub allowance: Allowance,
-    /// Bytes of memory of all sandboxes together; 0: as much as each may have, times their number.
-    pub memory_together: u64,
-    /// Bytes that stay free on the disk of the sandboxes: while there are fewer, none starts, and what one
-    /// that takes more runs is ended. 0: nobody looks.
-    pub disk_reserve: u64,
-    /// How long a sandbox lives on when this process is gone without a word, unless another adopts it.
-    pub orphan: Duration,
-    /// How many sandboxes wait for their first use, once [`Local::warm_up`] was called.
-    pub warm: usize,
-    /// Who carries what sandboxes send. Without it they have no network but their own loopback.
-    pub network: Option<Arc<dyn Network>>,
-}
-
-impl Config {
-    /// The usual places beside `dir`: `trash`, `templates`, `snapshots` and `volumes` in its parent, the host's `/usr`.
-    #[must_use]
-    pub fn beside(dir: &Path) -> Self {
-        let parent = dir.parent().unwrap_or(dir);
-        Self {
-            trash: parent.join("trash"),
-            templates: parent.join("templates"),
-            snapshots: parent.join("snapshots"),
-            volumes: parent.join("volumes"),
-            volume_bytes: Disk::default().bytes,
-            layers: Shares::default(),
-            usr: PathBuf::from("/usr"),
-            template: TemplateRef::Host,
-            programs: None,
-            handover: HANDOVER,
-            allowance: Allowance::default(),
-            memory_together: 0,
-            disk_reserve: 0,
-            orphan: ORPHAN,
-            warm: 0,
-            network: None,
-        }
-    }
-}
 
 /// Sandboxes on this host, isolated by the kernel. Cheap to clone.
 #[derive(Clone)]
@@ -176,6 +114,9 @@ struct Shared {
     together: Option<Together>,
     orphan: Duration,
     pool: Pool,
+    maker: ProviderName,
+    gvisor: Gvisor,
+    own_kernels_only: bool,
     network: Option<Arc<dyn Network>>,
     /// Whether sandboxes are left to the next server from now on.
     leaving: Arc<AtomicBool>,
@@ -256,6 +197,9 @@ impl Local {
             together,
             orphan: config.orphan,
             pool: Pool::new(config.warm),
+            maker: config.provider,
+            gvisor: config.gvisor,
+            own_kernels_only: config.own_kernels_only,
             network: config.network,
             leaving: Arc::default(),
             live: Arc::default(),
@@ -292,7 +236,13 @@ impl Local {
             let base = if shared.own_ids { 1 } else { SHARED };
             let many = shared.own_ids || shared.sub_ids.is_some();
             let ids = if many { ID_COUNT } else { 1 };
-            isolation::isolation(base, ids, &shared.limits(shared.disks.settings().wanted()))
+            let apart = shared.maker == ProviderName::Gvisor;
+            isolation::isolation(
+                base,
+                ids,
+                apart,
+                &shared.limits(shared.disks.settings().wanted()),
+            )
         });
         found.await.map_err(|_| Error::Gone)
     }
@@ -336,14 +286,20 @@ impl Provider for Local {
         check_env(&spec.env)?;
         pool::refuse(&spec.id)?;
         let (mut change, former) = self.change(&spec.id)?;
+        let apart = self.0.own_kernels_only || spec.provider == Some(ProviderName::Gvisor);
+        let enough = |running: &Running| running.has_own_kernel() || !apart;
         if let Some(former) = former {
-            if let Some(running) = former.alive() {
+            if let Some(running) = former.alive().filter(|running| enough(running)) {
                 return Ok(running);
             }
             former.ends.end().await?;
         }
         change.then = None;
-        let running = match adopt::adopt(&self.0, &spec.id).await? {
+        let mut adopted = adopt::adopt(&self.0, &spec.id).await?;
+        if let Some(less) = adopted.take_if(|running| !enough(running)) {
+            less.end().await?;
+        }
+        let running = match adopted {
             Some(running) => running,
             None => match self.claim(&spec).await? {
                 Some(running) => running,
@@ -360,7 +316,12 @@ impl Provider for Local {
         if let Some(running) = former.as_ref().and_then(Known::alive) {
             return Ok(Some(running));
         }
-        let Some(running) = adopt::adopt(&self.0, id).await? else {
+        let mut adopted = adopt::adopt(&self.0, id).await?;
+        let apart = self.0.own_kernels_only;
+        if let Some(less) = adopted.take_if(|running| apart && !running.has_own_kernel()) {
+            less.end().await?;
+        }
+        let Some(running) = adopted else {
             change.then = None;
             return Ok(None);
         };
@@ -379,14 +340,14 @@ impl Provider for Local {
     async fn remember(&self, id: &SandboxId, bytes: &[u8]) -> Result<(), Error> {
         let (dir, bytes) = (self.0.dirs.path(id), bytes.to_owned());
         let doing = || format!("keep what is to be known of sandbox {id}");
-        let kept = blocking(doing, move || kept::remember(&dir, &bytes)).await?;
+        let kept = blocking(doing, move || kept::keep(&dir, kept::DIARY, &bytes)).await?;
         kept.doing(doing)
     }
 
     async fn recall(&self, id: &SandboxId) -> Result<Option<Vec<u8>>, Error> {
         let dir = self.0.dirs.path(id);
         let doing = || format!("read what is known of sandbox {id}");
-        blocking(doing, move || kept::recall(&dir))
+        blocking(doing, move || kept::find(&dir, kept::DIARY))
             .await?
             .doing(doing)
     }
@@ -461,6 +422,10 @@ impl Provider for Local {
 
     fn templates(&self) -> Option<&dyn templated::Templates> {
         Some(self)
+    }
+
+    fn makes(&self, provider: ProviderName) -> Result<(), Error> {
+        self.0.makes(provider)
     }
 
     async fn probe(&self) -> Report {

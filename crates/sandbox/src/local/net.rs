@@ -7,14 +7,13 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use hand::wire::Ask;
 use jail::plan::{Failure, Steering};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::client::Client;
 use super::environment::check_env;
 use super::supervisor::Body;
+use super::trust::Trusting;
 use super::{Local, Shared};
 use crate::error::{Doing, Error};
 use crate::limits::START;
@@ -32,6 +31,8 @@ pub struct Ends {
     pub dns: OwnedFd,
     /// Over which who carries says so (`jail::control::Carries`): while nobody has, connections are reset.
     pub line: OwnedFd,
+    /// Whom its programs trust.
+    pub trusting: Trusting,
 }
 
 /// Carries what sandboxes send.
@@ -40,12 +41,12 @@ pub trait Network: fmt::Debug + Send + Sync {
     /// Carries for this sandbox from now on, or takes over what an earlier process carried for it. When this
     /// returns, the sandbox has the network that it is to have, or none: a failure is never a wider one.
     ///
-    /// Returns the certificate, as PEM, that the network shows itself by where it looks into TLS: programs of the
-    /// sandbox are made to trust it. It need not be the same when the sandbox is taken over.
+    /// Where it has to look into TLS, it has programs of the sandbox trust its certificate ([`Ends::trusting`]), now or
+    /// when that begins. The certificate need not be the same when the sandbox is taken over.
     ///
     /// # Errors
     /// The sandbox cannot be carried for at all, as when nothing is known of what it may reach; it ends then.
-    async fn attach(&self, id: &SandboxId, ends: Ends) -> Result<Option<String>, Error>;
+    async fn attach(&self, id: &SandboxId, ends: Ends) -> Result<(), Error>;
 
     /// Variables that programs of this sandbox find in their environment, besides those of every sandbox: none of
     /// them a secret.
@@ -65,7 +66,8 @@ pub(super) async fn attach(
     shared: &Arc<Shared>,
     id: &SandboxId,
     body: &mut Body,
-) -> Result<Option<String>, Error> {
+    trusting: &Trusting,
+) -> Result<(), Error> {
     if shared.network.is_some() && body.live.network.is_none() {
         tracing::warn!(
             sandbox = %id,
@@ -73,7 +75,7 @@ pub(super) async fn attach(
         );
     }
     let (Some(network), Some([tcp, dns, line])) = (&shared.network, body.ways_out.take()) else {
-        return Ok(None);
+        return Ok(());
     };
     let pid_one = body.pid_one.try_clone();
     let pid_one = pid_one.doing(|| format!("hand over the network of sandbox {id}"))?;
@@ -82,6 +84,7 @@ pub(super) async fn attach(
         tcp,
         dns,
         line,
+        trusting: trusting.clone(),
     };
     network.attach(id, ends).await
 }
@@ -90,22 +93,19 @@ pub(super) async fn attach(
 pub(super) async fn give_variables(
     shared: &Arc<Shared>,
     id: &SandboxId,
-    client: &Client,
+    trusting: &Trusting,
 ) -> Result<(), Error> {
     let Some(network) = &shared.network else {
         return Ok(());
     };
     let env = network.variables(id).await?;
     check_env(&env)?;
-    if !env.is_empty() {
-        client.ask(&Ask::Environment { env }).await?;
-    }
-    Ok(())
+    trusting.give(env).await
 }
 
 /// The same for a sandbox that runs already. It goes on with what it had, if it must.
-pub(super) async fn renew_variables(shared: &Arc<Shared>, id: &SandboxId, client: &Client) {
-    if let Err(error) = give_variables(shared, id, client).await {
+pub(super) async fn renew_variables(shared: &Arc<Shared>, id: &SandboxId, trusting: &Trusting) {
+    if let Err(error) = give_variables(shared, id, trusting).await {
         tracing::warn!(sandbox = %id, %error, "a sandbox keeps the variables that it had");
     }
 }

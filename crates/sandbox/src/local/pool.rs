@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::launch::{self, Started};
 use super::running::Running;
-use super::{Local, Shared, blocking};
+use super::{Local, Shared, blocking, maker};
 use crate::diary::Steps;
 use crate::error::{Doing, Error};
 use crate::limits::POOL_TRIES;
@@ -151,13 +151,14 @@ impl Local {
     /// One that waited, as that sandbox from now on. None if none waits, or if there is anything of that name
     /// already.
     pub(super) async fn claim(&self, spec: &Spec) -> Result<Option<Running>, Error> {
-        // Those that wait lie on what the operator set, and have no volumes.
+        // Those that wait are made by whom, and on what, the operator set, and have no volumes.
         let another = spec
             .template
             .as_ref()
             .is_some_and(|one| *one != self.0.template);
+        let otherwise = spec.provider.is_some_and(|one| one != self.0.maker);
         let attached = spec.volumes.as_ref().is_some_and(|it| !it.each.is_empty());
-        if self.0.pool.most == 0 || !spec.env.is_empty() || another || attached {
+        if self.0.pool.most == 0 || !spec.env.is_empty() || another || otherwise || attached {
             return Ok(None);
         }
         let mut steps = Steps::begin("pool");
@@ -166,12 +167,16 @@ impl Local {
             return Ok(None);
         };
         let (from, to) = (self.0.dirs.path(&ready.id), self.0.dirs.path(&spec.id));
+        let chosen = spec.provider;
         let moved = blocking(
             || format!("name sandbox {}", spec.id),
-            move || renameat_with(CWD, &from, CWD, &to, RenameFlags::NOREPLACE),
+            move || {
+                renameat_with(CWD, &from, CWD, &to, RenameFlags::NOREPLACE)?;
+                Ok(chosen.map_or(Ok(()), |chosen| maker::remember(&to, chosen)))
+            },
         );
         match moved.await? {
-            Ok(()) => {}
+            Ok(remembered) => remembered?,
             Err(Errno::EXIST) => {
                 self.0.pool.ready().push_front(ready);
                 return Ok(None);

@@ -34,6 +34,9 @@ pub(super) async fn probe(local: &Local) -> Report {
     if let Ok(groups) = tokio::task::spawn_blocking(move || shared.groups()).await {
         findings.extend(groups.findings());
     }
+    let shared = Arc::clone(&local.0);
+    let gvisor = tokio::task::spawn_blocking(move || shared.gvisor_finding());
+    findings.extend(gvisor.await);
     if let Ok(isolation) = local.isolation().await {
         findings.extend(isolation::findings(&isolation));
         findings.push(disk(&isolation));

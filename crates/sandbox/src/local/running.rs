@@ -19,6 +19,7 @@ use super::memory::Memory;
 use super::notes::Notes;
 use super::ranges::Range;
 use super::supervisor::{Body, Supervisor};
+use super::trust::Trusting;
 use super::{Known, Shared, isolation, usage};
 use crate::Steering;
 use crate::diary::Step;
@@ -34,6 +35,7 @@ use hand::wire::{self, Ask, Entry, Exec, Kept, Open, Output, Running as Inside, 
 
 pub(super) struct Running {
     client: Client,
+    trusting: Trusting,
     memory: Memory,
     disk: Arc<Guarded>,
     /// The volumes that it writes to.
@@ -57,7 +59,7 @@ pub(super) struct Running {
 
 impl Running {
     pub(super) fn new(
-        client: Client,
+        (client, trusting): (Client, Trusting),
         supervisor: Supervisor,
         body: Body,
         range: Range,
@@ -66,7 +68,8 @@ impl Running {
         id: SandboxId,
     ) -> Self {
         let (groups, dir) = (body.live.groups.clone(), shared.dirs.path(&id));
-        let isolation = isolation::isolation(body.live.id_base, body.live.ids, &body.live.limits);
+        let live = &body.live;
+        let isolation = isolation::isolation(live.id_base, live.ids, live.gvisor, &live.limits);
         let steering = body.live.network;
         let disk = shared.disks.watch(dir.clone(), &body.live, client.clone());
         let volumes = shared.volumes.written_by(&dir).into_iter();
@@ -80,6 +83,7 @@ impl Running {
         let ends = End::look_after(supervisor, body, range, client.clone(), shared, id);
         Self {
             client,
+            trusting,
             memory,
             disk,
             volumes,
@@ -116,6 +120,11 @@ impl Running {
     /// End it, and returns when no process of it is left.
     pub(super) async fn end(&self) -> Result<Ended, Error> {
         self.ends.end().await
+    }
+
+    /// Whether it shares no kernel with others.
+    pub(super) fn has_own_kernel(&self) -> bool {
+        self.isolation.own_kernel
     }
 
     /// Its share of the disk.
@@ -394,12 +403,15 @@ impl Running {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has it go on if it is paused.
+    /// Has it go on if it is paused. Its programs trust from then on whom they are to trust.
     async fn wake(&self) -> Result<(), Error> {
-        let mut paused = self.paused.lock().await;
-        if *paused {
-            self.go_on(&mut paused).await?;
+        {
+            let mut paused = self.paused.lock().await;
+            if *paused {
+                self.go_on(&mut paused).await?;
+            }
         }
+        self.trusting.settled().await;
         Ok(())
     }
 

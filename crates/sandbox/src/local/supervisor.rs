@@ -109,19 +109,26 @@ impl Supervisor {
         control::send(&self.control, value, held.as_slice()).doing(doing)
     }
 
-    /// Tells it to end the sandbox. It can still say how that went, unless this is false.
-    pub(super) fn end(&mut self) -> bool {
+    /// Tells it to end the sandbox. How that went is what it says last, which waits to be heard also if it has gone.
+    pub(super) fn end(&mut self) {
         self.told = Told::ToEnd;
-        control::send(&self.control, &Request::End, &[]).is_ok()
+        // One that has gone needs no word.
+        let _ = control::send(&self.control, &Request::End, &[]);
     }
 
     /// The next thing it says, and what came beside that; `None` when it has gone or talks nonsense.
     ///
     /// Cancel safe: yes.
     pub(super) async fn report(&self) -> Option<(Report, Vec<OwnedFd>)> {
-        let receive = || control::receive(&self.control);
-        let report = self.control.async_io(Interest::READABLE, receive).await;
-        report.ok().flatten()
+        loop {
+            let receive = || control::receive(&self.control);
+            match self.control.async_io(Interest::READABLE, receive).await {
+                // It has gone, and a word to it was left unread. The kernel tells that first, once; what it said itself
+                // comes after.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+                report => return report.ok().flatten(),
+            }
+        }
     }
 
     /// Lets it go without a word: the sandbox is somebody else's, or the next server's.

@@ -2,9 +2,10 @@
 //! and trusts nothing for the host.
 //!
 //! Templates have what is the same for all sandboxes, and the hand puts a sandbox's own beside it: of what programs
-//! trust besides, some 400 KB, nothing is sent to it.
+//! trust besides, some 400 KB, nothing is sent to it. [`Trusting`] says when.
 
 mod java;
+mod trusting;
 
 use std::path::Path;
 
@@ -17,9 +18,12 @@ use crate::template::Rooted;
 use crate::template::trusted::{self, BUNDLE, JAVA, JAVA_ROOTS, OWN, ROOTS};
 
 pub(super) use self::java::Store;
+pub(super) use self::trusting::Files;
+pub use self::trusting::Trusting;
+use crate::limits::{BUNDLE_BYTES, CERTIFICATE_BYTES};
 
 /// How programs are told that do not look into the system's place, or only with leave.
-pub(super) const ENVIRONMENT: &[(&str, &str)] = &[
+const ENVIRONMENT: &[(&str, &str)] = &[
     ("SSL_CERT_FILE", BUNDLE),
     ("CURL_CA_BUNDLE", BUNDLE),
     ("REQUESTS_CA_BUNDLE", BUNDLE),
@@ -41,54 +45,107 @@ pub(super) fn java(tree: &Path) -> Option<Store> {
 ///
 /// # Errors
 /// Those of writing a file in the sandbox.
-pub(super) async fn place(
+async fn place(
     client: &Client,
     java: Option<&Store>,
     certificate: &str,
+    files: Files,
 ) -> Result<(), Error> {
+    let bundle = match files {
+        Files::New => vec![whole(ROOTS)],
+        Files::Used | Files::Running => {
+            let own = read(client, OWN, CERTIFICATE_BYTES).await;
+            // Of a sandbox that runs on: an earlier server has placed it.
+            if own.as_deref() == Some(certificate.as_bytes()) {
+                return Ok(());
+            }
+            bundle_without(client, own.as_deref()).await
+        }
+    };
     let version = client.version();
     let own = || Part::of(certificate.as_bytes(), version);
-    let roots = Part::File {
-        path: ROOTS.to_owned(),
-        from: 0,
-        length: u64::MAX,
-    };
-    let file = |path: &str, parts| Composed {
-        path: path.to_owned(),
-        mode: 0o644,
-        parts,
-    };
-    let mut files = vec![file(OWN, vec![own()]), file(BUNDLE, vec![roots, own()])];
+    let mut files = vec![
+        file(OWN, vec![own()]),
+        file(BUNDLE, [bundle, vec![own()]].concat()),
+    ];
     if let Some(parts) = java.and_then(|store| store.with(JAVA_ROOTS, certificate, version)) {
         files.push(file(JAVA, parts));
     }
     client.ask(&Ask::Compose { files }).await.map(drop)
 }
 
-/// The same for a sandbox that runs already: nothing is written if it has it. It goes on without, if it must.
-pub(super) async fn renew(client: &Client, java: Option<&Store>, certificate: &str) {
-    if holds(client, certificate).await {
-        return;
+/// Has them trust no certificate of a network, as one that an earlier start has left.
+///
+/// # Errors
+/// Those of writing a file in the sandbox.
+async fn withdraw(client: &Client, java: Option<&Store>) -> Result<(), Error> {
+    let Some(own) = read(client, OWN, CERTIFICATE_BYTES).await else {
+        return Ok(());
+    };
+    let mut files = vec![file(BUNDLE, bundle_without(client, Some(&own)).await)];
+    if java.is_some() {
+        files.push(file(JAVA, vec![whole(JAVA_ROOTS)]));
     }
-    if let Err(error) = place(client, java, certificate).await {
-        tracing::warn!(%error, "programs of a sandbox may not trust what its network shows them");
+    client.ask(&Ask::Compose { files }).await?;
+    let own = Ask::Remove {
+        path: OWN.to_owned(),
+        all: false,
+    };
+    client.ask(&own).await.map(drop)
+}
+
+/// The bundle that lies there, to which programs may have added, without that certificate; the template's where it
+/// cannot be read.
+async fn bundle_without(client: &Client, own: Option<&[u8]>) -> Vec<Part> {
+    let Some(bundle) = read(client, BUNDLE, BUNDLE_BYTES).await else {
+        return vec![whole(ROOTS)];
+    };
+    let own = own.filter(|own| !own.is_empty());
+    let found = own.and_then(|own| Some((memmem(&bundle, own)?, own.len())));
+    let Some((at, length)) = found else {
+        let mut all = vec![whole(BUNDLE)];
+        if bundle.last().is_some_and(|last| *last != b'\n') {
+            all.push(Part::of(b"\n", client.version()));
+        }
+        return all;
+    };
+    let part = |from: usize, length: u64| Part::File {
+        path: BUNDLE.to_owned(),
+        from: from as u64,
+        length,
+    };
+    vec![part(0, at as u64), part(at + length, u64::MAX)]
+}
+
+fn memmem(text: &[u8], wanted: &[u8]) -> Option<usize> {
+    text.windows(wanted.len()).position(|some| some == wanted)
+}
+
+fn whole(path: &str) -> Part {
+    Part::File {
+        path: path.to_owned(),
+        from: 0,
+        length: u64::MAX,
     }
 }
 
-/// Whether that certificate is there already.
-async fn holds(client: &Client, certificate: &str) -> bool {
+fn file(path: &str, parts: Vec<Part>) -> Composed {
+    Composed {
+        path: path.to_owned(),
+        mode: 0o644,
+        parts,
+    }
+}
+
+/// What is in that file of the sandbox, unless it is longer or cannot be read.
+async fn read(client: &Client, path: &str, most: u64) -> Option<Vec<u8>> {
     let open = Open::Read {
-        path: OWN.to_owned(),
+        path: path.to_owned(),
         from: 0,
     };
-    let Ok((mut process, _)) = client.open(&open).await else {
-        return false;
-    };
-    let Some(held) = &mut process.stdout else {
-        return false;
-    };
-    let mut text = Vec::new();
-    let limit = certificate.len() as u64 + 1;
-    let read = held.take(limit).read_to_end(&mut text).await;
-    read.is_ok() && text == certificate.as_bytes()
+    let (mut process, _) = client.open(&open).await.ok()?;
+    let mut bytes = Vec::new();
+    let held = process.stdout.as_mut()?;
+    held.take(most + 1).read_to_end(&mut bytes).await.ok()?;
+    (bytes.len() as u64 <= most).then_some(bytes)
 }

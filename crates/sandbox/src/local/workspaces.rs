@@ -12,7 +12,7 @@ use jail::image::IMAGE;
 
 use super::running::Running;
 use super::sweep::settle;
-use super::{Change, Known, Local, Shared, adopt, blocking, pool};
+use super::{Change, Known, Local, Shared, adopt, blocking, maker, pool};
 use crate::carried::{Export, Exported, Import};
 use crate::error::{Doing, Error};
 use crate::limits::STANDSTILL;
@@ -80,8 +80,14 @@ impl Workspaces for Local {
         let forked = self.change_files(
             from,
             format!("fork sandbox {from}"),
-            move |layers, dir| layers.fork(dir, &place),
-            move |layers, dir, deadline| layers.fork_live(dir, &also, deadline),
+            move |layers, dir| {
+                layers.fork(dir, &place)?;
+                maker::inherit(dir, &place)
+            },
+            move |layers, dir, deadline| {
+                layers.fork_live(dir, &also, deadline)?;
+                maker::inherit(dir, &also)
+            },
         );
         forked
             .await

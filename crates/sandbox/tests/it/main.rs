@@ -22,6 +22,7 @@ mod corpus;
 mod disk;
 mod files;
 mod fuzz;
+mod gvisor;
 mod inside;
 mod keeper;
 mod keeping;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sandbox::{
-    Config, Content, Local, Provider, Sandbox, SandboxId, Spec, Tool, ToolCall, ToolOutput,
+    Config, Content, Gvisor, Local, Provider, ProviderName, Sandbox, SandboxId, Spec, Tool,
+    ToolCall, ToolOutput,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -38,6 +39,32 @@ pub fn host_with(change: impl FnOnce(&mut Config)) -> Host {
     change(&mut config);
     let local = Local::new(sandboxes, config).unwrap();
     Host { local, dir }
+}
+
+/// As [`host_with`], of sandboxes with a kernel of their own. None where gVisor is not to be had.
+pub fn host_apart(change: impl FnOnce(&mut Config)) -> Option<Host> {
+    let apart = |config: &mut Config| {
+        config.provider = ProviderName::Gvisor;
+        change(config);
+    };
+    gvisor_is_to_be_had().then(|| host_with(apart))
+}
+
+/// Whether gVisor is to be had on this machine; if not, that is said. Where it could be installed, a test that lacks it
+/// fails.
+pub fn gvisor_is_to_be_had() -> bool {
+    if Gvisor::default().program.exists() {
+        return true;
+    }
+    let mut known = std::process::Command::new("apt-cache");
+    let known = known.args(["show", "runsc"]).output();
+    let known = known.is_ok_and(|known| !known.stdout.is_empty());
+    assert!(
+        !known,
+        "this test needs the package runsc: apt install runsc"
+    );
+    eprintln!("NOT TESTED: no package `runsc`, and so no gVisor, is to be had on this machine");
+    false
 }
 
 /// What a test that is killed leaves ends at once.

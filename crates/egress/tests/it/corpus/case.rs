@@ -191,11 +191,7 @@ async fn reached(
 }
 
 async fn in_force(ground: &Arc<Ground>, text: &str) {
-    ground
-        .carrier
-        .set_policy("corpus", &policy(text))
-        .await
-        .unwrap();
+    ground.set_policy("corpus", &policy(text)).await;
 }
 
 /// The program in a process of the namespace in which the egress process is.

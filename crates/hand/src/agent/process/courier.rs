@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
-use super::super::Sender;
 use super::super::piped::{Room, Table, ended_as, named};
 use super::super::reaper::{Exit, Reaper};
+use super::super::{Sender, terminal};
 use super::Process;
 use crate::limits::CHUNK_BYTES;
 use crate::wire::{FromHand, Id, Stream, head};
@@ -56,6 +56,8 @@ pub(super) struct Load {
     pub(super) stdout: Option<OwnedFd>,
     /// None where all it prints comes on one.
     pub(super) stderr: Option<OwnedFd>,
+    /// Readable when nothing more than what is there comes on the first, where that does not end by itself.
+    pub(super) shown: Option<OwnedFd>,
     /// How it ends, unless somebody else tells that.
     pub(super) end: Option<End>,
     /// What is to be said of it soon.
@@ -64,7 +66,7 @@ pub(super) struct Load {
 
 pub(super) struct End {
     /// Readable when it has ended.
-    pub(super) pidfd: OwnedFd,
+    pub(super) ended: OwnedFd,
     pub(super) exit: Receiver<Exit>,
 }
 
@@ -79,6 +81,8 @@ pub(super) struct Words {
 #[derive(Clone, Copy)]
 enum Part {
     Stream(Stream),
+    /// What is left on its terminal.
+    Rest,
     End,
 }
 
@@ -108,7 +112,7 @@ impl Courier {
     /// As [`Courier::begin`].
     pub(super) fn carry(&self, mut load: Load) -> io::Result<()> {
         if load.stderr.is_none() {
-            load.is_over(Part::Stream(Stream::Stderr));
+            load.is_over(Stream::Stderr);
         }
         let mut inbox = self.0.inbox();
         self.with_thread(&mut inbox)?;
@@ -197,8 +201,11 @@ impl Load {
             let fd = fd.as_ref()?;
             (self.process.piped.room(stream) != Room::None).then_some((Part::Stream(stream), fd))
         });
-        let end = self.end.iter().map(|end| (Part::End, &end.pidfd));
-        streams.chain(end)
+        let has_room = self.process.piped.room(Stream::Stdout) != Room::None;
+        let shown = self.shown.iter().filter(move |_| has_room);
+        let rest = shown.map(|fd| (Part::Rest, fd));
+        let end = self.end.iter().map(|end| (Part::End, &end.ended));
+        streams.chain(rest).chain(end)
     }
 
     /// How long what is to be said can wait.
@@ -210,6 +217,7 @@ impl Load {
     fn see_to(&mut self, part: Part, chunk: &mut [u8], reaper: &Reaper) {
         match part {
             Part::Stream(stream) => self.read(stream, chunk),
+            Part::Rest => self.rest(),
             Part::End => self.end(reaper),
         }
     }
@@ -231,7 +239,14 @@ impl Load {
             }
             Err(Errno::INTR | Errno::AGAIN) => {}
             // The end of a terminal is an error to who reads it.
-            Ok(_) | Err(_) => self.is_over(Part::Stream(stream)),
+            Ok(_) | Err(_) => self.is_over(stream),
+        }
+    }
+
+    /// Its terminal is over when nothing is left on it; what is, is read first.
+    fn rest(&mut self) {
+        if { self.stdout.as_ref() }.is_some_and(|terminal| !terminal::has_more(terminal)) {
+            self.is_over(Stream::Stdout);
         }
     }
 
@@ -245,23 +260,21 @@ impl Load {
         if let Some((_, one)) = &self.process.kept {
             one.ended(exit, false);
         }
-        self.is_over(Part::End);
+        self.part_ended();
+        self.end = None;
         self.words.add(&ended_as(self.id, exit, false));
     }
 
-    fn is_over(&mut self, part: Part) {
-        // Before it is said: whoever lets go of a process that has ended must not meet it here, and end with it
-        // what it left running.
+    /// Before it is said: whoever lets go of a process that has ended must not meet it here, and end with it what it left
+    /// running.
+    fn part_ended(&self) {
         self.process.part_ended(self.id, &self.table);
-        let stream = match part {
-            Part::End => {
-                self.end = None;
-                return;
-            }
-            Part::Stream(stream) => stream,
-        };
+    }
+
+    fn is_over(&mut self, stream: Stream) {
+        self.part_ended();
         match stream {
-            Stream::Stdout => self.stdout = None,
+            Stream::Stdout => (self.stdout, self.shown) = (None, None),
             Stream::Stderr => self.stderr = None,
         }
         let id = self.id;

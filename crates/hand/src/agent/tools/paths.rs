@@ -5,8 +5,10 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, open, openat2};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, open};
 use rustix::io::Errno;
+
+use crate::agent::resolve::open_by;
 
 /// Where relative paths start.
 pub(super) const WORKSPACE: &str = "/workspace";
@@ -75,7 +77,7 @@ impl Target {
         } else {
             Mode::empty()
         };
-        match openat2(
+        match open_by(
             self.root()?,
             &self.rest,
             flags | OFlags::CLOEXEC,
@@ -112,7 +114,7 @@ impl Target {
         };
         // It was free of links a moment ago; if somebody changed that, it fails.
         let strict = SAFE | ResolveFlags::NO_SYMLINKS;
-        openat2(
+        open_by(
             resolved.root()?,
             rest,
             flags | OFlags::CLOEXEC,
@@ -140,7 +142,7 @@ impl Target {
                 rest: path.clone(),
             };
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            match openat2(here.root()?, &here.rest, flags, Mode::empty(), SAFE) {
+            match open_by(here.root()?, &here.rest, flags, Mode::empty(), SAFE) {
                 Err(Errno::NOENT) => {
                     let above = Self {
                         root: self.root,
@@ -174,7 +176,7 @@ impl Target {
 pub(super) fn open_found(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let strict = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let file = File::from(openat2(CWD, path, flags, Mode::empty(), strict)?);
+    let file = File::from(open_by(CWD, path, flags, Mode::empty(), strict)?);
     if file.metadata()?.is_file() {
         Ok(file)
     } else {

@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io::{self, Write};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat};
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::name;
+use crate::agent::resolve::open_by;
 use crate::limits::{PREVIEW_CHARS, SPILL_CHARS};
 use crate::wire::{Content, Id, Output, Tool};
 
@@ -53,7 +54,7 @@ fn store(tool: Tool, id: Id, text: &str) -> io::Result<String> {
         Err(errno) => return Err(errno.into()),
     }
     let strict = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    let kept = openat2(&tmp, DIRECTORY, directory, Mode::empty(), strict)?;
+    let kept = open_by(&tmp, DIRECTORY, directory, Mode::empty(), strict)?;
     let mut random = [0; 8];
     if getrandom(&mut random, GetRandomFlags::empty())? != random.len() {
         return Err(io::ErrorKind::UnexpectedEof.into());

@@ -9,6 +9,7 @@ mod case;
 mod debugger;
 mod defence;
 mod files;
+mod gvisor;
 mod kernel;
 mod network;
 mod processes;

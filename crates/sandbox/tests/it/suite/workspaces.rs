@@ -1,15 +1,18 @@
 //! Whole workspaces: what a fork has, what a snapshot keeps, and that neither sees what is written later.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use sandbox::{Error, Exported, NewSnapshot, Provider, SnapshotId, Workspaces};
+use sandbox::{Error, Exported, NewSnapshot, Provider, Sandbox, SnapshotId, Workspaces};
 
 use super::sandbox;
 use crate::support::{bash, id, ok, text, until};
 
-/// Says everything that a sandbox can know of its own files.
+/// Says everything that a sandbox can know of its own files that outlives a stop: pipes need not, where the kernel is the
+/// sandbox's own. `ls` is not asked: not every kernel understands it.
 const PORTRAIT: &str = "cd /; for d in workspace root mnt/session/outputs etc opt srv home; do \
     find $d -xdev '(' -type d -printf '%p %m %U:%G %T@\\n' ')' -o -printf '%p %y %m %U:%G %s %l %T@ %n\\n' | sort; done | grep -v '^etc/resolv\\|^etc/ssl/certs' ; \
-    getfattr -dR -m user /workspace 2>/dev/null; cat workspace/*.txt etc/hostname; ls etc/hosts etc/fonts 2>&1; true";
+    getfattr -dR -m user /workspace 2>/dev/null; cat workspace/*.txt etc/hostname; test -e etc/hosts && echo hosts; true";
 
 /// Has files of every kind in every place, and some of the template's gone or replaced.
 const LIVE_IN_IT: &str = "set -e; cd /workspace; mkdir -p deep/er; echo one > one.txt; ln one.txt deep/same; \
@@ -25,6 +28,19 @@ pub fn workspaces(provider: &dyn Provider) -> &dyn Workspaces {
         .expect("it can do things with whole workspaces")
 }
 
+/// Whether a pipe that is made there lies on the disk; else it lasts as long as the sandbox runs.
+fn pipes_last(sandbox: &Arc<dyn Sandbox>) -> bool {
+    sandbox.isolation().is_none_or(|it| !it.own_kernel)
+}
+
+/// As [`PORTRAIT`].
+async fn portrait(sandbox: &Arc<dyn Sandbox>) -> String {
+    let seen = ok(sandbox, PORTRAIT).await;
+    let lasts = |line: &&str| pipes_last(sandbox) || !line.starts_with("workspace/pipe p");
+    let lines: Vec<&str> = seen.lines().filter(lasts).collect();
+    lines.join("\n")
+}
+
 pub fn snapshot_id(name: &str) -> SnapshotId {
     SnapshotId::new(name).unwrap()
 }
@@ -33,17 +49,15 @@ pub async fn a_fork_has_what_its_parent_had_and_sees_nothing_of_it_later(provide
     let whole = workspaces(provider);
     let parent = sandbox(provider, "parent").await;
     ok(&parent, LIVE_IN_IT).await;
-    let had = ok(&parent, PORTRAIT).await;
-    assert!(
-        had.contains("etc/fonts/mine") && had.contains("workspace/pipe p"),
-        "{had}"
-    );
+    let had = portrait(&parent).await;
+    assert!(had.contains("etc/fonts/mine"), "{had}");
+    assert_eq!(had.contains("workspace/pipe p"), pipes_last(&parent));
     parent.stop().await.unwrap();
     // Three generations: the parent rests, and so do its forks.
     for (from, to) in [("parent", "child"), ("child", "grandchild")] {
         whole.fork(&id(from), &id(to)).await.unwrap();
         let fork = sandbox(provider, to).await;
-        assert_eq!(ok(&fork, PORTRAIT).await, had, "{to}");
+        assert_eq!(portrait(&fork).await, had, "{to}");
         fork.stop().await.unwrap();
     }
     // All of them write now.
@@ -57,15 +71,16 @@ pub async fn a_fork_has_what_its_parent_had_and_sees_nothing_of_it_later(provide
         let one = sandbox(provider, who).await;
         assert_eq!(ok(&one, &change(who)).await, format!("{who}\n{who}\n{who}"));
         assert!(
-            text(&bash(&one, "ls /opt/tool link/.. deep /etc/fonts").await).contains("/etc/fonts")
+            ok(
+                &one,
+                "for d in /opt/tool deep /etc/fonts; do test ! -e $d && echo $d; done"
+            )
+            .await
+                == "/opt/tool\ndeep\n/etc/fonts"
         );
     }
     let child = sandbox(provider, "child").await;
-    assert_eq!(
-        ok(&child, PORTRAIT).await,
-        had,
-        "a fork sees what others write"
-    );
+    assert_eq!(portrait(&child).await, had, "a fork sees what others write");
     let refused = whole.fork(&id("parent"), &id("child")).await.unwrap_err();
     assert!(refused.to_string().contains("exists already"), "{refused}");
     assert!(whole.fork(&id("nobody"), &id("other")).await.is_err());
@@ -108,15 +123,10 @@ pub async fn a_snapshot_of_what_runs_is_of_one_moment_and_ends_nothing(provider:
         )
         .await;
         assert!(["0", "1"].contains(&apart.as_str()), "{name}: {apart}");
-        let seen = ok(&other, "cat one.txt deep/er/kept /opt/tool/t; ls later /etc/hosts 2>&1; ls -l pipe; stat -c %h one.txt").await;
-        assert!(
-            seen.starts_with("one\nkept\nt\nls: cannot access 'later'"),
-            "{seen}"
-        );
-        assert!(
-            seen.contains("'/etc/hosts'") && seen.ends_with("\n2"),
-            "{seen}"
-        );
+        let seen = ok(&other, "cat one.txt deep/er/kept /opt/tool/t; test -e later || test -e /etc/hosts || echo neither; find one.txt -printf '%n\\n'").await;
+        assert_eq!(seen, "one\nkept\nt\nneither\n2");
+        let pipe = ok(&other, "test -p pipe && echo pipe || echo none").await;
+        assert_eq!(pipe == "pipe", pipes_last(&other));
     }
 }
 
@@ -136,7 +146,7 @@ pub async fn a_restore_sets_everything_back_and_can_be_repeated(provider: &dyn P
     let again = whole.snapshot(&id("set-back"), new).await.unwrap_err();
     assert!(again.to_string().contains("exists already"), "{again}");
     let one = sandbox(provider, "set-back").await;
-    let had = ok(&one, PORTRAIT).await;
+    let had = portrait(&one).await;
     for _ in 0..2 {
         let one = sandbox(provider, "set-back").await;
         ok(
@@ -151,7 +161,7 @@ pub async fn a_restore_sets_everything_back_and_can_be_repeated(provider: &dyn P
             .unwrap();
         assert!(!one.is_alive());
         let back = sandbox(provider, "set-back").await;
-        assert_eq!(ok(&back, PORTRAIT).await, had);
+        assert_eq!(portrait(&back).await, had);
     }
     // What was made from a snapshot does not need it any more.
     whole.remove_snapshot(&snapshot_id("before")).await.unwrap();
@@ -163,7 +173,7 @@ pub async fn a_restore_sets_everything_back_and_can_be_repeated(provider: &dyn P
             .is_err()
     );
     let back = sandbox(provider, "set-back").await;
-    assert_eq!(ok(&back, PORTRAIT).await, had);
+    assert_eq!(portrait(&back).await, had);
 }
 
 /// All of an archive.
@@ -191,7 +201,7 @@ pub async fn an_archive_takes_a_workspace_elsewhere(provider: &dyn Provider) {
     let whole = workspaces(provider);
     let sender = sandbox(provider, "sender").await;
     ok(&sender, LIVE_IN_IT).await;
-    let had = ok(&sender, PORTRAIT).await;
+    let had = portrait(&sender).await;
     let from = Exported::Sandbox(id("sender"));
     let live = exported(whole, &from).await;
     sender.stop().await.unwrap();
@@ -206,7 +216,7 @@ pub async fn an_archive_takes_a_workspace_elsewhere(provider: &dyn Provider) {
     ] {
         import(whole, &archive, to).await.unwrap();
         let arrived = sandbox(provider, to).await;
-        assert_eq!(ok(&arrived, PORTRAIT).await, had, "{to}");
+        assert_eq!(portrait(&arrived).await, had, "{to}");
         ok(
             &arrived,
             "echo more >> one.txt; rm -r deep; touch /etc/hosts",
@@ -248,10 +258,10 @@ pub async fn many_seals_are_merged_and_nothing_is_seen_of_it(provider: &dyn Prov
             .unwrap();
     }
     let one = sandbox(provider, "deep").await;
-    let look = "ls -A . d gone /etc/fonts; cat /root/last; ls /etc/hosts 2>&1; find . | wc -l; grep -c . /etc/passwd";
+    let look = "find . /etc/fonts | sort; cat /root/last; test -e /etc/hosts || echo no hosts; grep -c . /etc/passwd";
     let before = text(&bash(&one, look).await);
     assert!(
-        before.contains("\nmine") && before.contains("'/etc/hosts'") && !before.contains("n1\n"),
+        before.contains("/mine") && before.contains("no hosts") && !before.contains("n1\n"),
         "{before}"
     );
     one.stop().await.unwrap();

@@ -96,10 +96,12 @@ fn main() -> ExitCode {
 /// One line, for the benchmark that started it.
 fn measured_by_client() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(2).collect();
-    let [tls, plain, root] = words.as_slice() else {
-        return failed(&"egress-client ADDRESS ADDRESS ROOT".into());
+    let measured = match words.as_slice() {
+        [tls, plain, root] => self::egress::client::run(tls, plain, root.as_ref()),
+        [tls, _, root, times] => self::egress::client::bulk(tls, root.as_ref(), times),
+        _ => Err("egress-client ADDRESS ADDRESS ROOT [TIMES]".into()),
     };
-    match self::egress::client::run(tls, plain, root.as_ref()) {
+    match measured {
         Ok(figures) => {
             println!("{figures}");
             ExitCode::SUCCESS

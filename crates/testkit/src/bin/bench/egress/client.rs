@@ -39,6 +39,17 @@ pub(crate) fn run(tls: &str, plain: &str, root: &Path) -> Result<Value, Wrong> {
     Ok(figures)
 }
 
+/// Takes the long answer so many times on one connection, and nothing else.
+pub(crate) fn bulk(tls: &str, root: &Path, times: &str) -> Result<Value, Wrong> {
+    let (to, times) = (tls.parse()?, times.parse::<usize>()?);
+    let mut kept = connect(&config(root)?, to)?;
+    let (begun, mut bytes) = (Instant::now(), 0);
+    for _ in 0..times {
+        bytes += get(&mut kept, "/big")?;
+    }
+    Ok(json!({"bytes": bytes, "mb_per_s": megabytes(bytes, begun)}))
+}
+
 fn inside_tls(config: &Arc<ClientConfig>, to: SocketAddr) -> Result<Value, Wrong> {
     let mut kept = connect(config, to)?;
     get(&mut kept, "/x")?;

@@ -2,10 +2,11 @@
 //! sandboxes, beside the server without anything between, plain pairs of sockets, HAProxy and mitmproxy on the
 //! same work. All of it stands in a network namespace that leads nowhere.
 //!
-//! `TESTKIT_BENCH_ONLY` names the parts to run (`decide,ways,set_up,memory`), each of which takes less than a minute.
+//! `TESTKIT_BENCH_ONLY` names the parts to run (`decide,ways,cpu,set_up,memory`), each of which takes less than a minute.
 
 pub(crate) mod client;
 mod contenders;
+mod cpu;
 mod crowd;
 mod decide;
 mod relays;
@@ -136,7 +137,7 @@ impl Egress {
     }
 }
 
-/// Has an egress process carry, with certificates that programs are told of if it is `trusted`.
+/// Has an egress process carry, with its certificates trusted from the start if that is wanted.
 #[derive(Debug)]
 struct Carried {
     carrier: Carrier,
@@ -146,11 +147,18 @@ struct Carried {
 
 #[async_trait]
 impl Network for Carried {
-    async fn attach(&self, id: &SandboxId, ends: Ends) -> Result<Option<String>, Error> {
+    async fn attach(&self, id: &SandboxId, ends: Ends) -> Result<(), Error> {
+        let trusting = ends.trusting;
         let ends = [ends.pid_one, ends.tcp, ends.dns, ends.line];
         let attached = self.carrier.attach(id.as_str(), None, ends, &self.policy);
-        // Without a certificate the first request fails, and the benchmark with it.
-        Ok(attached.await.ok().filter(|_| self.trusted))
+        // Without a network or a certificate the first request fails, and the benchmark with it.
+        if attached.await.is_ok()
+            && self.trusted
+            && let Ok(certificate) = self.carrier.certificate(id.as_str()).await
+        {
+            trusting.trust(&certificate).await?;
+        }
+        Ok(())
     }
 
     fn gone(&self, id: &SandboxId) {
@@ -183,6 +191,10 @@ pub(crate) async fn run() -> Result<Value, Wrong> {
     if setting::is_asked_for("ways") {
         measured("ways", ways(&egress, dir.path(), &root).await?);
     }
+    if setting::is_asked_for("cpu") {
+        let cpu = cpu::per_gib(&egress, dir.path(), &root).await?;
+        measured("proxy_cpu_seconds_per_gib", cpu);
+    }
     if setting::is_asked_for("set_up") {
         measured("set_up", share::share(&egress).await?);
     }
@@ -202,25 +214,31 @@ enum Way {
 }
 
 impl Way {
-    async fn measured(&self) -> Result<Value, Wrong> {
-        let at = |ip: &str, port: u16| format!("{ip}:{port}");
+    /// What a client says of it; with `bulk`, after so many long answers on one connection and nothing else.
+    async fn measured(&self, bulk: Option<usize>) -> Result<Value, Wrong> {
+        let (ip, root, has_plain) = match self {
+            Self::Outside(ip, root, has_plain) => (*ip, root.to_string_lossy(), *has_plain),
+            Self::Inside(_, root) => (SERVER, (*root).into(), true),
+        };
+        let at = |port: u16| format!("{ip}:{port}");
+        let plain = if has_plain { at(PLAIN) } else { "-".into() };
+        let mut words = vec![
+            "egress-client".to_owned(),
+            at(TLS),
+            plain,
+            root.into_owned(),
+        ];
+        words.extend(bulk.map(|times| times.to_string()));
         let said = match self {
-            Self::Outside(ip, root, has_plain) => {
-                let plain = if *has_plain {
-                    at(ip, PLAIN)
-                } else {
-                    "-".into()
-                };
+            Self::Outside(..) => {
                 let ran = tokio::process::Command::new(std::env::current_exe()?)
-                    .args(["egress-client", &at(ip, TLS), &plain])
-                    .arg(root)
+                    .args(words)
                     .stderr(std::process::Stdio::inherit())
                     .output();
                 String::from_utf8(ran.await?.stdout)?
             }
-            Self::Inside(sandbox, root) => {
-                let (tls, plain) = (at(SERVER, TLS), at(SERVER, PLAIN));
-                let words = [INSIDE, "egress-client", &tls, &plain, root];
+            Self::Inside(sandbox, _) => {
+                let words = std::iter::once(INSIDE.to_owned()).chain(words);
                 let mut process = sandbox.spawn(Command::new(words)).await?;
                 let (mut said, mut wrong) = (String::new(), String::new());
                 if let Some(mut stdout) = process.stdout.take() {
@@ -238,14 +256,18 @@ impl Way {
     }
 }
 
+/// A policy that looks into the TLS of the server.
+fn looking() -> Result<PolicyFile, Wrong> {
+    policy(&json!([{
+        "name": "no secrets", "action": "deny", "to": [SERVER], "ports": [TLS], "paths": ["/secret"],
+    }]))
+}
+
 /// Each way in turn, for some rounds, and what they say side by side.
 async fn ways(egress: &Egress, dir: &Path, root: &Path) -> Result<Value, Wrong> {
     let rounds = setting::number("TESTKIT_BENCH_ROUNDS", ROUNDS);
     let haproxy = contenders::haproxy(dir).await?;
     let mitmproxy = contenders::mitmproxy(dir, root).await?;
-    let rules = json!([{
-        "name": "no secrets", "action": "deny", "to": [SERVER], "ports": [TLS], "paths": ["/secret"],
-    }]);
     let mut ways = vec![
         ("direct", Way::Outside(SERVER, root.to_owned(), true)),
         ("pair", Way::Outside(PAIR, root.to_owned(), true)),
@@ -254,7 +276,7 @@ async fn ways(egress: &Egress, dir: &Path, root: &Path) -> Result<Value, Wrong> 
         ("spliced", inside(egress, "spliced", root, None).await?),
         (
             "intercepted",
-            inside(egress, "intercepted", root, Some(policy(&rules)?)).await?,
+            inside(egress, "intercepted", root, Some(looking()?)).await?,
         ),
     ];
     if haproxy.is_some() {
@@ -273,7 +295,7 @@ async fn ways(egress: &Egress, dir: &Path, root: &Path) -> Result<Value, Wrong> 
             if *name == "mitmproxy" && round > OF_THE_SLOW {
                 continue;
             }
-            let measured = timeout(PATIENCE, way.measured())
+            let measured = timeout(PATIENCE, way.measured(None))
                 .await
                 .map_err(|_| format!("{name}: nothing within {} s", PATIENCE.as_secs()))?
                 .map_err(|error| format!("{name}: {error}"))?;

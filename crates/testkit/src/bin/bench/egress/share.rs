@@ -1,5 +1,5 @@
-//! What a network adds to the creation of a sandbox, part by part: ways out, the egress process, the certificates
-//! that its programs trust.
+//! What a network adds to the creation of a sandbox, part by part: ways out, the egress process, and where something
+//! looks into TLS, the certificates that its programs trust.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -57,7 +57,8 @@ pub(super) async fn share(egress: &Egress) -> Result<Value, Wrong> {
         ))
     };
     Ok(json!({
-        "figure_ms": over(whole, none), "floor_p50_ms": millis(percentile(none, 50)),
+        "figure_ms": over(carried, none), "looks_into_tls_ms": over(whole, none),
+        "floor_p50_ms": millis(percentile(none, 50)),
         "floor": "the same without a network", "target_ms": TARGET_MS,
         "ways_out_ms": over(nobody, none), "egress_process_ms": over(carried, nobody),
         "certificates_ms": over(whole, carried),

@@ -79,8 +79,8 @@ pub(crate) struct Nobody;
 
 #[async_trait]
 impl Network for Nobody {
-    async fn attach(&self, _: &SandboxId, _: Ends) -> Result<Option<String>, Error> {
-        Ok(None)
+    async fn attach(&self, _: &SandboxId, _: Ends) -> Result<(), Error> {
+        Ok(())
     }
 
     fn gone(&self, _: &SandboxId) {}

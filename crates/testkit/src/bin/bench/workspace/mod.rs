@@ -5,6 +5,7 @@
 //! All of it happens below `TMPDIR`: a file system with reflinks there gives the figures with them.
 
 mod archives;
+mod gvisor;
 pub(crate) mod lookups;
 
 use std::fs;
@@ -33,7 +34,7 @@ const TOGETHER: usize = 100;
 /// longer.
 const ROUNDS: u64 = 50;
 
-/// Runs the benchmark.
+/// Runs the benchmark, or the parts of it that `TESTKIT_BENCH_ONLY` names.
 pub(crate) async fn run() -> Result<Value, Wrong> {
     let rounds = usize::try_from(setting::number("TESTKIT_BENCH_ROUNDS", ROUNDS))?;
     let few = (rounds / 10).max(3);
@@ -41,25 +42,35 @@ pub(crate) async fn run() -> Result<Value, Wrong> {
     let place = programs.path().to_owned();
     let ground = Ground::with(|config| config.programs = Some(place))?;
     let reflink = reflink(&ground).await?;
-    let mut forks = Vec::new();
-    for files in FORKED {
-        let fork = fork(&ground, files, rounds).await?;
-        eprintln!("fork: {fork}");
-        forks.push(fork);
+    let mut figures = json!({"bench": "workspace", "reflink": reflink});
+    let mut measured = |part: &str, figure: Value| {
+        eprintln!("{part}: {figure:#}");
+        figures[part] = figure;
+    };
+    if setting::is_asked_for("fork") {
+        let mut forks = Vec::new();
+        for files in FORKED {
+            forks.push(fork(&ground, files, rounds).await?);
+        }
+        measured("fork", json!(forks));
     }
-    let live = live(&ground, few, reflink).await?;
-    eprintln!("live snapshot: {live}");
-    let lookups = lookups::lookups(&ground, few).await?;
-    eprintln!("lookups: {lookups:#}");
-    let start = start(&ground, rounds).await?;
-    eprintln!("start: {start}");
-    let archives = archives::archives(&ground, few).await?;
-    eprintln!("archives: {archives:#}");
+    if setting::is_asked_for("live_snapshot") {
+        measured("live_snapshot", live(&ground, few, reflink).await?);
+    }
+    if setting::is_asked_for("lookups") {
+        measured("lookups", lookups::lookups(&ground, few).await?);
+    }
+    if setting::is_asked_for("start") {
+        measured("start", start(&ground, rounds).await?);
+    }
+    if setting::is_asked_for("archives") {
+        measured("archives", archives::archives(&ground, few).await?);
+    }
+    if setting::is_asked_for("gvisor") {
+        measured("gvisor", gvisor::gvisor(few).await?);
+    }
     ground.local.shutdown().await;
-    Ok(json!({
-        "bench": "workspace", "reflink": reflink, "fork": forks, "live_snapshot": live, "lookups": lookups,
-        "start": start, "archives": archives,
-    }))
+    Ok(figures)
 }
 
 /// A fork of a sandbox that rests, by sealing what it has written: so many files. The floor is what changes names, bare.

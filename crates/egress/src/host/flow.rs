@@ -11,12 +11,12 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::ahead::Ahead;
 use super::answer::reset;
 use super::bytes::{Counts, both_ways};
 use super::carried::{Asked, Carried, Open, Registered, Spoken, end};
 use super::http::{Channel, Scope};
 use super::speech::Speech;
-use super::tls::Replayed;
 use super::upstream::{Upstream, dial};
 use super::{dns, http, password, tls};
 use crate::audit::{Action, Kind, Record};
@@ -198,7 +198,7 @@ impl Flow {
             && password::is_begun(&bytes)
             && self.carried.credentials().cover(&self.target)
         {
-            let line: password::Line = Box::new(Replayed::new(bytes.clone(), client));
+            let line: password::Line = Box::new(Ahead::new(&bytes, client));
             let carried = password::carry(self, (line, &bytes), spoken, upstream, judged);
             return Box::pin(carried).await;
         }

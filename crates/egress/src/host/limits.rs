@@ -17,6 +17,8 @@ pub(super) const ANSWER_HEAD: usize = 64 << 10;
 pub(super) const ANSWER_HEADERS: usize = 256;
 /// Bytes that are read from a client at one time.
 pub(super) const READ: usize = 16 << 10;
+/// Bytes that are asked of the kernel at one time beneath TLS, of which nobody holds any while it waits: four records.
+pub(super) const AHEAD: usize = 64 << 10;
 /// Bytes of a line with a chunk's length: 15 digits of hex, and what nobody needs behind them.
 pub(super) const SIZE_LINE: usize = 256;
 /// Requests at one time on one connection of HTTP/2: what browsers count on.

@@ -5,6 +5,7 @@
 //! way of the server. Without the server the policies stand; without this process a sandbox has no network. It
 //! ends when it is told to, or when nobody has used it for a while.
 
+mod ahead;
 mod answer;
 mod audited;
 mod bytes;

@@ -2,18 +2,16 @@
 //! carried as requests. It must never be done where no rule has to see inside, nor for a name that the connection
 //! is not for.
 
-use std::io::{self, Cursor};
-use std::pin::Pin;
+use std::io::Cursor;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use bytes::{Buf as _, Bytes};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::ahead::Ahead;
 use super::answer::{Refusal, reset};
 use super::carried::Spoken;
 use super::flow::{Flow, Judged};
@@ -47,7 +45,7 @@ pub(super) async fn intercept(
             return reset(client);
         }
     };
-    let client = Replayed::new(first, client);
+    let client = Ahead::new(&first, client);
     let accepting = TlsAcceptor::from(config).accept(client);
     let problem = match timeout(HANDSHAKE, accepting).await {
         Ok(Ok(client)) => return inside(flow, client, upstream, judged).await,
@@ -65,7 +63,7 @@ pub(super) async fn intercept(
 /// Goes on with what is inside.
 async fn inside(
     flow: Flow,
-    mut client: TlsStream<Replayed>,
+    mut client: TlsStream<Ahead>,
     upstream: Option<Upstream>,
     judged: Option<Judged<'_>>,
 ) {
@@ -89,12 +87,7 @@ async fn inside(
     Box::pin(password::carry(flow, line, Spoken::Tls, upstream, judged)).await;
 }
 
-async fn requests(
-    flow: Flow,
-    client: TlsStream<Replayed>,
-    upstream: Option<Upstream>,
-    first: &[u8],
-) {
+async fn requests(flow: Flow, client: TlsStream<Ahead>, upstream: Option<Upstream>, first: &[u8]) {
     let scope = Scope::new(&flow.carried.host.tasks);
     let _ends_with_this = scope.guard();
     let is_two = client.get_ref().1.alpn_protocol() == Some(b"h2");
@@ -117,55 +110,8 @@ fn failed(flow: &Flow, reason: &str) -> Refusal {
     }
 }
 
-/// A connection of which the first bytes were read already.
-pub(super) struct Replayed {
-    first: Bytes,
-    stream: TcpStream,
-}
-
-impl Replayed {
-    pub(super) fn new(first: Vec<u8>, stream: TcpStream) -> Self {
-        let first = first.into();
-        Self { first, stream }
-    }
-}
-
-impl Socket for TlsStream<Replayed> {
+impl Socket for TlsStream<Ahead> {
     fn tcp(&self) -> &TcpStream {
-        &self.get_ref().0.stream
-    }
-}
-
-impl AsyncRead for Replayed {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.first.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buffer);
-        }
-        let length = self.first.len().min(buffer.remaining());
-        buffer.put_slice(self.first.get(..length).unwrap_or_default());
-        self.first.advance(length);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Replayed {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        self.get_ref().0.tcp()
     }
 }

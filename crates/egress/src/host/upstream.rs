@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::ahead::Ahead;
 use super::limits::HANDSHAKE;
 use crate::inject::Credentials;
 use crate::intercept::problem;
@@ -109,13 +110,13 @@ pub(super) async fn encrypt(
     stream: TcpStream,
     target: &Target,
     trust: Arc<ClientConfig>,
-) -> Result<TlsStream<TcpStream>, Failure> {
+) -> Result<TlsStream<Ahead>, Failure> {
     let name = match target {
         Target::Name(name) => ServerName::try_from(name.as_str().to_owned())
             .map_err(|_| Failure::Unreachable("no certificate can be for its name".to_owned()))?,
         Target::Address(ip) => ServerName::IpAddress((*ip).into()),
     };
-    let connecting = TlsConnector::from(trust).connect(name, stream);
+    let connecting = TlsConnector::from(trust).connect(name, Ahead::new(&[], stream));
     match timeout(HANDSHAKE, connecting).await {
         Ok(Ok(tls)) => Ok(tls),
         Ok(Err(error)) => Err(Failure::Unreachable(problem(&error))),

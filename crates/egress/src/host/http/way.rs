@@ -11,6 +11,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::super::ahead::Gathered;
 use super::super::carried::{Place, Spoken};
 use super::super::flow::Flow;
 use super::super::limits::{ANSWER_HEAD, ANSWER_HEADERS, IDLE_WAYS, SEND_BUFFER, WINDOW};
@@ -163,6 +164,7 @@ impl Channel {
             if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
                 To::Two(self.speak_two(tls, place).await.map_err(broken)?)
             } else {
+                let tls = Gathered(tls);
                 To::One(self.speak_one(tls, place).await.map_err(broken)?)
             }
         } else {

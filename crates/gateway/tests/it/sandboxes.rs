@@ -52,7 +52,7 @@ async fn a_wish_for_a_sandbox_that_is_none_is_refused_by_its_path() {
         (
             "longhand.sandbox_provider",
             ["gvisor", "local"],
-            ["runsc", "Gvisor", ""],
+            ["runsc", "Gvisor", "kvm"],
         ),
         (
             "longhand.sandbox_model",

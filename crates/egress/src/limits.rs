@@ -83,6 +83,9 @@ pub const PIPES: usize = 64;
 pub const FLOWS: usize = 1_024;
 /// For the egress process to answer a server.
 pub const ASK: Duration = Duration::from_secs(5);
+/// For a server to say whether it has another token than one that was refused: a question to a token endpoint takes up to
+/// 20 s.
+pub const RENEWAL: Duration = Duration::from_secs(25);
 /// For an egress process to begin, or to end.
 pub const START: Duration = Duration::from_secs(5);
 /// After which an egress process ends that no server asks and no sandbox uses.

@@ -18,6 +18,7 @@ use store::Store;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vault::Vault;
+use vault::refresh::Refresher;
 
 use crate::client::Client;
 use crate::data_dir::DataDir;
@@ -86,7 +87,7 @@ fn trust(ca_file: Option<&Path>, crl_file: Option<&Path>) -> anyhow::Result<Trus
 pub async fn networks(
     settings: &config::Egress,
     data_dir: &DataDir,
-    (store, vault, audit): (&Store, &Arc<Vault>, &Audit),
+    (store, vault, refresher, audit): (&Store, &Arc<Vault>, &Refresher, &Audit),
     model: Option<Dialect>,
     (tasks, stop): (&TaskTracker, CancellationToken),
 ) -> anyhow::Result<Option<Arc<Networks>>> {
@@ -125,7 +126,7 @@ pub async fn networks(
         dir,
         path,
     };
-    let carrier = Carrier::start(program, tasks, stop.clone());
+    let (carrier, refused) = Carrier::start(program, tasks, stop.clone());
     let (keeper, keep) = (carrier.clone(), keep(&settings.audit));
     tasks.spawn(async move {
         // Without an answer it holds as soon as there is a process.
@@ -137,10 +138,15 @@ pub async fn networks(
         credentials,
         model,
     };
-    let networks = Networks::new(carrier, store.clone(), Arc::clone(vault), operator);
+    let networks = Networks::new(
+        carrier,
+        store.clone(),
+        (Arc::clone(vault), refresher.clone()),
+        operator,
+    );
     let networks = Arc::new(networks);
     let kept = Arc::clone(&networks);
-    tasks.spawn(async move { kept.keep(stop).await });
+    tasks.spawn(async move { kept.keep(refused, stop).await });
     Ok(Some(networks))
 }
 

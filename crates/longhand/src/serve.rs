@@ -109,7 +109,7 @@ impl Server {
         let networks = egress::networks(
             &config.egress,
             &data_dir,
-            (&core.store, &core.vault, &core.audit),
+            (&core.store, &core.vault, &core.refresher, &core.audit),
             model.as_ref().map(|model| model.dialect),
             (&tasks, closed.clone()),
         )

@@ -6,13 +6,14 @@ use std::collections::BTreeSet;
 use contract::credential::{
     Auth, EnvironmentVariable, McpOauth, Networking, StaticBearer, normal_url,
 };
-use contract::ids::{SessionId, WorkspaceId};
+use contract::ids::CredentialId;
 use egress::inject::{CredentialFile, CredentialsFile, Template};
 use egress::policy::{NetworkingFile, Policy, PolicyFile, Verdict};
 use session::Fact;
 use store::Store;
 use store::sessions::SessionRow;
 use store::vaults::{CredentialKind, CredentialRow};
+use vault::refresh::Named;
 use vault::{OpenError, Vault};
 
 use crate::network;
@@ -58,7 +59,8 @@ impl Given {
             header: auth.injection_location.header,
             body: auth.injection_location.body,
             template: None,
-            lent: lent(vault, row.workspace, row.id, one)?,
+            renewable: false,
+            lent: lent(vault, row, one)?,
         });
         Ok(())
     }
@@ -69,7 +71,7 @@ impl Given {
         vault: &Vault,
         row: &SessionRow,
         one: &CredentialRow,
-        url: &str,
+        (url, renewable): (&str, bool),
     ) -> Result<(), Unknown> {
         let Some((host, template)) = Template::of_mcp_server(url) else {
             tracing::warn!(session_id = %row.id, credential_id = %one.id, "no request of a sandbox reaches its server");
@@ -83,7 +85,8 @@ impl Given {
             header: false,
             body: false,
             template: Some(template),
-            lent: lent(vault, row.workspace, row.id, one)?,
+            renewable,
+            lent: lent(vault, row, one)?,
         };
         // A host that nothing reaches must not cost the sandbox its other credentials.
         let alone = CredentialsFile {
@@ -131,13 +134,18 @@ pub(crate) async fn of_session(
                     }
                     Auth::StaticBearer(StaticBearer {
                         mcp_server_url: Some(url),
-                    })
-                    | Auth::McpOauth(McpOauth {
+                    }) => {
+                        if !is_llm && servers.insert(normal_url(&url)) {
+                            given.server(vault, row, one, (&url, false))?;
+                        }
+                    }
+                    Auth::McpOauth(McpOauth {
                         mcp_server_url: url,
+                        refresh,
                         ..
                     }) => {
                         if !is_llm && servers.insert(normal_url(&url)) {
-                            given.server(vault, row, one, &url)?;
+                            given.server(vault, row, one, (&url, refresh.is_some()))?;
                         }
                     }
                     Auth::StaticBearer(StaticBearer {
@@ -148,6 +156,28 @@ pub(crate) async fn of_session(
         }
     }
     Ok(given)
+}
+
+/// Where that credential of the session's lies; none if it is not, or no longer, one of them.
+pub(crate) async fn named(
+    store: &Store,
+    row: &SessionRow,
+    credential: CredentialId,
+) -> Result<Option<Named>, store::Error> {
+    for vault in &row.vault_ids {
+        match store.credential(row.workspace, *vault, credential).await {
+            Ok(_) => {
+                return Ok(Some(Named {
+                    workspace: row.workspace,
+                    vault: *vault,
+                    credential,
+                }));
+            }
+            Err(store::Error::NotFound(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
 }
 
 /// What the environment's networking keeps from the session's credentials: a fact for each of them that is for hosts
@@ -236,21 +266,26 @@ fn unreachable_message(hosts: &[&String]) -> String {
     )
 }
 
-/// What opens it elsewhere; none if nothing does, which its use will show.
+/// What opens it elsewhere; none if nothing does, which its use will show. What refreshes a token stays here.
 fn lent(
     vault: &Vault,
-    workspace: WorkspaceId,
-    session: SessionId,
+    row: &SessionRow,
     one: &CredentialRow,
 ) -> Result<Option<vault::Lent>, Unknown> {
     let Some(sealed) = &one.sealed else {
         return Ok(None);
     };
-    match vault.lend_credential(workspace, one.id, sealed) {
+    let lent = match one.kind {
+        CredentialKind::McpOauth => vault.lend_token(row.workspace, one.id, sealed),
+        CredentialKind::StaticBearer | CredentialKind::EnvironmentVariable => {
+            vault.lend_credential(row.workspace, one.id, sealed)
+        }
+    };
+    match lent {
         Ok(lent) => Ok(Some(lent)),
         Err(OpenError::KeyVersion { .. }) => Err(Unknown::Rotated),
         Err(error @ OpenError::Damaged) => {
-            tracing::warn!(session_id = %session, credential_id = %one.id, %error, "a credential cannot be used");
+            tracing::warn!(session_id = %row.id, credential_id = %one.id, %error, "a credential cannot be used");
             Ok(None)
         }
     }

@@ -22,6 +22,7 @@ mod loss;
 pub mod network;
 mod parts;
 mod plane;
+mod renewals;
 mod run;
 mod sandboxes;
 mod shells;

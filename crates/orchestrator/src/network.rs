@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use contract::agent::{McpServer, SessionAgent};
 use contract::environment::{Config, EnvironmentDefinition, Networking};
 use contract::ids::{EnvironmentId, SessionId, VaultId};
-use egress::host::{Carrier, CarrierError, Orders, Owner};
+use egress::host::{Carrier, CarrierError, Orders, Owner, RefusedToken};
 use egress::inject::CredentialsFile;
 use egress::policy::{AttachedFile, NetworkingFile, PolicyFile};
 use futures_util::future::join_all;
@@ -22,17 +22,24 @@ use store::Store;
 use store::feed::Changed;
 use store::sessions::{Scope, SessionRow};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use vault::Vault;
+use vault::refresh::Refresher;
 
 use crate::credentials;
 use crate::endpoint;
+use crate::renewals;
 use crate::templates::{OperatorCredential, Stamp};
 
 /// How often the policies are made anew of sandboxes where that failed: the store or the egress process did not
 /// answer then.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// Refused tokens that are looked after at one time, each for as long as a token endpoint takes; more wait.
+const REFRESHES: usize = 16;
 
 /// The networks of this server's sandboxes.
 #[derive(Debug)]
@@ -40,6 +47,7 @@ pub struct Networks {
     carrier: Carrier,
     store: Store,
     vault: Arc<Vault>,
+    refresher: Refresher,
     operator: Operator,
     running: Mutex<HashMap<SandboxId, Running>>,
     /// Changes that were heard of.
@@ -108,11 +116,17 @@ impl Made {
 impl Networks {
     /// Networks by what `operator` says of all of them.
     #[must_use]
-    pub fn new(carrier: Carrier, store: Store, vault: Arc<Vault>, operator: Operator) -> Self {
+    pub fn new(
+        carrier: Carrier,
+        store: Store,
+        (vault, refresher): (Arc<Vault>, Refresher),
+        operator: Operator,
+    ) -> Self {
         Self {
             carrier,
             store,
             vault,
+            refresher,
             operator,
             running: Mutex::default(),
             seen: AtomicU64::new(0),
@@ -125,15 +139,28 @@ impl Networks {
         &self.carrier
     }
 
-    /// Puts what changes in force for the sandboxes that run, until `stop`.
-    pub async fn keep(&self, stop: CancellationToken) {
+    /// Puts what changes in force for the sandboxes that run, until `stop`, and has tokens refreshed that servers refused
+    /// to their programs.
+    pub async fn keep(&self, mut refused: mpsc::Receiver<RefusedToken>, stop: CancellationToken) {
         let mut changes = self.store.changes();
+        let mut refreshing = JoinSet::new();
         let mut again = interval(AGAIN);
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stamps = self.stamps();
         loop {
             let touched = tokio::select! {
                 () = stop.cancelled() => return,
+                Some(one) = refused.recv(), if refreshing.len() < REFRESHES => {
+                    let (store, refresher) = (self.store.clone(), self.refresher.clone());
+                    refreshing.spawn(renewals::looked_after(store, refresher, one));
+                    Vec::new()
+                }
+                Some(done) = refreshing.join_next() => {
+                    if let Ok(one) = done {
+                        self.answer(&one).await;
+                    }
+                    Vec::new()
+                }
                 _ = again.tick() => {
                     let before = std::mem::replace(&mut stamps, self.stamps());
                     let is_new = before != stamps;
@@ -160,6 +187,18 @@ impl Networks {
             // At once: one that takes long to be told whom to trust keeps no other from its policy.
             join_all(touched.iter().map(|id| self.renew(id))).await;
         }
+    }
+
+    /// Puts in force what there is in place of a token that was refused, and says so.
+    async fn answer(&self, refused: &RefusedToken) {
+        if let Ok(id) = SandboxId::new(refused.sandbox.clone()) {
+            self.renew(&id).await;
+        }
+        // Whoever waits for a process that does not answer gives up by itself.
+        let _ = self
+            .carrier
+            .renewed(&refused.sandbox, refused.credential)
+            .await;
     }
 
     fn those(&self, of: impl Fn(&SandboxId, &Running) -> bool) -> Vec<SandboxId> {

@@ -110,6 +110,7 @@ impl OperatorCredential {
             header: false,
             body: false,
             template: Some(template),
+            renewable: false,
             lent,
         }
     }

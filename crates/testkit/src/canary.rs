@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 pub struct Canary {
     /// What it is called in a finding.
     pub name: &'static str,
-    forms: Vec<(&'static str, Vec<u8>)>,
+    /// Each form as a leak shows it, and the part of that which is there whatever stands beside.
+    forms: Vec<(&'static str, Vec<u8>, Vec<u8>)>,
 }
 
 /// The forms in which a secret is looked for.
@@ -25,16 +26,20 @@ pub const FORMS: [&str; 9] = [
 ];
 
 impl Canary {
-    /// Looks for `secret`, which needs at least 16 characters, `/` and `+` among them, so that its forms differ
-    /// and chance has no part in a finding.
+    /// Looks for `secret`, which needs at least 16 bytes, so that chance has no part in a finding. One that a test
+    /// makes up has `/` and `+` in it, so that all its forms differ.
     ///
     /// # Panics
-    /// It is too short or too plain.
+    /// It is too short.
     #[must_use]
-    pub fn new(name: &'static str, secret: &str) -> Self {
-        assert!(secret.len() >= 16 && secret.contains('/') && secret.contains('+'));
+    pub fn new(name: &'static str, secret: impl AsRef<[u8]>) -> Self {
+        let secret = secret.as_ref();
+        assert!(secret.len() >= 16, "{name} is too short");
         let forms = FORMS.map(|form| (form, told(form, secret)));
-        let forms = forms.map(|(form, text)| (form, core(form, &text)));
+        let forms = forms.map(|(form, text)| {
+            let core = core(form, &text);
+            (form, text, core)
+        });
         Self {
             name,
             forms: forms.into(),
@@ -45,8 +50,19 @@ impl Canary {
     #[must_use]
     pub fn found(&self, text: &[u8]) -> BTreeSet<&'static str> {
         let stands = |form: &[u8]| memchr::memmem::find(text, form).is_some();
-        let forms = self.forms.iter().filter(|(_, form)| stands(form));
-        forms.map(|(name, _)| *name).collect()
+        let forms = self.forms.iter().filter(|(_, _, core)| stands(core));
+        forms.map(|(name, ..)| *name).collect()
+    }
+
+    /// A leak of it in that form, to be planted.
+    ///
+    /// # Panics
+    /// There is no such form.
+    #[must_use]
+    pub fn leak(&self, form: &str) -> &[u8] {
+        let found = self.forms.iter().find(|(name, ..)| *name == form);
+        let (_, leak, _) = found.unwrap_or_else(|| panic!("no form {form}"));
+        leak
     }
 }
 
@@ -55,8 +71,8 @@ impl Canary {
 /// # Panics
 /// There is no such form.
 #[must_use]
-pub fn told(form: &str, secret: &str) -> Vec<u8> {
-    let bytes = secret.as_bytes();
+pub fn told(form: &str, secret: impl AsRef<[u8]>) -> Vec<u8> {
+    let bytes = secret.as_ref();
     let hex = |upper: bool| {
         let digits = bytes.iter().map(|byte| match upper {
             true => format!("{byte:02X}"),

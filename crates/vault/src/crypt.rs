@@ -73,26 +73,31 @@ fn random<const N: usize>() -> [u8; N] {
 }
 
 pub(crate) fn seal(wrap: &Wrap, place: &Place<'_>, secret: &[u8]) -> Sealed {
+    let (data_key, body) = under_new_key(place, secret);
+    let mut blob = Vec::with_capacity(HEAD + body.len());
+    blob.push(FORMAT);
+    blob.extend_from_slice(&wrapped(wrap, place, &data_key));
+    blob.extend_from_slice(&body);
+    Sealed {
+        blob,
+        key_version: wrap.version,
+    }
+}
+
+/// A new data key, and what is sealed under it: nonce, ciphertext and tag.
+pub(crate) fn under_new_key(place: &Place<'_>, secret: &[u8]) -> (Zeroizing<[u8; LEN]>, Vec<u8>) {
     let data_key = Zeroizing::new(random::<LEN>());
     let data_nonce = random::<NONCE_LEN>();
     // Room for the tag at once: growing would leave a copy of the secret behind.
     let mut body = Zeroizing::new(Vec::with_capacity(secret.len() + TAG));
     body.extend_from_slice(secret);
-    let aad = Aad::from(place.aad("data", DATA_VERSION));
+    let aad = Aad::from(bound(place));
     let nonce = Nonce::assume_unique_for_key(data_nonce);
     let tag = cipher(&data_key)
         .seal_in_place_separate_tag(nonce, aad, &mut body)
         .expect("a secret is far below what GCM takes");
-    let mut blob = Vec::with_capacity(HEAD + body.len() + TAG);
-    blob.push(FORMAT);
-    blob.extend_from_slice(&wrapped(wrap, place, &data_key));
-    blob.extend_from_slice(&data_nonce);
-    blob.extend_from_slice(&body);
-    blob.extend_from_slice(tag.as_ref());
-    Sealed {
-        blob,
-        key_version: wrap.version,
-    }
+    let sealed = [&data_nonce[..], &body, tag.as_ref()].concat();
+    (data_key, sealed)
 }
 
 pub(crate) fn open(

@@ -1,5 +1,6 @@
 //! A secret on its way to the process that spends it: sealed, with the one data key that opens it. Whoever lends
-//! never opens the secret, and whoever borrows can open nothing else.
+//! does not open the secret, and whoever borrows can open nothing else. Only what refreshes a token stays with the
+//! lender, who opens that credential to leave it out.
 
 use aws_lc_rs::aead::NONCE_LEN;
 use base64::Engine as _;
@@ -16,7 +17,7 @@ use crate::handle::Vault;
 use crate::master::LEN;
 use crate::secret::{CredentialSecret, place};
 
-/// The sealed secrets of one credential and their data key. Serialised it is as good as the secret: it goes from
+/// The sealed secret of one credential and its data key. Serialised it is as good as the secret: it goes from
 /// process to process in memory, and never to a disk or a log.
 #[derive(Clone)]
 pub struct Lent {
@@ -50,6 +51,29 @@ impl Vault {
             let (key, body) = crypt::data_key(ring, &place, sealed)?;
             Ok::<_, OpenError>((key, body.to_vec()))
         })?;
+        Ok(Lent {
+            key,
+            body,
+            bound: crypt::bound(&place),
+        })
+    }
+
+    /// The same for a credential with more secrets than its token: that alone, sealed under a key of its own. It is
+    /// opened here for that, as it is to be refreshed.
+    ///
+    /// # Errors
+    /// [`OpenError`]: it does not open.
+    pub fn lend_token(
+        &self,
+        workspace: WorkspaceId,
+        id: CredentialId,
+        sealed: &Sealed,
+    ) -> Result<Lent, OpenError> {
+        let opened = self.open_credential(workspace, id, sealed)?;
+        let record = id.to_string();
+        let place = place(workspace, &record);
+        let alone = CredentialSecret::token(opened.token);
+        let (key, body) = crypt::under_new_key(&place, &alone.encode());
         Ok(Lent {
             key,
             body,
@@ -132,7 +156,19 @@ mod tests {
             "a-canary-of-the-vault"
         );
 
+        let secret = CredentialSecret {
+            token: Secret::new("a-canary-of-the-vault".to_owned()),
+            refresh_token: Some(Secret::new("what-refreshes-it".to_owned())),
+            client_secret: Some(Secret::new("who-refreshes-it".to_owned())),
+        };
+        let renewable = vault.seal_credential(workspace, id, &secret);
+        let alone = vault.lend_token(workspace, id, &renewable).unwrap();
+        let alone = alone.open().unwrap();
+        assert_eq!(alone.token.expose(), "a-canary-of-the-vault");
+        assert!(alone.refresh_token.is_none() && alone.client_secret.is_none());
+
         let other = CredentialId::from_bits(6);
+        assert!(vault.lend_token(workspace, other, &renewable).is_err());
         assert!(vault.lend_credential(workspace, other, &sealed).is_err());
         let stranger = Vault::with(&MasterKey::from_bytes([8; 32]));
         assert!(stranger.lend_credential(workspace, id, &sealed).is_err());

@@ -31,7 +31,7 @@ impl CredentialSecret {
         }
     }
 
-    fn encode(&self) -> Zeroizing<Vec<u8>> {
+    pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
         let fields = [
             (1u8, Some(&self.token)),
             (2, self.refresh_token.as_ref()),

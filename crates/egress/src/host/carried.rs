@@ -21,7 +21,7 @@ use super::http::Call;
 use super::wire::Owner;
 use super::{Host, dns, flow};
 use crate::dns::Pool;
-use crate::inject::Credentials;
+use crate::inject::{Credentials, Refused};
 use crate::intercept::Ca;
 use crate::limits;
 use crate::name::Target;
@@ -224,6 +224,19 @@ impl Carried {
     pub(super) fn credentials(&self) -> Arc<Credentials> {
         let held = self.credentials.read();
         Arc::clone(&held.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether there is another token than the one that was refused; its lender is asked for one. Takes as long as that
+    /// does, at most [`limits::RENEWAL`].
+    ///
+    /// Cancel safe: yes.
+    pub(super) async fn renewed(&self, refused: &Refused) -> bool {
+        if self.credentials().have_other(refused) {
+            return true;
+        }
+        let renewals = &self.host.renewals;
+        renewals.ask(&self.name, refused.id, &refused.lent).await;
+        self.credentials().have_other(refused)
     }
 
     /// Puts another policy in force, and closes what it does not allow. The credentials are those of every request

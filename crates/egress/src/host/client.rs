@@ -3,25 +3,25 @@
 //! sandbox carried for without its policy.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use contract::ids::CredentialId;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::orders::Orders;
+use super::program::Program;
 use super::question::{self, CarrierError, ask, stream};
-use super::wire::{self, Answer, Explained, Keep, Owner, Request, VERSION};
+use super::wire::{self, Answer, Explained, Keep, Owner, RefusedToken, Request, VERSION};
 use crate::audit::{Found, Search};
 use crate::limits;
 
@@ -31,20 +31,6 @@ const QUEUE: usize = 64;
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// Shortest and longest pause before a process that ended is started again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-
-/// Variables that say where this host keeps the roots that it trusts (OpenSSL's names).
-const ROOTS: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
-
-/// How the egress process is started.
-#[derive(Clone, Debug)]
-pub struct Program {
-    /// Its directory, which exists and is this user's alone.
-    pub dir: PathBuf,
-    /// The executable.
-    pub path: PathBuf,
-    /// What makes it the egress process of that directory.
-    pub arguments: Vec<OsString>,
-}
 
 /// The egress process of a server. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -64,7 +50,7 @@ enum Order {
         orders: [OwnedFd; 2],
         reply: Reply,
     },
-    Explain {
+    Ask {
         request: Request,
         reply: Reply,
     },
@@ -99,24 +85,33 @@ struct Held {
 }
 
 impl Carrier {
-    /// Keeps an egress process running until `stop`, in a task of `tasks`. It outlives this one.
+    /// Keeps an egress process running until `stop`, in a task of `tasks`. It outlives this one. What comes out beside it
+    /// are the tokens that were refused to programs and that may be renewed: each is to be answered by [`Self::renewed`];
+    /// where nobody takes them, the refusals stand.
     #[must_use]
-    pub fn start(program: Program, tasks: &TaskTracker, stop: CancellationToken) -> Self {
+    pub fn start(
+        program: Program,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> (Self, mpsc::Receiver<RefusedToken>) {
         let (commands, received) = mpsc::channel(QUEUE);
+        let (refused, hears) = mpsc::channel(QUEUE);
         let directory = Arc::from(program.dir.as_path());
         let keeper = Keeper {
             program,
             keep: None,
             commands: received,
+            refused,
             stop,
             sandboxes: HashMap::new(),
             child: None,
         };
         tasks.spawn(keeper.run());
-        Self {
+        let carrier = Self {
             commands,
             directory,
-        }
+        };
+        (carrier, hears)
     }
 
     /// Has it carry for that sandbox: `ends` are the pidfd of its PID 1, its listener, its socket for DNS, and
@@ -199,7 +194,7 @@ impl Carrier {
             url: url.to_owned(),
             method: method.to_owned(),
         };
-        match self.ask(|reply| Order::Explain { request, reply }).await? {
+        match self.ask(|reply| Order::Ask { request, reply }).await? {
             Answer::Explained(explained) => Ok(explained),
             _ => Err(CarrierError::Silent),
         }
@@ -213,6 +208,24 @@ impl Carrier {
     /// [`CarrierError`].
     pub async fn audit(&self, search: Search, wait: bool) -> Result<Found, CarrierError> {
         question::of_audit(&self.directory, search, wait).await
+    }
+
+    /// Says that a token that was refused was looked after: whatever there is instead is in force.
+    ///
+    /// # Errors
+    /// [`CarrierError`]. Whoever waits for it waits until its time is over.
+    pub async fn renewed(
+        &self,
+        sandbox: &str,
+        credential: CredentialId,
+    ) -> Result<(), CarrierError> {
+        let request = Request::Renewed {
+            sandbox: sandbox.to_owned(),
+            credential,
+        };
+        self.ask(|reply| Order::Ask { request, reply })
+            .await
+            .map(|_| ())
     }
 
     /// Has the audit kept so long from now on.
@@ -255,6 +268,7 @@ impl Carrier {
 struct Keeper {
     program: Program,
     commands: mpsc::Receiver<Order>,
+    refused: mpsc::Sender<RefusedToken>,
     stop: CancellationToken,
     sandboxes: HashMap<String, Held>,
     keep: Option<Keep>,
@@ -326,7 +340,7 @@ impl Keeper {
                 Err(error) => match error.kind() {
                     io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                         if !started || self.has_ended() {
-                            self.spawn()?;
+                            self.child = Some(self.program.spawn()?);
                             started = true;
                         }
                     }
@@ -345,27 +359,12 @@ impl Keeper {
         !matches!(ended, Some(Ok(None)))
     }
 
-    fn spawn(&mut self) -> io::Result<()> {
-        let mut command = Command::new(&self.program.path);
-        command
-            .args(&self.program.arguments)
-            // The server's variables may hold keys that are none of its business; where the roots of TLS are is.
-            .env_clear()
-            .envs(
-                ROOTS
-                    .iter()
-                    .filter_map(|name| Some((name, std::env::var_os(name)?))),
-            )
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            // A signal from the terminal is for the server.
-            .process_group(0);
-        self.child = Some(command.spawn()?);
-        Ok(())
-    }
-
-    /// Tells the process all that it has to know, then what is asked, until one side has gone.
+    /// Tells the process all that it has to know, then what is asked, until one side has gone. What it asks itself comes
+    /// over a second connection, which is there before any sandbox is.
     async fn converse(&mut self, connection: &UnixStream) -> Over {
+        let Ok(refusals) = question::refusals(&self.program.dir).await else {
+            return Over::Lost;
+        };
         if let Some(keep) = self.keep
             && ask(connection, &Request::Keep { keep }, &[]).await.is_err()
         {
@@ -383,8 +382,18 @@ impl Keeper {
             "the egress process carries"
         );
         loop {
+            let refused = || wire::receive::<RefusedToken>(&refusals);
             let command = tokio::select! {
                 () = self.stop.cancelled() => return Over::Stop,
+                refused = refusals.async_io(Interest::READABLE, refused) => {
+                    let Ok(Some((refused, _))) = refused else {
+                        return Over::Lost;
+                    };
+                    if self.hand_on(connection, refused).await.is_err() {
+                        return Over::Lost;
+                    }
+                    continue;
+                }
                 // It says nothing by itself: whatever is heard now, the conversation is over.
                 _ = connection.async_io(Interest::READABLE, || wire::receive::<Answer>(connection)) => {
                     return Over::Lost;
@@ -398,6 +407,23 @@ impl Keeper {
                 return over;
             }
         }
+    }
+
+    /// Has somebody look after that token. Where nobody does, or too many wait, that is all there is to say of it.
+    async fn hand_on(&self, connection: &UnixStream, refused: RefusedToken) -> io::Result<()> {
+        let Err(left) = self.refused.try_send(refused) else {
+            return Ok(());
+        };
+        let RefusedToken {
+            sandbox,
+            credential,
+            ..
+        } = left.into_inner();
+        let renewed = Request::Renewed {
+            sandbox,
+            credential,
+        };
+        ask(connection, &renewed, &[]).await.map(drop)
     }
 
     async fn pass_on(&mut self, connection: &UnixStream, command: Order) -> Result<(), Over> {
@@ -446,7 +472,7 @@ impl Keeper {
                 self.keep = Some(keep);
                 (ask(connection, &Request::Keep { keep }, &[]).await, reply)
             }
-            Order::Explain { request, reply } => (ask(connection, &request, &[]).await, reply),
+            Order::Ask { request, reply } => (ask(connection, &request, &[]).await, reply),
             Order::End { reply } => (ask(connection, &Request::End, &[]).await, reply),
         };
         let lost = answer.is_err();

@@ -20,11 +20,13 @@ mod line;
 mod orders;
 mod password;
 mod postgres;
+mod program;
 mod question;
 mod ready;
 mod redis;
 mod refusing;
 mod relay;
+mod renewal;
 mod renounce;
 mod speech;
 mod tls;
@@ -48,12 +50,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::carried::{Carried, Ends};
-pub use self::client::{Carrier, Program};
+pub use self::client::Carrier;
 pub use self::orders::Orders;
+pub use self::program::Program;
 pub use self::question::CarrierError;
 pub use self::renounce::renounce;
 use self::wire::{Answer, Request, VERSION};
-pub use self::wire::{Explained, Keep, Owner};
+pub use self::wire::{Explained, Keep, Owner, RefusedToken};
 use crate::audit::{Action, Audit, AuditError, Kind, Options, Record};
 use crate::inject::Credentials;
 use crate::intercept::{Ca, Trust};
@@ -106,6 +109,7 @@ struct Host {
     /// Searches of the audit that may run.
     searches: Semaphore,
     ready: ready::Authorities,
+    renewals: renewal::Renewals,
     /// How long the audit is kept, as the last server has said.
     keep: watch::Sender<Option<Keep>>,
     resolver: dial::Resolver,
@@ -136,6 +140,7 @@ pub async fn serve(settings: Settings) -> Result<(), HostError> {
         audit,
         searches: Semaphore::new(bounds::AUDIT_SEARCHES),
         ready: ready::Authorities::default(),
+        renewals: renewal::Renewals::default(),
         keep: watch::Sender::new(None),
         resolver: settings.resolver,
         trust: settings.trust,
@@ -222,6 +227,7 @@ async fn hear(host: Arc<Host>, server: UnixStream) {
             return;
         };
         let answered = match request {
+            Request::Refusals => return host.renewals.tell(server, &host.stop).await,
             Request::Audit { search, wait } => audited::answer(&host, &server, *search, wait).await,
             Request::Explain {
                 sandbox,
@@ -258,8 +264,17 @@ impl Host {
                 self.keep.send_replace(Some(keep));
                 Ok(())
             }
+            Request::Renewed {
+                sandbox,
+                credential,
+            } => {
+                self.renewals.answered(&sandbox, credential);
+                Ok(())
+            }
             // These wait for something: they are answered elsewhere.
-            Request::Audit { .. } | Request::Explain { .. } => Err("it cannot wait".to_owned()),
+            Request::Audit { .. } | Request::Explain { .. } | Request::Refusals => {
+                Err("it cannot wait".to_owned())
+            }
             Request::End => {
                 self.stop.cancel();
                 Ok(())

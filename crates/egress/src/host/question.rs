@@ -57,6 +57,25 @@ pub(super) async fn ask(
     Ok(answer)
 }
 
+/// A conversation of its own with the egress process of `directory`, which must be of this version.
+async fn own(directory: &Path) -> io::Result<UnixStream> {
+    let connection = wire::connect(directory).and_then(stream)?;
+    let hello = Request::Hello { version: VERSION };
+    match ask(&connection, &hello, &[]).await? {
+        Answer::Welcome { version: VERSION } => Ok(connection),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// A conversation with the egress process of `directory` that brings it the tokens that were refused.
+pub(super) async fn refusals(directory: &Path) -> io::Result<UnixStream> {
+    let connection = own(directory).await?;
+    match ask(&connection, &Request::Refusals, &[]).await? {
+        Answer::Done => Ok(connection),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
 /// Asks the egress process of `directory`, and waits until there is something if it is to `wait`.
 ///
 /// Cancel safe: yes, nothing is changed.
@@ -66,12 +85,7 @@ pub(super) async fn of_audit(
     wait: bool,
 ) -> Result<Found, CarrierError> {
     let silent = |_: io::Error| CarrierError::Silent;
-    let connection = wire::connect(directory).and_then(stream).map_err(silent)?;
-    let hello = Request::Hello { version: VERSION };
-    let welcome = ask(&connection, &hello, &[]).await.map_err(silent)?;
-    if welcome != (Answer::Welcome { version: VERSION }) {
-        return Err(CarrierError::Silent);
-    }
+    let connection = own(directory).await.map_err(silent)?;
     let asked = Request::Audit {
         search: Box::new(asked),
         wait,

@@ -5,10 +5,11 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use contract::ids::{SessionId, WorkspaceId};
+use contract::ids::{CredentialId, SessionId, WorkspaceId};
 use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use vault::Lent;
 use zeroize::Zeroizing;
 
 use crate::audit::Search;
@@ -18,7 +19,7 @@ use crate::policy::PolicyFile;
 
 /// The version of this file's types. A server that finds an egress process of another one has it end
 /// ([`Request::End`] never changes) and starts its own.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// Bytes of the longest packet.
 const PACKET: usize = 64 << 10;
@@ -72,6 +73,16 @@ pub enum Request {
         /// So long.
         keep: Keep,
     },
+    /// To be told of tokens that were refused: after [`Answer::Done`] this connection brings a [`RefusedToken`] whenever there
+    /// is one, and takes nothing. The last server that asks for it is told.
+    Refusals,
+    /// What there is instead of such a token is in force, if there is anything.
+    Renewed {
+        /// The sandbox.
+        sandbox: String,
+        /// The credential.
+        credential: CredentialId,
+    },
     /// To end: every sandbox loses its network.
     End,
 }
@@ -108,6 +119,18 @@ pub enum Answer {
     Unknown,
     /// To [`Request::Audit`]. Beside it: a page as JSON, which may be longer than a packet.
     Found,
+}
+
+/// A token that was lent, and that the server which it is for refused before its end. Answered by [`Request::Renewed`].
+/// It is as good as the token, as what was lent is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RefusedToken {
+    /// The sandbox whose program showed it.
+    pub sandbox: String,
+    /// The credential.
+    pub credential: CredentialId,
+    /// As it was lent.
+    pub lent: Lent,
 }
 
 /// How long records are kept.

@@ -48,6 +48,9 @@ pub struct CredentialFile {
     /// nobody's then, and takes the secret's place in answers only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<Template>,
+    /// Whether the server may have another one when the one that was lent is refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub renewable: bool,
     /// The secret, sealed, with what opens it; none if nothing opens it.
     pub lent: Option<Lent>,
 }
@@ -78,6 +81,7 @@ pub(super) struct Credential {
     pub(super) header: bool,
     pub(super) body: bool,
     pub(super) template: Option<Template>,
+    pub(super) renewable: bool,
     pub(super) lent: Option<Lent>,
 }
 
@@ -138,6 +142,7 @@ impl Credentials {
                 header: one.header,
                 body: one.body,
                 template: one.template,
+                renewable: one.renewable,
                 lent: one.lent,
             });
         }
@@ -153,6 +158,12 @@ impl Credentials {
     pub(crate) fn cover_bodies(&self, target: &Target) -> bool {
         let is = |one: &Credential| one.body && one.hosts.have(target);
         self.all.iter().any(is)
+    }
+
+    /// Whether what is put into a request to that host may be renewed when it is refused.
+    pub(crate) fn may_renew(&self, target: &Target) -> bool {
+        let may = |one: &Credential| one.renewable && one.hosts.have(target);
+        self.all.iter().any(may)
     }
 
     /// The certificate that the operator wants that host to be shown, the first of several; none if there is none.

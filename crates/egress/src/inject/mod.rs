@@ -7,6 +7,7 @@
 mod body;
 mod certificate;
 mod credentials;
+mod refused;
 mod repository;
 mod spending;
 mod template;
@@ -15,6 +16,7 @@ mod unpack;
 pub(crate) use self::body::{Body, Stream};
 pub(crate) use self::credentials::Credentials;
 pub use self::credentials::{CredentialFile, CredentialsFile};
+pub(crate) use self::refused::Refused;
 pub use self::repository::Repository;
 pub(crate) use self::spending::{Denied, Spending};
 pub use self::template::Template;

@@ -21,9 +21,9 @@ const EXTENSIONS: HeaderName = HeaderName::from_static("sec-websocket-extensions
 
 /// One request's use of credentials.
 pub(crate) struct Spending {
-    credentials: Arc<Credentials>,
+    pub(super) credentials: Arc<Credentials>,
     /// Those that are for its host, opened, by their places.
-    opened: Vec<(usize, Option<Secret>)>,
+    pub(super) opened: Vec<(usize, Option<Secret>)>,
     is_tls: bool,
     spent: Mutex<Spent>,
     forms: OnceLock<Option<Arc<Forms>>>,
@@ -41,6 +41,20 @@ pub(crate) struct Spent {
 }
 
 impl Spent {
+    /// Adds what became of others, in the same request before.
+    pub(crate) fn join(&mut self, before: &Self) {
+        for (ours, theirs) in [
+            (&mut self.put_in, &before.put_in),
+            (&mut self.left, &before.left),
+        ] {
+            for id in theirs {
+                if !ours.contains(id) {
+                    ours.push(*id);
+                }
+            }
+        }
+    }
+
     /// Says it in a record: the first of those that were put in has a field of its own.
     pub(crate) fn tell(&self, record: &mut Record) {
         record.credential = self.put_in.first().copied();

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::outer::{enter, interfaces, namespaces};
 use egress::audit::{Action, Record};
-use egress::host::{Carrier, Orders, Program, Settings, serve};
+use egress::host::{Carrier, Orders, Program, RefusedToken, Settings, serve};
 use egress::inject::CredentialsFile;
 use egress::policy::{NetworkingFile, PolicyFile};
 use sandbox::{
@@ -22,6 +22,7 @@ use sandbox::{
 };
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -55,6 +56,8 @@ pub type Names = Arc<Mutex<HashMap<String, Vec<IpAddr>>>>;
 pub struct Ground {
     pub local: Local,
     pub carrier: Carrier,
+    /// Tokens that were refused, for the test that takes them; else the next one is left unanswered.
+    pub refused: Mutex<Option<mpsc::Receiver<RefusedToken>>>,
     /// Those of sandboxes that are made from now on.
     pub credentials: Arc<Mutex<CredentialsFile>>,
     pub names: Names,
@@ -151,7 +154,7 @@ impl Ground {
             path: PathBuf::from("/nowhere"),
             arguments: Vec::new(),
         };
-        let carrier = Carrier::start(program, &tasks, stop.clone());
+        let (carrier, refused) = Carrier::start(program, &tasks, stop.clone());
         let credentials = Arc::<Mutex<CredentialsFile>>::default();
         let trusting = Arc::default();
         let policy = Arc::new(Mutex::new(policy));
@@ -168,6 +171,7 @@ impl Ground {
         let ground = Self {
             local: Local::new(sandboxes, config).unwrap(),
             carrier,
+            refused: Mutex::new(Some(refused)),
             credentials,
             names,
             lookups,

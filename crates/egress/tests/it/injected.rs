@@ -36,6 +36,7 @@ pub fn credential(number: u128, secret: &str, hosts: Option<&[&str]>) -> Credent
         header: true,
         body: true,
         template: None,
+        renewable: false,
         lent: Some(vault.lend_credential(workspace, id, &sealed).unwrap()),
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use egress::inject::{CredentialFile, CredentialsFile, Repository, Template};
 use sandbox::Sandbox;
 
-use crate::clients::fill;
+use crate::clients::{each, fill};
 use crate::ground::{Ground, OTHER, SERVER, on_ground, run, unrestricted};
 use crate::injected::{credential, id, mirrored};
 use crate::telltale::PASS;
@@ -70,6 +70,62 @@ fn git_and_rest_about_one_repository_are_let_in_with_a_token_that_no_program_has
             .recorded("is of the token", |it| it.credential == Some(id(1)))
             .await;
         assert!(!format!("{used:?}").contains("pass/of"), "{used:?}");
+    });
+}
+
+/// Puts a large file there and gets it again.
+const LARGE: &[(&str, &str, &str)] = &[(
+    "git-lfs",
+    "export HOME=/tmp/large; rm -rf $HOME; mkdir -p $HOME && cd $HOME && git lfs install >/dev/null && \
+     git clone -q https://allowed.test/owned/one.git && cd one && git config user.name a && git config user.email a@a.test && \
+     git config lfs.locksverify false && git lfs track '*.large' >/dev/null && head -c 3000000 /dev/urandom >a.large && \
+     git add . && git commit -qm large && git push -q origin HEAD >/dev/null 2>&1 && sha256sum <a.large >../sum && cd .. && rm -rf one && \
+     git clone -q https://allowed.test/owned/one.git && cd one && sha256sum -c --quiet ../sum <a.large && stat -c %s a.large",
+    "3000000",
+)];
+
+#[test]
+fn large_files_of_one_repository_are_put_and_got_with_its_token() {
+    on_ground(unrestricted(), |ground| async move {
+        let served = tempfile::tempdir().unwrap();
+        fill(served.path());
+        let server = ground.server(SERVER, 443, https(BOTH, Shown::Good));
+        let sandbox = sandbox(&ground, "large", of_one()).await;
+        let absent = each(&sandbox, LARGE).await;
+        println!("not on this machine: {absent:?}");
+        if absent.is_empty() {
+            let told = server.text();
+            for asked in ["info/lfs/objects/batch", "info/lfs/storage/"] {
+                assert!(told.contains(asked), "{asked} among {told}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_repository_that_has_moved_to_another_host_takes_no_token_there() {
+    on_ground(unrestricted(), |ground| async move {
+        let served = tempfile::tempdir().unwrap();
+        fill(served.path());
+        let _there = ground.server(SERVER, 443, https(BOTH, Shown::Good));
+        let elsewhere = ground.server(OTHER, 443, https(BOTH, Shown::Good));
+        let clone = "cd /tmp && rm -rf moved && GIT_TERMINAL_PROMPT=0 git clone -q https://allowed.test/owned/moved.git 2>/dev/null && cat moved/README || echo refused";
+        // Both hosts are the token's, one for git and one for REST.
+        let narrow = Template::Repository(Repository {
+            name: "owned/moved".to_owned(),
+            git: vec!["allowed.test".to_owned()],
+            api: vec!["other.test".to_owned()],
+        });
+        let narrow = sandbox(&ground, "moved", narrow).await;
+        assert_eq!(run(&narrow, clone).await, "read me");
+        let told = elsewhere.text();
+        assert!(told.contains("/open/git-upload-pack"), "{told}");
+        // A host's token would have gone along, and been refused.
+        let basic = Template::Basic {
+            user: "x-access-token".to_owned(),
+        };
+        let wide = sandbox(&ground, "moves", basic).await;
+        assert_eq!(run(&wide, clone).await, "refused");
     });
 }
 

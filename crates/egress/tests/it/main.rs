@@ -31,6 +31,7 @@ mod injected_certificates;
 mod injected_clients;
 mod injected_postgres;
 mod injected_redis;
+mod injected_renewal;
 mod injected_repository;
 mod injected_secrets;
 mod injected_templates;

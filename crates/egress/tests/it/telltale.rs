@@ -6,17 +6,17 @@ use std::convert::Infallible;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::task::TaskTracker;
 
-use crate::upstreams::{Body, answered, empty, text};
+use crate::upstreams::{Body, FILES, answered, empty, text};
 
 /// What servers at `/private/` want to be shown.
 pub const PASS: &str = "pass/of+the-right-one~42=";
@@ -127,9 +127,53 @@ pub async fn owned(mut request: Request<Incoming>, upgrades: &TaskTracker) -> Re
     let Some((_, rest)) = git else {
         return mirror(request).await;
     };
-    let rest = rest.split_once('/').map_or("", |(_name, rest)| rest);
+    let (name, rest) = rest.split_once('/').unwrap_or((rest, ""));
+    if name == "moved.git" {
+        let there = format!("https://other.test/open/{rest}");
+        let moved = Response::builder().status(301).header(LOCATION, there);
+        return moved.body(empty()).unwrap();
+    }
+    if let Some(asked) = rest.strip_prefix("info/lfs/") {
+        let asked = asked.to_owned();
+        return lfs(&asked, request).await;
+    }
     *request.uri_mut() = format!("/git/one.git/{rest}").parse().unwrap();
     Box::pin(answered(request, upgrades)).await
+}
+
+/// A repository that is there for whoever shows nothing; 403 for others.
+pub async fn open(mut request: Request<Incoming>, upgrades: &TaskTracker) -> Response<Body> {
+    if request.headers().contains_key(AUTHORIZATION) {
+        return Response::builder().status(403).body(empty()).unwrap();
+    }
+    let asked = request.uri().to_string();
+    let (_, rest) = asked.split_once("/open/").unwrap();
+    *request.uri_mut() = format!("/git/one.git/{rest}").parse().unwrap();
+    Box::pin(answered(request, upgrades)).await
+}
+
+/// A store of large files, by the API that git's extension for them has (git-lfs's `docs/api`).
+async fn lfs(asked: &str, request: Request<Incoming>) -> Response<Body> {
+    let method = request.method().clone();
+    let body = request.into_body().collect().await.unwrap().to_bytes();
+    if let Some(id) = asked.strip_prefix("storage/") {
+        let mut files = FILES.lock().unwrap();
+        if method == "PUT" {
+            files.insert(id.to_owned(), body.to_vec());
+            return Response::new(empty());
+        }
+        let file = Full::new(Bytes::from(files[id].clone()));
+        return Response::new(file.boxed());
+    }
+    let asked: Value = serde_json::from_slice(&body).unwrap();
+    let operation = asked["operation"].as_str().unwrap();
+    let objects = asked["objects"].as_array().unwrap().iter().map(|object| {
+        let id = object["oid"].as_str().unwrap();
+        let href = format!("https://allowed.test/owned/one.git/info/lfs/storage/{id}");
+        json!({"oid": id, "size": object["size"], "actions": {operation: {"href": href}}})
+    });
+    let objects: Vec<_> = objects.collect();
+    said(&json!({"transfer": "basic", "objects": objects}))
 }
 
 fn shows_pass(request: &Request<Incoming>) -> bool {

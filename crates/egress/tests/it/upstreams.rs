@@ -323,6 +323,7 @@ pub async fn answered(mut request: Request<Incoming>, upgrades: &TaskTracker) ->
         path if path.starts_with("/owned/") || path.starts_with("/repos/") => {
             telltale::owned(request, upgrades).await
         }
+        path if path.starts_with("/open/") => telltale::open(request, upgrades).await,
         path if path.starts_with("/git/") => git(request).await,
         _ if is_grpc(&request) => grpc(request).await,
         path => match FILES.lock().unwrap().get(path) {

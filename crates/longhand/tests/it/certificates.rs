@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::injected::{own_address, told};
+use crate::injected::own_address;
 use crate::stage::{self, Stage};
 
 /// A server that ends where the test does.
@@ -20,13 +20,17 @@ impl Drop for Demanding {
     }
 }
 
-/// Says its port, then answers each request with the name on the certificate that it was shown.
+/// Says its port, then answers each request with the name on the certificate that it was shown, and what it was told, which
+/// stands in `heads` too. At a path that ends in `wait` it answers when `go` is there.
 const SERVER: &str = "
-import http.server, ssl, sys
+import http.server, os, ssl, sys, time
 class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         shown = dict(part[0] for part in self.connection.getpeercert()['subject'])
-        body = ('shown ' + shown['commonName']).encode()
+        head = self.requestline + '\\n' + str(self.headers)
+        with open('heads', 'a') as heads: heads.write(head)
+        while self.path.split('?')[0].endswith('wait') and not os.path.exists('go'): time.sleep(0.01)
+        body = ('shown ' + shown['commonName'] + '\\n' + head).encode()
         self.send_response(200)
         self.send_header('Content-Length', str(len(body)))
         self.end_headers()
@@ -67,7 +71,7 @@ pub fn certificates(at: &Path, address: &str) {
     std::fs::set_permissions(at.join("own.key"), own).expect("private");
 }
 
-fn demanding(at: &Path, address: &str) -> (Demanding, u16) {
+pub fn demanding(at: &Path, address: &str) -> (Demanding, u16) {
     serving(SERVER, at, address)
 }
 
@@ -106,15 +110,12 @@ async fn a_server_that_demands_a_certificate_is_shown_the_operators() {
         path("own.key")
     );
     std::fs::write(&config, text).expect("written");
-    let (launch, model) = stage::launch().await;
-    let launch = launch
-        .arguments(&["--config", config.to_str().expect("a text")])
-        .environment("LONGHAND_EGRESS_ENABLED", "true")
-        .environment("LONGHAND_EGRESS_ALLOW_PRIVATE", &format!("{address}/32"));
+    let (launch, model) = stage::carried(address).await;
+    let launch = launch.arguments(&["--config", config.to_str().expect("a text")]);
     let stage = Stage::on(launch, model, 1).await;
     let session = stage.subjects[0].session.clone();
     let ask = format!("curl -sSk --max-time 60 https://{address}:{port}/");
-    let said = told(&stage, &session, "asks", &ask).await;
+    let (said, _) = stage.told(&session, "asks", &ask).await;
     assert!(said.contains("shown the-own"), "{said}");
     // Whoever shows none is not answered.
     let bare = Command::new("curl")

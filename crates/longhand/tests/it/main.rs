@@ -31,6 +31,7 @@ mod refusals;
 mod registry;
 mod registry_debian;
 mod releases;
+mod renewed;
 mod replicas;
 mod restored;
 mod sandbox_life;

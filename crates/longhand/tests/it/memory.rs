@@ -25,11 +25,25 @@ const PLANTED: &str = "planted/in+the-sandbox-93b1";
 const PAGE: u64 = 4_096;
 
 /// Whether the memory that the process may write to has that, in whatever form.
-fn holds(pid: i32, secret: &Canary) -> bool {
+pub fn holds(pid: i32, secret: &Canary) -> bool {
+    let mut found = false;
+    each_part(pid, |bytes| found |= !secret.found(bytes).is_empty());
+    found
+}
+
+/// All that the process may write to, one part behind the other.
+pub fn memory(pid: i32) -> Vec<u8> {
+    let mut all = Vec::new();
+    each_part(pid, |bytes| all.extend_from_slice(bytes));
+    all
+}
+
+/// Reads the memory that the process may write to, in parts.
+fn each_part(pid: i32, mut look: impl FnMut(&[u8])) {
     let file = |name: &str| File::open(format!("/proc/{pid}/{name}")).expect(name);
     let (memory, pages) = (file("mem"), file("pagemap"));
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("its mappings");
-    let (mut read, mut found) = (0, false);
+    let mut read = 0;
     for line in maps.lines().filter(|line| line.contains(" rw")) {
         let (range, _) = line.split_once(' ').expect(line);
         let (from, to) = range.split_once('-').expect(line);
@@ -39,12 +53,11 @@ fn holds(pid: i32, secret: &Canary) -> bool {
             // One that is gone since, or that belongs to a device, cannot be read.
             if memory.read_exact_at(&mut bytes, at).is_ok() {
                 read += length;
-                found |= !secret.found(&bytes).is_empty();
+                look(&bytes);
             }
         }
     }
     assert!(read > 0, "nothing of process {pid} could be read");
-    found
 }
 
 /// The parts of a mapping that have something in them, in memory or swapped out.
@@ -69,7 +82,7 @@ fn filled(pages: &File, from: u64, to: u64) -> Vec<(u64, usize)> {
 }
 
 /// The process whose arguments have `what`, and all that live in its sandbox.
-fn inside(what: &str) -> Vec<i32> {
+pub fn inside(what: &str) -> Vec<i32> {
     let all = std::fs::read_dir("/proc").expect("/proc").flatten();
     let all: Vec<i32> = all
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
@@ -100,12 +113,8 @@ async fn asked(listener: &TcpListener) -> (TcpStream, String) {
 }
 
 async fn carried(address: IpAddr) -> Stage {
-    let (launch, model) = stage::launch().await;
-    let launch = launch
-        .environment("ANTHROPIC_API_KEY", KEY)
-        .environment("LONGHAND_EGRESS_ENABLED", "true")
-        .environment("LONGHAND_EGRESS_ALLOW_PRIVATE", &format!("{address}/32"))
-        .environment("LONGHAND_EGRESS_CLEARTEXT_CREDENTIALS", "true");
+    let (launch, model) = stage::carried(address).await;
+    let launch = launch.environment("ANTHROPIC_API_KEY", KEY);
     Stage::on(launch, model, 0).await
 }
 
@@ -170,11 +179,8 @@ async fn each_process_holds_the_secrets_that_are_its_own_and_no_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_asks_the_model_from_inside_has_nothing_of_its_key_and_nor_has_the_egress_process() {
     let stage = carried(own_address()).await;
-    let mut body = stage.ground.session();
-    body["metadata"] = json!({"longhand.sandbox_model": "true"});
     let api = stage.api();
-    let session = api.post("/v1/sessions", &body).await;
-    let session = testkit::api::id(&session.expect("a session"));
+    let session = stage.session(&[crate::model_inside::asks()]).await;
     // Not the script of the session itself.
     let asked = json!({"model": "claude-sonnet-5-5", "max_tokens": 100, "stream": true, "messages": [
         {"role": "user", "content": "SCRIPT: [{\"text\": \"one and two\", \"chunks\": 2, \"wait_mid\": \"inside\"}]"}]});
@@ -200,9 +206,7 @@ async fn who_asks_the_model_from_inside_has_nothing_of_its_key_and_nor_has_the_e
         assert!(!holds(pid, &key), "process {pid} of the sandbox has it");
     }
     stage.model.release("inside");
-    let log = api.idle(&session).await;
-    let mut results = log.iter().filter(|e| e["type"] == "agent.tool_result");
-    let said = testkit::api::texts(results.next_back().expect("a result"));
+    let (said, _) = stage.heard(&session).await;
     assert!(said.contains("message_stop"), "{said}");
     crate::egress::end(stage).await;
 }

@@ -2,7 +2,6 @@
 //! bill, and the stand-in is worth nothing anywhere else.
 
 use serde_json::{Value, json};
-use testkit::api::{id, texts};
 use testkit::{script, wait};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -16,37 +15,17 @@ const KEY: &str = "model/key+5d0f2a9c71be";
 
 /// A server whose sandboxes have a network, and whose model is the scripted one.
 async fn carried() -> Stage {
-    let address = own_address();
-    let (launch, model) = stage::launch().await;
-    let launch = launch
-        .environment("ANTHROPIC_API_KEY", KEY)
-        .environment("LONGHAND_EGRESS_ENABLED", "true")
-        .environment(
-            "LONGHAND_EGRESS_ALLOW_PRIVATE",
-            &format!("{address}/32,127.0.0.1/32"),
-        );
+    let (launch, model) = stage::carried(own_address()).await;
+    let launch = launch.environment("ANTHROPIC_API_KEY", KEY);
     Stage::on(launch, model, 0).await
 }
 
-/// A session with more than an agent and an environment.
-async fn session(stage: &Stage, more: &[(&str, Value)]) -> String {
-    let mut body = stage.ground.session();
-    for (name, value) in more {
-        body[name] = value.clone();
-    }
-    id(&stage
-        .api()
-        .post("/v1/sessions", &body)
-        .await
-        .expect("a session"))
-}
-
-fn asks() -> (&'static str, Value) {
+pub fn asks() -> (&'static str, Value) {
     ("metadata", json!({"longhand.sandbox_model": "true"}))
 }
 
 /// A command that sends that body there with the stand-in, with more of curl's options before it.
-fn curl(options: &str, path: &str, body: &Value) -> String {
+pub fn curl(options: &str, path: &str, body: &Value) -> String {
     // Not the script of the session itself.
     let body = body
         .to_string()
@@ -63,19 +42,13 @@ fn curl(options: &str, path: &str, body: &Value) -> String {
     )
 }
 
-fn asked(text: &str) -> Value {
+pub fn asked(text: &str) -> Value {
     json!({"model": "claude-sonnet-5-5", "max_tokens": 100, "messages": [{"role": "user", "content": text}]})
 }
 
-/// What the agent is told by that command, and the log then.
+/// What the agent is told by that command, without the model's key, and the log then.
 async fn told(stage: &Stage, session: &str, token: &str, command: &str) -> (String, Vec<Value>) {
-    let steps = json!([script::bash(command), {"text": "heard"}]);
-    let api = stage.api();
-    let message = script::message(token, &steps);
-    api.send(session, &[message]).await.expect("sent");
-    let log: Vec<Value> = api.idle(session).await;
-    let mut results = log.iter().filter(|e| e["type"] == "agent.tool_result");
-    let said = texts(results.next_back().expect("the call has a result"));
+    let (said, log) = stage.told(session, token, command).await;
     assert!(!said.contains(KEY), "{said}");
     (said, log)
 }
@@ -115,7 +88,7 @@ async fn used(stage: &Stage, session: &str) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_asks_the_sessions_model_with_a_stand_in_and_the_session_pays() {
     let stage = carried().await;
-    let session = session(&stage, &[asks()]).await;
+    let session = stage.session(&[asks()]).await;
     let mut streamed = asked("and as a stream");
     streamed["stream"] = json!(true);
     let with_python = "python3 -c \"import json, os, urllib.request as u; b = json.dumps({'model': 'claude-sonnet-5-5', 'max_tokens': 9, 'messages': [{'role': 'user', 'content': 'by python'}]}).encode(); print(json.load(u.urlopen(u.Request(os.environ['ANTHROPIC_BASE_URL'] + '/v1/messages', b, {'x-api-key': os.environ['ANTHROPIC_API_KEY'], 'content-type': 'application/json'})))['content'][0]['text'])\"";
@@ -162,9 +135,9 @@ async fn a_stand_in_opens_one_path_of_one_sandbox_while_a_turn_runs_and_nothing_
         conn.write_all(answer).await.expect("answered");
         String::from_utf8_lossy(&head).into_owned()
     });
-    let first = session(&stage, &[asks()]).await;
-    let second = session(&stage, &[asks()]).await;
-    let without = session(&stage, &[]).await;
+    let first = stage.session(&[asks()]).await;
+    let second = stage.session(&[asks()]).await;
+    let without = stage.session(&[]).await;
     let status = "-o /dev/null -w '%{http_code} '";
     let mut searching = asked("with a tool");
     searching["tools"] = json!([{"type": "web_search_20250305", "name": "web_search"}]);
@@ -225,7 +198,7 @@ async fn a_stand_in_opens_one_path_of_one_sandbox_while_a_turn_runs_and_nothing_
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupt_cuts_what_a_program_has_asked_and_counts_it() {
     let stage = carried().await;
-    let session = session(&stage, &[asks()]).await;
+    let session = stage.session(&[asks()]).await;
     let mut waits =
         asked("SCRIPT: [{\"text\": \"one and two\", \"chunks\": 2, \"wait_mid\": \"inside\"}]");
     waits["stream"] = json!(true);
@@ -257,18 +230,16 @@ async fn an_interrupt_cuts_what_a_program_has_asked_and_counts_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vault_chooses_the_words_and_a_budget_the_models() {
     let stage = carried().await;
-    let api = stage.api();
     for (name, path, field) in [
         ("openai_chat", "/v1/chat/completions", "messages"),
         ("openai_responses", "/v1/responses", "input"),
     ] {
-        let vault = json!({"display_name": name, "metadata": {"longhand.role": "llm", "longhand.llm_api": name,
-            "longhand.llm_base_url": format!("{}/v1", stage.model.base_url())}});
-        let vault = id(&api.post("/v1/vaults", &vault).await.expect("a vault"));
-        let key = json!({"auth": {"type": "static_bearer", "token": KEY}});
-        let path_of = format!("/v1/vaults/{vault}/credentials");
-        api.post(&path_of, &key).await.expect("a key");
-        let session = session(&stage, &[asks(), ("vault_ids", json!([vault]))]).await;
+        let metadata = json!({"longhand.role": "llm", "longhand.llm_api": name,
+            "longhand.llm_base_url": format!("{}/v1", stage.model.base_url())});
+        let key = json!({"type": "static_bearer", "token": KEY});
+        let (vault, _) = stage.vault(metadata, &[key]).await;
+        let more = [asks(), ("vault_ids", json!([vault]))];
+        let session = stage.session(&more).await;
         let body = |text: &str, streams: bool| json!({"model": "gpt-5-mini", field: [{"role": "user", "content": text}], "stream": streams});
         let command = [
             curl("", path, &body("a whole one", false)),
@@ -291,7 +262,7 @@ async fn a_vault_chooses_the_words_and_a_budget_the_models() {
         assert_eq!(spans.iter().sum::<u64>(), used(&stage, &session).await);
     }
     let budget = json!({"type": "limit", "max_list_cost": {"amount": "1000", "currency": "USD"}});
-    let session = session(&stage, &[asks(), ("budget", budget)]).await;
+    let session = stage.session(&[asks(), ("budget", budget)]).await;
     let mut unpriced = asked("for nothing");
     unpriced["model"] = json!("nobody-has-priced-this");
     let command = format!(

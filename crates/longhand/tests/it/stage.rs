@@ -1,9 +1,10 @@
 //! What the tests of this folder stand on: the real server, a scripted model, and sessions with a ledger each.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use testkit::api::{Api, Ground, texts};
+use testkit::api::{Api, Ground, id, texts};
 use testkit::ledger::Ledger;
 use testkit::model::Model;
 use testkit::process::{Launch, Server};
@@ -48,6 +49,18 @@ pub async fn launch() -> (Launch, Model) {
     let model = Model::start().await.expect("a port of the loopback");
     let launch = Launch::new(env!("CARGO_BIN_EXE_longhand")).expect("a temporary directory");
     (launch.model(&model.base_url()), model)
+}
+
+/// The server, whose sandboxes have a network that leads to that address of this host; models are on the loopback. In
+/// clear text credentials go too.
+pub async fn carried(address: IpAddr) -> (Launch, Model) {
+    let (launch, model) = launch().await;
+    let reached = format!("{address}/32,127.0.0.0/8");
+    let launch = launch
+        .environment("LONGHAND_EGRESS_ENABLED", "true")
+        .environment("LONGHAND_EGRESS_ALLOW_PRIVATE", &reached)
+        .environment("LONGHAND_EGRESS_CLEARTEXT_CREDENTIALS", "true");
+    (launch, model)
 }
 
 impl Stage {
@@ -95,6 +108,46 @@ impl Stage {
         self.server
             .as_ref()
             .expect("it was started again after the last kill")
+    }
+
+    /// A session like the others, with more than an agent and an environment.
+    pub async fn session(&self, more: &[(&str, Value)]) -> String {
+        let mut body = self.ground.session();
+        for (name, value) in more {
+            body[name] = value.clone();
+        }
+        let made = self.api().post("/v1/sessions", &body).await;
+        id(&made.expect("a session"))
+    }
+
+    /// A vault of that metadata with these credentials; its id, and the path of each.
+    pub async fn vault(&self, metadata: Value, credentials: &[Value]) -> (String, Vec<String>) {
+        let api = self.api();
+        let vault = json!({"display_name": "of a test", "metadata": metadata});
+        let vault = id(&api.post("/v1/vaults", &vault).await.expect("a vault"));
+        let path = format!("/v1/vaults/{vault}/credentials");
+        let mut paths = Vec::new();
+        for auth in credentials {
+            let made = api.post(&path, &json!({"auth": auth})).await;
+            paths.push(format!("{path}/{}", id(&made.expect("a credential"))));
+        }
+        (vault, paths)
+    }
+
+    /// What the agent of a session is told by that command, and the log then.
+    pub async fn told(&self, session: &str, token: &str, command: &str) -> (String, Vec<Value>) {
+        let steps = json!([script::bash(command), {"text": "heard"}]);
+        let message = script::message(token, &steps);
+        self.api().send(session, &[message]).await.expect("sent");
+        self.heard(session).await
+    }
+
+    /// What the agent of a session was told last when its turn is over, and the log then.
+    pub async fn heard(&self, session: &str) -> (String, Vec<Value>) {
+        let log: Vec<Value> = self.api().idle(session).await;
+        let mut results = log.iter().filter(|e| e["type"] == "agent.tool_result");
+        let said = texts(results.next_back().expect("the call has a result"));
+        (said, log)
     }
 
     /// Kills the server and waits until it is gone.

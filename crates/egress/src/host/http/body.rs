@@ -124,6 +124,15 @@ impl Sent {
         Self::Whole(Some(bytes), counts)
     }
 
+    /// The same once more, counted there; none of one that is not all here.
+    pub(super) fn copy(&self, counts: &Arc<Counts>) -> Option<Self> {
+        match self {
+            Self::None => Some(Self::None),
+            Self::Whole(whole, _) => Some(Self::Whole(whole.clone(), Arc::clone(counts))),
+            Self::One(_) | Self::Two(_) | Self::Spent(_) => None,
+        }
+    }
+
     /// Whether nothing of it comes before the server wants it.
     pub(super) fn waits(&self) -> bool {
         matches!(self, Self::One(read) if read.gate.is_some())

@@ -174,9 +174,9 @@ impl Channel {
         })
     }
 
-    /// Sends a request that is let through, over a connection that waits or a new one. `early` hears what the server
+    /// Sends a request once, over a connection that waits or a new one. `early` hears what the server
     /// says before its answer.
-    pub(super) async fn send(
+    pub(super) async fn send_once(
         self: &Arc<Self>,
         asking: &Asking,
         judged: &Judged,

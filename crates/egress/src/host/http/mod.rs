@@ -6,6 +6,7 @@
 //! hyper frames both ([`way`]). What a request is, and whether it may go on, is the same for all of them
 //! ([`asking`], [`exchange`]).
 
+mod again;
 mod asking;
 mod body;
 mod early;

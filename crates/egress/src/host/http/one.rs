@@ -120,12 +120,14 @@ impl<S: Socket> Client<S> {
         };
         let (sent, back) = Sent::of(head.body, reader, gate, Arc::clone(&counts));
         let done = async {
-            let (judged, sent) = self.channel.judge(&mut asking, sent, &counts).await?;
+            let (mut judged, sent) = self.channel.judge(&mut asking, sent, &counts).await?;
             let told = Told {
                 expecting,
                 hints: head.version == http1::Version::Http11,
             };
-            let answered = self.send(&asking, &judged, sent, counts, told).await?;
+            let answered = self
+                .send(&mut asking, &mut judged, sent, counts, told)
+                .await?;
             Ok::<_, Refused>(answered)
         };
         match done.await {
@@ -145,8 +147,8 @@ impl<S: Socket> Client<S> {
     /// Sends it on, and tells the client when its body is wanted, and what the server says before its answer.
     async fn send(
         &self,
-        asking: &Asking,
-        judged: &Judged,
+        asking: &mut Asking,
+        judged: &mut Judged,
         sent: Sent,
         counts: Arc<Counts>,
         told: Told,

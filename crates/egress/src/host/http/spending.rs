@@ -23,11 +23,12 @@ use super::way::Channel;
 use crate::inject::{Body, Denied, Packed, RULE, Spending, Unpack};
 
 impl Channel {
-    /// Whether a body of that length is read before it is sent on, to have its new length known.
+    /// Whether a body of that length is read before it is sent on: to have its new length known, or to be sent twice.
     pub(super) fn reads_body(&self, length: Option<u64>) -> bool {
         let credentials = self.flow.carried.credentials();
         length.is_some_and(|length| length <= JUDGED_BODY as u64)
-            && credentials.cover_bodies(&self.flow.target)
+            && (credentials.cover_bodies(&self.flow.target)
+                || credentials.may_renew(&self.flow.target))
     }
 
     /// Puts credentials into a request that may go.
@@ -69,7 +70,9 @@ impl Channel {
         };
         let is_short = body.size_hint().exact();
         let is_short = is_short.is_some_and(|length| length <= JUDGED_BODY as u64);
-        let body = if plan.changes && is_short && !body.waits() {
+        // What may have to be sent twice is kept.
+        let is_read = plan.changes || spending.is_renewable();
+        let body = if is_read && is_short && !body.waits() {
             self.put_in(headers, body, unpack, plan, counts).await?
         } else {
             if plan.changes {

@@ -83,8 +83,8 @@ async fn carry(
     let scope = channel.scope.clone();
     let sent = Sent::Two(Framed::new(incoming, Arc::clone(&counts), scope));
     let done = async {
-        let (judged, sent) = channel.judge(&mut asking, sent, &counts).await?;
-        Box::pin(channel.send(&asking, &judged, sent, counts, Early::default())).await
+        let (mut judged, sent) = channel.judge(&mut asking, sent, &counts).await?;
+        Box::pin(channel.send(&mut asking, &mut judged, sent, counts, Early::default())).await
     };
     match done.await {
         Ok(mut answered) => {

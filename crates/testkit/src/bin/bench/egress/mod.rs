@@ -92,7 +92,7 @@ impl Egress {
                 root.into(),
             ],
         };
-        let carrier = Carrier::start(program, &tasks, stop.clone());
+        let (carrier, _) = Carrier::start(program, &tasks, stop.clone());
         let network = Arc::new(Carried {
             carrier: carrier.clone(),
             policy: policy(&json!([]))?,

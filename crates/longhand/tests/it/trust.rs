@@ -4,7 +4,7 @@
 use crate::certificates::{answering, certificates};
 use crate::egress::{kill, process};
 use crate::egress_rules::{decides, set};
-use crate::injected::{own_address, told};
+use crate::injected::own_address;
 use crate::stage::{self, Stage};
 
 const STATE: &str = "ls /etc/ssl/certs/longhand.pem 2>/dev/null; env | grep -c =/etc/ssl/certs/; \
@@ -28,9 +28,9 @@ async fn a_rule_that_is_set_later_is_trusted_at_once_and_after_each_process_was_
     let session = stage.subjects[0].session.clone();
     // The server's own certificate, which nobody here trusts; and nothing of ours beside it.
     let ask = format!("curl -sS --max-time 60 https://{address}:{port}/ 2>&1");
-    let said = told(&stage, &session, "before", &ask).await;
+    let (said, _) = stage.told(&session, "before", &ask).await;
     assert!(said.contains("curl: (60)"), "{said}");
-    let said = told(&stage, &session, "nothing", STATE).await;
+    let (said, _) = stage.told(&session, "nothing", STATE).await;
     let lines: Vec<&str> = said.lines().collect();
     assert!(lines[0] == "0" && lines[1] == lines[2], "{said}");
     let rules = format!(
@@ -40,7 +40,7 @@ async fn a_rule_that_is_set_later_is_trusted_at_once_and_after_each_process_was_
     let secret = format!("https://{address}:{port}/secret");
     decides(&stage, &session, &secret, "no secrets", false).await;
     let denied = format!("{ask}; curl -sS -o /dev/null -w ' %{{http_code}}' {secret}");
-    let said = told(&stage, &session, "looked into", &denied).await;
+    let (said, _) = stage.told(&session, "looked into", &denied).await;
     assert!(said.contains("answered 403"), "{said}");
     // The server alone, the egress process alone, both.
     for (token, of_server, of_egress) in [
@@ -58,7 +58,7 @@ async fn a_rule_that_is_set_later_is_trusted_at_once_and_after_each_process_was_
             stage.restart().await;
         }
         decides(&stage, &session, &secret, "no secrets", false).await;
-        let said = told(&stage, &session, token, &denied).await;
+        let (said, _) = stage.told(&session, token, &denied).await;
         assert!(said.contains("answered 403"), "{token}: {said}");
     }
     crate::egress::end(stage).await;

@@ -14,7 +14,7 @@ use contract::ids::{EnvironmentId, SessionId, VaultId};
 use egress::host::{Carrier, CarrierError, Orders, Owner, RefusedToken};
 use egress::inject::CredentialsFile;
 use egress::policy::{AttachedFile, NetworkingFile, PolicyFile};
-use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt as _};
 use harness::door;
 use model::Dialect;
 use sandbox::{Ends, SandboxId, Trusting};
@@ -37,6 +37,8 @@ use crate::templates::{OperatorCredential, Stamp};
 /// How often the policies are made anew of sandboxes where that failed: the store or the egress process did not
 /// answer then.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Sandboxes whose policies are made anew at one time.
+const AT_ONCE: usize = 16;
 
 /// Refused tokens that are looked after at one time, each for as long as a token endpoint takes; more wait.
 const REFRESHES: usize = 16;
@@ -184,8 +186,9 @@ impl Networks {
                     }
                 }
             };
-            // At once: one that takes long to be told whom to trust keeps no other from its policy.
-            join_all(touched.iter().map(|id| self.renew(id))).await;
+            // Several at once: one that takes long to be told whom to trust keeps no other from its policy.
+            let each = stream::iter(&touched);
+            each.for_each_concurrent(AT_ONCE, |id| self.renew(id)).await;
         }
     }
 

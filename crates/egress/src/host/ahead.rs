@@ -11,7 +11,6 @@ use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
 use super::limits::AHEAD;
-use super::line::Socket;
 
 /// A connection beneath TLS, or one of which the first bytes were read already. rustls asks for 4 KiB at a time, of records of
 /// 16.

@@ -49,6 +49,10 @@ fn main() -> ExitCode {
     if name == "egress-client" {
         return measured_by_client();
     }
+    if name == "inject-client" {
+        let words: Vec<String> = std::env::args().skip(2).collect();
+        return printed(self::egress::inject::client(&words));
+    }
     if name == "egress"
         && let Err(error) = self::egress::alone()
     {
@@ -99,7 +103,11 @@ fn measured_by_client() -> ExitCode {
     let [tls, plain, root] = words.as_slice() else {
         return failed(&"egress-client ADDRESS ADDRESS ROOT".into());
     };
-    match self::egress::client::run(tls, plain, root.as_ref()) {
+    printed(self::egress::client::run(tls, plain, root.as_ref()))
+}
+
+fn printed(measured: Result<Value, Wrong>) -> ExitCode {
+    match measured {
         Ok(figures) => {
             println!("{figures}");
             ExitCode::SUCCESS

@@ -14,7 +14,7 @@ const PROFILE: [&str; 4] = [
 ];
 
 /// `--orchestrator` runs the orchestrator's, for `--seconds N` or `--seeds N --from K`, with `--replicas` among servers that
-/// hear of one another; else that of the core:
+/// hear of one another, with `--programs` while programs in sandboxes use models too; else that of the core:
 /// `--seeds N --from K` runs, with `--teams` in front only histories of teams; `--record` runs on from the last recorded seed and appends the result to
 /// docs/benchmarks.md; `--faults` proves that planted faults are seen; `--table` writes the state table.
 pub(crate) fn main(words: &[&str]) -> anyhow::Result<()> {

@@ -1,5 +1,5 @@
 //! The simulation of the orchestrator over any number of seeds: `cargo xtask sim --orchestrator` builds and
-//! runs it; with `--replicas` the servers hear of one another. It shares its world with the tests, and the checker with
+//! runs it; with `--replicas` the servers hear of one another, with `--programs` programs in sandboxes use models too. It shares its world with the tests, and the checker with
 //! those of the core.
 #![allow(missing_docs, dead_code, clippy::unwrap_used, clippy::panic)]
 
@@ -59,8 +59,9 @@ fn main() {
     let failed = AtomicBool::new(false);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let is_over = || limit.is_some_and(|limit| began.elapsed() >= limit);
-    let among = args.iter().any(|arg| arg == "--replicas");
-    let work = || worker(&next, end, &failed, &blank, among, is_over);
+    let is_asked = |name: &&str| args.iter().any(|arg| arg == name);
+    let how = ["--programs", "--replicas"].into_iter().find(is_asked);
+    let work = || worker(&next, end, &failed, &blank, how, is_over);
     let parts = std::thread::scope(|scope| {
         let workers = (0..threads).map(|_| scope.spawn(work)).collect::<Vec<_>>();
         let parts = workers.into_iter().map(|w| w.join().unwrap());
@@ -98,7 +99,7 @@ fn worker(
     end: u64,
     failed: &AtomicBool,
     blank: &Path,
-    among: bool,
+    how: Option<&str>,
     is_over: impl Fn() -> bool,
 ) -> (Coverage, u64, u64, u64) {
     let mut coverage = Coverage::default();
@@ -108,15 +109,16 @@ fn worker(
         if seed >= end {
             break;
         }
-        let run = std::panic::AssertUnwindSafe(|| match among {
-            true => simulation::history_among(seed, blank),
-            false => simulation::history(seed, blank),
+        let run = std::panic::AssertUnwindSafe(|| match how {
+            Some("--programs") => simulation::history_with_programs(seed, blank),
+            Some(_) => simulation::history_among(seed, blank),
+            None => simulation::history(seed, blank),
         });
         let Ok(told) = std::panic::catch_unwind(run) else {
             failed.store(true, Ordering::Relaxed);
-            let how = if among { " --replicas" } else { "" };
+            let how = how.unwrap_or_default();
             println!(
-                "seed {seed} failed: cargo xtask sim --orchestrator{how} --seeds 1 --from {seed}"
+                "seed {seed} failed: cargo xtask sim --orchestrator {how} --seeds 1 --from {seed}"
             );
             break;
         };

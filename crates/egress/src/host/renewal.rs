@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use contract::ids::CredentialId;
 use tokio::io::Interest;
@@ -18,12 +19,23 @@ use crate::limits::RENEWAL;
 type Key = (String, CredentialId);
 
 /// The questions of this process.
-#[derive(Default)]
 pub(super) struct Renewals {
+    /// How long an answer is waited for.
+    patience: Duration,
     /// Where a server listens for them.
     server: Mutex<Option<Arc<UnixStream>>>,
     /// Those without an answer, each with what ends the wait for it.
     asked: Mutex<HashMap<Key, CancellationToken>>,
+}
+
+impl Default for Renewals {
+    fn default() -> Self {
+        Self {
+            patience: RENEWAL,
+            server: Mutex::default(),
+            asked: Mutex::default(),
+        }
+    }
 }
 
 impl Renewals {
@@ -59,7 +71,7 @@ impl Renewals {
         let Some(over) = self.asking(&key, lent) else {
             return;
         };
-        if timeout(RENEWAL, over.cancelled()).await.is_err() {
+        if timeout(self.patience, over.cancelled()).await.is_err() {
             self.answered(&key.0, credential);
         }
     }
@@ -97,5 +109,74 @@ impl Renewals {
 
     fn asked(&self) -> MutexGuard<'_, HashMap<Key, CancellationToken>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use contract::ids::WorkspaceId;
+    use contract::secret::Secret;
+    use vault::Vault;
+    use vault::master::MasterKey;
+    use vault::secret::CredentialSecret;
+
+    use super::*;
+
+    fn lent() -> (CredentialId, Lent) {
+        let vault = Vault::with(&MasterKey::from_bytes([7; 32]));
+        let (workspace, id) = (WorkspaceId::Default, CredentialId::from_bits(1));
+        let secret = CredentialSecret::token(Secret::new("refused".to_owned()));
+        let sealed = vault.seal_credential(workspace, id, &secret);
+        (id, vault.lend_token(workspace, id, &sealed).unwrap())
+    }
+
+    /// Both ends of what a server listens on.
+    fn pair() -> (UnixStream, UnixStream) {
+        let (ours, theirs) = control::pair().unwrap();
+        let stream = |end| {
+            let end = std::os::unix::net::UnixStream::from(end);
+            end.set_nonblocking(true).unwrap();
+            UnixStream::from_std(end).unwrap()
+        };
+        (stream(ours), stream(theirs))
+    }
+
+    #[tokio::test]
+    async fn a_server_that_says_nothing_is_waited_for_no_longer_than_that() {
+        let (ours, _theirs) = pair();
+        let renewals = Renewals {
+            patience: Duration::from_millis(1),
+            ..Renewals::default()
+        };
+        *renewals.server() = Some(Arc::new(ours));
+        let (id, lent) = lent();
+        renewals.ask("silent", id, &lent).await;
+        assert!(renewals.asked().is_empty(), "the next one asks anew");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_goes_is_not_waited_for_and_all_have_asked_once() {
+        let (ours, theirs) = pair();
+        let (renewals, stop) = (Renewals::default(), CancellationToken::new());
+        let (id, lent) = lent();
+        let hear = async {
+            let done = || wire::receive::<Answer>(&theirs);
+            let done = theirs.async_io(Interest::READABLE, done).await.unwrap();
+            assert_eq!(done.unwrap().0, Answer::Done);
+            let goes = async {
+                let asked = || wire::receive::<RefusedToken>(&theirs);
+                let asked = theirs.async_io(Interest::READABLE, asked).await.unwrap();
+                assert_eq!(asked.unwrap().0.credential, id);
+                // Both wait by now: nothing else runs on this thread.
+                assert!(wire::receive::<RefusedToken>(&theirs).is_err(), "once");
+                rustix::net::shutdown(&theirs, rustix::net::Shutdown::Both).unwrap();
+            };
+            let ask = || renewals.ask("left", id, &lent);
+            tokio::join!(ask(), ask(), goes);
+        };
+        tokio::join!(renewals.tell(ours, &stop), hear);
+        assert!(renewals.asked().is_empty());
+        // Nobody is there to be asked.
+        renewals.ask("left", id, &lent).await;
     }
 }

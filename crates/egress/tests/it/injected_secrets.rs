@@ -8,7 +8,7 @@ use egress::inject::CredentialsFile;
 use sandbox::Sandbox;
 
 use crate::ground::{OTHER, SERVER, hello, on_ground, python, run, unrestricted};
-use crate::injected::{credential, mirrored, placeholder, sandbox};
+use crate::injected::{base64, credential, mirrored, placeholder, sandbox};
 use crate::upstreams::{BOTH, ONE, Shown, TWO, http, https};
 
 /// Shorter than a placeholder, so that whatever had it shows by its length.
@@ -311,6 +311,9 @@ fn a_placeholder_is_found_however_it_is_cut_and_left_where_it_is_not_looked_for(
         let packed =
             "curl -sS --max-time 60 -H 'Content-Encoding: br' -d \"$P\" https://allowed.test/count";
         assert_eq!(run(&sandbox, packed).await, there.len().to_string());
+        let encoded = "printf %s \"$P\" | base64 -w 0 | curl -sS --max-time 60 --data-binary @- https://allowed.test/mirror | rev";
+        let encoded = run(&sandbox, encoded).await;
+        assert!(encoded.ends_with(&base64(&there)), "{encoded}");
         let path = "curl -sS --max-time 60 \"https://allowed.test/at/$P\"";
         let path = run(&sandbox, path).await;
         assert!(path.contains(&format!("hello /at/{there}")), "{path}");

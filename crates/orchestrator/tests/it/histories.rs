@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use crate::coverage::Coverage;
-use crate::simulation::{blank, history, history_among};
+use crate::simulation::{blank, history, history_among, history_with_programs};
 
 /// Seeds that once failed stay here.
 const PAST: [u64; 9] = [1, 4, 8, 91, 102, 1146, 1258, 2343, 3533];
@@ -60,6 +60,24 @@ fn whatever_servers_hear_of_one_another_nothing_is_lost_or_shown_twice() {
         shown += told.expect(&hint).shown;
     }
     assert!(shown / SEEDS >= 100, "little is shown: {shown}");
+}
+
+/// What programs use counts at any time, whoever holds the session and whatever becomes of its turns, and changes nothing
+/// else.
+#[test]
+fn what_programs_in_sandboxes_use_is_counted_beside_whatever_else_happens() {
+    let home = home();
+    let blank = blank(home.path());
+    let (mut bills, seeds) = (0, SEEDS / 2);
+    for seed in 0..seeds {
+        let run = std::panic::AssertUnwindSafe(|| history_with_programs(seed, &blank));
+        let told = std::panic::catch_unwind(run);
+        let hint = format!(
+            "seed {seed}: cargo xtask sim --orchestrator --programs --seeds 1 --from {seed}"
+        );
+        bills += told.expect(&hint).bills;
+    }
+    assert!(bills / seeds >= 5, "few are counted: {bills}");
 }
 
 #[test]

@@ -86,9 +86,10 @@ impl Checker {
     }
 
     /// A runner said something, or was lost: what its grader used counts, and it is not at work any more
-    /// unless an event says so.
+    /// unless an event says so. What a program has used is no word of a runner's.
     pub fn grader(&mut self, input: &Input) {
-        if matches!(input, Input::Command(_)) {
+        let inside = matches!(fact_of(input), Some(Fact::UsedInside { .. }));
+        if inside || matches!(input, Input::Command(_)) {
             return;
         }
         if std::mem::take(&mut self.at_work)

@@ -87,6 +87,11 @@ impl TeamFold {
 
     pub fn observe(&mut self, input: &Input, now: Micros, decision: &Decision) {
         self.count(used_of(input).usage.input_tokens);
+        if let Input::Fact { fact, .. } = input
+            && matches!(**fact, session::Fact::UsedInside { .. })
+        {
+            return self.inside(decision);
+        }
         for begun in &decision.begun {
             let advisor = matches!(begun.agent, ThreadOf::Advisor);
             let old = self.lines.insert(begun.id, Line::new(advisor));
@@ -104,6 +109,19 @@ impl TeamFold {
         self.ended.extend(decision.ended.iter().map(|t| t.totals));
         self.keep_steps(input, decision);
         self.paid(input, now, decision);
+        self.same(&decision.state);
+    }
+
+    /// What a program has used is a span of its own on the primary thread, whatever stands there meanwhile, and nothing
+    /// else.
+    fn inside(&mut self, decision: &Decision) {
+        let kinds = decision.events.iter().map(|it| it.event.body.kind());
+        let span = ["span.model_request_start", "span.model_request_end"];
+        assert!(kinds.eq(span), "{:?}", decision.events);
+        for placed in &decision.events {
+            assert!(placed.thread == self.primary && placed.on_primary);
+            self.follows(placed);
+        }
         self.same(&decision.state);
     }
 
@@ -163,13 +181,17 @@ impl TeamFold {
         self.sums.0 += used;
     }
 
-    fn place(&mut self, placed: &Placed) {
+    fn follows(&mut self, placed: &Placed) {
         assert_eq!(placed.seq, self.last_seq + 1, "gap in the log");
         self.last_seq = placed.seq;
         assert!(
             self.ids.insert(placed.event.id),
             "an event stands in two rows"
         );
+    }
+
+    fn place(&mut self, placed: &Placed) {
+        self.follows(placed);
         let of_session = placed.event.body.kind().starts_with("session.status_")
             || matches!(
                 placed.event.body,

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use contract::ids::{AgentId, EventId, SessionId, ThreadId};
 use contract::time::Micros;
-use session::{Command, Decision, Generation, Input, Intent, Refused};
+use session::{Command, Decision, Fact, Generation, Input, Intent, Pace, Refused};
 use store::simulation::Decided;
 use tokio::time::Instant;
 
 use super::others::{HEARD_WITHIN, News, Presence, Watch};
-use super::tale::{Tale, interrupted};
+use super::tale::{Tale, interrupted, is_bill};
 use crate::coverage::Coverage;
 use crate::world::Rng;
 
@@ -100,6 +100,10 @@ pub struct Books {
     pub second_opinion: bool,
     /// The processes hear of one another.
     pub linked: bool,
+    /// Programs in sandboxes use the sessions' models.
+    pub programs: bool,
+    /// How often they did, and were counted.
+    pub bills: u64,
     /// What each commit changed for other processes, and whose it was.
     pub changes: Vec<(usize, String)>,
     /// Events that those who watch saw.
@@ -127,6 +131,8 @@ pub fn open(seed: u64) {
         coverage: Coverage::default(),
         second_opinion: true,
         linked: false,
+        programs: false,
+        bills: 0,
         changes: Vec::new(),
         shown: 0,
         rng,
@@ -210,7 +216,12 @@ impl Books {
                 if *self.subjects[at].tale.state() != *before {
                     self.blame("a state is not what was stored last");
                 }
-                self.promises(process, at, &input, decided.as_deref());
+                // What a program has used is nobody's word on the turn.
+                if is_bill(&input) {
+                    self.bills += u64::from(decided.is_ok());
+                } else {
+                    self.promises(process, at, &input, decided.as_deref());
+                }
                 if decided.is_ok() {
                     self.told_of_loss(process, at, &input);
                 }
@@ -451,6 +462,29 @@ impl Books {
             change.snapshot = super::cast::snapshot(agent, subject.id, false);
         }
         Some(input)
+    }
+
+    /// What a program in the sandbox of a session has used, told by whoever held the session now or before.
+    pub fn bill(&mut self) -> Option<(SessionId, Input)> {
+        let at = usize::try_from(self.rng.below(self.subjects.len() as u64)).unwrap();
+        let tale = &self.subjects[at].tale;
+        if tale.is_deleted() {
+            return None;
+        }
+        let state = tale.state();
+        let (id, thread, newest) = (state.session, state.primary.id, state.generation.0);
+        let generation = Generation(self.rng.below(newest + 1));
+        let used = super::hands::used_by(&mut self.rng);
+        let is_error = self.rng.chance(20);
+        let fact = Box::new(Fact::UsedInside { used, is_error });
+        let pace = Pace::Halt;
+        let input = Input::Fact {
+            generation,
+            thread,
+            fact,
+            pace,
+        };
+        Some((id, input))
     }
 
     /// What the client of a session at rest owes it.

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::books::{Subject, below, chance, with};
 use super::line::live;
 use super::tale::begin;
-use crate::world::raw;
+use crate::world::{Rng, raw};
 
 /// The harness of the process of that number.
 pub struct Actor(pub usize);
@@ -254,15 +254,20 @@ async fn think() {
 }
 
 fn used() -> Used {
+    with(|books| used_by(&mut books.rng))
+}
+
+/// Some of what a request may use.
+pub fn used_by(rng: &mut Rng) -> Used {
     let usage = ModelUsage {
-        input_tokens: below(100),
-        output_tokens: 1 + below(100),
+        input_tokens: rng.below(100),
+        output_tokens: 1 + rng.below(100),
         ..ModelUsage::default()
     };
     Used {
         usage,
         cache_1h: 0,
-        cost: Some(Cost(1_000_000_007 * below(20))),
+        cost: Some(Cost(1_000_000_007 * rng.below(20))),
     }
 }
 

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::ids::AgentId;
+use contract::ids::{AgentId, SessionId};
 use model::Catalog;
 use session::{Command, Input};
 use store::Store;
@@ -40,6 +40,8 @@ pub struct Told {
     pub threads: u64,
     /// Events that those who watch saw.
     pub shown: u64,
+    /// Requests of programs that were counted.
+    pub bills: u64,
     /// Distinct for histories that differ.
     pub sum: u64,
 }
@@ -74,6 +76,13 @@ pub fn history_with(seed: u64, blank: &Path, second_opinion: bool) -> Told {
 /// The history of `seed` among processes that hear of one another, and are watched.
 pub fn history_among(seed: u64, blank: &Path) -> Told {
     play(seed, blank, |books| books.linked = true)
+}
+
+/// The same, while programs in the sandboxes use the sessions' models.
+pub fn history_with_programs(seed: u64, blank: &Path) -> Told {
+    play(seed, blank, |books| {
+        (books.linked, books.programs) = (true, true);
+    })
 }
 
 fn play(seed: u64, blank: &Path, change: impl FnOnce(&mut Books)) -> Told {
@@ -116,6 +125,7 @@ fn tell(mut books: Books) -> Told {
         coverage: books.coverage,
         threads,
         shown: books.shown,
+        bills: books.bills,
         sum,
     }
 }
@@ -201,6 +211,12 @@ impl Stage {
             return;
         }
         let at = usize::try_from(below(self.processes.len() as u64)).unwrap();
+        if with(|books| books.programs && books.rng.chance(15)) {
+            if let Some((session, input)) = with(Books::bill) {
+                self.submit(at, session, input);
+            }
+            return;
+        }
         match below(100) {
             0..82 => self.client(at),
             82..90 => self.processes.remove(at).kill(),
@@ -222,6 +238,11 @@ impl Stage {
         let Some((session, input)) = wish else {
             return;
         };
+        self.submit(at, session, input);
+    }
+
+    /// The process tells the core; whoever asked it to may never hear what became of it.
+    fn submit(&mut self, at: usize, session: SessionId, input: Input) {
         let store = self.processes[at].store.clone();
         self.tasks.spawn(async move {
             let (now, entropy) = (books::now(), books::entropy());

@@ -49,6 +49,10 @@ fn main() -> ExitCode {
     if name == "egress-client" {
         return measured_by_client();
     }
+    if name == "inject-client" {
+        let words: Vec<String> = std::env::args().skip(2).collect();
+        return printed(self::egress::inject::client(&words));
+    }
     if name == "egress"
         && let Err(error) = self::egress::alone()
     {
@@ -101,6 +105,10 @@ fn measured_by_client() -> ExitCode {
         [tls, _, root, times] => self::egress::client::bulk(tls, root.as_ref(), times),
         _ => Err("egress-client ADDRESS ADDRESS ROOT [TIMES]".into()),
     };
+    printed(measured)
+}
+
+fn printed(measured: Result<Value, Wrong>) -> ExitCode {
     match measured {
         Ok(figures) => {
             println!("{figures}");

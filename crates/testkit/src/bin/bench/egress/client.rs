@@ -24,7 +24,7 @@ const ENOUGH: Duration = Duration::from_secs(1);
 /// The most that is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-type Tls = StreamOwned<ClientConnection, TcpStream>;
+pub(super) type Tls = StreamOwned<ClientConnection, TcpStream>;
 
 /// Measures the server at `tls`, whose certificate is held against `root`, and the one at `plain` unless it is `-`.
 pub(crate) fn run(tls: &str, plain: &str, root: &Path) -> Result<Value, Wrong> {
@@ -82,15 +82,15 @@ fn flood(to: SocketAddr) -> Result<f64, Wrong> {
     }
 }
 
-fn megabytes(bytes: usize, begun: Instant) -> f64 {
+pub(super) fn megabytes(bytes: usize, begun: Instant) -> f64 {
     rounded(bytes as f64 / 1e6 / begun.elapsed().as_secs_f64())
 }
 
-fn micros(times: &[Duration]) -> Value {
+pub(super) fn micros(times: &[Duration]) -> Value {
     json!(rounded(percentile(times, 50).as_secs_f64() * 1e6))
 }
 
-fn config(root: &Path) -> Result<Arc<ClientConfig>, Wrong> {
+pub(super) fn config(root: &Path) -> Result<Arc<ClientConfig>, Wrong> {
     let mut roots = RootCertStore::empty();
     for root in CertificateDer::pem_file_iter(root)? {
         roots.add(root?)?;
@@ -105,7 +105,7 @@ fn config(root: &Path) -> Result<Arc<ClientConfig>, Wrong> {
     Ok(Arc::new(config))
 }
 
-fn connect(config: &Arc<ClientConfig>, to: SocketAddr) -> Result<Tls, Wrong> {
+pub(super) fn connect(config: &Arc<ClientConfig>, to: SocketAddr) -> Result<Tls, Wrong> {
     // Whoever stands between shows a certificate for the server.
     let name = ServerName::try_from(SERVER)?;
     let stream = TcpStream::connect(to)?;
@@ -119,6 +119,15 @@ fn connect(config: &Arc<ClientConfig>, to: SocketAddr) -> Result<Tls, Wrong> {
 fn get(tls: &mut Tls, path: &str) -> Result<usize, Wrong> {
     let request = format!("GET {path} HTTP/1.1\r\nHost: {SERVER}\r\n\r\n");
     tls.write_all(request.as_bytes())?;
+    let length = answered(tls)?;
+    if path == "/big" && length != BIG {
+        return Err("it is not the whole answer".into());
+    }
+    Ok(length)
+}
+
+/// Bytes of the body of the next answer, which has a length.
+pub(super) fn answered(tls: &mut Tls) -> Result<usize, Wrong> {
     let (mut seen, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
     let head = loop {
         match tls.read(&mut buffer)? {
@@ -142,14 +151,11 @@ fn get(tls: &mut Tls, path: &str) -> Result<usize, Wrong> {
             more => had += more,
         }
     }
-    if path == "/big" && length != BIG {
-        return Err("it is not the whole answer".into());
-    }
     Ok(length)
 }
 
 /// How long each of so many took.
-fn timed<T>(
+pub(super) fn timed<T>(
     times: usize,
     mut what: impl FnMut() -> Result<T, Wrong>,
 ) -> Result<Vec<Duration>, Wrong> {

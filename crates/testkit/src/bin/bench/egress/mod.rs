@@ -2,13 +2,15 @@
 //! sandboxes, beside the server without anything between, plain pairs of sockets, HAProxy and mitmproxy on the
 //! same work. All of it stands in a network namespace that leads nowhere.
 //!
-//! `TESTKIT_BENCH_ONLY` names the parts to run (`decide,ways,cpu,set_up,memory`), each of which takes less than a minute.
+//! `TESTKIT_BENCH_ONLY` names the parts to run (`decide,ways,cpu,inject,set_up,memory`), each of which takes less than a
+//! minute.
 
 pub(crate) mod client;
 mod contenders;
 mod cpu;
 mod crowd;
 mod decide;
+pub(crate) mod inject;
 mod relays;
 mod server;
 mod share;
@@ -195,6 +197,9 @@ pub(crate) async fn run() -> Result<Value, Wrong> {
         let cpu = cpu::per_gib(&egress, dir.path(), &root).await?;
         measured("proxy_cpu_seconds_per_gib", cpu);
     }
+    if setting::is_asked_for("inject") {
+        measured("inject", inject::run(&egress, &root).await?);
+    }
     if setting::is_asked_for("set_up") {
         measured("set_up", share::share(&egress).await?);
     }
@@ -258,9 +263,7 @@ impl Way {
 
 /// A policy that looks into the TLS of the server.
 fn looking() -> Result<PolicyFile, Wrong> {
-    policy(&json!([{
-        "name": "no secrets", "action": "deny", "to": [SERVER], "ports": [TLS], "paths": ["/secret"],
-    }]))
+    policy(&rules())
 }
 
 /// Each way in turn, for some rounds, and what they say side by side.
@@ -309,20 +312,33 @@ async fn ways(egress: &Egress, dir: &Path, root: &Path) -> Result<Value, Wrong> 
     Ok(compared(&all))
 }
 
+/// By which requests to the server are looked into.
+fn rules() -> Value {
+    json!([{
+        "name": "no secrets", "action": "deny", "to": [SERVER], "ports": [TLS], "paths": ["/secret"],
+    }])
+}
+
+/// A sandbox that has this program and the server's root.
+async fn inside_of(egress: &Egress, name: &str, root: &Path) -> Result<Arc<dyn Sandbox>, Wrong> {
+    let sandbox = egress.ground.attach(name).await?;
+    let workspace = egress.ground.path(&format!("sandboxes/{name}/workspace"));
+    std::fs::copy(std::env::current_exe()?, workspace.join("bench"))?;
+    std::fs::copy(root, workspace.join("root.pem"))?;
+    Ok(sandbox)
+}
+
 async fn inside(
     egress: &Egress,
     name: &str,
     root: &Path,
     policy: Option<PolicyFile>,
 ) -> Result<Way, Wrong> {
-    let sandbox = egress.ground.attach(name).await?;
+    let sandbox = inside_of(egress, name, root).await?;
     let is_looked_into = policy.is_some();
     if let Some(policy) = policy {
         egress.carrier.set_policy(name, &policy).await?;
     }
-    let workspace = egress.ground.path(&format!("sandboxes/{name}/workspace"));
-    std::fs::copy(std::env::current_exe()?, workspace.join("bench"))?;
-    std::fs::copy(root, workspace.join("root.pem"))?;
     let trusted = if is_looked_into {
         egress::intercept::BUNDLE
     } else {

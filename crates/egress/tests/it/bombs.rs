@@ -49,7 +49,7 @@ fn a_body_that_unpacks_to_a_thousand_times_more_is_held_in_small_pieces_in_both_
         // What the server says is looked through for the secret, unpacked, as it comes.
         std::fs::write("/proc/self/clear_refs", "5").unwrap();
         let before = most_kb();
-        let got = "curl -sS --max-time 120 http://allowed.test/ | wc -c";
+        let got = "curl -sS --max-time 120 -H \"X-Key: $P1\" http://allowed.test/ | wc -c";
         assert_eq!(run(&sandbox, got).await, LARGE.to_string());
         assert!(most_kb() < before + GROWTH_KB, "{} of {before}", most_kb());
         // What a program says is read whole only as far as a body that somebody wrote.

@@ -10,7 +10,6 @@ mod attack_names;
 mod attack_protocols;
 mod audit;
 mod audit_search;
-mod bombs;
 mod carrying;
 mod changes;
 mod clients;

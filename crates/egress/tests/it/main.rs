@@ -10,6 +10,7 @@ mod attack_names;
 mod attack_protocols;
 mod audit;
 mod audit_search;
+mod bombs;
 mod carrying;
 mod changes;
 mod clients;

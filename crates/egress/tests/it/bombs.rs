@@ -1,0 +1,65 @@
+//! Small bodies that unpack to large ones, where bodies are unpacked to put credentials in and take them out again: what
+//! the egress process holds of one does not grow with it.
+
+use std::io::Write as _;
+
+use egress::inject::CredentialsFile;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use crate::ground::{SERVER, on_ground, run, unrestricted};
+use crate::injected::credential;
+
+/// Bytes of zeros, of which a thousandth is sent.
+const LARGE: usize = 100 << 20;
+/// The most that this process may grow by meanwhile: it is the egress process, and the server's.
+const GROWTH_KB: u64 = 64 << 10;
+
+fn bomb(_: &[u8]) -> Vec<u8> {
+    let mut packed = GzEncoder::new(Vec::new(), Compression::default());
+    let zeros = vec![0; 1 << 20];
+    for _ in 0..LARGE >> 20 {
+        packed.write_all(&zeros).unwrap();
+    }
+    let packed = packed.finish().unwrap();
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Encoding: gzip\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        packed.len()
+    );
+    [head.into_bytes(), packed].concat()
+}
+
+/// The most that this process has had in memory, of which the count was begun anew (proc_pid_status(5), `VmHWM`).
+fn most_kb() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let number = line.and_then(|line| line.split_whitespace().nth(1));
+    number.unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_body_that_unpacks_to_a_thousand_times_more_is_held_in_small_pieces_in_both_directions() {
+    on_ground(unrestricted(), |ground| async move {
+        let server = ground.serve(SERVER, 80, bomb);
+        *ground.credentials.lock().unwrap() = CredentialsFile {
+            cleartext: true,
+            credentials: vec![credential(1, "sk-live-and-long-enough", Some(&["allowed.test"]))],
+        };
+        let sandbox = ground.sandbox("bombs").await;
+        // What the server says is looked through for the secret (one of 8 bytes or more), unpacked, as it comes.
+        std::fs::write("/proc/self/clear_refs", "5").unwrap();
+        let before = most_kb();
+        let got = "curl -sS --max-time 120 -H \"X-Key: $P1\" http://allowed.test/ | wc -c";
+        assert_eq!(run(&sandbox, got).await, LARGE.to_string());
+        assert!(most_kb() < before + GROWTH_KB, "{} of {before}", most_kb());
+        // What a program says is read whole only as far as a body that somebody wrote.
+        let sent = format!(
+            "head -c {LARGE} /dev/zero | gzip -9 >/tmp/packed; curl -sS --max-time 120 -H 'Content-Encoding: gzip' \
+             -H 'Content-Type: text/plain' --data-binary @/tmp/packed http://allowed.test/"
+        );
+        let said = run(&sandbox, &sent).await;
+        assert!(said.contains("too long when it is unpacked"), "{said}");
+        assert!(most_kb() < before + GROWTH_KB, "{} of {before}", most_kb());
+        assert!(!server.text().contains("POST"), "nothing of it was sent");
+    });
+}

@@ -195,7 +195,7 @@ pub async fn can_be_had(provider: &sandbox::Local) -> bool {
 
 /// What the operator says of every sandbox, checked: rules that do not compile would deny everything later.
 fn operator(settings: &config::Egress) -> anyhow::Result<PolicyFile> {
-    let allow_private = crate::serve::nets(&settings.allow_private)?;
+    let allow_private = nets(&settings.allow_private)?;
     let policy = PolicyFile {
         mode: settings.mode,
         networking: egress::policy::NetworkingFile::Nothing,
@@ -411,4 +411,14 @@ pub fn actions(data_dir: &DataDir, mut after: u64) -> anyhow::Result<()> {
         }
         after = last;
     }
+}
+
+/// Ranges of `egress.allow_private`.
+///
+/// # Errors
+/// One that is no range.
+pub fn nets(lifted: &[String]) -> anyhow::Result<Vec<dial::Net>> {
+    let nets = lifted.iter().map(|net| net.parse::<dial::Net>());
+    nets.collect::<Result<_, _>>()
+        .context("`egress.allow_private`")
 }

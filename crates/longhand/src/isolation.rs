@@ -1,23 +1,19 @@
 //! The level of isolation that a server must have. It finds out nothing itself: the provider of sandboxes does.
 
-use sandbox::{Level, Local, Provider, ProviderName};
+use sandbox::{Level, Local, Provider as _};
 
 use crate::Unable;
+use crate::config::Sandbox as Settings;
 
-/// Refuses to run where the provider that was set cannot make a sandbox: nobody is to learn it from a session.
+/// Says in the log how well sandboxes are kept apart here, and refuses to run when that is below what `settings` ask for, or
+/// where the provider that they choose cannot make a sandbox: nobody is to learn either from a session.
 ///
 /// # Errors
-/// [`Unable`] (exit code 3), with the cure.
-pub fn can_make(provider: &impl Provider, name: ProviderName) -> anyhow::Result<()> {
+/// [`Unable`] (exit code 3), with what is lacking and the cure.
+pub async fn require(provider: &Local, settings: &Settings) -> anyhow::Result<()> {
+    let (name, least) = (settings.provider()?, settings.level()?);
     let makes = provider.makes(name);
-    makes.map_err(|error| Unable(format!("`sandbox.provider` is \"{name}\": {error}")).into())
-}
-
-/// Says in the log how well sandboxes are kept apart here, and refuses to run when that is below `least`.
-///
-/// # Errors
-/// [`Unable`] (exit code 3), with what is lacking.
-pub async fn require(provider: &Local, least: Level) -> anyhow::Result<()> {
+    makes.map_err(|error| Unable(format!("`sandbox.provider` is \"{name}\": {error}")))?;
     let found = provider.isolation().await?;
     let weaker = found.weaker();
     if !found.reaches(least) {

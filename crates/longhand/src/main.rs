@@ -130,7 +130,7 @@ async fn command(cli: Cli, loaded: Loaded) -> anyhow::Result<()> {
         }
         Command::Template(cli::Template::Import(import)) => {
             let home = templates::home(&data_dir()?, &loaded.config.sandbox)?;
-            let allow_private = serve::nets(&loaded.config.egress.allow_private)?;
+            let allow_private = egress::nets(&loaded.config.egress.allow_private)?;
             templates::import(home, import, dial::Policy { allow_private }).await
         }
         Command::Template(cli::Template::Build(build)) => {

@@ -114,7 +114,7 @@ async fn from_command(setting: &str, command: &[String]) -> anyhow::Result<Maste
 pub fn refresher(config: &Config, store: &Store, vault: &Arc<Vault>) -> anyhow::Result<Refresher> {
     let settings = Settings {
         policy: dial::Policy {
-            allow_private: crate::serve::nets(&config.egress.allow_private)?,
+            allow_private: crate::egress::nets(&config.egress.allow_private)?,
         },
         extra_roots_pem: crate::provider::roots(&config.model)?,
         ..Settings::default()

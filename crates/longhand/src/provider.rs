@@ -135,7 +135,7 @@ pub fn client(
     config: &crate::config::Config,
     catalog: Arc<Catalog>,
 ) -> anyhow::Result<model::Client> {
-    let allow_private = crate::serve::nets(&config.egress.allow_private)?;
+    let allow_private = crate::egress::nets(&config.egress.allow_private)?;
     model::Client::new(model::ClientConfig {
         policy: dial::Policy { allow_private },
         extra_roots_pem: roots(&config.model)?,

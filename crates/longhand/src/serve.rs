@@ -116,8 +116,7 @@ impl Server {
         .await?;
         let network = networks.clone().map(|it| it as Arc<dyn sandbox::Network>);
         let provider = Arc::new(local_provider(&data_dir, &config.sandbox, network)?);
-        isolation::can_make(provider.as_ref(), config.sandbox.provider()?)?;
-        isolation::require(&provider, config.sandbox.level()?).await?;
+        isolation::require(&provider, &config.sandbox).await?;
         let orchestrator = Orchestrator::new(
             orchestrator::Parts {
                 store: core.store.clone(),
@@ -448,16 +447,6 @@ pub fn local_provider(
     config.gvisor = settings.gvisor();
     config.own_kernels_only = settings.level()? == sandbox::Level::Kernel;
     sandbox::Local::new(dir, config).context("the sandbox provider cannot start")
-}
-
-/// Ranges of `egress.allow_private`.
-///
-/// # Errors
-/// One that is no range.
-pub fn nets(lifted: &[String]) -> anyhow::Result<Vec<dial::Net>> {
-    let nets = lifted.iter().map(|net| net.parse::<dial::Net>());
-    nets.collect::<Result<_, _>>()
-        .context("`egress.allow_private`")
 }
 
 /// A process that holds secrets leaves no core and lets nobody trace it. The limit is one byte, not none:

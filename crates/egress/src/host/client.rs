@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::held::Held;
 use super::orders::Orders;
 use super::program::Program;
 use super::question::{self, CarrierError, ask, stream};
@@ -71,18 +72,6 @@ enum Order {
 }
 
 type Reply = oneshot::Sender<Result<Answer, CarrierError>>;
-
-/// What is told to each egress process anew.
-struct Held {
-    owner: Option<Owner>,
-    ends: [OwnedFd; 4],
-    /// Its policy and its credentials.
-    orders: [OwnedFd; 2],
-    /// Where the egress process keeps what the next one must know. Never read here.
-    memory: OwnedFd,
-    /// That of its authority, once a process has carried for it.
-    certificate: Option<String>,
-}
 
 impl Carrier {
     /// Keeps an egress process running until `stop`, in a task of `tasks`. It outlives this one. What comes out beside it
@@ -371,7 +360,7 @@ impl Keeper {
             return Over::Lost;
         }
         for (sandbox, held) in &mut self.sandboxes {
-            match attach(connection, sandbox, held).await {
+            match held.attach(connection, sandbox).await {
                 Ok(Answer::Attached { certificate }) => held.certificate = Some(certificate),
                 Ok(answer) => tracing::warn!(sandbox, ?answer, "a sandbox has no network"),
                 Err(_) => return Over::Lost,
@@ -438,7 +427,7 @@ impl Keeper {
                 mut held,
                 reply,
             } => {
-                let answer = attach(connection, &sandbox, &held).await;
+                let answer = held.attach(connection, &sandbox).await;
                 if let Ok(Answer::Attached { certificate }) = &answer {
                     held.certificate = Some(certificate.clone());
                 }
@@ -496,16 +485,4 @@ impl Keeper {
             (false, false) => Ok(()),
         }
     }
-}
-
-async fn attach(connection: &UnixStream, sandbox: &str, held: &Held) -> io::Result<Answer> {
-    let request = Request::Attach {
-        sandbox: sandbox.to_owned(),
-        owner: held.owner,
-    };
-    let [pid_one, tcp, dns, line] = &held.ends;
-    let [policy, credentials] = &held.orders;
-    let all = [pid_one, tcp, dns, line, policy, &held.memory, credentials];
-    let descriptors = all.map(|fd| fd.as_fd());
-    ask(connection, &request, &descriptors).await
 }

@@ -14,6 +14,7 @@ mod client;
 mod dns;
 mod explain;
 mod flow;
+mod held;
 mod http;
 mod limits;
 mod line;

@@ -43,7 +43,11 @@ fn a_body_that_unpacks_to_a_thousand_times_more_is_held_in_small_pieces_in_both_
         let server = ground.serve(SERVER, 80, bomb);
         *ground.credentials.lock().unwrap() = CredentialsFile {
             cleartext: true,
-            credentials: vec![credential(1, "sk-live-and-long-enough", Some(&["allowed.test"]))],
+            credentials: vec![credential(
+                1,
+                "sk-live-and-long-enough",
+                Some(&["allowed.test"]),
+            )],
         };
         let sandbox = ground.sandbox("bombs").await;
         // What the server says is looked through for the secret (one of 8 bytes or more), unpacked, as it comes.

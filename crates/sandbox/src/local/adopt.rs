@@ -112,23 +112,7 @@ async fn try_adopt(
         && let Ok(client) = connect(shared, line).await
         && client.ask(&Ask::Resume).await.is_ok()
     {
-        let trusting = Trusting::new(java(shared, id).await, Files::Running);
-        trusting.is_up(client.clone());
-        net::attach(shared, id, &mut body, &trusting).await?;
-        net::renew_variables(shared, id, &trusting).await;
-        let range = shared.ranges.share(body.live.id_base);
-        let memory = Memory::of(&body.live);
-        let running = Running::new(
-            (client, trusting),
-            supervisor,
-            body,
-            range,
-            memory,
-            shared,
-            id.clone(),
-        );
-        let running = running.born(How::TakenOver, Vec::new());
-        tracing::info!(sandbox = %id, "took over a sandbox that runs");
+        let running = taken_over(shared, id, client, supervisor, body).await?;
         return Ok(Tried::Adopted(Box::new(running)));
     }
     tracing::warn!(sandbox = %id, "a sandbox that an earlier server left cannot be taken over: it ends");
@@ -137,6 +121,34 @@ async fn try_adopt(
         supervisor.kill();
     }
     Ok(Tried::None)
+}
+
+/// One that runs and answers, with its network.
+async fn taken_over(
+    shared: &Arc<Shared>,
+    id: &SandboxId,
+    client: Client,
+    supervisor: Supervisor,
+    mut body: Body,
+) -> Result<Running, Error> {
+    let trusting = Trusting::new(java(shared, id).await, Files::Running);
+    trusting.is_up(client.clone());
+    net::attach(shared, id, &mut body, &trusting).await?;
+    net::renew_variables(shared, id, &trusting).await;
+    let range = shared.ranges.share(body.live.id_base);
+    let memory = Memory::of(&body.live);
+    let running = Running::new(
+        (client, trusting),
+        supervisor,
+        body,
+        range,
+        memory,
+        shared,
+        id.clone(),
+    );
+    let running = running.born(How::TakenOver, Vec::new());
+    tracing::info!(sandbox = %id, "took over a sandbox that runs");
+    Ok(running)
 }
 
 /// What Java trusts in that sandbox's template. One that cannot be read keeps nobody from a sandbox that runs.

@@ -238,3 +238,149 @@ async fn begun(vault: &Vault, store: &Store) -> bool {
     })
     .await
 }
+
+/// Polls `work` so many times and drops it: as if the process had been killed there. True if it ended before.
+async fn cut_short(work: impl Future, polls: usize) -> bool {
+    let mut work = pin!(work);
+    let mut left = polls;
+    std::future::poll_fn(|cx| {
+        if work.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(true);
+        }
+        if left == 0 {
+            return Poll::Ready(false);
+        }
+        left -= 1;
+        Poll::Pending
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_rotation_that_is_cut_short_anywhere_goes_on() {
+    let mut ended = false;
+    for polls in 0..60 {
+        let home = Home::new().await;
+        let vault = home.unlock().await.expect("unlocked");
+        for n in 1..=450 {
+            home.add(&vault, n).await;
+        }
+        let hash = vault.hash_api_key("x");
+        ended = cut_short(vault.rotate(&home.store), polls).await;
+        // Both in the process that goes on without its caller, and in the one that comes after it.
+        home.all_open(&vault, 450).await;
+        home.add(&vault, 451).await;
+        if polls % 2 == 0 {
+            drop(vault);
+            let vault = home.unlock().await.expect("unlocked");
+            go_on(&home, vault, &hash).await;
+        } else {
+            go_on(&home, vault, &hash).await;
+        }
+        if ended {
+            break;
+        }
+    }
+    assert!(ended, "the last one was not cut short");
+}
+
+async fn go_on(home: &Home, vault: Vault, hash: &store::keys::KeyHash) {
+    home.all_open(&vault, 451).await;
+    let begun = vault.is_rotating();
+    let done = vault.rotate(&home.store).await.expect("rotated");
+    assert!(done.version == 2 || !begun);
+    home.all_open(&vault, 451).await;
+    assert_eq!(home.files(), ["master.key"]);
+    let vault = home.unlock().await.expect("unlocked");
+    assert!(!vault.is_rotating());
+    home.all_open(&vault, 451).await;
+    assert_eq!(&vault.hash_api_key("x"), hash);
+}
+
+#[tokio::test]
+async fn a_key_whose_rotation_ended_in_the_database_only_is_found_by_its_other_name() {
+    let home = Home::new().await;
+    let vault = home.unlock().await.expect("unlocked");
+    home.add(&vault, 1).await;
+    let old = std::fs::read(home.key()).expect("the key");
+    vault.rotate(&home.store).await.expect("rotated");
+    let next = home.dir.path().join("master.key.next");
+    std::fs::rename(home.key(), &next).expect("as it was a moment before");
+    put_key(&home.key(), &old);
+    let vault = home.unlock().await.expect("unlocked");
+    assert_eq!(home.files(), ["master.key"]);
+    home.all_open(&vault, 1).await;
+    let done = vault.rotate(&home.store).await.expect("rotated");
+    assert_eq!(done.version, 3);
+    home.all_open(&home.unlock().await.expect("unlocked"), 1)
+        .await;
+}
+
+fn put_key(path: &Path, bytes: &[u8]) {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = std::fs::File::options();
+    let file = options.write(true).create_new(true).mode(0o600).open(path);
+    file.expect("made").write_all(bytes).expect("written");
+}
+
+#[tokio::test]
+async fn a_begun_rotation_without_its_key_refuses_to_start_and_says_what_is_missing() {
+    let home = Home::new().await;
+    let vault = home.unlock().await.expect("unlocked");
+    home.add(&vault, 1).await;
+    let begun = home.store.begin_rotation(b"of a key that is lost".to_vec());
+    begun.await.expect("begun");
+    let locked = home.unlock().await.expect_err("refused").to_string();
+    assert!(locked.contains("master.key.next"), "{locked}");
+}
+
+#[tokio::test]
+async fn given_keys_rotate_to_the_next_one_that_is_given() {
+    let home = Home::new().await;
+    let key = |byte| MasterKey::from_bytes([byte; 32]);
+    let unlock = |key, next| Vault::unlock(&home.store, KeySource::Given { key, next });
+    let vault = unlock(key(1), None).await.expect("unlocked");
+    home.add(&vault, 1).await;
+    let none = vault.rotate(&home.store).await;
+    assert!(matches!(none, Err(RotateError::NoNext)));
+    let same = unlock(key(1), Some(key(1))).await.expect("unlocked");
+    let same = same.rotate(&home.store).await;
+    assert!(matches!(same, Err(RotateError::Same)));
+    let vault = unlock(key(1), Some(key(2))).await.expect("unlocked");
+    vault.rotate(&home.store).await.expect("rotated");
+    home.all_open(&vault, 1).await;
+    for (key, next) in [(key(2), None), (key(1), Some(key(2)))] {
+        home.all_open(&unlock(key, next).await.expect("unlocked"), 1)
+            .await;
+    }
+    let old = unlock(key(1), None).await;
+    assert!(matches!(old, Err(UnlockError::Wrong)));
+}
+
+#[tokio::test]
+async fn a_secret_that_does_not_open_keeps_the_old_key_until_it_is_gone() {
+    let home = Home::new().await;
+    let vault = home.unlock().await.expect("unlocked");
+    home.add(&vault, 1).await;
+    let damaged = CredentialId::from_bits(2);
+    let sealed = Sealed {
+        blob: vec![1; 100],
+        key_version: 1,
+    };
+    home.put(damaged, sealed).await.expect("made");
+    let error = vault.rotate(&home.store).await.expect_err("refused");
+    assert!(error.to_string().contains(&damaged.to_string()), "{error}");
+    assert!(vault.is_rotating());
+    home.all_open(&vault, 1).await;
+    let gone = home.store.delete_credential(WS, VAULT, damaged).await;
+    gone.expect("deleted");
+    let done = vault.rotate(&home.store).await.expect("rotated");
+    assert_eq!(
+        (done.version, done.wrapped),
+        (2, 0),
+        "the other was wrapped before"
+    );
+    home.all_open(&home.unlock().await.expect("unlocked"), 1)
+        .await;
+}

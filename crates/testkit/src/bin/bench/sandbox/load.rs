@@ -83,8 +83,10 @@ async fn crowded(other: &Contender) -> Result<Value, Wrong> {
     }))
 }
 
-/// One more sandbox, and one more program in it, beside so many that live.
+/// One more sandbox, one more program in it, and one more of each other, beside so many sandboxes that live: what the kernel
+/// takes for many is in all of them.
 pub(super) async fn flat(ground: &Ground) -> Result<Value, Wrong> {
+    let mut others = contenders::working(&ground.path("others")).await?;
     let mut live = Vec::new();
     let mut figures = Vec::new();
     for wanted in LIVE {
@@ -92,6 +94,7 @@ pub(super) async fn flat(ground: &Ground) -> Result<Value, Wrong> {
             live.push(ground.attach(&format!("live-{}", live.len())).await?);
         }
         let (mut create, mut exec) = (Vec::new(), Vec::new());
+        let mut theirs = vec![Vec::new(); others.len()];
         for sample in 0..SAMPLES {
             let name = format!("sample-{wanted}-{sample}");
             let begun = Instant::now();
@@ -103,11 +106,18 @@ pub(super) async fn flat(ground: &Ground) -> Result<Value, Wrong> {
             exec.push(begun.elapsed());
             drop(sandbox);
             ground.delete(&name).await?;
+            for (other, times) in others.iter_mut().zip(&mut theirs) {
+                times.push(other.once(sample + 1).await?);
+            }
         }
-        figures.push(json!({
+        let mut figure = json!({
             "live": wanted, "create_p50_ms": millis(percentile(&create, 50)),
             "exec_p50_ms": millis(percentile(&exec, 50)),
-        }));
+        });
+        for (other, times) in others.iter().zip(&theirs) {
+            figure[other.name()] = json!({"p50_ms": millis(percentile(times, 50))});
+        }
+        figures.push(figure);
     }
     let names = 0..live.len();
     live.clear();

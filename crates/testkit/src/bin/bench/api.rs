@@ -1,4 +1,4 @@
-//! Session create and event send at 64 connections: rate, latency and syncs a request, beside three floors. A
+//! Session create and event send at 64 connections: rate, latency and syncs a request, beside four floors. A
 //! slice of ours and one of each floor take turns.
 
 use std::net::SocketAddr;
@@ -51,6 +51,8 @@ struct Bench {
     bare: Floor,
     /// Reads, and answers.
     reads: Floor,
+    /// Reads, keeps the barest, and answers.
+    keeps: Floor,
 }
 
 /// Runs the benchmark.
@@ -68,6 +70,7 @@ pub(crate) async fn run() -> Result<Value, Wrong> {
     let sent = api.post(&path, &json!({"events": [message()]})).await?;
     let bare = floor::start(Does::Answers, &session, &sent).await?;
     let reads = floor::start(Does::Reads, &session, &sent).await?;
+    let keeps = floor::start(Does::Keeps, &session, &sent).await?;
     let bench = Bench {
         server,
         model,
@@ -75,6 +78,7 @@ pub(crate) async fn run() -> Result<Value, Wrong> {
         ground,
         bare,
         reads,
+        keeps,
     };
     let create = bench.create().await?;
     let send = bench.send().await?;
@@ -98,6 +102,7 @@ struct Pairs {
     ours: Vec<Sample>,
     bare: Vec<Sample>,
     reads: Vec<Sample>,
+    keeps: Vec<Sample>,
     /// Of the server itself, by a route that asks no store.
     edge: Vec<Sample>,
     commits: u64,
@@ -122,12 +127,14 @@ impl Pairs {
                 "stack_that_answers": Sample::joined(&self.bare).shown(),
                 "stack_without_store": {"per_second": median(whole).round()},
                 "stack_that_reads": Sample::joined(&self.reads).shown(),
+                "stack_that_keeps": Sample::joined(&self.keeps).shown(),
                 "edge_without_store": Sample::joined(&self.edge).shown(),
             },
             "ratios": {
                 "of_stack_that_answers": rounded(ratio),
                 "of_stack_without_store": rounded(of_whole),
                 "of_stack_that_reads": rounded(of(&self.reads)),
+                "of_stack_that_keeps": rounded(of(&self.keeps)),
                 "of_edge_without_store": rounded(of(&self.edge)),
             },
             "commits_per_request": rounded(per_request),
@@ -183,6 +190,7 @@ impl Bench {
         for (address, request, samples) in [
             (self.bare.address, request, &mut pairs.bare),
             (self.reads.address, request, &mut pairs.reads),
+            (self.keeps.address, request, &mut pairs.keeps),
             (self.server.address(), &*asks_no_store, &mut pairs.edge),
         ] {
             let clients = same(address, request).await?;

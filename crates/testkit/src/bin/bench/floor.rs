@@ -1,6 +1,7 @@
 //! The floors of the API, each in a process of its own like the server's: our HTTP stack (accept loop, limits,
 //! hyper, axum) answering the same bytes without looking at what it was sent; and the same stack when it reads each
-//! body by the contract's types and writes each answer by them. Neither asks for a key or keeps anything.
+//! body by the contract's types and writes each answer by them; and that one with the barest store behind it. None asks for
+//! a key.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -27,6 +28,7 @@ use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
 use crate::Wrong;
+use crate::keeping::{Keeping, Row};
 
 /// What a floor does with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub(crate) enum Does {
     Answers,
     /// Reads it, then writes its answer.
     Reads,
+    /// Reads it, keeps it, then writes its answer.
+    Keeps,
 }
 
 /// What is answered: as the real server answered it.
@@ -44,7 +48,9 @@ struct Canned {
     send: Bytes,
     /// The agent of the session that is answered.
     agent: Box<RawValue>,
-    does: Does,
+    /// Whether requests are read.
+    reads: bool,
+    keeping: Option<Keeping>,
 }
 
 /// A running floor; it ends when this is dropped.
@@ -62,14 +68,14 @@ pub(crate) async fn start(does: Does, create: &Value, send: &Value) -> Result<Fl
         .stdout(Stdio::piped())
         .kill_on_drop(true);
     let mut child = command.spawn()?;
-    let reads = does == Does::Reads;
-    let canned = json!({"create": create, "send": send, "reads": reads}).to_string();
+    let (reads, keeps) = (does != Does::Answers, does == Does::Keeps);
+    let canned = json!({"create": create, "send": send, "reads": reads, "keeps": keeps});
     // Closing its input by dropping the pipe tells it that this was all.
     child
         .stdin
         .take()
         .ok_or("no pipe")?
-        .write_all(canned.as_bytes())
+        .write_all(canned.to_string().as_bytes())
         .await?;
     let stdout = child.stdout.take().ok_or("no pipe")?;
     let line = BufReader::new(stdout).lines().next_line().await?;
@@ -85,15 +91,16 @@ pub(crate) async fn serve() -> Result<(), Wrong> {
     // Nothing else runs yet: reading may block.
     let canned = std::io::read_to_string(std::io::stdin())?;
     let canned = serde_json::from_str::<Value>(&canned)?;
+    let home = tempfile::tempdir()?;
+    let keeping = canned["keeps"] == true;
+    let keeping = keeping.then(|| Keeping::start(&home)).transpose()?;
     let bytes = |name: &str| Bytes::from(canned[name].to_string());
     let canned = Arc::new(Canned {
         create: bytes("create"),
         send: bytes("send"),
         agent: to_raw_value(&canned["create"]["agent"])?,
-        does: match canned["reads"] {
-            Value::Bool(true) => Does::Reads,
-            _ => Does::Answers,
-        },
+        reads: canned["reads"] == true,
+        keeping,
     });
     let router: Router = Router::new().fallback(answer).with_state(canned);
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
@@ -110,12 +117,7 @@ pub(crate) async fn serve() -> Result<(), Wrong> {
 
 async fn answer(State(canned): State<Arc<Canned>>, uri: Uri, body: Bytes) -> Response {
     let sends = uri.path().ends_with("/events");
-    let answered = match (canned.does, sends) {
-        (Does::Answers, true) => Ok(canned.send.clone()),
-        (Does::Answers, false) => Ok(canned.create.clone()),
-        (Does::Reads, true) => sent(&body),
-        (Does::Reads, false) => created(&canned.agent, &body),
-    };
+    let answered = answered(&canned, sends, &body).await;
     // The server's own headers, so that the same bytes go over the wire.
     let headers = [
         (CONTENT_TYPE.as_str(), "application/json"),
@@ -125,6 +127,24 @@ async fn answer(State(canned): State<Arc<Canned>>, uri: Uri, body: Bytes) -> Res
         Ok(body) => (headers, body).into_response(),
         Err(refused) => (StatusCode::BAD_REQUEST, refused.to_string()).into_response(),
     }
+}
+
+async fn answered(canned: &Canned, sends: bool, body: &Bytes) -> Result<Bytes, Wrong> {
+    if !canned.reads {
+        return Ok(if sends { &canned.send } else { &canned.create }.clone());
+    }
+    let answer = match sends {
+        true => sent(body)?,
+        false => created(&canned.agent, body)?,
+    };
+    if let Some(keeping) = &canned.keeping {
+        let row = match sends {
+            true => Row::Message(body.to_vec()),
+            false => Row::Session,
+        };
+        keeping.keep(row).await?;
+    }
+    Ok(answer)
 }
 
 /// An instant of about now, and bits of an id that was made then.

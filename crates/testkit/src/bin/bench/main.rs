@@ -10,6 +10,7 @@ mod fanout;
 mod floor;
 mod harness;
 mod idle;
+mod keeping;
 mod load;
 mod memory;
 mod numbers;

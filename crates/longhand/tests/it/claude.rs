@@ -241,7 +241,8 @@ async fn fails(claudes: &Claudes, session: &str) {
         assert_eq!(error["type"], "model_overloaded_error");
         assert_eq!(error["retry_status"]["type"], "retrying");
     }
-    assert_eq!(of(&log, "session.status_rescheduled").len(), 1);
+    let rescheduled = of(&log, "session.status_rescheduled").len();
+    assert!((1..=errors.len()).contains(&rescheduled), "{rescheduled}");
     let said = of(&log, "agent.message");
     assert_eq!((said.len(), texts(said[0])), (1, "in the end".to_owned()));
 }

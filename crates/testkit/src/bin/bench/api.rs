@@ -51,7 +51,7 @@ struct Bench {
     bare: Floor,
     /// Reads, and answers.
     reads: Floor,
-    /// Reads, keeps the barest, and answers.
+    /// Reads, keeps it simply, and answers.
     keeps: Floor,
 }
 

@@ -1,6 +1,6 @@
 //! The floors of the API, each in a process of its own like the server's: our HTTP stack (accept loop, limits,
 //! hyper, axum) answering the same bytes without looking at what it was sent; and the same stack when it reads each
-//! body by the contract's types and writes each answer by them; and that one with the barest store behind it. None asks for
+//! body by the contract's types and writes each answer by them; and that one with a simple store behind it. None asks for
 //! a key.
 
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
-//! The barest store that a floor of the API can have: SQLite as the server sets it, one thread that commits what waits in
-//! one transaction, and of each request no more than the rows that it cannot do without. It decides nothing, counts
+//! A simple store for a floor of the API: SQLite in the server's mode, one thread that commits what waits in one
+//! transaction, and of each request two rows. It is no upper bound: it takes no care which pages it writes. It decides nothing, counts
 //! nothing, checks nothing and copies no log into its file.
 
 use std::thread;

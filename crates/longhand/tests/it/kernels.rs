@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use serde_json::{Value, json};
-use testkit::api::{id, texts};
+use testkit::api::id;
 use testkit::ledger::Ledger;
 use testkit::script;
 
@@ -36,11 +36,7 @@ async fn a_session_whose_environment_asks_for_it_has_a_kernel_of_its_own() {
     });
     let steps = json!([script::bash("uname -r; echo kept > f; cat f"), {"text": "Done."}]);
     stage.play(0, "one", &steps).await;
-    let log = api.idle(&session).await;
-    let result = log
-        .iter()
-        .find(|event| event["type"] == "agent.tool_result");
-    let seen = texts(result.expect("a result"));
+    let (seen, _) = stage.heard(&session).await;
     assert_eq!(seen.trim(), "4.4.0\nkept");
     let record = api.get(&format!("/v1/x/sandboxes/{session}")).await;
     let record = record.expect("its record");

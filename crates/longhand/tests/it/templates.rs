@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use testkit::api::{id, texts};
+use testkit::api::id;
 use testkit::{script, wait};
 
 use crate::stage::{Stage, Subject};
@@ -145,11 +145,7 @@ async fn a_session_lies_on_the_template_that_its_environment_names() {
     });
     let steps = json!([script::bash("cat /opt/mark; ls /usr"), {"text": "Done."}]);
     stage.play(0, "one", &steps).await;
-    let log = api.idle(&session).await;
-    let result = log
-        .iter()
-        .find(|event| event["type"] == "agent.tool_result");
-    let seen = texts(result.expect("a result"));
+    let (seen, _) = stage.heard(&session).await;
     assert_eq!(seen.trim(), "of the template\nbin\nlib\nlib64");
     let shown = lines(&dir, &["sandbox", "show", &session]).await;
     assert!(shown[0]["template"].is_string(), "{shown:?}");

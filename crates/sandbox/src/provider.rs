@@ -328,6 +328,11 @@ pub trait Sandbox: Send + Sync {
         None
     }
 
+    /// Variables that its network has for programs. A [`Command::env`] of the same names hides them.
+    fn variables(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
     /// How it came to be what it is.
     fn birth(&self) -> Birth {
         Birth::default()

@@ -16,7 +16,7 @@ use crate::brief::Brief;
 use crate::claude::names::runs_beside;
 use crate::claude::path::{Asked, ModelPath, Serving};
 use crate::claude::process::{Asks, Broken, Foreign, Waits};
-use crate::claude::start::{How, command, lay_out, made_of, uuid};
+use crate::claude::start::{How, command, give_back, lay_out, made_of, uuid};
 use crate::claude::wire::{self, Heard, ToolResult};
 use crate::claude::{prompt, rebuild};
 
@@ -99,6 +99,7 @@ impl Live {
             let goes_on = "CLAUDE_CODE_RESUME_INTERRUPTED_TURN";
             command.env.push((goes_on.to_owned(), "1".to_owned()));
         }
+        give_back(sandbox.as_ref(), &mut command).await?;
         let mut foreign = Foreign::start(sandbox.as_ref(), command).await?;
         let append = prompt::append(brief);
         foreign

@@ -18,6 +18,13 @@ use crate::limits::FOREIGN_TRANSCRIPT_BYTES;
 const HOME: &str = "/run/harness/claude";
 /// The directory of its transcripts there, whatever directory it works in.
 const PROJECT: &str = "session";
+/// What it puts in front of each command of its shell.
+const PREAMBLE: &str = "/run/harness/preamble.sh";
+/// What the names begin with under which it hands on variables that are not its own.
+const CARRIED: &str = "LONGHAND_OF_PROGRAMS_";
+
+/// By which it finds the model path.
+const TO_ITS_MODEL: [&str; 2] = ["ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY"];
 
 /// How a claude came to be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,9 +191,10 @@ fn arguments(brief: &Brief) -> Vec<String> {
 pub(super) fn command(brief: &Brief, version: &str, path: &ModelPath) -> Command {
     let program = format!("{}/claude/{version}/claude", sandbox::PROGRAMS);
     let mut command = Command::new(std::iter::once(program).chain(arguments(brief)));
+    let [url, key] = TO_ITS_MODEL;
     let env = [
-        ("ANTHROPIC_BASE_URL", path.url()),
-        ("ANTHROPIC_API_KEY", path.token().to_owned()),
+        (url, path.url()),
+        (key, path.token().to_owned()),
         ("CLAUDE_CONFIG_DIR", HOME.to_owned()),
         ("CLAUDE_CODE_PROJECT_DIR_NAME", PROJECT.to_owned()),
     ];
@@ -194,6 +202,40 @@ pub(super) fn command(brief: &Brief, version: &str, path: &ModelPath) -> Command
     let env = env.into_iter().chain(fixed);
     command.env = env.map(|(name, value)| (name.to_owned(), value)).collect();
     command
+}
+
+/// Has what it starts find the sandbox's own variables where it is itself started with others of their names: its base URL
+/// and key lead to the model path, where nobody else is to ask; those of programs are a stand-in's, a credential's or none.
+/// Call it when `command` has all its variables.
+///
+/// Claude puts what the file in `CLAUDE_ENV_FILE` says in front of each command of its shell, and takes nothing from it itself.
+/// The values come to that shell by claude's own environment, under other names: the file has none of them.
+pub(super) async fn give_back(
+    sandbox: &dyn Sandbox,
+    command: &mut Command,
+) -> Result<(), sandbox::Error> {
+    let theirs = sandbox.variables();
+    let (mut preamble, mut carried) = (String::new(), Vec::new());
+    for (name, _) in &command.env {
+        match theirs.iter().find(|(known, _)| known == name) {
+            Some((_, value)) => {
+                let there = format!("{CARRIED}{name}");
+                preamble += &format!("export {name}=\"${there}\"; unset -v {there}\n");
+                carried.push((there, value.clone()));
+            }
+            None if TO_ITS_MODEL.contains(&name.as_str()) => {
+                preamble += &format!("unset -v {name}\n");
+            }
+            None => {}
+        }
+    }
+    let mut upload = sandbox.write(PREAMBLE, Some(0o600)).await?;
+    upload.send(preamble.as_bytes()).await?;
+    upload.finish().await?;
+    command.env.extend(carried);
+    let variable = ("CLAUDE_ENV_FILE".to_owned(), PREAMBLE.to_owned());
+    command.env.push(variable);
+    Ok(())
 }
 
 /// What holds for each of them. Nothing leaves the sandbox but by the model path; what the session plane does itself

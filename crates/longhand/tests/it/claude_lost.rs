@@ -141,7 +141,7 @@ async fn a_claude_that_is_started_ahead_waits_frozen_and_outlives_its_server() {
 }
 
 /// Returns when no turn has anything to do with its claude any more: the log rests before the process does.
-async fn rested(claudes: &Claudes) {
+pub async fn rested(claudes: &Claudes) {
     let api = claudes.api();
     wait::until("the run is over", || async {
         let request = api.request("GET", "/metrics", None);
@@ -154,7 +154,7 @@ async fn rested(claudes: &Claudes) {
 }
 
 /// Returns when the session's sandbox is there and stands still.
-async fn frozen(claudes: &Claudes, session: &str) {
+pub async fn frozen(claudes: &Claudes, session: &str) {
     let of = format!("/v1/x/sandboxes/{session}");
     wait::until("the sandbox stands still", || async {
         let sandbox = claudes.api().get(&of).await.ok()?;

@@ -6,6 +6,7 @@ mod archives;
 mod canary;
 mod certificates;
 mod claude;
+mod claude_inside;
 mod claude_lost;
 mod claude_stale;
 mod crash;

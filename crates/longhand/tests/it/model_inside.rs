@@ -54,7 +54,7 @@ async fn told(stage: &Stage, session: &str, token: &str, command: &str) -> (Stri
 }
 
 /// The usage of each span that has ended, in the order of the log.
-fn spans(log: &[Value]) -> Vec<u64> {
+pub fn spans(log: &[Value]) -> Vec<u64> {
     let ends = log.iter().filter(|e| e["type"] == "span.model_request_end");
     let used = |end: &Value| {
         let usage = &end["model_usage"];
@@ -73,7 +73,7 @@ fn spans(log: &[Value]) -> Vec<u64> {
 }
 
 /// What the session has used in all.
-async fn used(stage: &Stage, session: &str) -> u64 {
+pub async fn used(stage: &Stage, session: &str) -> u64 {
     let session = stage.api().get(&format!("/v1/sessions/{session}")).await;
     let usage = session.expect("the session")["usage"].clone();
     let number = |value: &Value| value.as_u64().unwrap_or(0);

@@ -249,6 +249,10 @@ impl Sandbox for Running {
         self.steering
     }
 
+    fn variables(&self) -> Vec<(String, String)> {
+        self.trusting.given()
+    }
+
     fn birth(&self) -> Birth {
         self.birth.clone()
     }

@@ -115,6 +115,11 @@ impl Trusting {
         self.tell().await
     }
 
+    /// Those variables.
+    pub(in crate::local) fn given(&self) -> Vec<(String, String)> {
+        self.state().variables.clone()
+    }
+
     /// Does what is owed, or waits until it is done. What cannot be done is owed no more: it would fail again.
     ///
     /// Cancel safe: yes; it is owed still.

@@ -14,10 +14,9 @@ use contract::ids::{CredentialId, SessionId, WorkspaceId};
 use contract::secret::Secret;
 use egress::host::Orders;
 use egress::inject::{CredentialFile, CredentialsFile};
-use sandbox::{Command, Sandbox};
+use sandbox::Sandbox;
 use serde_json::{Value, json};
 use testkit::setting;
-use tokio::io::AsyncReadExt as _;
 use tokio::time::{interval, timeout};
 use vault::Vault;
 use vault::master::MasterKey;
@@ -25,7 +24,7 @@ use vault::secret::CredentialSecret;
 
 use super::client::{Tls, answered, config, connect, megabytes, micros, timed};
 use super::server::{SERVER, TLS};
-use super::{Egress, INSIDE, PATIENCE, ROUNDS, inside_of, policy, rules};
+use super::{Egress, PATIENCE, ROUNDS, inside_of, policy, rules, said_inside};
 use crate::Wrong;
 use crate::memory::Held;
 use crate::numbers::{median, rounded};
@@ -139,28 +138,8 @@ async fn measured(
 ) -> Result<Value, Wrong> {
     let (to, flows) = (format!("{SERVER}:{TLS}"), flows.to_string());
     let bundle = egress::intercept::BUNDLE;
-    let words = [
-        INSIDE,
-        "inject-client",
-        &to,
-        bundle,
-        placeholder,
-        wanted,
-        &flows,
-    ];
-    let asked = async {
-        let mut process = sandbox.spawn(Command::new(words)).await?;
-        let (mut said, mut wrong) = (String::new(), String::new());
-        if let Some(mut stdout) = process.stdout.take() {
-            stdout.read_to_string(&mut said).await?;
-        }
-        if let Some(mut stderr) = process.stderr.take() {
-            stderr.read_to_string(&mut wrong).await?;
-        }
-        process.wait().await?;
-        serde_json::from_str(&said)
-            .map_err(|_| Wrong::from(format!("a client says {said:?} {wrong:?}")))
-    };
+    let words = ["inject-client", &to, bundle, placeholder, wanted, &flows];
+    let asked = said_inside(sandbox, words.map(str::to_owned));
     let late = |_| format!("{wanted}: nothing within {} s", PATIENCE.as_secs());
     timeout(PATIENCE, asked).await.map_err(late)?
 }

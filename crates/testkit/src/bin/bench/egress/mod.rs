@@ -2,7 +2,7 @@
 //! sandboxes, beside the server without anything between, plain pairs of sockets, HAProxy and mitmproxy on the
 //! same work. All of it stands in a network namespace that leads nowhere.
 //!
-//! `TESTKIT_BENCH_ONLY` names the parts to run (`decide,ways,cpu,inject,set_up,memory`), each of which takes less than a
+//! `TESTKIT_BENCH_ONLY` names the parts to run (`decide,vaults,ways,cpu,inject,set_up,memory`), each of which takes less than a
 //! minute.
 
 pub(crate) mod client;
@@ -14,6 +14,7 @@ pub(crate) mod inject;
 mod relays;
 mod server;
 mod share;
+mod vaults;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -186,6 +187,9 @@ pub(crate) async fn run() -> Result<Value, Wrong> {
     if setting::is_asked_for("decide") {
         measured("decide", decide::run()?);
     }
+    if setting::is_asked_for("vaults") {
+        measured("vaults", vaults::run().await?);
+    }
     let dir = tempfile::tempdir()?;
     let root = dir.path().join("root.pem");
     server::start(&root)?;
@@ -234,31 +238,39 @@ impl Way {
             root.into_owned(),
         ];
         words.extend(bulk.map(|times| times.to_string()));
-        let said = match self {
+        match self {
             Self::Outside(..) => {
-                let ran = tokio::process::Command::new(std::env::current_exe()?)
-                    .args(words)
-                    .stderr(std::process::Stdio::inherit())
-                    .output();
-                String::from_utf8(ran.await?.stdout)?
+                let mut client = tokio::process::Command::new(std::env::current_exe()?);
+                let ran = client.args(words).output().await?;
+                let text = String::from_utf8;
+                printed(&text(ran.stdout)?, &text(ran.stderr)?)
             }
-            Self::Inside(sandbox, _) => {
-                let words = std::iter::once(INSIDE.to_owned()).chain(words);
-                let mut process = sandbox.spawn(Command::new(words)).await?;
-                let (mut said, mut wrong) = (String::new(), String::new());
-                if let Some(mut stdout) = process.stdout.take() {
-                    stdout.read_to_string(&mut said).await?;
-                }
-                if let Some(mut stderr) = process.stderr.take() {
-                    stderr.read_to_string(&mut wrong).await?;
-                }
-                process.wait().await?;
-                eprint!("{wrong}");
-                said
-            }
-        };
-        serde_json::from_str(&said).map_err(|_| format!("a client says {said:?}").into())
+            Self::Inside(sandbox, _) => said_inside(sandbox, words).await,
+        }
     }
+}
+
+/// What the client with these words says in that sandbox ([`inside_of`]).
+async fn said_inside(
+    sandbox: &Arc<dyn Sandbox>,
+    words: impl IntoIterator<Item = String>,
+) -> Result<Value, Wrong> {
+    let words = std::iter::once(INSIDE.to_owned()).chain(words);
+    let mut process = sandbox.spawn(Command::new(words)).await?;
+    let (mut said, mut wrong) = (String::new(), String::new());
+    if let Some(mut stdout) = process.stdout.take() {
+        stdout.read_to_string(&mut said).await?;
+    }
+    if let Some(mut stderr) = process.stderr.take() {
+        stderr.read_to_string(&mut wrong).await?;
+    }
+    process.wait().await?;
+    printed(&said, &wrong)
+}
+
+/// The figures that a client has printed, or what is wrong.
+fn printed(said: &str, wrong: &str) -> Result<Value, Wrong> {
+    serde_json::from_str(said).map_err(|_| format!("a client says {said:?} {wrong:?}").into())
 }
 
 /// A policy that looks into the TLS of the server.

@@ -307,6 +307,19 @@ fn a_placeholder_is_found_however_it_is_cut_and_left_where_it_is_not_looked_for(
             !chunks.contains(&backwards(&format!("x-tail: {SECRET}"))),
             "{chunks}"
         );
+        // The name of a header, which is passed on in lower case.
+        for version in ["--http1.1", "--http2"] {
+            let named = mirrored(
+                &sandbox,
+                &format!("{version} -H \"$P: told\" https://allowed.test/mirror"),
+            )
+            .await;
+            let name = there.to_lowercase();
+            assert!(
+                named.contains(&format!("{name}: told")),
+                "{version}: {named}"
+            );
+        }
         // Paths and packed bodies of another kind.
         let packed =
             "curl -sS --max-time 60 -H 'Content-Encoding: br' -d \"$P\" https://allowed.test/count";

@@ -167,6 +167,24 @@ async fn a_credential_is_found_in_its_own_vault_only() {
             .await;
         assert_eq!(answer.status, 404, "{method} {path}: {}", answer.body);
     }
+    // A session of theirs has it no more than one that nobody has.
+    let made = async |path: &str, body: Value| {
+        let ask = server.ask(Method::POST, path).key(&stranger);
+        ask.body(body.to_string()).send().await
+    };
+    let id_of = |made: Answer| made.body["id"].as_str().unwrap().to_owned();
+    let own = json!({"agent": id_of(made("/v1/agents", agent()).await),
+        "environment_id": id_of(made("/v1/environments", environment()).await)});
+    let mut refusals = Vec::new();
+    for vault in [a.as_str(), "vlt_1111111111111111111111"] {
+        let mut session = own.clone();
+        session["vault_ids"] = json!([vault]);
+        let refused = made("/v1/sessions", session).await;
+        assert_eq!(refused.status, 400, "{}", refused.body);
+        refusals.push(refused.message().replace(vault, ""));
+    }
+    assert_eq!(refusals[0], refusals[1]);
+    assert!(refusals[0].contains("vault_ids[0]"), "{}", refusals[0]);
     let deleted = server.delete(&format!("/v1/vaults/{a}")).await;
     assert_eq!(deleted.body, json!({"id": a, "type": "vault_deleted"}));
     assert_eq!(

@@ -270,8 +270,7 @@ pub trait Sandbox: Send + Sync {
     ///
     /// # Errors
     /// [`Error::Missing`] when none is known; those of [`Sandbox::spawn`].
-    async fn exec(&self, key: &str, stdout: u64, stderr: u64) -> Result<Printed, Error> {
-        let _ = (key, stdout, stderr);
+    async fn exec(&self, _key: &str, _stdout: u64, _stderr: u64) -> Result<Printed, Error> {
         Err(Error::lacking("keep what its programs print"))
     }
 
@@ -279,8 +278,7 @@ pub trait Sandbox: Send + Sync {
     ///
     /// # Errors
     /// As [`Sandbox::exec`].
-    async fn end_exec(&self, key: &str) -> Result<(), Error> {
-        let _ = key;
+    async fn end_exec(&self, _key: &str) -> Result<(), Error> {
         Err(Error::lacking("keep what its programs print"))
     }
 
@@ -351,8 +349,7 @@ pub trait Sandbox: Send + Sync {
     ///
     /// # Errors
     /// [`Error::Missing`]; [`Error::Invalid`] for what is no regular file; those of [`Sandbox::spawn`].
-    async fn read(&self, path: &str, from: u64) -> Result<Download, Error> {
-        let _ = (path, from);
+    async fn read(&self, _path: &str, _from: u64) -> Result<Download, Error> {
         Err(Error::lacking("read files"))
     }
 
@@ -361,8 +358,7 @@ pub trait Sandbox: Send + Sync {
     ///
     /// # Errors
     /// As [`Sandbox::read`].
-    async fn write(&self, path: &str, mode: Option<u32>) -> Result<Upload, Error> {
-        let _ = (path, mode);
+    async fn write(&self, _path: &str, _mode: Option<u32>) -> Result<Upload, Error> {
         Err(Error::lacking("write files"))
     }
 
@@ -370,8 +366,7 @@ pub trait Sandbox: Send + Sync {
     ///
     /// # Errors
     /// As [`Sandbox::read`].
-    async fn stat(&self, path: &str) -> Result<Entry, Error> {
-        let _ = path;
+    async fn stat(&self, _path: &str) -> Result<Entry, Error> {
         Err(Error::lacking("look at files"))
     }
 
@@ -379,8 +374,7 @@ pub trait Sandbox: Send + Sync {
     ///
     /// # Errors
     /// As [`Sandbox::read`].
-    async fn list(&self, path: &str) -> Result<Listing, Error> {
-        let _ = path;
+    async fn list(&self, _path: &str) -> Result<Listing, Error> {
         Err(Error::lacking("list files"))
     }
 
@@ -388,8 +382,7 @@ pub trait Sandbox: Send + Sync {
     ///
     /// # Errors
     /// As [`Sandbox::read`].
-    async fn make_directory(&self, path: &str) -> Result<(), Error> {
-        let _ = path;
+    async fn make_directory(&self, _path: &str) -> Result<(), Error> {
         Err(Error::lacking("make directories"))
     }
 
@@ -397,8 +390,7 @@ pub trait Sandbox: Send + Sync {
     ///
     /// # Errors
     /// As [`Sandbox::read`].
-    async fn rename(&self, from: &str, to: &str) -> Result<(), Error> {
-        let _ = (from, to);
+    async fn rename(&self, _from: &str, _to: &str) -> Result<(), Error> {
         Err(Error::lacking("move files"))
     }
 
@@ -406,8 +398,7 @@ pub trait Sandbox: Send + Sync {
     ///
     /// # Errors
     /// As [`Sandbox::read`].
-    async fn remove(&self, path: &str, all: bool) -> Result<(), Error> {
-        let _ = (path, all);
+    async fn remove(&self, _path: &str, _all: bool) -> Result<(), Error> {
         Err(Error::lacking("remove files"))
     }
 
@@ -416,8 +407,7 @@ pub trait Sandbox: Send + Sync {
     ///
     /// # Errors
     /// As [`Sandbox::read`].
-    async fn watch(&self, path: &str, deep: bool) -> Result<FileWatch, Error> {
-        let _ = (path, deep);
+    async fn watch(&self, _path: &str, _deep: bool) -> Result<FileWatch, Error> {
         Err(Error::lacking("watch files"))
     }
 
@@ -425,8 +415,7 @@ pub trait Sandbox: Send + Sync {
     ///
     /// # Errors
     /// [`Error::Missing`] when nothing answers; those of [`Sandbox::spawn`].
-    async fn connect(&self, port: u16) -> Result<Connection, Error> {
-        let _ = port;
+    async fn connect(&self, _port: u16) -> Result<Connection, Error> {
         Err(Error::lacking("connect to ports"))
     }
 
@@ -437,8 +426,7 @@ pub trait Sandbox: Send + Sync {
     /// # Errors
     /// [`Error::Unsupported`] where this process may not enter the sandbox's network; [`Error::Gone`]; [`Error::Io`]
     /// for a port that is taken.
-    async fn listen(&self, port: u16) -> Result<TcpListener, Error> {
-        let _ = port;
+    async fn listen(&self, _port: u16) -> Result<TcpListener, Error> {
         Err(Error::lacking("listen inside"))
     }
 
@@ -486,8 +474,7 @@ pub trait Sandbox: Send + Sync {
     ///
     /// # Errors
     /// Those of [`Sandbox::stop`].
-    async fn hibernate(&self, reason: &str) -> Result<(), Error> {
-        let _ = reason;
+    async fn hibernate(&self, _reason: &str) -> Result<(), Error> {
         self.stop().await
     }
 }

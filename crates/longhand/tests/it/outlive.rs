@@ -128,7 +128,8 @@ async fn a_program_of_an_exec_outlives_a_server_that_is_killed_and_its_command_g
     let ended = ended.expect("it ran");
     let errors = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert_eq!(ended.stdout, b"l\xffst\n", "{errors}");
-    assert!(errors.starts_with("oops\n"), "{errors}");
+    // It may have arrived before the server was killed, or after: each once.
+    assert_eq!(errors.matches("oops\n").count(), 1, "{errors}");
     assert!(errors.contains("goes on"), "{errors}");
     assert_eq!(ended.status.code(), Some(7), "{errors}");
     // Whoever heard the end of it has it forgotten.

@@ -77,6 +77,17 @@ fn processes(root: i32, places: &mut Places) {
     }
 }
 
+/// The database's log with something in it: a purge may just have emptied it.
+async fn written_log(stage: &Stage) -> Vec<u8> {
+    let log = stage.launch.data_dir().join("longhand.db-wal");
+    wait::until("something in the log of the database", || async {
+        let vault = json!({"display_name": "of the log"});
+        stage.api().post("/v1/vaults", &vault).await.ok()?;
+        std::fs::read(&log).ok().filter(|bytes| !bytes.is_empty())
+    })
+    .await
+}
+
 async fn everything(stage: &Stage, answers: Vec<Value>, mut places: Places) -> Places {
     let dir = stage.launch.data_dir();
     let copied = lines(dir, &["backup", "--json"]).await;
@@ -84,6 +95,8 @@ async fn everything(stage: &Stage, answers: Vec<Value>, mut places: Places) -> P
     // The copy lies in the data directory, like the database, its log and the sandboxes.
     files(dir, &mut places);
     files(dir.parent().expect("the log is beside it"), &mut places);
+    let log = written_log(stage).await;
+    places.insert("longhand.db-wal, once more".into(), log);
     processes(stage.server().pid(), &mut places);
     for (n, answer) in answers.iter().enumerate() {
         places.insert(format!("answer {n}"), answer.to_string().into());

@@ -89,7 +89,8 @@ pub struct Settled {
 }
 
 impl Store {
-    /// Takes the lease of refreshing a credential until `until`, if nobody has it and its time has come.
+    /// Takes the lease of refreshing a credential until `until`, if nobody else has it and its time has come. Whoever has
+    /// it keeps it that way.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Archived`].

@@ -52,9 +52,11 @@ pub(crate) async fn claim(
     let row = active(&cx.conn, due).await?;
     let id = due.credential.to_string();
     // Locked: of two replicas that ask at once one gets the lease, and the other sees it.
-    let sql = "SELECT retry_at, failures, refused, lease_until FROM refreshes
-               WHERE credential = $1 FOR UPDATE";
-    let state = cx.conn.row(sql, values![&id]).await?;
+    let sql = "SELECT retry_at, failures, refused,
+                 CASE WHEN holder = $2 THEN NULL ELSE lease_until END
+               FROM refreshes WHERE credential = $1 FOR UPDATE";
+    let key = values![&id, holder.0.to_be_bytes()];
+    let state = cx.conn.row(sql, key).await?;
     let state = state.ok_or(Error::NotFound(Thing::Credential(due.credential)))?;
     let lease = get::<Option<i64>>(&state, 3)?;
     if let Some(until) = lease.filter(|until| *until > now.0) {

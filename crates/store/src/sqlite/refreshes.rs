@@ -59,9 +59,11 @@ pub(crate) fn claim(
 ) -> Told<Claim> {
     let row = active(cx, due)?;
     let id = due.credential.to_string();
-    let sql =
-        "SELECT retry_at, failures, refused, lease_until FROM refreshes WHERE credential = ?1";
-    let state = cx.conn.prepare_cached(sql)?.query_row([&id], |row| {
+    let sql = "SELECT retry_at, failures, refused,
+                 CASE WHEN holder = ?2 THEN NULL ELSE lease_until END
+               FROM refreshes WHERE credential = ?1";
+    let key = (&id, holder.0.to_be_bytes());
+    let state = cx.conn.prepare_cached(sql)?.query_row(key, |row| {
         Ok(State {
             retry_at: row.get(0)?,
             failures: row.get(1)?,

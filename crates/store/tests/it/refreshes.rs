@@ -85,6 +85,18 @@ async fn one_at_a_time_refreshes_until_its_lease_ends() {
 }
 
 #[tokio::test]
+async fn whoever_refreshes_may_keep_its_lease_for_longer() {
+    let f = super::fixture().await;
+    let it = oauth(&f.store, 1).await;
+    for now in [10, 60, 130] {
+        let kept = claim(&f.store, it, 1, now).await;
+        assert!(matches!(kept, Claim::Ours { .. }), "{now}: {kept:?}");
+    }
+    let held = claim(&f.store, it, 2, 220).await;
+    assert!(matches!(held, Claim::Held { until } if until == at(230)));
+}
+
+#[tokio::test]
 async fn new_tokens_are_stored_also_by_one_that_lost_its_lease_but_never_over_a_change() {
     let f = super::fixture().await;
     let it = oauth(&f.store, 1).await;

@@ -239,7 +239,7 @@ pub(crate) struct Bench {
     pub(crate) store: Store,
     pub(crate) vault: Arc<Vault>,
     pub(crate) refresher: Refresher,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Bench {
@@ -258,7 +258,7 @@ impl Bench {
             store,
             vault,
             refresher,
-            _dir: dir,
+            dir,
         }
     }
 
@@ -274,6 +274,11 @@ impl Bench {
             ..Settings::default()
         };
         Refresher::new(store.clone(), vault.clone(), settings).expect("a refresher")
+    }
+
+    /// A connection to its database beside the store's.
+    pub(crate) fn beside(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.dir.path().join("t.db")).expect("the database")
     }
 
     /// The credential of an authority in its first state: `expires_at` as said.

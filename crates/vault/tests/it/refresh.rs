@@ -282,7 +282,7 @@ async fn a_grant_that_is_gone_is_not_asked_for_again_until_its_owner_gives_new_t
 }
 
 /// The owner gives other tokens, and leaves `auth` as it was.
-async fn replace(bench: &Bench, it: Named, base: u32, refresh_token: &str) {
+pub(crate) async fn replace(bench: &Bench, it: Named, base: u32, refresh_token: &str) {
     let secret = CredentialSecret {
         token: Secret::new("another-access-token".to_owned()),
         refresh_token: Some(Secret::new(refresh_token.to_owned())),
@@ -295,6 +295,22 @@ async fn replace(bench: &Bench, it: Named, base: u32, refresh_token: &str) {
         display_name: None,
         metadata: [].into(),
         sealed: Some(bench.vault.seal_credential(WS, it.credential, &secret)),
+    };
+    let changed = bench
+        .store
+        .update_credential(WS, VAULT, it.credential, change, now());
+    changed.await.expect("changed");
+}
+
+/// The owner gives it another name, and leaves its tokens as they were.
+async fn rename(bench: &Bench, it: Named) {
+    let row = bench.row(it).await;
+    let change = CredentialChange {
+        base: row.revision,
+        auth: row.auth,
+        display_name: Some("renamed".to_owned()),
+        metadata: [].into(),
+        sealed: None,
     };
     let changed = bench
         .store
@@ -372,18 +388,7 @@ async fn new_tokens_are_stored_also_if_their_caller_is_gone_and_the_credential_w
     caller.spawn(async move { refresher.token(it).await.map(|_| ()) });
     until("the server to be asked", async || authority.asked() > 0).await;
     caller.shutdown().await;
-    let row = bench.row(it).await;
-    let change = CredentialChange {
-        base: row.revision,
-        auth: row.auth,
-        display_name: Some("renamed".to_owned()),
-        metadata: [].into(),
-        sealed: None,
-    };
-    let changed = bench
-        .store
-        .update_credential(WS, VAULT, it.credential, change, now());
-    changed.await.expect("changed");
+    rename(&bench, it).await;
     authority.gate.notify_one();
     bench.refresher.close().await;
     let stored = bench.stored(it).await;

@@ -49,14 +49,17 @@ pub(crate) async fn claim(
     patience: Patience,
     (now, until): (Micros, Micros),
 ) -> Told<Claim> {
-    let row = active(&cx.conn, due).await?;
+    // Both locks come before the credential is read: who settles, and its owner, hold them until they have committed, and
+    // a token that was read before is spent.
+    super::vaults::lock(&cx.conn, due.vault).await?;
     let id = due.credential.to_string();
-    // Locked: of two replicas that ask at once one gets the lease, and the other sees it.
+    // Of two replicas that ask at once one gets the lease, and the other sees it.
     let sql = "SELECT retry_at, failures, refused,
                  CASE WHEN holder = $2 THEN NULL ELSE lease_until END
                FROM refreshes WHERE credential = $1 FOR UPDATE";
     let key = values![&id, holder.0.to_be_bytes()];
     let state = cx.conn.row(sql, key).await?;
+    let row = active(&cx.conn, due).await?;
     let state = state.ok_or(Error::NotFound(Thing::Credential(due.credential)))?;
     let lease = get::<Option<i64>>(&state, 3)?;
     if let Some(until) = lease.filter(|until| *until > now.0) {

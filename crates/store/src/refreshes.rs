@@ -63,9 +63,15 @@ pub enum Outcome {
     /// Nobody was asked.
     Untried,
     /// It failed, and may be tried again.
-    Failed,
+    Failed {
+        /// The revision of the credential that it was tried with.
+        base: u32,
+    },
     /// The authorization server says that the grant is gone.
-    Refused,
+    Refused {
+        /// The revision of the credential that had it.
+        base: u32,
+    },
     /// There are new tokens.
     Renewed {
         /// The revision of the credential that they were made from.
@@ -75,6 +81,18 @@ pub enum Outcome {
         /// The secrets.
         sealed: Sealed,
     },
+}
+
+impl Outcome {
+    /// The revision of which it says something.
+    pub(crate) const fn base(&self) -> Option<u32> {
+        match self {
+            Self::Untried => None,
+            Self::Failed { base } | Self::Refused { base } | Self::Renewed { base, .. } => {
+                Some(*base)
+            }
+        }
+    }
 }
 
 /// The end of an attempt.

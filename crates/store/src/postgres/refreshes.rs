@@ -93,16 +93,17 @@ pub(crate) async fn settle(
 ) -> Told<()> {
     super::vaults::lock(&cx.conn, due.vault).await?;
     let current = active(&cx.conn, due).await?;
+    let base = settled.outcome.base();
+    if base.is_some_and(|base| base != current.revision) {
+        let current = current.revision;
+        return Err(Conflict::Revision { current }.into());
+    }
     let id = due.credential.to_string();
     let (failed, refused) = match &settled.outcome {
         Outcome::Untried => (None, None),
-        Outcome::Failed => (Some(true), Some(false)),
-        Outcome::Refused => (Some(true), Some(true)),
+        Outcome::Failed { .. } => (Some(true), Some(false)),
+        Outcome::Refused { .. } => (Some(true), Some(true)),
         Outcome::Renewed { base, auth, sealed } => {
-            if current.revision != *base {
-                let current = current.revision;
-                return Err(Conflict::Revision { current }.into());
-            }
             master::guard(&cx.conn, sealed).await?;
             cx.tell(Note::Grounds);
             // Not `updated_at`: its owner changed nothing.

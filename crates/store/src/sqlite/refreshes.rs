@@ -104,16 +104,17 @@ pub(crate) fn settle(
     now: Micros,
 ) -> Told<()> {
     let current = active(cx, due)?;
+    let base = settled.outcome.base();
+    if base.is_some_and(|base| base != current.revision) {
+        let current = current.revision;
+        return Err(Conflict::Revision { current }.into());
+    }
     let id = due.credential.to_string();
     let (failed, refused) = match &settled.outcome {
         Outcome::Untried => (None, None),
-        Outcome::Failed => (Some(true), Some(false)),
-        Outcome::Refused => (Some(true), Some(true)),
+        Outcome::Failed { .. } => (Some(true), Some(false)),
+        Outcome::Refused { .. } => (Some(true), Some(true)),
         Outcome::Renewed { base, auth, sealed } => {
-            if current.revision != *base {
-                let current = current.revision;
-                return Err(Conflict::Revision { current }.into());
-            }
             master::guard(cx.conn, sealed)?;
             cx.tell(Note::Grounds);
             // Not `updated_at`: its owner changed nothing.

@@ -69,6 +69,19 @@ fn renewed(base: u32) -> Outcome {
     }
 }
 
+/// Its owner gives it another secret.
+async fn change(store: &Store, it: Due) {
+    let change = CredentialChange {
+        base: 1,
+        auth: raw("{}"),
+        display_name: None,
+        metadata: pairs(&[]),
+        sealed: Some(sealed(3)),
+    };
+    let changed = store.update_credential(WS, vault(), it.credential, change, at(50));
+    changed.await.expect("changed");
+}
+
 #[tokio::test]
 async fn one_at_a_time_refreshes_until_its_lease_ends() {
     let f = super::fixture().await;
@@ -124,34 +137,47 @@ async fn a_failure_waits_a_refusal_stays_and_a_change_of_the_credential_ends_bot
     let f = super::fixture().await;
     let it = oauth(&f.store, 1).await;
     claim(&f.store, it, 1, 10).await;
-    settle(&f.store, it, 1, Outcome::Failed, 20).await;
+    settle(&f.store, it, 1, Outcome::Failed { base: 1 }, 20).await;
     let early = claim(&f.store, it, 1, 25).await;
     assert!(matches!(early, Claim::NotYet { failures: 1 }), "{early:?}");
     assert!(matches!(
         claim(&f.store, it, 1, 30).await,
         Claim::Ours { .. }
     ));
-    settle(&f.store, it, 1, Outcome::Refused, 40).await;
+    settle(&f.store, it, 1, Outcome::Refused { base: 1 }, 40).await;
     assert!(matches!(claim(&f.store, it, 1, 900).await, Claim::Refused));
     let asked = f
         .store
         .claim_refresh(it, Holder(3), Patience::Waived, at(41), at(42));
     assert!(matches!(asked.await.expect("asked"), Claim::Ours { .. }));
-    let change = CredentialChange {
-        base: 1,
-        auth: raw("{}"),
-        display_name: None,
-        metadata: pairs(&[]),
-        sealed: Some(sealed(3)),
-    };
-    let changed = f
-        .store
-        .update_credential(WS, vault(), it.credential, change, at(50));
-    changed.await.expect("changed");
+    change(&f.store, it).await;
     assert!(matches!(
         claim(&f.store, it, 1, 51).await,
         Claim::Ours { .. }
     ));
+}
+
+#[tokio::test]
+async fn what_became_of_old_tokens_says_nothing_of_those_that_their_owner_gave_meanwhile() {
+    let f = super::fixture().await;
+    let it = oauth(&f.store, 1).await;
+    claim(&f.store, it, 1, 10).await;
+    change(&f.store, it).await;
+    for outcome in [Outcome::Failed { base: 1 }, Outcome::Refused { base: 1 }] {
+        let stale = Settled {
+            outcome,
+            due_at: None,
+            retry_at: at(900),
+        };
+        let refused = f.store.settle_refresh(it, Holder(1), stale, at(60)).await;
+        assert!(matches!(
+            refused,
+            Err(Error::Conflict(Conflict::Revision { current: 2 }))
+        ));
+    }
+    settle(&f.store, it, 1, Outcome::Untried, 70).await;
+    let free = claim(&f.store, it, 2, 80).await;
+    assert!(matches!(free, Claim::Ours { .. }), "{free:?}");
 }
 
 #[tokio::test]

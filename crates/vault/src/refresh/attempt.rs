@@ -214,7 +214,7 @@ impl Inner {
         };
         match oauth::ask(server, refresh, &opened.secret, self.clock).await {
             Ok(grant) => self.renew(it, holder, opened, grant).await,
-            Err(error) => self.failed(it, (holder, failures), error).await,
+            Err(error) => self.failed(it, (holder, failures), opened, error).await,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use contract::credential::{Auth, McpOauth};
 use contract::secret::Secret;
+use contract::time::Micros;
 use serde_json::value::RawValue;
 use store::Conflict;
 use store::refreshes::{Due, Holder, Outcome, Patience, Settled};
@@ -42,33 +43,37 @@ impl Sent {
 }
 
 impl Inner {
+    /// Stores that there are no new tokens.
     pub(super) async fn failed(
         &self,
         it: Due,
         (holder, failures): (Holder, u32),
+        mut opened: Opened,
         error: GrantError,
     ) -> Result<Attempt, TokenError> {
-        let now = (self.clock)();
         let credential_id = it.credential.to_string();
         tracing::warn!(credential_id, %error, "an access token could not be refreshed");
         let refused = matches!(error, GrantError::Refused { .. });
-        let retry_at = after(now, pause(failures));
-        let settled = Settled {
-            outcome: if refused {
-                Outcome::Refused
-            } else {
-                Outcome::Failed
-            },
-            due_at: (!refused).then_some(retry_at),
-            retry_at,
+        let sent = Sent::of(&opened.secret);
+        let end = |current: &Opened, now| {
+            let (base, retry_at) = (current.row.revision, after(now, pause(failures)));
+            Ok(Settled {
+                outcome: if refused {
+                    Outcome::Refused { base }
+                } else {
+                    Outcome::Failed { base }
+                },
+                due_at: (!refused).then_some(retry_at),
+                retry_at,
+            })
         };
-        self.store.settle_refresh(it, holder, settled, now).await?;
+        let others = self.settle(it, holder, &mut opened, &sent, end).await?;
         let said = Some(error);
-        Ok(Attempt::Over(if refused {
-            TokenError::Revoked { said }
-        } else {
-            TokenError::Failed { said }
-        }))
+        Ok(match others {
+            Some(token) => Attempt::Token(token),
+            None if refused => Attempt::Over(TokenError::Revoked { said }),
+            None => Attempt::Over(TokenError::Failed { said }),
+        })
     }
 
     /// Stores new tokens. Whatever keeps the store from taking them, they are kept here, and the lease with them, and are
@@ -83,10 +88,12 @@ impl Inner {
         let (sent, mut current) = (Sent::of(&opened.secret), opened);
         let credential_id = it.credential.to_string();
         let mut tries = Tries::begin();
+        let end = |current: &Opened, now| self.granted(it, current, &grant, now);
         loop {
-            let error = match self.put(it, holder, &mut current, &sent, &grant).await {
-                Err(error) if !lasts(&error) => error,
-                done => return done,
+            let error = match self.settle(it, holder, &mut current, &sent, end).await {
+                Ok(others) => return Ok(Attempt::Token(others.unwrap_or(grant.access_token))),
+                Err(error) if lasts(&error) => return Err(error),
+                Err(error) => error,
             };
             if tries.is_first() {
                 tracing::warn!(credential_id, %error, "new tokens cannot be stored; they are kept, and it is tried again");
@@ -100,28 +107,22 @@ impl Inner {
         }
     }
 
-    /// Stores new tokens once. The credential may have changed meanwhile: if its tokens are still those that were
-    /// sent, the new ones belong there; if not, its owner has given it others.
-    async fn put(
+    /// Stores what came of it: `end` says so of the credential as it stands, which may have changed meanwhile. If its
+    /// tokens are still those that were sent, it is said of them; if not, its owner has given it others. These are
+    /// returned then, and nothing is said of them.
+    async fn settle(
         &self,
         it: Due,
         holder: Holder,
         current: &mut Opened,
         sent: &Sent,
-        grant: &Grant,
-    ) -> Result<Attempt, TokenError> {
+        end: impl Fn(&Opened, Micros) -> Result<Settled, TokenError>,
+    ) -> Result<Option<Secret>, TokenError> {
         loop {
             let now = (self.clock)();
-            let mut oauth = current.oauth.clone();
-            oauth.expires_at = grant.expires_at;
-            let rest = after(now, REFRESH_REST);
-            let settled = Settled {
-                due_at: due(&oauth).map(|due| due.max(rest)),
-                retry_at: rest,
-                outcome: self.outcome(it, current, oauth, grant)?,
-            };
+            let settled = end(current, now)?;
             match self.store.settle_refresh(it, holder, settled, now).await {
-                Ok(()) => return Ok(Attempt::Token(grant.access_token.copy())),
+                Ok(()) => return Ok(None),
                 Err(store::Error::Conflict(Conflict::Revision { .. })) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -132,7 +133,7 @@ impl Inner {
             let changed = self.open(it.workspace, row)?;
             if !sent.are_those_of(&changed.secret) {
                 self.untried(it, holder, due(&changed.oauth)).await?;
-                return Ok(Attempt::Token(changed.secret.token));
+                return Ok(Some(changed.secret.token));
             }
             *current = changed;
         }
@@ -152,13 +153,14 @@ impl Inner {
         }
     }
 
-    fn outcome(
+    /// That there are new tokens, in place of those that the credential has.
+    fn granted(
         &self,
         it: Due,
         current: &Opened,
-        oauth: McpOauth,
         grant: &Grant,
-    ) -> Result<Outcome, TokenError> {
+        now: Micros,
+    ) -> Result<Settled, TokenError> {
         let kept = &current.secret;
         let secret = CredentialSecret {
             token: grant.access_token.copy(),
@@ -169,13 +171,23 @@ impl Inner {
                 .map(Secret::copy),
             client_secret: kept.client_secret.as_ref().map(Secret::copy),
         };
+        let oauth = McpOauth {
+            expires_at: grant.expires_at,
+            ..current.oauth.clone()
+        };
+        let rest = after(now, REFRESH_REST);
+        let due_at = due(&oauth).map(|due| due.max(rest));
         let auth = serde_json::to_string(&Auth::McpOauth(oauth)).map_err(TokenError::Stored)?;
-        Ok(Outcome::Renewed {
-            base: current.row.revision,
-            auth: RawValue::from_string(auth).map_err(TokenError::Stored)?,
-            sealed: self
-                .vault
-                .seal_credential(it.workspace, it.credential, &secret),
+        Ok(Settled {
+            outcome: Outcome::Renewed {
+                base: current.row.revision,
+                auth: RawValue::from_string(auth).map_err(TokenError::Stored)?,
+                sealed: self
+                    .vault
+                    .seal_credential(it.workspace, it.credential, &secret),
+            },
+            due_at,
+            retry_at: rest,
         })
     }
 }

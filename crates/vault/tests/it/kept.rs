@@ -10,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 use vault::refresh::{Named, TokenError};
 
 use crate::authority::*;
-use crate::refresh::replace;
 
 /// From here on no row of that table can be changed, until [`restore`].
 fn break_down(bench: &Bench, table: &str) {

@@ -6,6 +6,7 @@ use contract::time::Micros;
 use serde_json::value::RawValue;
 
 use crate::error::Error;
+use crate::feed::Changed;
 use crate::store::{Store, on_back};
 use crate::vaults::{CredentialRow, Sealed};
 
@@ -142,9 +143,14 @@ impl Store {
         settled: Settled,
         now: Micros,
     ) -> Result<(), Error> {
+        let renewed = matches!(settled.outcome, Outcome::Renewed { .. });
         on_back!(self, write, |cx| refreshes::settle(
             cx, due, holder, settled, now
-        ))
+        ))?;
+        if renewed {
+            self.feed().changed(Changed::Vault(due.vault));
+        }
+        Ok(())
     }
 
     /// Credentials whose time has come and that nobody is at, the longest due first.

@@ -2,6 +2,7 @@
 
 use contract::ids::{CredentialId, MintedWorkspaceId, VaultId, WorkspaceId};
 use contract::time::Micros;
+use store::feed::Changed;
 use store::refreshes::{Claim, Due, Holder, Outcome, Patience, Settled};
 use store::vaults::{CredentialChange, CredentialKind, NewCredential, Sealed};
 use store::{Conflict, Error, Store};
@@ -220,4 +221,23 @@ async fn another_workspace_cannot_claim() {
         .claim_refresh(foreign, Holder(1), Patience::Waived, Micros(1), Micros(2))
         .await;
     assert!(matches!(claimed, Err(Error::NotFound(_))));
+}
+
+#[tokio::test]
+async fn new_tokens_and_what_a_vault_is_for_are_told_to_whoever_has_lent_what_was_before() {
+    let f = super::fixture().await;
+    let it = oauth(&f.store, 1).await;
+    claim(&f.store, it, 1, 10).await;
+    let mut changes = f.store.changes();
+    settle(&f.store, it, 1, renewed(1), 20).await;
+    assert_eq!(changes.try_recv(), Ok(Changed::Vault(vault())));
+    let metadata = pairs(&[("longhand.role", "llm")]);
+    let updated = f
+        .store
+        .update_vault(WS, vault(), 1, "v".to_owned(), metadata, at(30));
+    updated.await.expect("updated");
+    assert_eq!(changes.try_recv(), Ok(Changed::Vault(vault())));
+    claim(&f.store, it, 1, 50).await;
+    settle(&f.store, it, 1, Outcome::Untried, 60).await;
+    changes.try_recv().expect_err("nothing changed");
 }

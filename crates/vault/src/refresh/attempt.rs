@@ -10,7 +10,8 @@ use store::refreshes::{Claim, Due, Holder, Outcome, Patience, Settled};
 use store::vaults::CredentialRow;
 
 use super::{Inner, Named, TokenError};
-use crate::limits::{REFRESH_AHEAD, REFRESH_LEASE, SKEW};
+use crate::OpenError;
+use crate::limits::{REFRESH_AHEAD, REFRESH_LEASE, REFRESH_REST, SKEW};
 use crate::oauth::{self, after};
 use crate::secret::CredentialSecret;
 
@@ -108,14 +109,7 @@ impl Inner {
             Claim::Ours { row, failures } => (row, failures),
             Claim::Held { .. } | Claim::NotYet { .. } | Claim::Refused => return Ok(()),
         };
-        let opened = match self.open(it.workspace, *row) {
-            Ok(opened) => opened,
-            Err(error) => {
-                // Nothing to be done until it changes.
-                self.untried(it, holder, None).await?;
-                return Err(error);
-            }
-        };
+        let opened = self.claimed(it, holder, *row).await?;
         let due = opened.refresh().and_then(|_| due(&opened.oauth));
         if due.is_none_or(|due| due > now) {
             return self.untried(it, holder, due).await;
@@ -123,6 +117,26 @@ impl Inner {
         match self.exchange(it, (holder, failures), opened).await? {
             Attempt::Over(error) => Err(error),
             Attempt::Token(_) | Attempt::Held => Ok(()),
+        }
+    }
+
+    /// Opens what the lease is ours of; if it does not open, gives it back.
+    async fn claimed(
+        &self,
+        it: Due,
+        holder: Holder,
+        row: CredentialRow,
+    ) -> Result<Opened, TokenError> {
+        match self.open(it.workspace, row) {
+            Err(error) => {
+                // Another server may have the key, and so may this one soon. Otherwise there is nothing to be done until it
+                // changes.
+                let lacks = matches!(error, TokenError::Sealed(OpenError::KeyVersion { .. }));
+                let soon = after((self.clock)(), REFRESH_REST);
+                self.untried(it, holder, lacks.then_some(soon)).await?;
+                Err(error)
+            }
+            opened => opened,
         }
     }
 
@@ -147,7 +161,7 @@ impl Inner {
                 return self.kept_back(it, known, &not).await;
             }
         };
-        let opened = self.open(it.workspace, *row)?;
+        let opened = self.claimed(it, holder, *row).await?;
         if !same(&opened.secret.token, known) {
             let due = opened.refresh().and_then(|_| due(&opened.oauth));
             self.untried(it, holder, due).await?;

@@ -1,13 +1,17 @@
 //! New tokens outlive a store that cannot be written: whoever was given them has the only copy, and what they were
 //! made from is spent.
 
+use std::sync::Arc;
+
 use contract::credential::TokenAuth;
 use contract::secret::Secret;
 use contract::time::Micros;
 use store::refreshes::{Claim, Due, Holder, Patience};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use vault::refresh::{Named, TokenError};
+use vault::master::MasterKey;
+use vault::refresh::{Named, Refresher, TokenError};
+use vault::{KeySource, Vault};
 
 use crate::authority::*;
 
@@ -45,6 +49,17 @@ async fn given(bench: &Bench, authority: &Authority) {
     break_down(bench, "credentials");
     authority.gate.notify_one();
     refused(bench, 1).await;
+}
+
+/// Has that refresher look for what is due until `done`.
+async fn looks(refresher: &Refresher, done: impl AsyncFnMut() -> bool) {
+    let (stop, refresher, mut running) =
+        (CancellationToken::new(), refresher.clone(), JoinSet::new());
+    let stopped = stop.clone();
+    running.spawn(async move { refresher.run(stopped).await });
+    until("the look for what is due", done).await;
+    stop.cancel();
+    running.join_all().await;
 }
 
 /// Asks for a token in a task of its own.
@@ -139,4 +154,30 @@ async fn a_store_that_goes_on_failing_does_not_keep_the_refresher_from_ending() 
     let ended = async || running.try_join_next().is_some();
     until("the refresher to end", ended).await;
     assert_eq!(bench.stored(it).await.token.expose(), access_token(0));
+}
+
+#[tokio::test]
+async fn a_server_without_the_next_master_key_leaves_what_is_due_to_those_that_have_it() {
+    let way = Way::Good {
+        expires_in: serde_json::json!(3_600),
+    };
+    let (bench, authority) = (Bench::new().await, Authority::start(way).await);
+    bench
+        .credential(&authority, within(60), TokenAuth::None)
+        .await;
+    let source = KeySource::Given {
+        key: MasterKey::from_bytes([1; 32]),
+        next: Some(MasterKey::from_bytes([2; 32])),
+    };
+    let new = Vault::unlock(&bench.store, source).await.expect("unlocked");
+    new.rotate(&bench.store).await.expect("rotated");
+    let looked_at = || {
+        let sql = "SELECT due_at IS NOT 0 AND lease_until IS NULL FROM refreshes";
+        let looked = bench.beside().query_row(sql, [], |row| row.get(0));
+        looked.expect("a row")
+    };
+    looks(&bench.refresher, async || looked_at()).await;
+    pass(31);
+    let other = Bench::another(&bench.store, &Arc::new(new), "127.0.0.0/8");
+    looks(&other, async || authority.granted() == 1).await;
 }

@@ -6,6 +6,7 @@ use contract::time::Micros;
 use serde_json::value::RawValue;
 
 use crate::error::Error;
+use crate::feed::Changed;
 use crate::store::{Store, on_back};
 use crate::vaults::{CredentialRow, Sealed};
 
@@ -63,9 +64,15 @@ pub enum Outcome {
     /// Nobody was asked.
     Untried,
     /// It failed, and may be tried again.
-    Failed,
+    Failed {
+        /// The revision of the credential that it was tried with.
+        base: u32,
+    },
     /// The authorization server says that the grant is gone.
-    Refused,
+    Refused {
+        /// The revision of the credential that had it.
+        base: u32,
+    },
     /// There are new tokens.
     Renewed {
         /// The revision of the credential that they were made from.
@@ -75,6 +82,18 @@ pub enum Outcome {
         /// The secrets.
         sealed: Sealed,
     },
+}
+
+impl Outcome {
+    /// The revision of which it says something.
+    pub(crate) const fn base(&self) -> Option<u32> {
+        match self {
+            Self::Untried => None,
+            Self::Failed { base } | Self::Refused { base } | Self::Renewed { base, .. } => {
+                Some(*base)
+            }
+        }
+    }
 }
 
 /// The end of an attempt.
@@ -89,7 +108,8 @@ pub struct Settled {
 }
 
 impl Store {
-    /// Takes the lease of refreshing a credential until `until`, if nobody has it and its time has come.
+    /// Takes the lease of refreshing a credential until `until`, if nobody else has it and its time has come. Whoever has
+    /// it keeps it that way.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Archived`].
@@ -123,9 +143,14 @@ impl Store {
         settled: Settled,
         now: Micros,
     ) -> Result<(), Error> {
+        let renewed = matches!(settled.outcome, Outcome::Renewed { .. });
         on_back!(self, write, |cx| refreshes::settle(
             cx, due, holder, settled, now
-        ))
+        ))?;
+        if renewed {
+            self.feed().changed(Changed::Vault(due.vault));
+        }
+        Ok(())
     }
 
     /// Credentials whose time has come and that nobody is at, the longest due first.

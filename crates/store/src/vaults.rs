@@ -203,7 +203,7 @@ impl Store {
         metadata: BTreeMap<String, String>,
         now: Micros,
     ) -> Result<VaultRow, Error> {
-        on_back!(self, write, |cx| vaults::update(
+        let done = on_back!(self, write, |cx| vaults::update(
             cx,
             workspace,
             id,
@@ -211,7 +211,9 @@ impl Store {
             display_name,
             metadata,
             now
-        ))
+        ))?;
+        self.feed().changed(Changed::Vault(id));
+        Ok(done)
     }
 
     /// Archives a vault and its credentials, and removes their secrets. Again changes nothing.

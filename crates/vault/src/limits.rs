@@ -34,6 +34,14 @@ pub const REFRESH_LOOK: (Duration, Duration) =
 /// The pause after a failure, doubled with each further one up to the second.
 pub const FAILURE_PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(600));
 
+/// How long new tokens are kept that the store does not take: longer than it takes until another database server has
+/// the part of one that is gone, or until somebody has made room on a disk.
+pub const STORE_WAIT: Duration = Duration::from_secs(5 * 60);
+
+/// The pause before it is tried again to store them, at first and at most: short, so that nobody else refreshes first
+/// if the lease ended meanwhile.
+pub const STORE_PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
+
 /// How often somebody looks for tokens that are due.
 pub const DUE_LOOK: Duration = Duration::from_secs(10);
 
@@ -51,6 +59,7 @@ pub const PROBES: usize = 16;
 
 const _: () = assert!(TOKEN_TIMEOUT.as_secs() * 2 < REFRESH_LEASE.as_secs());
 const _: () = assert!(REFRESH_LEASE.as_secs() < REFRESH_WAIT.as_secs());
+const _: () = assert!(STORE_PAUSE.1.as_secs() * 10 < REFRESH_LEASE.as_secs());
 const _: () = assert!(SKEW.as_secs() < REFRESH_AHEAD.as_secs());
 const _: () = assert!(SHOWN_ANSWER < TOKEN_ANSWER);
 

@@ -56,8 +56,9 @@ impl Refresher {
     /// # Errors
     /// [`TokenError`] if there is no such credential, or it is none to be tried. What servers do is an answer.
     pub async fn validate(&self, it: Named) -> Result<Validation, TokenError> {
-        let opened = self.0.opened(it).await?;
+        // Its secrets are open for no longer than it is tried.
         let _turn = self.0.probes.acquire().await;
+        let opened = self.0.opened(it).await?;
         let mut found = Validation {
             kind: ValidationTag::VaultCredentialValidation,
             vault_id: it.vault,

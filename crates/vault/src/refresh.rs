@@ -2,6 +2,7 @@
 //! over all servers of a store. New tokens are stored before anybody uses them.
 
 mod attempt;
+mod settle;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,6 +108,8 @@ pub(crate) struct Inner {
     pub(crate) probes: Semaphore,
     token_timeout: Duration,
     tasks: TaskTracker,
+    /// Nothing is begun any more, and what goes on is to come to its end.
+    ending: CancellationToken,
 }
 
 /// Gives fresh access tokens. Cloning it clones a handle.
@@ -152,6 +155,7 @@ impl Refresher {
             token_timeout: settings.token_timeout.min(REFRESH_LEASE / 3),
             probes: Semaphore::new(PROBES),
             tasks: TaskTracker::new(),
+            ending: CancellationToken::new(),
         })))
     }
 
@@ -213,7 +217,11 @@ impl Refresher {
             });
             let mut done = 0;
             for attempt in attempts.collect::<Vec<_>>() {
-                done += usize::from(attempt.await.unwrap_or(false));
+                // What is left at the stop is waited for below.
+                let Some(looked) = stop.run_until_cancelled(attempt).await else {
+                    break;
+                };
+                done += usize::from(looked.unwrap_or(false));
             }
             // As many as could be, and none of them is due any more: there may be others.
             if done < DUE_AT_ONCE {
@@ -223,8 +231,10 @@ impl Refresher {
         self.close().await;
     }
 
-    /// Waits for refreshes under way: their new tokens are stored before this returns.
+    /// Waits for refreshes under way: their new tokens are stored before this returns, unless the store takes none for as
+    /// long as one question to a token endpoint may take.
     pub async fn close(&self) {
+        self.0.ending.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
     }
@@ -252,7 +262,12 @@ impl Refresher {
                 .0
                 .tasks
                 .spawn(async move { inner.attempt(it.due(), &known, patience).await });
-            match attempt.await.unwrap_or(Ok(Attempt::Held))? {
+            // One whose tokens cannot be stored goes on without us.
+            let longest = until + self.0.token_timeout;
+            let Ok(attempt) = tokio::time::timeout_at(longest, attempt).await else {
+                return Err(TokenError::Failed { said: None });
+            };
+            match attempt.unwrap_or(Ok(Attempt::Held))? {
                 Attempt::Token(token) => return Ok(token),
                 Attempt::Over(error) => return Err(error),
                 Attempt::Held if tokio::time::Instant::now() < until => {

@@ -21,6 +21,9 @@ const REFRESH: &str = "refresh/token+4b1d9ce07f52";
 const CLIENT: &str = "client/secret+c2a60f9d13e8";
 const FIRST: &str = "access/token+70f3ab5d92c4";
 
+/// Where the first token is taken as well as those after it.
+const AHEAD: &str = "/ahead";
+
 /// MCP servers and their authorization server in one: at each path another resource, whose first token is refused.
 #[derive(Default)]
 struct Service {
@@ -28,7 +31,7 @@ struct Service {
     paths: Mutex<HashMap<String, (String, usize)>>,
     /// What was said to a path by those who were let in.
     heard: Mutex<Vec<String>>,
-    /// Somebody waits at `…/wait`.
+    /// Somebody waits at `…/wait`, or was let in as before at [`AHEAD`].
     waits: Notify,
     release: Notify,
 }
@@ -42,6 +45,10 @@ impl Service {
     async fn answer(&self, path: &str, authorization: &str, said: &str) -> (u16, String) {
         if let Some(of) = path.strip_prefix("/token") {
             return self.grant(of, said);
+        }
+        if path == AHEAD && authorization == format!("Bearer {FIRST}") {
+            self.waits.notify_one();
+            return (200, "as before".to_owned());
         }
         let of = path.trim_end_matches("/wait");
         let taken = self.paths.lock().unwrap().get(of).cloned();
@@ -116,6 +123,8 @@ impl Service {
 struct Renewed {
     stage: Stage,
     session: String,
+    /// The path of each credential.
+    credentials: Vec<String>,
     service: Arc<Service>,
     /// Where it is.
     base: String,
@@ -146,11 +155,12 @@ async fn renewed(paths: &[&str]) -> Renewed {
             "token_endpoint_auth": {"type": "client_secret_post", "client_secret": CLIENT}}})
     });
     let credentials: Vec<_> = credentials.collect();
-    let (vault, _) = stage.vault(json!({}), &credentials).await;
+    let (vault, credentials) = stage.vault(json!({}), &credentials).await;
     let session = stage.session(&[("vault_ids", json!([vault]))]).await;
     Renewed {
         stage,
         session,
+        credentials,
         service,
         base,
         _tasks: tasks,
@@ -230,6 +240,29 @@ async fn what_refreshes_a_token_is_not_in_the_egress_process() {
     it.service.release.notify_one();
     let (said, _) = it.stage.heard(&it.session).await;
     assert_eq!(said.trim(), "200 200");
+    crate::egress::end(it.stage).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_refreshed_ahead_of_its_end_is_in_force_though_none_was_refused() {
+    let it = renewed(&[AHEAD]).await;
+    let ask = format!(
+        "until curl -sS --max-time 100 {}{AHEAD} | grep 'let in'; do sleep 0.05; done",
+        it.base
+    );
+    let steps = json!([script::bash(&ask), {"text": "heard"}]);
+    let api = it.stage.api();
+    let message = script::message("ahead", &steps);
+    api.send(&it.session, &[message]).await.expect("sent");
+    let first = it.service.waits.notified();
+    wait::within("a request with the first token", first).await;
+    let soon = contract::time::Micros(store::clock::now().0 + 60_000_000);
+    let due = json!({"auth": {"type": "mcp_oauth", "expires_at": soon}});
+    let changed = api.post(&it.credentials[0], &due).await;
+    changed.expect("changed");
+    let (said, _) = it.stage.heard(&it.session).await;
+    assert!(said.contains("let in"), "{said}");
+    assert_eq!(it.service.refreshed(AHEAD), 1);
     crate::egress::end(it.stage).await;
 }
 

@@ -49,12 +49,17 @@ pub(crate) async fn claim(
     patience: Patience,
     (now, until): (Micros, Micros),
 ) -> Told<Claim> {
-    let row = active(&cx.conn, due).await?;
+    // Both locks come before the credential is read: who settles, and its owner, hold them until they have committed, and
+    // a token that was read before is spent.
+    super::vaults::lock(&cx.conn, due.vault).await?;
     let id = due.credential.to_string();
-    // Locked: of two replicas that ask at once one gets the lease, and the other sees it.
-    let sql = "SELECT retry_at, failures, refused, lease_until FROM refreshes
-               WHERE credential = $1 FOR UPDATE";
-    let state = cx.conn.row(sql, values![&id]).await?;
+    // Of two replicas that ask at once one gets the lease, and the other sees it.
+    let sql = "SELECT retry_at, failures, refused,
+                 CASE WHEN holder = $2 THEN NULL ELSE lease_until END
+               FROM refreshes WHERE credential = $1 FOR UPDATE";
+    let key = values![&id, holder.0.to_be_bytes()];
+    let state = cx.conn.row(sql, key).await?;
+    let row = active(&cx.conn, due).await?;
     let state = state.ok_or(Error::NotFound(Thing::Credential(due.credential)))?;
     let lease = get::<Option<i64>>(&state, 3)?;
     if let Some(until) = lease.filter(|until| *until > now.0) {
@@ -88,16 +93,17 @@ pub(crate) async fn settle(
 ) -> Told<()> {
     super::vaults::lock(&cx.conn, due.vault).await?;
     let current = active(&cx.conn, due).await?;
+    let base = settled.outcome.base();
+    if base.is_some_and(|base| base != current.revision) {
+        let current = current.revision;
+        return Err(Conflict::Revision { current }.into());
+    }
     let id = due.credential.to_string();
     let (failed, refused) = match &settled.outcome {
         Outcome::Untried => (None, None),
-        Outcome::Failed => (Some(true), Some(false)),
-        Outcome::Refused => (Some(true), Some(true)),
+        Outcome::Failed { .. } => (Some(true), Some(false)),
+        Outcome::Refused { .. } => (Some(true), Some(true)),
         Outcome::Renewed { base, auth, sealed } => {
-            if current.revision != *base {
-                let current = current.revision;
-                return Err(Conflict::Revision { current }.into());
-            }
             master::guard(&cx.conn, sealed).await?;
             cx.tell(Note::Grounds);
             // Not `updated_at`: its owner changed nothing.

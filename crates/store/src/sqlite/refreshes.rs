@@ -59,9 +59,11 @@ pub(crate) fn claim(
 ) -> Told<Claim> {
     let row = active(cx, due)?;
     let id = due.credential.to_string();
-    let sql =
-        "SELECT retry_at, failures, refused, lease_until FROM refreshes WHERE credential = ?1";
-    let state = cx.conn.prepare_cached(sql)?.query_row([&id], |row| {
+    let sql = "SELECT retry_at, failures, refused,
+                 CASE WHEN holder = ?2 THEN NULL ELSE lease_until END
+               FROM refreshes WHERE credential = ?1";
+    let key = (&id, holder.0.to_be_bytes());
+    let state = cx.conn.prepare_cached(sql)?.query_row(key, |row| {
         Ok(State {
             retry_at: row.get(0)?,
             failures: row.get(1)?,
@@ -102,16 +104,17 @@ pub(crate) fn settle(
     now: Micros,
 ) -> Told<()> {
     let current = active(cx, due)?;
+    let base = settled.outcome.base();
+    if base.is_some_and(|base| base != current.revision) {
+        let current = current.revision;
+        return Err(Conflict::Revision { current }.into());
+    }
     let id = due.credential.to_string();
     let (failed, refused) = match &settled.outcome {
         Outcome::Untried => (None, None),
-        Outcome::Failed => (Some(true), Some(false)),
-        Outcome::Refused => (Some(true), Some(true)),
+        Outcome::Failed { .. } => (Some(true), Some(false)),
+        Outcome::Refused { .. } => (Some(true), Some(true)),
         Outcome::Renewed { base, auth, sealed } => {
-            if current.revision != *base {
-                let current = current.revision;
-                return Err(Conflict::Revision { current }.into());
-            }
             master::guard(cx.conn, sealed)?;
             cx.tell(Note::Grounds);
             // Not `updated_at`: its owner changed nothing.

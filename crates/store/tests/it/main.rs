@@ -61,5 +61,5 @@ mod sqlite {
 }
 
 mod postgres {
-    suite!(postgres, deadlocks, moving, replicas, server);
+    suite!(postgres, deadlocks, moving, refreshing, replicas, server);
 }

@@ -2,6 +2,7 @@
 
 use contract::ids::{CredentialId, MintedWorkspaceId, VaultId, WorkspaceId};
 use contract::time::Micros;
+use store::feed::Changed;
 use store::refreshes::{Claim, Due, Holder, Outcome, Patience, Settled};
 use store::vaults::{CredentialChange, CredentialKind, NewCredential, Sealed};
 use store::{Conflict, Error, Store};
@@ -69,6 +70,19 @@ fn renewed(base: u32) -> Outcome {
     }
 }
 
+/// Its owner gives it another secret.
+async fn change(store: &Store, it: Due) {
+    let change = CredentialChange {
+        base: 1,
+        auth: raw("{}"),
+        display_name: None,
+        metadata: pairs(&[]),
+        sealed: Some(sealed(3)),
+    };
+    let changed = store.update_credential(WS, vault(), it.credential, change, at(50));
+    changed.await.expect("changed");
+}
+
 #[tokio::test]
 async fn one_at_a_time_refreshes_until_its_lease_ends() {
     let f = super::fixture().await;
@@ -82,6 +96,18 @@ async fn one_at_a_time_refreshes_until_its_lease_ends() {
         claim(&f.store, it, 2, 110).await,
         Claim::Ours { .. }
     ));
+}
+
+#[tokio::test]
+async fn whoever_refreshes_may_keep_its_lease_for_longer() {
+    let f = super::fixture().await;
+    let it = oauth(&f.store, 1).await;
+    for now in [10, 60, 130] {
+        let kept = claim(&f.store, it, 1, now).await;
+        assert!(matches!(kept, Claim::Ours { .. }), "{now}: {kept:?}");
+    }
+    let held = claim(&f.store, it, 2, 220).await;
+    assert!(matches!(held, Claim::Held { until } if until == at(230)));
 }
 
 #[tokio::test]
@@ -112,34 +138,47 @@ async fn a_failure_waits_a_refusal_stays_and_a_change_of_the_credential_ends_bot
     let f = super::fixture().await;
     let it = oauth(&f.store, 1).await;
     claim(&f.store, it, 1, 10).await;
-    settle(&f.store, it, 1, Outcome::Failed, 20).await;
+    settle(&f.store, it, 1, Outcome::Failed { base: 1 }, 20).await;
     let early = claim(&f.store, it, 1, 25).await;
     assert!(matches!(early, Claim::NotYet { failures: 1 }), "{early:?}");
     assert!(matches!(
         claim(&f.store, it, 1, 30).await,
         Claim::Ours { .. }
     ));
-    settle(&f.store, it, 1, Outcome::Refused, 40).await;
+    settle(&f.store, it, 1, Outcome::Refused { base: 1 }, 40).await;
     assert!(matches!(claim(&f.store, it, 1, 900).await, Claim::Refused));
     let asked = f
         .store
         .claim_refresh(it, Holder(3), Patience::Waived, at(41), at(42));
     assert!(matches!(asked.await.expect("asked"), Claim::Ours { .. }));
-    let change = CredentialChange {
-        base: 1,
-        auth: raw("{}"),
-        display_name: None,
-        metadata: pairs(&[]),
-        sealed: Some(sealed(3)),
-    };
-    let changed = f
-        .store
-        .update_credential(WS, vault(), it.credential, change, at(50));
-    changed.await.expect("changed");
+    change(&f.store, it).await;
     assert!(matches!(
         claim(&f.store, it, 1, 51).await,
         Claim::Ours { .. }
     ));
+}
+
+#[tokio::test]
+async fn what_became_of_old_tokens_says_nothing_of_those_that_their_owner_gave_meanwhile() {
+    let f = super::fixture().await;
+    let it = oauth(&f.store, 1).await;
+    claim(&f.store, it, 1, 10).await;
+    change(&f.store, it).await;
+    for outcome in [Outcome::Failed { base: 1 }, Outcome::Refused { base: 1 }] {
+        let stale = Settled {
+            outcome,
+            due_at: None,
+            retry_at: at(900),
+        };
+        let refused = f.store.settle_refresh(it, Holder(1), stale, at(60)).await;
+        assert!(matches!(
+            refused,
+            Err(Error::Conflict(Conflict::Revision { current: 2 }))
+        ));
+    }
+    settle(&f.store, it, 1, Outcome::Untried, 70).await;
+    let free = claim(&f.store, it, 2, 80).await;
+    assert!(matches!(free, Claim::Ours { .. }), "{free:?}");
 }
 
 #[tokio::test]
@@ -182,4 +221,23 @@ async fn another_workspace_cannot_claim() {
         .claim_refresh(foreign, Holder(1), Patience::Waived, Micros(1), Micros(2))
         .await;
     assert!(matches!(claimed, Err(Error::NotFound(_))));
+}
+
+#[tokio::test]
+async fn new_tokens_and_what_a_vault_is_for_are_told_to_whoever_has_lent_what_was_before() {
+    let f = super::fixture().await;
+    let it = oauth(&f.store, 1).await;
+    claim(&f.store, it, 1, 10).await;
+    let mut changes = f.store.changes();
+    settle(&f.store, it, 1, renewed(1), 20).await;
+    assert_eq!(changes.try_recv(), Ok(Changed::Vault(vault())));
+    let metadata = pairs(&[("longhand.role", "llm")]);
+    let updated = f
+        .store
+        .update_vault(WS, vault(), 1, "v".to_owned(), metadata, at(30));
+    updated.await.expect("updated");
+    assert_eq!(changes.try_recv(), Ok(Changed::Vault(vault())));
+    claim(&f.store, it, 1, 50).await;
+    settle(&f.store, it, 1, Outcome::Untried, 60).await;
+    changes.try_recv().expect_err("nothing changed");
 }

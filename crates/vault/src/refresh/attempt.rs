@@ -1,25 +1,23 @@
-//! One attempt at a refresh: the lease, the question, and what becomes of the answer. Whoever waits for it stands in
-//! the module above.
-
-use std::time::Duration;
+//! One attempt at a refresh: the lease and the question. What becomes of the answer stands beside it, whoever waits for
+//! it in the module above.
 
 use contract::credential::{Auth, McpOauth, Refresh};
 use contract::ids::WorkspaceId;
 use contract::secret::Secret;
 use contract::time::Micros;
-use serde_json::value::RawValue;
+use store::clock;
 use store::refreshes::{Claim, Due, Holder, Outcome, Patience, Settled};
 use store::vaults::CredentialRow;
-use store::{Conflict, clock};
 
 use super::{Inner, Named, TokenError};
-use crate::limits::{FAILURE_PAUSE, REFRESH_AHEAD, REFRESH_LEASE, REFRESH_REST, SKEW};
-use crate::oauth::{self, Grant, GrantError, after};
+use crate::OpenError;
+use crate::limits::{REFRESH_AHEAD, REFRESH_LEASE, REFRESH_REST, SKEW};
+use crate::oauth::{self, after};
 use crate::secret::CredentialSecret;
 
 /// A credential with its secrets open.
 pub(crate) struct Opened {
-    row: CredentialRow,
+    pub(super) row: CredentialRow,
     pub(super) oauth: McpOauth,
     pub(crate) secret: CredentialSecret,
 }
@@ -69,7 +67,11 @@ impl Inner {
         self.open(it.workspace, row)
     }
 
-    fn open(&self, workspace: WorkspaceId, row: CredentialRow) -> Result<Opened, TokenError> {
+    pub(super) fn open(
+        &self,
+        workspace: WorkspaceId,
+        row: CredentialRow,
+    ) -> Result<Opened, TokenError> {
         let auth = serde_json::from_str::<Auth>(row.auth.get()).map_err(TokenError::Stored)?;
         let oauth = match auth {
             Auth::McpOauth(oauth) => oauth,
@@ -107,14 +109,7 @@ impl Inner {
             Claim::Ours { row, failures } => (row, failures),
             Claim::Held { .. } | Claim::NotYet { .. } | Claim::Refused => return Ok(()),
         };
-        let opened = match self.open(it.workspace, *row) {
-            Ok(opened) => opened,
-            Err(error) => {
-                // Nothing to be done until it changes.
-                self.untried(it, holder, None).await?;
-                return Err(error);
-            }
-        };
+        let opened = self.claimed(it, holder, *row).await?;
         let due = opened.refresh().and_then(|_| due(&opened.oauth));
         if due.is_none_or(|due| due > now) {
             return self.untried(it, holder, due).await;
@@ -122,6 +117,26 @@ impl Inner {
         match self.exchange(it, (holder, failures), opened).await? {
             Attempt::Over(error) => Err(error),
             Attempt::Token(_) | Attempt::Held => Ok(()),
+        }
+    }
+
+    /// Opens what the lease is ours of; if it does not open, gives it back.
+    async fn claimed(
+        &self,
+        it: Due,
+        holder: Holder,
+        row: CredentialRow,
+    ) -> Result<Opened, TokenError> {
+        match self.open(it.workspace, row) {
+            Err(error) => {
+                // Another server may have the key, and so may this one soon. Otherwise there is nothing to be done until it
+                // changes.
+                let lacks = matches!(error, TokenError::Sealed(OpenError::KeyVersion { .. }));
+                let soon = after((self.clock)(), REFRESH_REST);
+                self.untried(it, holder, lacks.then_some(soon)).await?;
+                Err(error)
+            }
+            opened => opened,
         }
     }
 
@@ -146,7 +161,7 @@ impl Inner {
                 return self.kept_back(it, known, &not).await;
             }
         };
-        let opened = self.open(it.workspace, *row)?;
+        let opened = self.claimed(it, holder, *row).await?;
         if !same(&opened.secret.token, known) {
             let due = opened.refresh().and_then(|_| due(&opened.oauth));
             self.untried(it, holder, due).await?;
@@ -180,7 +195,7 @@ impl Inner {
     }
 
     /// Gives the lease back without having asked anybody.
-    async fn untried(
+    pub(super) async fn untried(
         &self,
         it: Due,
         holder: Holder,
@@ -213,106 +228,8 @@ impl Inner {
         };
         match oauth::ask(server, refresh, &opened.secret, self.clock).await {
             Ok(grant) => self.renew(it, holder, opened, grant).await,
-            Err(error) => self.failed(it, (holder, failures), error).await,
+            Err(error) => self.failed(it, (holder, failures), opened, error).await,
         }
-    }
-
-    async fn failed(
-        &self,
-        it: Due,
-        (holder, failures): (Holder, u32),
-        error: GrantError,
-    ) -> Result<Attempt, TokenError> {
-        let now = (self.clock)();
-        let credential_id = it.credential.to_string();
-        tracing::warn!(credential_id, %error, "an access token could not be refreshed");
-        let refused = matches!(error, GrantError::Refused { .. });
-        let retry_at = after(now, pause(failures));
-        let settled = Settled {
-            outcome: if refused {
-                Outcome::Refused
-            } else {
-                Outcome::Failed
-            },
-            due_at: (!refused).then_some(retry_at),
-            retry_at,
-        };
-        self.store.settle_refresh(it, holder, settled, now).await?;
-        let said = Some(error);
-        Ok(Attempt::Over(if refused {
-            TokenError::Revoked { said }
-        } else {
-            TokenError::Failed { said }
-        }))
-    }
-
-    /// Stores new tokens. The credential may have changed meanwhile: if its tokens are still those that were
-    /// spent, the new ones belong there; if not, its owner has given it others.
-    async fn renew(
-        &self,
-        it: Due,
-        holder: Holder,
-        opened: Opened,
-        grant: Grant,
-    ) -> Result<Attempt, TokenError> {
-        let spent = opened.secret.refresh_token.as_ref().map(Secret::copy);
-        let (used, mut current) = (opened.secret.token.copy(), opened);
-        loop {
-            let now = (self.clock)();
-            let mut oauth = current.oauth.clone();
-            oauth.expires_at = grant.expires_at;
-            let rest = after(now, REFRESH_REST);
-            let settled = Settled {
-                due_at: due(&oauth).map(|due| due.max(rest)),
-                retry_at: rest,
-                outcome: self.outcome(it, &current, oauth, &grant)?,
-            };
-            match self.store.settle_refresh(it, holder, settled, now).await {
-                Ok(()) => return Ok(Attempt::Token(grant.access_token)),
-                Err(store::Error::Conflict(Conflict::Revision { .. })) => {}
-                Err(error) => return Err(error.into()),
-            }
-            let row = self
-                .store
-                .credential(it.workspace, it.vault, it.credential)
-                .await?;
-            current = self.open(it.workspace, row)?;
-            let kept = match (&current.secret.refresh_token, &spent) {
-                (Some(now), Some(spent)) => same(now, spent),
-                _ => false,
-            };
-            if !kept || !same(&current.secret.token, &used) {
-                self.untried(it, holder, due(&current.oauth)).await?;
-                return Ok(Attempt::Token(current.secret.token));
-            }
-        }
-    }
-
-    fn outcome(
-        &self,
-        it: Due,
-        current: &Opened,
-        oauth: McpOauth,
-        grant: &Grant,
-    ) -> Result<Outcome, TokenError> {
-        let kept = &current.secret;
-        let secret = CredentialSecret {
-            token: grant.access_token.copy(),
-            refresh_token: grant
-                .refresh_token
-                .as_ref()
-                .or(kept.refresh_token.as_ref())
-                .map(Secret::copy),
-            client_secret: kept.client_secret.as_ref().map(Secret::copy),
-        };
-        let auth = serde_json::to_string(&Auth::McpOauth(oauth)).map_err(TokenError::Stored)?;
-        Ok(Outcome::Renewed {
-            base: current.row.revision,
-            auth: RawValue::from_string(auth).map_err(TokenError::Stored)?,
-            sealed: self
-                .vault
-                .seal_credential(it.workspace, it.credential, &secret),
-        })
     }
 }
 
@@ -323,18 +240,10 @@ pub(super) fn is_over(oauth: &McpOauth, now: Micros) -> bool {
 }
 
 /// When to refresh it ahead of its expiry; none if it is not known to expire.
-fn due(oauth: &McpOauth) -> Option<Micros> {
+pub(super) fn due(oauth: &McpOauth) -> Option<Micros> {
     let ahead = i64::try_from(REFRESH_AHEAD.as_micros()).unwrap_or(0);
     let before = |at: Micros| Micros(at.0.saturating_sub(ahead));
     oauth.expires_at.map(before)
-}
-
-/// The pause after one more failure.
-fn pause(failures: u32) -> Duration {
-    let (first, most) = FAILURE_PAUSE;
-    first
-        .saturating_mul(1u32.checked_shl(failures).unwrap_or(u32::MAX))
-        .min(most)
 }
 
 pub(super) fn same(one: &Secret, other: &Secret) -> bool {

@@ -16,7 +16,7 @@ use contract::secret::Secret;
 use contract::time::Micros;
 use serde_json::json;
 use serde_json::value::RawValue;
-use store::vaults::{CredentialKind, CredentialRow, NewCredential};
+use store::vaults::{CredentialChange, CredentialKind, CredentialRow, NewCredential};
 use store::{Options, Store, Synchronous};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -239,7 +239,7 @@ pub(crate) struct Bench {
     pub(crate) store: Store,
     pub(crate) vault: Arc<Vault>,
     pub(crate) refresher: Refresher,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Bench {
@@ -258,7 +258,7 @@ impl Bench {
             store,
             vault,
             refresher,
-            _dir: dir,
+            dir,
         }
     }
 
@@ -274,6 +274,11 @@ impl Bench {
             ..Settings::default()
         };
         Refresher::new(store.clone(), vault.clone(), settings).expect("a refresher")
+    }
+
+    /// A connection to its database beside the store's.
+    pub(crate) fn beside(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.dir.path().join("t.db")).expect("the database")
     }
 
     /// The credential of an authority in its first state: `expires_at` as said.
@@ -339,6 +344,43 @@ impl Bench {
         let opened = self.vault.open_credential(WS, it.credential, &sealed);
         opened.expect("opened")
     }
+}
+
+/// The owner gives other tokens, and leaves `auth` as it was.
+pub(crate) async fn replace(bench: &Bench, it: Named, base: u32, refresh_token: &str) {
+    let secret = CredentialSecret {
+        token: Secret::new("another-access-token".to_owned()),
+        refresh_token: Some(Secret::new(refresh_token.to_owned())),
+        client_secret: None,
+    };
+    let row = bench.row(it).await;
+    let change = CredentialChange {
+        base,
+        auth: row.auth,
+        display_name: None,
+        metadata: [].into(),
+        sealed: Some(bench.vault.seal_credential(WS, it.credential, &secret)),
+    };
+    let changed = bench
+        .store
+        .update_credential(WS, VAULT, it.credential, change, now());
+    changed.await.expect("changed");
+}
+
+/// The owner gives it another name, and leaves its tokens as they were.
+pub(crate) async fn rename(bench: &Bench, it: Named) {
+    let row = bench.row(it).await;
+    let change = CredentialChange {
+        base: row.revision,
+        auth: row.auth,
+        display_name: Some("renamed".to_owned()),
+        metadata: [].into(),
+        sealed: None,
+    };
+    let changed = bench
+        .store
+        .update_credential(WS, VAULT, it.credential, change, now());
+    changed.await.expect("changed");
 }
 
 /// Waits for a condition.

@@ -1,7 +1,8 @@
 //! The vault's suite: what opens, what does not, who is recognised, which model a vault chooses, how tokens stay
-//! fresh, and what replaces a placeholder.
+//! fresh and outlive a store that fails, and what replaces a placeholder.
 
 mod authority;
+mod kept;
 mod keys;
 mod llm;
 mod master;

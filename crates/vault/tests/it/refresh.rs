@@ -5,12 +5,10 @@ use axum::http::StatusCode;
 use contract::credential::{Auth, Refresh, TokenAuth};
 use contract::secret::Secret;
 use serde_json::json;
-use store::vaults::CredentialChange;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use vault::oauth::GrantError;
 use vault::refresh::{Named, TokenError};
-use vault::secret::CredentialSecret;
 
 use crate::authority::*;
 
@@ -281,27 +279,6 @@ async fn a_grant_that_is_gone_is_not_asked_for_again_until_its_owner_gives_new_t
     assert_eq!(token(&bench, it).await, access_token(1));
 }
 
-/// The owner gives other tokens, and leaves `auth` as it was.
-async fn replace(bench: &Bench, it: Named, base: u32, refresh_token: &str) {
-    let secret = CredentialSecret {
-        token: Secret::new("another-access-token".to_owned()),
-        refresh_token: Some(Secret::new(refresh_token.to_owned())),
-        client_secret: None,
-    };
-    let row = bench.row(it).await;
-    let change = CredentialChange {
-        base,
-        auth: row.auth,
-        display_name: None,
-        metadata: [].into(),
-        sealed: Some(bench.vault.seal_credential(WS, it.credential, &secret)),
-    };
-    let changed = bench
-        .store
-        .update_credential(WS, VAULT, it.credential, change, now());
-    changed.await.expect("changed");
-}
-
 #[tokio::test]
 async fn the_same_refresh_token_goes_on_and_a_server_that_gives_none_too() {
     let (bench, authority) = (Bench::new().await, Authority::start(Way::Same).await);
@@ -372,18 +349,7 @@ async fn new_tokens_are_stored_also_if_their_caller_is_gone_and_the_credential_w
     caller.spawn(async move { refresher.token(it).await.map(|_| ()) });
     until("the server to be asked", async || authority.asked() > 0).await;
     caller.shutdown().await;
-    let row = bench.row(it).await;
-    let change = CredentialChange {
-        base: row.revision,
-        auth: row.auth,
-        display_name: Some("renamed".to_owned()),
-        metadata: [].into(),
-        sealed: None,
-    };
-    let changed = bench
-        .store
-        .update_credential(WS, VAULT, it.credential, change, now());
-    changed.await.expect("changed");
+    rename(&bench, it).await;
     authority.gate.notify_one();
     bench.refresher.close().await;
     let stored = bench.stored(it).await;
@@ -421,6 +387,59 @@ async fn tokens_that_the_owner_gave_meanwhile_win() {
         stored.refresh_token.expect("there").expose(),
         "another-refresh-token"
     );
+}
+
+#[tokio::test]
+async fn a_grant_that_is_gone_says_nothing_of_tokens_that_the_owner_gave_meanwhile() {
+    let (bench, authority) = (Bench::new().await, Authority::start(Way::Gated).await);
+    let it = bench
+        .credential(&authority, within(-5), TokenAuth::None)
+        .await;
+    let mut caller = JoinSet::new();
+    let refresher = bench.refresher.clone();
+    caller.spawn(async move {
+        refresher
+            .token(it)
+            .await
+            .expect("a token")
+            .expose()
+            .to_owned()
+    });
+    until("the server to be asked", async || authority.asked() > 0).await;
+    // What it was asked with is worth nothing any more, and the owner knows.
+    authority.books.lock().expect("whole").granted = 1;
+    replace(&bench, it, 1, &refresh_token(1)).await;
+    authority.gate.notify_one();
+    let got = caller.join_next().await.expect("one").expect("it ran");
+    assert_eq!(got, "another-access-token");
+    authority.behave(good());
+    let refused = Secret::new(got);
+    let other = bench.refresher.after_refusal(it, &refused).await;
+    assert_eq!(other.expect("another").expose(), access_token(2));
+}
+
+#[tokio::test]
+async fn a_grant_that_is_gone_is_gone_also_if_its_credential_was_renamed_meanwhile() {
+    let (bench, authority) = (Bench::new().await, Authority::start(Way::Gated).await);
+    let it = bench
+        .credential(&authority, within(-5), TokenAuth::None)
+        .await;
+    let mut caller = JoinSet::new();
+    let refresher = bench.refresher.clone();
+    caller.spawn(async move { refresher.token(it).await.map(|_| ()) });
+    until("the server to be asked", async || authority.asked() > 0).await;
+    authority.books.lock().expect("whole").granted = 1;
+    rename(&bench, it).await;
+    authority.gate.notify_one();
+    let got = caller.join_next().await.expect("one").expect("it ran");
+    assert!(matches!(got, Err(TokenError::Revoked { .. })), "{got:?}");
+    pass(10_000);
+    let again = bench.refresher.token(it).await;
+    assert!(
+        matches!(again, Err(TokenError::Revoked { said: None })),
+        "{again:?}"
+    );
+    assert_eq!(authority.asked(), 1);
 }
 
 #[tokio::test]

@@ -327,7 +327,8 @@ pub fn variables(dialect: Dialect, stand_in: &str) -> [(String, String); 2] {
     ]
 }
 
-const fn kind(status: u16) -> &'static str {
+/// The name of the kind of error that has this status.
+pub(crate) const fn kind(status: u16) -> &'static str {
     match status {
         401 => "authentication_error",
         402 => "billing_error",

@@ -15,21 +15,22 @@ use futures_util::stream;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody as BoxBody;
-use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
+use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use model::{Client, Dialect, Endpoint, Error, Failure, Passing, Piece, Usage};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accepted::accepted;
-use crate::limits::{DOOR_CONNECTIONS, DOOR_HEAD, DOOR_REQUESTS, FOREIGN_REQUEST_BYTES};
+use crate::bodies::{self, Hold, Share};
+use crate::limits::{DOOR_CONNECTIONS, DOOR_HEAD, DOOR_REQUESTS, FOREIGN_AGAIN};
 
 /// The port of the door on the loopback of each sandbox: below those that the kernel gives to whoever connects.
 pub const DOOR_PORT: u16 = 9_797;
@@ -91,6 +92,7 @@ impl Door {
         let keeper = Keeper {
             behind: Arc::new(behind),
             room: Arc::new(Semaphore::new(DOOR_REQUESTS)),
+            share: Share::default(),
             asking: asking.clone(),
         };
         let mut accepting = JoinSet::new();
@@ -129,6 +131,7 @@ async fn accept(listener: TcpListener, keeper: Keeper) {
 struct Keeper {
     behind: Arc<Behind>,
     room: Arc<Semaphore>,
+    share: Share,
     asking: TaskTracker,
 }
 
@@ -136,7 +139,10 @@ impl Keeper {
     async fn answer(&self, request: Request<Incoming>) -> Answer {
         match self.begun(request).await {
             Ok(answer) => answer,
-            Err(closed) => self.problem(&closed, None),
+            Err(closed) => {
+                let again = (closed.status == 429).then_some(FOREIGN_AGAIN);
+                self.problem(&closed, again)
+            }
         }
     }
 
@@ -154,16 +160,20 @@ impl Keeper {
         if head.method != Method::POST {
             return Err(closed(405, "only POST"));
         }
-        let body = Limited::new(body, FOREIGN_REQUEST_BYTES).collect().await;
-        let body = body.map_err(|_| closed(413, "the request is too large or was cut"))?;
-        let body = serde_json::from_slice::<Map<String, Value>>(&body.to_bytes());
-        let body = body.map_err(|_| closed(400, "the body must be a JSON object"))?;
+        let cancel = self.behind.account.cancelled();
+        let room = Arc::clone(&self.room).acquire_owned();
+        let admitted = async { (room.await, bodies::read(body, &self.share).await) };
+        let (room, read) = match cancel.run_until_cancelled(admitted).await {
+            Some((Ok(room), read)) => (room, read),
+            _ => return Err(failed(&Error::Cancelled)),
+        };
+        let (body, hold) = read.map_err(|it| closed(it.status(), it.to_string()))?;
         let betas = head.headers.get("anthropic-beta");
         let betas = betas.and_then(|it| it.to_str().ok()).map(str::to_owned);
         let passing = Passing::read(dialect, body, betas);
         let passing = passing.map_err(|refused| closed(400, refused.to_string()))?;
         self.behind.account.may_ask(passing.model()).await?;
-        Ok(self.passed(passing).await)
+        Ok(self.passed(passing, (room, hold)).await)
     }
 
     fn knows(&self, headers: &HeaderMap) -> bool {
@@ -178,17 +188,12 @@ impl Keeper {
     }
 
     /// Asks in a task of its own, which outlives whoever asked.
-    async fn passed(&self, passing: Passing) -> Answer {
+    async fn passed(&self, passing: Passing, room: (OwnedSemaphorePermit, Hold)) -> Answer {
         let streams = passing.streams();
         let (pieces, mut heard) = mpsc::channel(PIECES);
         let (end, ended) = oneshot::channel();
-        self.asking.spawn(ask(
-            Arc::clone(&self.behind),
-            Arc::clone(&self.room),
-            passing,
-            pieces,
-            end,
-        ));
+        self.asking
+            .spawn(ask(Arc::clone(&self.behind), room, passing, pieces, end));
         let first = heard.recv().await;
         match first {
             Some(Piece::Event(text)) if streams => self.streamed(text, heard, ended),
@@ -196,10 +201,7 @@ impl Keeper {
                 (Some(Piece::Whole(body)), Ok(Ok(()))) => {
                     answer(StatusCode::OK, "application/json", Bytes::from(body))
                 }
-                (_, Ok(Err(error))) => {
-                    let closed = closed(error.status(), error.to_string());
-                    self.problem(&closed, error.retry_after())
-                }
+                (_, Ok(Err(error))) => self.problem(&failed(&error), error.retry_after()),
                 _ => self.problem(&closed(502, "the model gave no answer"), None),
             },
         }
@@ -252,24 +254,23 @@ impl Keeper {
     }
 }
 
-/// One request to its end, and its bill.
+/// One request to its end, and its bill. What it says is in memory until it is answered.
 async fn ask(
     behind: Arc<Behind>,
-    room: Arc<Semaphore>,
+    (room, hold): (OwnedSemaphorePermit, Hold),
     passing: Passing,
     pieces: mpsc::Sender<Piece>,
     end: oneshot::Sender<Result<(), Error>>,
 ) {
     let cancel = behind.account.cancelled();
     let model = passing.model().to_owned();
-    let permit = cancel.run_until_cancelled(room.acquire()).await;
-    let Some(Ok(_permit)) = permit else {
-        let _ = end.send(Err(Error::Cancelled));
-        return;
-    };
     let begun = Instant::now();
+    let mut hold = Some(hold);
     // There is room for all; nobody may be listening any more.
-    let mut hand_on = |piece| drop(pieces.try_send(piece));
+    let mut hand_on = |piece| {
+        hold = None;
+        drop(pieces.try_send(piece));
+    };
     let asked = behind
         .client
         .pass(&behind.endpoint, passing, &cancel, &mut hand_on);
@@ -288,8 +289,14 @@ async fn ask(
             .count(&model, &usage, took, ended.is_err())
             .await;
     }
+    // Whoever hears of the end finds the room.
+    drop((room, hold));
     let _ = end.send(ended);
     drop(pieces);
+}
+
+fn failed(error: &Error) -> Closed {
+    closed(error.status(), error.to_string())
 }
 
 fn closed(status: u16, why: impl Into<String>) -> Closed {
@@ -320,7 +327,8 @@ pub fn variables(dialect: Dialect, stand_in: &str) -> [(String, String); 2] {
     ]
 }
 
-const fn kind(status: u16) -> &'static str {
+/// The name of the kind of error that has this status.
+pub(crate) const fn kind(status: u16) -> &'static str {
     match status {
         401 => "authentication_error",
         402 => "billing_error",

@@ -9,6 +9,7 @@
 
 mod accepted;
 mod bill;
+pub mod bodies;
 pub mod brief;
 pub mod causes;
 pub mod claude;

@@ -52,8 +52,22 @@ pub(crate) const FOREIGN_LINE_BYTES: usize = 32 * 1024 * 1024;
 pub(crate) const FOREIGN_RESULT_BYTES: usize = 256 * 1024;
 /// Bytes of a picture that a tool of a foreign loop shows, in base64.
 pub(crate) const FOREIGN_RESULT_IMAGE_BYTES: usize = 5 * 1024 * 1024;
-/// Bytes of one model request of a foreign loop, as the provider's own limit is.
+/// Bytes of one model request of a foreign loop or of a program, as the provider's own limit is.
 pub(crate) const FOREIGN_REQUEST_BYTES: usize = 32 * 1024 * 1024;
+/// Values and names of fields in one such request: ten times what a conversation of a million tokens has.
+pub(crate) const FOREIGN_REQUEST_VALUES: usize = 256 * 1024;
+/// Bytes that one of these takes at most when it is parsed: an object of one field is a node of a tree, of about 640 bytes
+/// for three of them.
+pub(crate) const FOREIGN_VALUE_BYTES: usize = 224;
+/// Bytes that such requests of all sandboxes hold together, as they came and with their values: eight of the largest, as
+/// at the gateway. For moments, while one is read or written, its texts are there twice.
+pub(crate) const FOREIGN_BODIES_BYTES: usize = 8 * FOREIGN_REQUEST_BYTES;
+/// Time for the body of such a request, from its head on: it comes from the same machine.
+pub(crate) const FOREIGN_BODY: Duration = Duration::from_secs(60);
+/// How long what comes of a refused body is thrown away, so that whoever sends it sees the answer.
+pub(crate) const FOREIGN_REFUSED: Duration = Duration::from_secs(5);
+/// When a request that found no room may come again.
+pub(crate) const FOREIGN_AGAIN: Duration = Duration::from_secs(1);
 /// Bytes of a foreign loop's own transcript that is read; a longer one is made from the log.
 pub(crate) const FOREIGN_TRANSCRIPT_BYTES: usize = 64 * 1024 * 1024;
 /// How long a foreign loop that was taken over may take to say whether it was let run a call.
@@ -77,3 +91,9 @@ pub(crate) const FOREIGN_AHEAD: Duration = Duration::from_secs(30);
 pub(crate) const FOREIGN_REST: Duration = Duration::from_secs(15);
 /// How long one that was ended may take to be gone, before the next starts all the same.
 pub(crate) const FOREIGN_END: Duration = Duration::from_secs(10);
+
+// One sandbox alone may hold half: the largest request that there can be must have room.
+const _: () = assert!(
+    2 * (FOREIGN_REQUEST_BYTES + FOREIGN_REQUEST_VALUES * FOREIGN_VALUE_BYTES)
+        <= FOREIGN_BODIES_BYTES
+);

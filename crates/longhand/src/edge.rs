@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, bail};
 use gateway::metrics::Kind;
 use gateway::{Floor, Metrics, SandboxMetrics, Tls};
+use harness::bodies;
 use orchestrator::Orchestrator;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -102,6 +103,18 @@ pub fn count_turns(metrics: &Metrics, orchestrator: &Orchestrator) {
         "Turns that may run in this process; further ones wait in the database",
         Kind::Level,
         move || most,
+    );
+    metrics.read(
+        "model_request_bytes",
+        "Bytes that requests of sandboxes to their models hold, until they are answered",
+        Kind::Level,
+        || bodies::held().0 as u64,
+    );
+    metrics.read(
+        "model_request_limit_bytes",
+        "Bytes that these may hold; further ones get 429",
+        Kind::Level,
+        || bodies::held().1 as u64,
     );
     let keeper = orchestrator.keeper().clone();
     let happened = SandboxMetrics::register(metrics);

@@ -215,8 +215,14 @@ impl Turn<'_> {
         let mut previewer = Previewer::new(plane);
         let mut bill = Bill::default();
         let began = Instant::now();
-        let mut sink = |delta| previewer.see(delta);
+        let mut hold = Some(asked.hold);
+        let mut sink = |delta| {
+            // It is answered, so its words are gone.
+            hold = None;
+            previewer.see(delta);
+        };
         let relayed = self.relay(asked.words, &mut sink).await;
+        drop(hold);
         plane.spent(Spent::Model, began.elapsed());
         let relayed = match relayed {
             Ok(relayed) => relayed,

@@ -13,25 +13,28 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody as BoxBody;
-use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
+use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use model::Words;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::accepted::accepted;
-use crate::limits::{FOREIGN_CONNECTIONS, FOREIGN_PING, FOREIGN_REQUEST_BYTES};
+use crate::bodies::{self, Hold, Refused, Share};
+use crate::door::kind;
+use crate::limits::{FOREIGN_AGAIN, FOREIGN_CONNECTIONS, FOREIGN_PING};
 
 type Answer = Response<BoxBody<Bytes, Infallible>>;
 
 /// The listening end.
 pub(crate) struct ModelPath {
     listener: Arc<TcpListener>,
+    share: Share,
     at: SocketAddr,
     token: Arc<str>,
 }
@@ -39,6 +42,8 @@ pub(crate) struct ModelPath {
 /// A request of the loop, and where its answer goes.
 pub(crate) struct Asked {
     pub(crate) words: Words,
+    /// The room of these words, for as long as they are in memory.
+    pub(crate) hold: Hold,
     /// An event stream, whole. Dropped, the loop sees its connection end.
     pub(crate) answer: oneshot::Sender<String>,
 }
@@ -69,6 +74,7 @@ impl ModelPath {
         Ok(Self {
             at: listener.local_addr()?,
             listener: Arc::new(listener),
+            share: Share::default(),
             token: token.into(),
         })
     }
@@ -92,8 +98,12 @@ impl ModelPath {
     pub(crate) fn serve(&self) -> Serving {
         let (asks, asked) = mpsc::channel(1);
         let mut tasks = JoinSet::new();
-        let (listener, token) = (Arc::clone(&self.listener), Arc::clone(&self.token));
-        tasks.spawn(accept(listener, token, asks));
+        let door = Door {
+            token: Arc::clone(&self.token),
+            share: self.share.clone(),
+            asks,
+        };
+        tasks.spawn(accept(Arc::clone(&self.listener), door));
         Serving {
             asked,
             _tasks: tasks,
@@ -108,10 +118,9 @@ impl Serving {
     }
 }
 
-async fn accept(listener: Arc<TcpListener>, token: Arc<str>, asks: mpsc::Sender<Asked>) {
+async fn accept(listener: Arc<TcpListener>, door: Door) {
     accepted(&listener, FOREIGN_CONNECTIONS, move |stream| {
-        let (token, asks) = (Arc::clone(&token), asks.clone());
-        let door = Door { token, asks };
+        let door = door.clone();
         async move {
             let answer = service_fn(|request| {
                 let door = door.clone();
@@ -128,6 +137,7 @@ async fn accept(listener: Arc<TcpListener>, token: Arc<str>, asks: mpsc::Sender<
 #[derive(Clone)]
 struct Door {
     token: Arc<str>,
+    share: Share,
     asks: mpsc::Sender<Asked>,
 }
 
@@ -146,18 +156,19 @@ impl Door {
             let why = "this key opens nothing here";
             return problem(StatusCode::UNAUTHORIZED, "authentication_error", why);
         }
-        let Ok(body) = Limited::new(body, FOREIGN_REQUEST_BYTES).collect().await else {
-            let why = "the request is too large or was cut";
-            return problem(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", why);
+        // The run takes one when it is the model's turn, and no sooner; until then the next one is not even read.
+        let Ok(place) = self.asks.reserve().await else {
+            let why = "nobody is there";
+            return problem(StatusCode::SERVICE_UNAVAILABLE, "api_error", why);
         };
-        let body = serde_json::from_slice::<Map<String, Value>>(&body.to_bytes());
-        let Some(body) = body
-            .ok()
-            .filter(|body| body.get("stream") == Some(&Value::Bool(true)))
-        else {
-            let why = "the body must be a JSON object with \"stream\": true";
+        let (body, hold) = match bodies::read(body, &self.share).await {
+            Ok(read) => read,
+            Err(why) => return refused(why),
+        };
+        if body.get("stream") != Some(&Value::Bool(true)) {
+            let why = "the body must have \"stream\": true";
             return problem(StatusCode::BAD_REQUEST, "invalid_request_error", why);
-        };
+        }
         let betas = head.headers.get("anthropic-beta");
         let betas = betas
             .and_then(|betas| betas.to_str().ok())
@@ -168,15 +179,11 @@ impl Door {
             betas,
             effort: None,
         };
-        let asked = Asked { words, answer };
-        // The run takes one when it is the model's turn, and no sooner.
-        if self.asks.send(asked).await.is_err() {
-            return problem(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "api_error",
-                "nobody is there",
-            );
-        }
+        place.send(Asked {
+            words,
+            hold,
+            answer,
+        });
         streamed(answered)
     }
 
@@ -211,6 +218,19 @@ fn streamed(answered: oneshot::Receiver<String>) -> Answer {
         .headers_mut()
         .insert(http::header::CONTENT_TYPE, kind);
     response
+}
+
+/// In the words of the dialect, with when to come again where that helps.
+fn refused(why: Refused) -> Answer {
+    let status = StatusCode::from_u16(why.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    let mut answer = problem(status, kind(why.status()), &why.to_string());
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        let seconds = http::HeaderValue::from(FOREIGN_AGAIN.as_secs());
+        answer
+            .headers_mut()
+            .insert(http::header::RETRY_AFTER, seconds);
+    }
+    answer
 }
 
 fn problem(status: StatusCode, kind: &str, message: &str) -> Answer {

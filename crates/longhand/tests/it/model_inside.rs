@@ -278,3 +278,84 @@ async fn a_vault_chooses_the_words_and_a_budget_the_models() {
     assert_eq!(spans(&log).len(), 3);
     crate::egress::end(stage).await;
 }
+
+/// Sends sixteen bodies of four million numbers each, and then sixteen of which half never comes.
+const GREEDY: &str = r#"
+import http.client, json, os, socket, threading, time
+key = os.environ["ANTHROPIC_API_KEY"]
+body = {"model": "claude-sonnet-5-5", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
+body["stop_sequences"] = [0] * (4 << 20)
+body = json.dumps(body, separators=(",", ":")).encode()
+said = []
+
+def ask():
+    door = http.client.HTTPConnection("127.0.0.1", 9797)
+    door.request("POST", "/v1/messages", body, {"x-api-key": key})
+    answer = door.getresponse()
+    said.append((answer.status, json.loads(answer.read())["error"]["type"]))
+
+asking = [threading.Thread(target=ask) for _ in range(16)]
+[thread.start() for thread in asking]
+[thread.join() for thread in asking]
+half = []
+for _ in range(16):
+    door = socket.create_connection(("127.0.0.1", 9797))
+    head = "POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: %s\r\ncontent-length: 33554432\r\n\r\n" % key
+    door.sendall(head.encode() + b" " * 65536)
+    half.append(door)
+with open("/workspace/said", "w") as file:
+    json.dump(said, file)
+os.rename("/workspace/said", "/workspace/all")
+time.sleep(600)
+"#;
+
+/// A number of `/proc/PID/status` of the server, in MiB.
+fn memory(stage: &Stage, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", stage.server().pid()));
+    let status = status.expect("it runs");
+    let mut lines = status.lines().filter_map(|line| line.strip_prefix(name));
+    let number = lines.next().and_then(|line| line.split_whitespace().nth(1));
+    number.expect(name).parse::<u64>().expect(name) / 1_024
+}
+
+/// What is in that file of a sandbox, when it is there.
+async fn written(stage: &Stage, session: &str, path: &str) -> String {
+    let read = ["sandbox", "exec", session, "--", "/bin/cat", path];
+    wait::until(path, || async {
+        let read = crate::terminal::piped(stage.launch.data_dir(), &read).await;
+        let text = String::from_utf8_lossy(&read.stdout).into_owned();
+        Some(text).filter(|text| !text.is_empty())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_of_one_sandbox_neither_fill_the_server_nor_keep_another_from_its_model() {
+    let stage = carried().await;
+    let (greedy, honest) = (
+        stage.session(&[asks()]).await,
+        stage.session(&[asks()]).await,
+    );
+    // From here on the most is counted anew (proc_pid_clear_refs(5)).
+    std::fs::write(format!("/proc/{}/clear_refs", stage.server().pid()), "5").expect("root");
+    let before = memory(&stage, "VmRSS");
+    let steps = json!([script::bash(&format!("python3 -c '{GREEDY}'")), {"text": "heard"}]);
+    let api = stage.api();
+    let message = script::message("greedy", &steps);
+    api.send(&greedy, &[message]).await.expect("sent");
+    let said = written(&stage, &greedy, "/workspace/all").await;
+    // Sixteen are before the door, four of them inside, and it goes on as ever elsewhere.
+    let ask = curl("", "/v1/messages", &asked("an honest question"));
+    let (heard, log) = told(&stage, &honest, "honest", &ask).await;
+    assert!(heard.contains("an honest question"), "{heard}");
+    assert_eq!(spans(&log).len(), 3, "{log:?}");
+    let grown = memory(&stage, "VmHWM") - before;
+    assert!(grown < 192, "{grown} MiB more than {before}: {said}");
+    let said: Vec<(u16, String)> = serde_json::from_str(&said).expect(&said);
+    let large = (413, "request_too_large".to_owned());
+    assert_eq!(said, vec![large; 16]);
+    let interrupt = json!({"type": "user.interrupt"});
+    api.send(&greedy, &[interrupt]).await.expect("sent");
+    api.idle(&greedy).await;
+    crate::egress::end(stage).await;
+}

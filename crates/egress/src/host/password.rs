@@ -18,7 +18,7 @@ use super::answer::{Refusal, say};
 use super::bytes::{Counts, pass};
 use super::carried::Spoken;
 use super::flow::{Flow, Judged};
-use super::http::Masked;
+use super::http::{Masked, Sought};
 use super::upstream::{Failure, Upstream, dial, encrypt, identified};
 use super::{postgres, redis};
 use crate::audit::{Action, Kind, Record};
@@ -225,7 +225,8 @@ async fn passed<P: Protocol>(
         };
         let (mut client_read, mut client_write) = split(client);
         let (server_read, server_write) = split(server.line);
-        let server_read = Masked::new(server_read, forms);
+        let sought = forms.map(|forms| Sought::of(Some(forms)));
+        let server_read = Masked::new(server_read, sought);
         let said = Said {
             flow,
             client: &mut client_read,

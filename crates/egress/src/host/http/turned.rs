@@ -11,12 +11,14 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
-use vault::scrub::{Forms, Scrubber};
+use vault::scrub::Forms;
 
 use super::body::Sent;
+use super::sought::Sought;
+use super::withheld::{Out, Withheld};
 use crate::inject::{Stream, Unpack};
 
-/// How long something is kept back that nothing follows: whoever sends one message at a time waits for the answer.
+/// How long a few bytes are kept back that nothing follows: whoever sends one message at a time waits for the answer.
 const QUIET: Duration = Duration::from_millis(250);
 
 pub(super) type Wrong = Box<dyn std::error::Error + Send + Sync>;
@@ -25,8 +27,8 @@ pub(super) type Wrong = Box<dyn std::error::Error + Send + Sync>;
 pub(super) trait Turn: Unpin {
     /// Takes the next piece and appends to `out` what is decided by now.
     fn push(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), Wrong>;
-    /// Whether what is kept back goes on when nothing follows it for a while.
-    fn is_impatient(&self) -> bool;
+    /// After what time what is kept back goes on when nothing follows it; none if it does not.
+    fn patience(&self) -> Option<Duration>;
     /// Appends what was kept back.
     fn let_go(&mut self, out: &mut Vec<u8>);
     /// Takes the fields behind the body.
@@ -38,8 +40,8 @@ impl Turn for Stream {
         Ok(Self::push(self, piece, out)?)
     }
 
-    fn is_impatient(&self) -> bool {
-        self.holds_little()
+    fn patience(&self) -> Option<Duration> {
+        self.holds_little().then_some(QUIET)
     }
 
     fn let_go(&mut self, out: &mut Vec<u8>) {
@@ -48,11 +50,12 @@ impl Turn for Stream {
 }
 
 /// Takes secrets out of an answer.
-pub(super) struct Scrub(Scrubber, Arc<Forms>);
+pub(super) struct Scrub(Withheld, Arc<Forms>);
 
 impl Scrub {
     pub(super) fn new(forms: Arc<Forms>) -> Self {
-        Self(Scrubber::new(Arc::clone(&forms)), forms)
+        let sought = Sought::of(Some(Arc::clone(&forms)));
+        Self(Withheld::new(sought, Out::Replaced), forms)
     }
 }
 
@@ -62,12 +65,12 @@ impl Turn for Scrub {
         Ok(())
     }
 
-    fn is_impatient(&self) -> bool {
-        self.0.holds()
+    fn patience(&self) -> Option<Duration> {
+        self.0.patience(QUIET)
     }
 
     fn let_go(&mut self, out: &mut Vec<u8>) {
-        self.0.finish(out);
+        self.0.let_go(out);
     }
 
     fn trailers(&self, trailers: &mut HeaderMap) {
@@ -145,10 +148,10 @@ where
 
     /// Whether nothing has followed what is kept back for a while.
     fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.turn.is_impatient() {
+        let Some(patience) = self.turn.patience() else {
             return false;
-        }
-        let until = || Box::pin(sleep_until(Instant::now() + QUIET));
+        };
+        let until = || Box::pin(sleep_until(Instant::now() + patience));
         let quiet = self.quiet.get_or_insert_with(until);
         let is_quiet = quiet.as_mut().poll(cx).is_ready();
         if is_quiet {

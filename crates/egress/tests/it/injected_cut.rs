@@ -1,11 +1,14 @@
-//! Credentials where something stops in the middle: a server that says a secret in two parts.
+//! Credentials where something stops in the middle: a server that says a secret in two parts, a login that breaks off
+//! when the server was shown one.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 
-use crate::ground::{SERVER, on_ground, python, unrestricted};
-use crate::injected::{credential, placeholder, sandbox};
+use egress::inject::CredentialsFile;
+
+use crate::ground::{Ground, SERVER, on_ground, python, unrestricted};
+use crate::injected::{credential, id, placeholder, sandbox};
 
 const SECRET: &str = "sk-live/42+secret";
 
@@ -87,5 +90,78 @@ fn what_begins_like_a_secret_comes_when_the_server_waits_and_the_rest_of_a_secre
             "{told}"
         );
         assert!(!told.contains("ive/4") && !told.contains("42+"), "{told}");
+    });
+}
+
+/// A sandbox that may log in in clear text, to servers that speak no TLS.
+async fn in_clear(ground: &Ground, name: &str) -> Arc<dyn sandbox::Sandbox> {
+    *ground.credentials.lock().unwrap() = CredentialsFile {
+        cleartext: true,
+        credentials: vec![credential(1, SECRET, Some(&["allowed.test"]))],
+    };
+    ground.sandbox(name).await
+}
+
+/// A message of PostgreSQL's.
+fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+    [&[kind], &length[..], body].concat()
+}
+
+/// What a client says in a message.
+fn said(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut head = [0; 5];
+    stream.read_exact(&mut head).ok()?;
+    let length = u32::from_be_bytes(head[1..].try_into().unwrap());
+    let mut body = vec![0; usize::try_from(length - 4).unwrap()];
+    stream.read_exact(&mut body).ok()?;
+    Some(body)
+}
+
+/// Answers that there is no TLS, and takes a client's start.
+fn begin(stream: &mut TcpStream) {
+    let mut first = [0; 8];
+    stream.read_exact(&mut first).unwrap();
+    stream.write_all(b"N").unwrap();
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).unwrap();
+    let length = u32::from_be_bytes(length) - 4;
+    let mut start = vec![0; usize::try_from(length).unwrap()];
+    stream.read_exact(&mut start).unwrap();
+}
+
+/// A server that asks for the password in clear, and then speaks no PostgreSQL any more.
+fn that_babbles(mut stream: TcpStream, seen: &Arc<Mutex<Vec<u8>>>) {
+    begin(&mut stream);
+    stream
+        .write_all(&message(b'R', &3_u32.to_be_bytes()))
+        .unwrap();
+    let shown = said(&mut stream).unwrap();
+    seen.lock().unwrap().extend(shown);
+    stream.write_all(&message(b'?', b"")).unwrap();
+    let _ = stream.read_to_end(&mut Vec::new());
+}
+
+/// A client that logs in with its placeholder, and says what it is told.
+const LOGS_IN: &str = "s = socket.create_connection(('allowed.test', 5433), timeout=20)\n\
+    start = b'\\0\\3\\0\\0user\\0me\\0\\0'\n\
+    s.sendall(struct.pack('>I', len(start) + 4) + start)\n\
+    asked = b''\n\
+    while len(asked) < 9: asked += s.recv(9 - len(asked))\n\
+    shown = os.environ['P1'].encode() + b'\\0'\n\
+    s.sendall(b'p' + struct.pack('>I', len(shown) + 4) + shown)\n\
+    print(told(s))\n";
+
+#[test]
+fn a_login_that_fails_when_the_server_was_shown_the_secret_is_recorded_with_the_credential() {
+    on_ground(unrestricted(), |ground| async move {
+        let server = ground.server(SERVER, 5433, that_babbles);
+        let sandbox = in_clear(&ground, "babbles").await;
+        let told = python(&sandbox, LOGS_IN).await;
+        assert!(told.contains("speaks no PostgreSQL"), "{told}");
+        assert!(server.text().contains(SECRET), "it was shown it");
+        let record = ground.denied("allowed.test", "upstream").await;
+        assert_eq!(record.credential, Some(id(1)), "{record:?}");
+        assert_eq!(record.address, Some(SERVER.parse().unwrap()), "{record:?}");
     });
 }

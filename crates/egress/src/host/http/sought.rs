@@ -1,10 +1,15 @@
-//! The secrets that are looked for in what a server says on one connection: what it
-//! was told it may say at any time.
+//! The secrets that are looked for in what a server says on one connection. There may be more of them while it lasts, and
+//! never fewer: what a server was told it may say at any time.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use contract::secret::Secret;
+use vault::placeholder::Placeholder;
 use vault::scrub::Forms;
 use zeroize::Zeroizing;
+
+/// Sets of them on one connection.
+const SETS: usize = 8;
 
 /// What is looked for, to be shared by those who look and those who know.
 #[derive(Clone, Default)]
@@ -13,6 +18,28 @@ pub(in super::super) struct Sought(Arc<RwLock<Vec<Arc<Forms>>>>);
 impl Sought {
     pub(in super::super) fn of(forms: Option<Arc<Forms>>) -> Self {
         Self(Arc::new(RwLock::new(forms.into_iter().collect())))
+    }
+
+    /// Has that secret, which is one of `forms`, be looked for from now on; whether there was room for it.
+    pub(in super::super) fn add(&self, secret: &Secret, forms: Option<Arc<Forms>>) -> bool {
+        let Some(forms) = forms else {
+            return true;
+        };
+        let mut sets = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        // All of it, not only another secret within it.
+        let is_sought = |set: &Arc<Forms>| {
+            let stands = set.whole(secret.expose().as_bytes());
+            let stands = stands.and_then(|it| Placeholder::parse(str::from_utf8(&it).ok()?));
+            stands.is_some()
+        };
+        if sets.iter().any(is_sought) {
+            return true;
+        }
+        let has_room = sets.len() < SETS;
+        if has_room {
+            sets.push(forms);
+        }
+        has_room
     }
 
     /// Replaces them in `text` by what stands for them.
@@ -56,5 +83,32 @@ impl Sought {
 
     fn sets(&self) -> std::sync::RwLockReadGuard<'_, Vec<Arc<Forms>>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forms(secret: &Secret) -> Option<Arc<Forms>> {
+        let placeholder = Placeholder::parse(&format!("lhph{}", "7".repeat(40))).unwrap();
+        Some(Arc::new(Forms::of(&[(secret, placeholder)])))
+    }
+
+    #[test]
+    fn what_a_server_was_told_is_looked_for_as_long_as_there_is_room_for_it() {
+        let secret = |number: usize| Secret::new(format!("secret number {number}"));
+        let sought = Sought::of(forms(&secret(1)));
+        // The second has the first in it.
+        for number in [1, 12, 12, 3, 4, 5, 6, 7, 8, 3] {
+            let secret = secret(number);
+            assert!(sought.add(&secret, forms(&secret)), "{number}");
+            let mut text = secret.expose().to_owned().into_bytes();
+            sought.mask(&mut text);
+            assert!(text.starts_with(b"lhph77777777"), "{number}");
+            assert!(!text.ends_with(b"2"), "{number}");
+        }
+        assert!(!sought.add(&secret(9), forms(&secret(9))));
+        assert!(sought.add(&Secret::new("short".to_owned()), None));
     }
 }

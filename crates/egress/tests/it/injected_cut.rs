@@ -1,14 +1,16 @@
-//! Credentials where something stops in the middle: a server that says a secret in two parts, a login that breaks off
-//! when the server was shown one.
+//! Credentials where something stops in the middle: a server that says a secret in two parts, a client that breaks off
+//! when it has spent one.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 
+use egress::audit::Action;
 use egress::inject::CredentialsFile;
 
 use crate::ground::{Ground, SERVER, on_ground, python, unrestricted};
 use crate::injected::{credential, id, placeholder, sandbox};
+use crate::upstreams::{BOTH, ONE, Shown, https};
 
 const SECRET: &str = "sk-live/42+secret";
 
@@ -90,6 +92,37 @@ fn what_begins_like_a_secret_comes_when_the_server_waits_and_the_rest_of_a_secre
             "{told}"
         );
         assert!(!told.contains("ive/4") && !told.contains("42+"), "{told}");
+    });
+}
+
+#[test]
+fn a_request_that_breaks_off_when_it_has_spent_a_credential_is_recorded_with_it() {
+    on_ground(unrestricted(), |ground| async move {
+        let _both = ground.server(SERVER, 443, https(BOTH, Shown::Good));
+        let _one = ground.server(SERVER, 8443, https(ONE, Shown::Good));
+        let all = vec![credential(1, SECRET, Some(&["allowed.test"]))];
+        let sandbox = sandbox(&ground, "breaks-off", all).await;
+        for port in [443, 8443] {
+            let told = python(
+                &sandbox,
+                &format!(
+                    "c = ssl.create_default_context()\n\
+                    s = c.wrap_socket(socket.create_connection(('allowed.test', {port}), timeout=20), server_hostname='allowed.test')\n\
+                    head = 'POST /count HTTP/1.1\\r\\nHost: allowed.test:{port}\\r\\nTransfer-Encoding: chunked\\r\\nX-Key: ' + os.environ['P1'] + '\\r\\n\\r\\n'\n\
+                    s.sendall((head + '4\\r\\nabcd\\r\\nzz\\r\\n').encode())\n\
+                    print(told(s))\n"
+                ),
+            )
+            .await;
+            assert!(told.contains("x-longhand-egress: failed"), "{told}");
+            let broken = ground
+                .recorded("is of what broke off", |it| it.port == Some(port))
+                .await;
+            assert_eq!(broken.credential, Some(id(1)), "{broken:?}");
+            assert_eq!(broken.action, Action::Denied);
+            assert_eq!(broken.address, Some(SERVER.parse().unwrap()));
+            assert!(broken.bytes_out > 4, "{broken:?}");
+        }
     });
 }
 

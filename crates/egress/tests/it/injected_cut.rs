@@ -1,5 +1,5 @@
 //! Credentials where something stops in the middle: a server that says a secret in two parts, a client that breaks off
-//! when it has spent one.
+//! when it has spent one, a login that begins again and again.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use egress::audit::Action;
 use egress::inject::CredentialsFile;
 
-use crate::ground::{Ground, SERVER, on_ground, python, unrestricted};
+use crate::ground::{Ground, SERVER, on_ground, python, run, unrestricted};
 use crate::injected::{credential, id, placeholder, sandbox};
 use crate::upstreams::{BOTH, ONE, Shown, https};
 
@@ -175,6 +175,20 @@ fn that_babbles(mut stream: TcpStream, seen: &Arc<Mutex<Vec<u8>>>) {
     let _ = stream.read_to_end(&mut Vec::new());
 }
 
+/// A server that asks for the proof of a password, by SCRAM, again and again; a point is noted for each that it is shown.
+fn that_never_has_enough(mut stream: TcpStream, seen: &Arc<Mutex<Vec<u8>>>) {
+    begin(&mut stream);
+    let asks = [&10_u32.to_be_bytes()[..], b"SCRAM-SHA-256\0\0"].concat();
+    stream.write_all(&message(b'R', &asks)).unwrap();
+    let first = String::from_utf8(said(&mut stream).unwrap()).unwrap();
+    let (_, nonce) = first.split_once("r=").unwrap();
+    let goes_on = format!("r={nonce}more,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096");
+    let goes_on = [&11_u32.to_be_bytes()[..], goes_on.as_bytes()].concat();
+    while stream.write_all(&message(b'R', &goes_on)).is_ok() && said(&mut stream).is_some() {
+        seen.lock().unwrap().push(b'.');
+    }
+}
+
 /// A client that logs in with its placeholder, and says what it is told.
 const LOGS_IN: &str = "s = socket.create_connection(('allowed.test', 5433), timeout=20)\n\
     start = b'\\0\\3\\0\\0user\\0me\\0\\0'\n\
@@ -196,5 +210,19 @@ fn a_login_that_fails_when_the_server_was_shown_the_secret_is_recorded_with_the_
         let record = ground.denied("allowed.test", "upstream").await;
         assert_eq!(record.credential, Some(id(1)), "{record:?}");
         assert_eq!(record.address, Some(SERVER.parse().unwrap()), "{record:?}");
+    });
+}
+
+#[test]
+fn a_server_is_shown_the_proof_of_a_password_once_in_a_login() {
+    on_ground(unrestricted(), |ground| async move {
+        let server = ground.server(SERVER, 5433, that_never_has_enough);
+        let sandbox = in_clear(&ground, "proves").await;
+        let told = python(&sandbox, LOGS_IN).await;
+        assert!(told.contains("the server's SCRAM is wrong"), "{told}");
+        let record = ground.denied("allowed.test", "upstream").await;
+        assert!(record.reason.contains("asks twice"), "{record:?}");
+        assert_eq!(server.text(), ".");
+        assert_eq!(run(&sandbox, "echo still there").await, "still there");
     });
 }

@@ -73,10 +73,9 @@ impl<R: AsyncRead + Unpin> AsyncRead for Masked<R> {
                         withheld.let_go(&mut out);
                     }
                 }
+                Poll::Pending if !withheld.holds() => return Poll::Pending,
                 Poll::Pending => {
-                    let Some(patience) = withheld.patience(QUIET) else {
-                        return Poll::Pending;
-                    };
+                    let patience = withheld.patience(QUIET);
                     let until = || Box::pin(sleep_until(Instant::now() + patience));
                     let quiet = this.quiet.get_or_insert_with(until);
                     if quiet.as_mut().poll(cx).is_pending() {

@@ -27,10 +27,14 @@ pub(super) type Wrong = Box<dyn std::error::Error + Send + Sync>;
 pub(super) trait Turn: Unpin {
     /// Takes the next piece and appends to `out` what is decided by now.
     fn push(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), Wrong>;
-    /// After what time what is kept back goes on when nothing follows it; none if it does not.
-    fn patience(&self) -> Option<Duration>;
+    /// Whether what is kept back goes on when nothing follows it for a while.
+    fn is_impatient(&self) -> bool;
     /// Appends what was kept back.
     fn let_go(&mut self, out: &mut Vec<u8>);
+    /// How long that while is.
+    fn patience(&self) -> Duration {
+        QUIET
+    }
     /// Takes the fields behind the body.
     fn trailers(&self, _: &mut HeaderMap) {}
 }
@@ -40,8 +44,8 @@ impl Turn for Stream {
         Ok(Self::push(self, piece, out)?)
     }
 
-    fn patience(&self) -> Option<Duration> {
-        self.holds_little().then_some(QUIET)
+    fn is_impatient(&self) -> bool {
+        self.holds_little()
     }
 
     fn let_go(&mut self, out: &mut Vec<u8>) {
@@ -65,12 +69,16 @@ impl Turn for Scrub {
         Ok(())
     }
 
-    fn patience(&self) -> Option<Duration> {
-        self.0.patience(QUIET)
+    fn is_impatient(&self) -> bool {
+        self.0.holds()
     }
 
     fn let_go(&mut self, out: &mut Vec<u8>) {
         self.0.let_go(out);
+    }
+
+    fn patience(&self) -> Duration {
+        self.0.patience(QUIET)
     }
 
     fn trailers(&self, trailers: &mut HeaderMap) {
@@ -148,9 +156,10 @@ where
 
     /// Whether nothing has followed what is kept back for a while.
     fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(patience) = self.turn.patience() else {
+        if !self.turn.is_impatient() {
             return false;
-        };
+        }
+        let patience = self.turn.patience();
         let until = || Box::pin(sleep_until(Instant::now() + patience));
         let quiet = self.quiet.get_or_insert_with(until);
         let is_quiet = quiet.as_mut().poll(cx).is_ready();

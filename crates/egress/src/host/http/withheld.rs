@@ -59,11 +59,18 @@ impl Withheld {
         self.text = Zeroizing::new(kept.to_vec());
     }
 
-    /// How long what is kept back is kept if nothing follows it; none if nothing is. A few bytes go after `soon`.
-    pub(super) fn patience(&self, soon: Duration) -> Option<Duration> {
-        let begun = self.text.len();
-        let patience = if begun <= LITTLE { soon } else { LONG };
-        (begun > self.gone).then_some(patience)
+    /// Whether anything is kept back.
+    pub(super) fn holds(&self) -> bool {
+        self.text.len() > self.gone
+    }
+
+    /// How long it is kept if nothing follows it: `soon`, if it is a few bytes.
+    pub(super) fn patience(&self, soon: Duration) -> Duration {
+        if self.text.len() <= LITTLE {
+            soon
+        } else {
+            LONG
+        }
     }
 
     /// Appends what was kept back: nothing has followed it, or nothing will.

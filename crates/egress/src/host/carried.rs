@@ -47,6 +47,8 @@ pub(super) struct Carried {
     flows: Mutex<HashMap<u64, Open>>,
     numbers: AtomicU64,
     room: Arc<Semaphore>,
+    /// Who computes the proof of a password: one connection at a time.
+    pub(super) proving: Arc<Semaphore>,
     /// What its programs trust where requests inside TLS are judged.
     pub(super) ca: Ca,
     trust: [Arc<ClientConfig>; 2],
@@ -154,6 +156,7 @@ impl Carried {
             flows: Mutex::default(),
             numbers: AtomicU64::new(0),
             room: Arc::new(Semaphore::new(limits::FLOWS)),
+            proving: Arc::new(Semaphore::new(1)),
             ca,
             trust: [host.trust.both(), host.trust.only_one()],
             over: host.stop.child_token(),

@@ -18,6 +18,7 @@ mod held;
 mod http;
 mod limits;
 mod line;
+mod logins;
 mod orders;
 mod password;
 mod postgres;

@@ -5,25 +5,23 @@
 
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf, split};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Refusal, say};
 use super::bytes::{Counts, pass};
 use super::carried::Spoken;
 use super::flow::{Flow, Judged};
 use super::http::Masked;
+use super::logins::{Logins, Why};
 use super::upstream::{Failure, Upstream, dial, encrypt, identified};
 use super::{postgres, redis};
-use crate::audit::{Action, Kind, Record};
+use crate::audit::Action;
 use crate::inject::{RULE, Spending};
-use crate::policy::Decision;
 
 /// For a login as a whole: what PostgreSQL gives one (`authentication_timeout`).
 const LOGIN: Duration = Duration::from_secs(60);
@@ -67,7 +65,7 @@ pub(super) trait Protocol: Sized + Send + Sync {
     ) -> impl Future<Output = Result<bool, Refusal>> + Send;
 
     /// Passes on what the client says then, to its end: as it is, unless the protocol has logins later.
-    fn pass_on(&self, said: Said<'_>) -> impl Future<Output = Result<(), Stop>> + Send {
+    fn pass_on(&self, said: Said<'_, '_>) -> impl Future<Output = Result<(), Stop>> + Send {
         async move { Ok(pass(said.client, said.server, &said.counts.out).await?) }
     }
 
@@ -76,11 +74,11 @@ pub(super) trait Protocol: Sized + Send + Sync {
 }
 
 /// A client's side of a connection that goes on.
-pub(super) struct Said<'a> {
+pub(super) struct Said<'a, 'f> {
     pub(super) flow: &'a Flow,
     pub(super) client: &'a mut ReadHalf<Line>,
     pub(super) server: WriteHalf<Line>,
-    pub(super) spending: Option<&'a Spending>,
+    pub(super) logins: &'a mut Logins<'f>,
     pub(super) counts: &'a Counts,
 }
 
@@ -97,14 +95,11 @@ impl From<io::Error> for Stop {
     }
 }
 
-/// A server on the other side of a login.
-struct Server {
-    line: Line,
-    address: IpAddr,
-    decision: Decision,
-    spending: Option<Arc<Spending>>,
-    /// It has let the client in.
-    is_in: bool,
+/// A client with a server that it is to be logged in to.
+struct Both<P> {
+    protocol: P,
+    client: Line,
+    server: Line,
 }
 
 /// Whether a client that begins so, in TLS or not, speaks one of them.
@@ -135,64 +130,96 @@ async fn carry_as<P: Protocol>(
     upstream: Option<Upstream>,
     judged: Judged<'_>,
 ) {
-    let logged_in = async {
-        let (mut client, protocol) = P::greet(&flow, client, spoken).await?;
-        match introduced(&flow, &mut client, &protocol, upstream, &judged).await {
-            Ok(server) => Ok((client, protocol, server)),
-            Err(refusal) => {
-                say(&mut client, &P::refusal(&refusal.reason)).await;
-                Err(refusal)
-            }
-        }
-    };
+    let deadline = Instant::now() + LOGIN;
     let slow = || refused(&flow, 408, "protocol", "the login took more than 60 s");
-    let logged_in = timeout(LOGIN, logged_in).await;
-    let carried = match logged_in.unwrap_or_else(|_| Err(slow())) {
-        Ok((client, protocol, server)) => {
-            passed(&flow, (client, spoken), &protocol, server, &judged).await
-        }
-        Err(refusal) => Err(refusal),
+    let reaching = reach::<P>(&flow, client, spoken, upstream, &judged);
+    let reached = timeout_at(deadline, reaching).await;
+    let (mut both, logins) = match reached.unwrap_or_else(|_| Err(slow())) {
+        Ok(reached) => reached,
+        Err(refusal) => return flow.record_refusal(P::NAME, &refusal, None).await,
     };
-    if let Err(refusal) = carried {
-        flow.record_refusal(P::NAME, &refusal, None).await;
+    let logging_in = timeout_at(deadline, log_in(&flow, &mut both, &logins)).await;
+    match logging_in.unwrap_or_else(|_| Err(slow())) {
+        Ok(true) => pass_on(&flow, spoken, both, logins).await,
+        Ok(false) => logins.end("; the server refused the login").await,
+        Err(refusal) => {
+            logins.refused(&refusal).await;
+            say(&mut both.client, &P::refusal(&refusal.reason)).await;
+        }
     }
 }
 
-/// A server that has answered the client's login: it is let in, or was told why not.
-async fn introduced<P: Protocol>(
-    flow: &Flow,
-    client: &mut Line,
+/// A client that has said what it wants, and its server, to which nothing was said yet.
+async fn reach<'f, P: Protocol>(
+    flow: &'f Flow,
+    client: Line,
+    spoken: Spoken,
+    upstream: Option<Upstream>,
+    judged: &Judged<'_>,
+) -> Result<(Both<P>, Logins<'f>), Refusal> {
+    let (mut client, protocol) = P::greet(flow, client, spoken).await?;
+    match reach_server(flow, &protocol, upstream, judged).await {
+        Ok((server, logins)) => Ok((
+            Both {
+                protocol,
+                client,
+                server,
+            },
+            logins,
+        )),
+        Err(refusal) => {
+            say(&mut client, &P::refusal(&refusal.reason)).await;
+            Err(refusal)
+        }
+    }
+}
+
+async fn reach_server<'f, P: Protocol>(
+    flow: &'f Flow,
     protocol: &P,
     upstream: Option<Upstream>,
     judged: &Judged<'_>,
-) -> Result<Server, Refusal> {
-    let carried = &flow.carried;
+) -> Result<(Line, Logins<'f>), Refusal> {
+    let attempt = flow.attempt(judged.seen);
     let fail = |failure| flow.failure(&judged.policy, judged.seen, failure).0;
     let upstream = match upstream {
         Some(upstream) => upstream,
         None => {
-            let (resolver, attempt) = (&carried.host.resolver, flow.attempt(judged.seen));
+            let resolver = &flow.carried.host.resolver;
             let dialled = dial(resolver, &judged.policy, &attempt, &judged.decision);
             dialled.await.map_err(fail)?
         }
     };
-    let (address, decision) = (upstream.address, upstream.decision);
+    let why = judged.policy.explanation(&attempt, &upstream.decision);
+    let action = if upstream.decision.observed {
+        Action::Observed
+    } else {
+        Action::Allowed
+    };
+    let why = Why {
+        action,
+        rule: why.rule,
+        reason: why.reason,
+    };
     let secured = protocol.secure(flow, upstream.stream).await;
-    let (mut line, is_tls) = secured.map_err(fail)?;
-    let spending = Spending::of(&carried.credentials(), &flow.target, is_tls);
-    if let Some(spending) = &spending {
+    let (server, is_tls) = secured.map_err(fail)?;
+    let logins = Logins::new(flow, P::NAME, (upstream.address, is_tls), why);
+    Ok((server, logins))
+}
+
+/// The login that comes before everything else, if the protocol has one.
+async fn log_in<P: Protocol>(
+    flow: &Flow,
+    both: &mut Both<P>,
+    logins: &Logins<'_>,
+) -> Result<bool, Refusal> {
+    let spending = logins.spending();
+    if let Some(spending) = spending {
         let shown = spending.show_certificates();
         shown.map_err(|why| refused(flow, 403, RULE, &why.to_string()))?;
     }
-    let logging_in = protocol.log_in(flow, client, &mut line, spending.as_deref());
-    let is_in = logging_in.await?;
-    Ok(Server {
-        line,
-        address,
-        decision,
-        spending,
-        is_in,
-    })
+    let (client, server) = (&mut both.client, &mut both.server);
+    both.protocol.log_in(flow, client, server, spending).await
 }
 
 /// TLS towards the server, for which the protocol has no name of its own.
@@ -206,75 +233,43 @@ pub(super) async fn in_tls(flow: &Flow, stream: TcpStream) -> Result<Line, Failu
 }
 
 /// Passes on what follows the login, and records it.
-///
-/// # Errors
-/// What the client said later cannot go on; it was told.
-async fn passed<P: Protocol>(
-    flow: &Flow,
-    (client, spoken): (Line, Spoken),
-    protocol: &P,
-    server: Server,
-    judged: &Judged<'_>,
-) -> Result<(), Refusal> {
-    let counts = Counts::default();
-    let forms = server.spending.as_ref().and_then(|it| it.forms());
-    let mut was_revoked = false;
-    if server.is_in {
-        let Some(registered) = flow.register(spoken, None, server.address) else {
-            return Ok(());
-        };
-        let (mut client_read, mut client_write) = split(client);
-        let (server_read, server_write) = split(server.line);
-        let server_read = Masked::new(server_read, forms);
-        let said = Said {
-            flow,
-            client: &mut client_read,
-            server: server_write,
-            spending: server.spending.as_deref(),
-            counts: &counts,
-        };
-        let both = async {
-            let back = pass(server_read, &mut client_write, &counts.back);
-            tokio::try_join!(protocol.pass_on(said), async { Ok(back.await?) })
-        };
-        let stopped = tokio::select! {
-            ended = both => ended.err(),
-            () = registered.revoked.cancelled() => {
-                was_revoked = true;
-                None
-            }
-        };
-        if let Some(Stop::Refused(refusal)) = stopped {
-            let mut client = client_read.unsplit(client_write);
-            say(&mut client, &P::refusal(&refusal.reason)).await;
-            return Err(refusal);
+async fn pass_on<P: Protocol>(flow: &Flow, spoken: Spoken, both: Both<P>, mut logins: Logins<'_>) {
+    const CHANGED: &str = "; ended by a change of policy";
+    let address = logins.address;
+    let Some(registered) = flow.register(spoken, None, address) else {
+        return logins.end(CHANGED).await;
+    };
+    let (mut client_read, mut client_write) = split(both.client);
+    let (server_read, server) = split(both.server);
+    let server_read = Masked::new(server_read, Some(logins.sought()));
+    let counts = logins.counts();
+    let said = Said {
+        flow,
+        client: &mut client_read,
+        server,
+        logins: &mut logins,
+        counts: &counts,
+    };
+    let talking = async {
+        let back = pass(server_read, &mut client_write, &counts.back);
+        tokio::try_join!(both.protocol.pass_on(said), async { Ok(back.await?) })
+    };
+    let mut how = "";
+    let stopped = tokio::select! {
+        ended = talking => ended.err(),
+        () = registered.revoked.cancelled() => {
+            how = CHANGED;
+            None
         }
-    }
-    let why = judged
-        .policy
-        .explanation(&flow.attempt(judged.seen), &server.decision);
-    let action = if server.decision.observed {
-        Action::Observed
-    } else {
-        Action::Allowed
     };
-    let mut record = Record {
-        address: Some(server.address),
-        bytes_out: counts.out.load(Ordering::Relaxed),
-        bytes_in: counts.back.load(Ordering::Relaxed),
-        ..flow.record(Kind::Flow, P::NAME, action, &why.rule, why.reason)
+    let Some(Stop::Refused(refusal)) = stopped else {
+        return logins.end(how).await;
     };
-    if let Some(spending) = &server.spending {
-        spending.spent().tell(&mut record);
-    }
-    if !server.is_in {
-        record.reason.push_str("; the server refused the login");
-    }
-    if was_revoked {
-        record.reason.push_str("; ended by a change of policy");
-    }
-    let _ = flow.carried.host.audit.record(record).await;
-    Ok(())
+    // What was carried until then is one thing, what is refused another.
+    logins.end("; ended by what the client said").await;
+    flow.record_refusal(P::NAME, &refusal, Some(address)).await;
+    let mut client = client_read.unsplit(client_write);
+    say(&mut client, &P::refusal(&refusal.reason)).await;
 }
 
 /// Why a connection does not go on.

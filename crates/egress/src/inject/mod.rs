@@ -18,7 +18,7 @@ pub(crate) use self::credentials::Credentials;
 pub use self::credentials::{CredentialFile, CredentialsFile};
 pub(crate) use self::refused::Refused;
 pub use self::repository::Repository;
-pub(crate) use self::spending::{Denied, Spending};
+pub(crate) use self::spending::{Denied, Spending, Spent};
 pub use self::template::Template;
 pub(crate) use self::template::To;
 pub(crate) use self::unpack::{Packed, Unpack};

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use egress::audit::Action;
+use egress::host::Orders;
 use egress::inject::CredentialsFile;
 use sandbox::Sandbox;
 use tempfile::TempDir;
@@ -223,5 +224,101 @@ fn no_secret_goes_to_redis_in_clear_text_unless_the_operator_allows_that() {
         let lenient = ground.sandbox("lenient").await;
         let ping = format!("{CLI} -p 6379 -a $P1 PING 2>&1");
         assert_eq!(run(&lenient, &ping).await, "PONG");
+    });
+}
+
+/// A password that comes later.
+const LATER: &str = "pass/of+the_later-one";
+
+#[test]
+fn each_login_to_redis_is_done_with_what_the_credential_is_by_then() {
+    on_ground(unrestricted(), |ground| async move {
+        let _redis = redis(&ground);
+        let user = [
+            "ACL",
+            "SETUSER",
+            "later",
+            "on",
+            &format!(">{LATER}"),
+            "~*",
+            "+@all",
+        ];
+        administer(&ground, &[&user, &["SET", "told", LATER]]);
+        let hosts: Option<&[&str]> = Some(&["allowed.test"]);
+        let sandbox = sandbox(&ground, "later", vec![credential(1, SECRET, hosts)]).await;
+        // Behind each file that there is, one login more on the same connection.
+        let first = speak(&sandbox, "s = to()\n\
+            s.sendall(command('AUTH', P) + command('PING'))\n\
+            print(repr(lines(s, 2)), flush=True)\n\
+            if os.fork() == 0:\n    \
+                os.setsid()\n    \
+                for end in range(3): os.dup2(os.open('/dev/null', os.O_RDWR), end)\n    \
+                for (name, said, count) in (('none', command('AUTH', P), 1), ('later', command('AUTH', 'later', P) + command('GET', 'told') + command('CONFIG', 'GET', 'requirepass'), 8)):\n        \
+                    while not os.path.exists('/tmp/' + name): time.sleep(0.02)\n        \
+                    s.sendall(said)\n        \
+                    told = lines(s, count)\n        \
+                    with open('/tmp/told', 'w') as to: to.write(told)\n        \
+                    os.rename('/tmp/told', '/tmp/told-' + name)\n    \
+                os._exit(0)\n").await;
+        assert_eq!(first, "'+OK\\r\\n+PONG\\r\\n'");
+        let told = async |name: &str| {
+            let told = format!(
+                "touch /tmp/{name}; until [ -e /tmp/told-{name} ]; do sleep 0.02; done; cat /tmp/told-{name}"
+            );
+            run(&sandbox, &told).await
+        };
+        let policy = unrestricted();
+        ground.set_policy("later", &policy).await;
+        let archived = told("none").await;
+        assert!(archived.starts_with("-WRONGPASS"), "{archived}");
+        let file = CredentialsFile {
+            cleartext: false,
+            credentials: vec![credential(1, LATER, hosts)],
+        };
+        let orders = Orders {
+            policy: &policy,
+            credentials: &file,
+        };
+        ground.set_policy("later", orders).await;
+        // What the server was told first is not said either.
+        let masked = &placeholder(1)[..LATER.len()];
+        assert_eq!(LATER.len(), SECRET.len());
+        let rotated = told("later").await;
+        assert!(rotated.starts_with("+OK"), "{rotated}");
+        assert_eq!(rotated.matches(masked).count(), 2, "{rotated}");
+        assert!(!rotated.contains("pass/of"), "{rotated}");
+        let used = ground
+            .recorded("is of that connection", |it| it.protocol == "redis")
+            .await;
+        assert_eq!(used.credential, Some(id(1)), "{used:?}");
+    });
+}
+
+#[test]
+fn a_connection_to_redis_that_ends_in_a_malformed_command_is_recorded_with_what_it_spent() {
+    on_ground(unrestricted(), |ground| async move {
+        let _redis = redis(&ground);
+        let all = vec![credential(1, SECRET, Some(&["allowed.test"]))];
+        let sandbox = sandbox(&ground, "malformed", all).await;
+        let told = speak(
+            &sandbox,
+            "s = to()\n\
+            s.sendall(command('AUTH', P))\n\
+            print(lines(s, 1))\n\
+            s.sendall(b'*+1\\r\\n')\n\
+            print(lines(s, 1))\n",
+        )
+        .await;
+        assert!(
+            told.starts_with("+OK") && told.contains("speaks no Redis"),
+            "{told}"
+        );
+        let spent = ground
+            .recorded("is of the login", |it| it.credential == Some(id(1)))
+            .await;
+        assert_eq!(spent.protocol, "redis");
+        assert!(spent.bytes_out > 0 && spent.bytes_in > 0, "{spent:?}");
+        let denied = ground.denied("allowed.test", "protocol").await;
+        assert!(denied.reason.contains("malformed"), "{denied:?}");
     });
 }

@@ -29,6 +29,7 @@ mod identity;
 mod injected;
 mod injected_certificates;
 mod injected_clients;
+mod injected_cut;
 mod injected_postgres;
 mod injected_redis;
 mod injected_renewal;

@@ -21,7 +21,7 @@ use super::body::Sent;
 use super::early::{self, Early};
 use super::mcp::{self, Call};
 use super::turned::Got;
-use super::way::{Channel, To, Unanswered};
+use super::way::{Channel, To, Unanswered, Way};
 use crate::audit::{Action, Kind, Record};
 use crate::inject::Spending;
 use crate::path::Path;
@@ -40,10 +40,12 @@ pub(super) struct Judged {
     pub(super) spending: Option<Arc<Spending>>,
 }
 
-/// A request that is not carried, with the address that it would have gone to.
+/// A request that is not carried, or not to its end, with the address that it would have gone to.
 pub(super) struct Refused {
     pub(super) refusal: Refusal,
-    pub(super) address: Option<std::net::IpAddr>,
+    address: Option<std::net::IpAddr>,
+    /// What it had come to, where some of it may have been sent.
+    begun: Option<Box<Record>>,
 }
 
 impl From<Refusal> for Refused {
@@ -51,6 +53,7 @@ impl From<Refusal> for Refused {
         Self {
             refusal,
             address: None,
+            begun: None,
         }
     }
 }
@@ -185,20 +188,25 @@ impl Channel {
         early: Early,
     ) -> Result<Answered, Refused> {
         let is_bodiless = body.is_end_stream();
+        // One that was sent, and is not known to have come.
+        let mut lost: Option<Exchange> = None;
         for tries in 1.. {
-            let mut way = self.way(asking, judged).await.map_err(|failure| {
-                let seen = self.seen(asking, judged);
-                let (refusal, address) = self.flow.failure(&judged.policy, seen, failure);
-                Refused { refusal, address }
-            })?;
-            let exchange = self.begin(asking, judged, &way.address, Arc::clone(&counts))?;
+            let begun = self.begin(asking, judged, &counts).await;
+            let (mut way, exchange) = match (begun, lost.take()) {
+                (Ok(begun), before) => {
+                    before.into_iter().for_each(Exchange::forget);
+                    begun
+                }
+                (Err(refused), Some(before)) => return Err(before.refused(refused.refusal)),
+                (Err(refused), None) => return Err(refused),
+            };
             let written = match &way.to {
                 To::One(_) => asking.as_one(body, early.wanted.is_some()),
                 To::Two(_) => asking.as_two(body),
             };
             let mut request = match written {
                 Ok(request) => request,
-                Err((refusal, _)) => return Err(exchange.refused(refusal)),
+                Err((refusal, _)) => return Err(exchange.unsent(refusal)),
             };
             counts.out.store(asking.length(), Ordering::Relaxed);
             let flooded = early::hear(&mut request, early.clone(), judged.spending.clone());
@@ -244,33 +252,43 @@ impl Channel {
                 }
                 // The server closed it while the request was on its way.
                 Err(_) if way.used && tries < TRIES && is_bodiless && asking.is_safe() => {
-                    exchange.forget();
+                    lost = Some(exchange);
                     body = Sent::None;
                 }
-                Err(Unanswered { error, .. }) => {
+                Err(Unanswered { error, unsent }) => {
                     let denied = exchange.denied();
                     let refusal = denied.unwrap_or_else(|| self.unanswered(&error));
-                    return Err(exchange.refused(refusal));
+                    return Err(match unsent {
+                        Some(_) => exchange.unsent(refusal),
+                        None => exchange.refused(refusal),
+                    });
                 }
             }
         }
         Err(self.upstream("closes every connection").into())
     }
 
-    /// Counts it as open at that address, unless it may no longer be.
-    fn begin(
+    /// A connection for it, on which it counts as open, unless it may no longer be.
+    async fn begin(
         self: &Arc<Self>,
         asking: &Asking,
         judged: &Judged,
-        address: &std::net::IpAddr,
-        counts: Arc<Counts>,
-    ) -> Result<Exchange, Refused> {
+        counts: &Arc<Counts>,
+    ) -> Result<(Way, Exchange), Refused> {
+        let way = self.way(asking, judged).await.map_err(|failure| {
+            let seen = self.seen(asking, judged);
+            let (refusal, address) = self.flow.failure(&judged.policy, seen, failure);
+            Refused {
+                address,
+                ..refusal.into()
+            }
+        })?;
         let asked = Asked {
             method: asking.method.as_str().to_owned(),
             path: asking.path.clone(),
             calls: judged.calls.clone(),
         };
-        let registered = self.flow.register(self.spoken, Some(asked), *address);
+        let registered = self.flow.register(self.spoken, Some(asked), way.address);
         let registered = registered.ok_or_else(|| changed(self))?;
         let action = if judged.decision.observed {
             Action::Observed
@@ -279,19 +297,20 @@ impl Channel {
         };
         let why = &judged.why;
         let record = Record {
-            address: Some(*address),
+            address: Some(way.address),
             ..self.record(asking, action, &why.rule, why.reason.clone())
         };
-        Ok(Exchange {
+        let exchange = Exchange {
             channel: Arc::clone(self),
             record: Some(Box::new(record)),
             begun: Instant::now(),
-            counts,
+            counts: Arc::clone(counts),
             registered,
             was_revoked: AtomicBool::new(false),
             place: None,
             spending: judged.spending.clone(),
-        })
+        };
+        Ok((way, exchange))
     }
 
     fn record(&self, asking: &Asking, action: Action, rule: &str, reason: String) -> Record {
@@ -310,17 +329,17 @@ impl Channel {
 
     /// Records that a request was refused.
     pub(super) async fn refuse(&self, asking: &Asking, refused: &Refused) {
-        let refusal = &refused.refusal;
-        let record = self.record(
-            asking,
-            Action::Denied,
-            &refusal.rule,
-            refusal.reason.clone(),
-        );
-        let address = refused.address.or(record.address);
-        let host = &self.flow.carried.host;
+        let record = match &refused.begun {
+            Some(begun) => Record::clone(begun),
+            None => {
+                let (rule, reason) = (&refused.refusal.rule, refused.refusal.reason.clone());
+                let record = self.record(asking, Action::Denied, rule, reason);
+                let address = refused.address.or(record.address);
+                Record { address, ..record }
+            }
+        };
         // Recorded or not, it is refused.
-        let _ = host.audit.record(Record { address, ..record }).await;
+        let _ = self.flow.carried.host.audit.record(record).await;
     }
 
     pub(super) fn upstream(&self, what: &str) -> Refusal {
@@ -398,10 +417,26 @@ impl Exchange {
         self.record = None;
     }
 
-    /// It failed: the refusal is what is recorded.
-    fn refused(mut self, refusal: Refusal) -> Refused {
+    /// None of it was sent: the refusal is what is recorded.
+    fn unsent(mut self, refusal: Refusal) -> Refused {
         let address = self.record.take().and_then(|record| record.address);
-        Refused { refusal, address }
+        Refused {
+            address,
+            ..refusal.into()
+        }
+    }
+
+    /// It failed: what is recorded is the refusal, with what was sent until then, credentials among it.
+    fn refused(mut self, refusal: Refusal) -> Refused {
+        if let Some(record) = &mut self.record {
+            record.action = Action::Denied;
+            record.rule.clone_from(&refusal.rule);
+            record.reason.clone_from(&refusal.reason);
+        }
+        Refused {
+            begun: self.ended().map(Box::new),
+            ..refusal.into()
+        }
     }
 
     fn ended(&mut self) -> Option<Record> {

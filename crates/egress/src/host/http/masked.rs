@@ -4,40 +4,41 @@
 use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf as _, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::io::poll_read_buf;
-use vault::scrub::Forms;
 
+use super::sought::Sought;
+use super::withheld::{Out, Withheld};
 use crate::limits;
 
-/// How long something is kept back that nothing follows.
+/// How long a few bytes are kept back that nothing follows.
 const QUIET: Duration = Duration::from_millis(20);
 
 /// A server's side of a connection.
 pub(in super::super) struct Masked<R> {
     from: R,
-    forms: Option<Arc<Forms>>,
-    /// What has come; the first bytes of it may go on.
+    withheld: Option<Withheld>,
+    /// Where it is read to.
     come: BytesMut,
-    ready: usize,
+    /// What may go on.
+    ready: Bytes,
     over: bool,
     quiet: Option<Pin<Box<Sleep>>>,
 }
 
 impl<R> Masked<R> {
     /// With nothing to look for it is passed on as it comes.
-    pub(in super::super) fn new(from: R, forms: Option<Arc<Forms>>) -> Self {
+    pub(in super::super) fn new(from: R, sought: Option<Sought>) -> Self {
         Self {
             from,
-            forms,
+            withheld: sought.map(|sought| Withheld::new(sought, Out::Masked)),
             come: BytesMut::new(),
-            ready: 0,
+            ready: Bytes::new(),
             over: false,
             quiet: None,
         }
@@ -51,41 +52,40 @@ impl<R: AsyncRead + Unpin> AsyncRead for Masked<R> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let Some(forms) = &this.forms else {
+        let Some(withheld) = &mut this.withheld else {
             return Pin::new(&mut this.from).poll_read(cx, buffer);
         };
         loop {
-            if this.ready > 0 || this.over {
-                let length = this.ready.min(buffer.remaining());
-                buffer.put_slice(this.come.get(..length).unwrap_or_default());
-                this.come.advance(length);
-                this.ready -= length;
+            if !this.ready.is_empty() || this.over {
+                let length = this.ready.len().min(buffer.remaining());
+                buffer.put_slice(this.ready.get(..length).unwrap_or_default());
+                this.ready.advance(length);
                 return Poll::Ready(Ok(()));
             }
+            let mut out = Vec::new();
             this.come.reserve(limits::COPY);
             match poll_read_buf(Pin::new(&mut this.from), cx, &mut this.come) {
                 Poll::Ready(read) => {
-                    this.quiet = None;
-                    forms.mask(&mut this.come);
                     this.over = read? == 0;
-                    let kept = if this.over {
-                        0
-                    } else {
-                        forms.begun(&this.come)
-                    };
-                    this.ready = this.come.len() - kept;
+                    withheld.push(&this.come, &mut out);
+                    this.come.clear();
+                    if this.over {
+                        withheld.let_go(&mut out);
+                    }
                 }
-                Poll::Pending if this.come.is_empty() => return Poll::Pending,
+                Poll::Pending if !withheld.holds() => return Poll::Pending,
                 Poll::Pending => {
-                    let until = || Box::pin(sleep_until(Instant::now() + QUIET));
+                    let patience = withheld.patience(QUIET);
+                    let until = || Box::pin(sleep_until(Instant::now() + patience));
                     let quiet = this.quiet.get_or_insert_with(until);
                     if quiet.as_mut().poll(cx).is_pending() {
                         return Poll::Pending;
                     }
-                    this.quiet = None;
-                    this.ready = this.come.len();
+                    withheld.let_go(&mut out);
                 }
             }
+            this.quiet = None;
+            this.ready = out.into();
         }
     }
 }

@@ -14,10 +14,12 @@ mod exchange;
 mod masked;
 mod mcp;
 mod one;
+mod sought;
 mod spending;
 mod turned;
 mod two;
 mod way;
+mod withheld;
 
 use std::future::Future;
 
@@ -28,6 +30,7 @@ pub(super) use self::masked::Masked;
 pub(super) use self::mcp::Call;
 pub(super) use self::one::serve as serve_one;
 pub(super) use self::two::serve as serve_two;
+pub(super) use self::sought::Sought;
 pub(super) use self::way::Channel;
 
 /// The tasks of one client's connection: they end with it.

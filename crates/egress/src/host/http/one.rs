@@ -24,6 +24,7 @@ use super::body::{Back, Sent};
 use super::early::{Early, Hint};
 use super::exchange::{Answered, Exchange, Judged, Refused};
 use super::masked::Masked;
+use super::sought::Sought;
 use super::turned::Got;
 use super::way::{Channel, To};
 use crate::http1::{self, Body as Framing, Head, Parsed};
@@ -340,7 +341,8 @@ impl<S: Socket> Client<S> {
         let mut line = self.line.clone();
         let (server_read, server_write) = tokio::io::split(TokioIo::new(upgraded));
         let forms = exchange.spending.as_ref().and_then(|it| it.forms());
-        let server_read = Masked::new(server_read, forms);
+        let sought = forms.map(|forms| Sought::of(Some(forms)));
+        let server_read = Masked::new(server_read, sought);
         let revoked = exchange.revoked();
         let whole = async {
             line.write_all(&out).await?;

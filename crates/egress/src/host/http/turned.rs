@@ -11,12 +11,14 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
-use vault::scrub::{Forms, Scrubber};
+use vault::scrub::Forms;
 
 use super::body::Sent;
+use super::sought::Sought;
+use super::withheld::{Out, Withheld};
 use crate::inject::{Stream, Unpack};
 
-/// How long something is kept back that nothing follows: whoever sends one message at a time waits for the answer.
+/// How long a few bytes are kept back that nothing follows: whoever sends one message at a time waits for the answer.
 const QUIET: Duration = Duration::from_millis(250);
 
 pub(super) type Wrong = Box<dyn std::error::Error + Send + Sync>;
@@ -29,6 +31,10 @@ pub(super) trait Turn: Unpin {
     fn is_impatient(&self) -> bool;
     /// Appends what was kept back.
     fn let_go(&mut self, out: &mut Vec<u8>);
+    /// How long that while is.
+    fn patience(&self) -> Duration {
+        QUIET
+    }
     /// Takes the fields behind the body.
     fn trailers(&self, _: &mut HeaderMap) {}
 }
@@ -48,11 +54,12 @@ impl Turn for Stream {
 }
 
 /// Takes secrets out of an answer.
-pub(super) struct Scrub(Scrubber, Arc<Forms>);
+pub(super) struct Scrub(Withheld, Arc<Forms>);
 
 impl Scrub {
     pub(super) fn new(forms: Arc<Forms>) -> Self {
-        Self(Scrubber::new(Arc::clone(&forms)), forms)
+        let sought = Sought::of(Some(Arc::clone(&forms)));
+        Self(Withheld::new(sought, Out::Replaced), forms)
     }
 }
 
@@ -67,7 +74,11 @@ impl Turn for Scrub {
     }
 
     fn let_go(&mut self, out: &mut Vec<u8>) {
-        self.0.finish(out);
+        self.0.let_go(out);
+    }
+
+    fn patience(&self) -> Duration {
+        self.0.patience(QUIET)
     }
 
     fn trailers(&self, trailers: &mut HeaderMap) {
@@ -148,7 +159,8 @@ where
         if !self.turn.is_impatient() {
             return false;
         }
-        let until = || Box::pin(sleep_until(Instant::now() + QUIET));
+        let patience = self.turn.patience();
+        let until = || Box::pin(sleep_until(Instant::now() + patience));
         let quiet = self.quiet.get_or_insert_with(until);
         let is_quiet = quiet.as_mut().poll(cx).is_ready();
         if is_quiet {

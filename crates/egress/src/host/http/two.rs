@@ -25,7 +25,7 @@ use super::super::line::Socket;
 use super::asking::{Asking, drop_hop_by_hop};
 use super::body::{Framed, Sent};
 use super::early::Early;
-use super::exchange::{Answered, Exchange, Refused};
+use super::exchange::{Answered, Exchange};
 use super::turned::Got;
 use super::way::{Channel, To};
 use crate::limits;
@@ -91,8 +91,7 @@ async fn carry(
             answered.exchange.hold(place);
             Told::answer(channel, answered, is_head)
         }
-        Err(Refused { refusal, address }) => {
-            let refused = Refused { refusal, address };
+        Err(refused) => {
             channel.refuse(&asking, &refused).await;
             Told::refusal(&refused.refusal)
         }

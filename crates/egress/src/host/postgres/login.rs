@@ -2,9 +2,12 @@
 //! say the secret where the server did not ask for it, nor go on with a server that has not shown that it knows it too.
 
 use std::io;
+use std::sync::Arc;
 
 use md5::{Digest as _, Md5};
 use tokio::io::AsyncWriteExt as _;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 use zeroize::Zeroizing;
 
 use super::super::answer::Refusal;
@@ -16,6 +19,10 @@ use crate::inject::{Denied, RULE, Spending};
 
 /// Messages of a server in one login; four are the most that any way of it takes, and notices may stand between.
 const MESSAGES: usize = 32;
+
+/// Proofs of passwords that are computed at one time. Each takes a processor for tens of milliseconds, if the server
+/// wants that.
+static PROOFS: Semaphore = Semaphore::const_new(2);
 
 /// The numbers of what a server may ask for (PostgreSQL's documentation, §55.7).
 const OK: u32 = 0;
@@ -46,6 +53,7 @@ pub(super) async fn log_in(
     spending: Option<&Spending>,
 ) -> Result<bool, Refusal> {
     let login = Login {
+        flow,
         client,
         server,
         user: start.user().unwrap_or_default(),
@@ -72,6 +80,7 @@ pub(super) async fn log_in(
 }
 
 struct Login<'a> {
+    flow: &'a Flow,
     client: &'a mut Line,
     server: &'a mut Line,
     user: &'a [u8],
@@ -134,6 +143,10 @@ impl Login<'_> {
                     let what = "the server asks for a login by what is not SCRAM-SHA-256";
                     return Err(Problem::Other(what.to_owned()));
                 }
+                if self.scram.is_some() {
+                    let what = "the server asks for a login by SCRAM twice";
+                    return Err(Problem::Other(what.to_owned()));
+                }
                 let scram = Scram::new(self.password().await?);
                 let scram = scram.map_err(|why| Problem::Other(why.to_string()))?;
                 let first = scram.first();
@@ -141,7 +154,7 @@ impl Login<'_> {
                 let length = u32::try_from(first.len()).unwrap_or(u32::MAX).to_be_bytes();
                 message(b'p', &[NAME, b"\0", &length, first.as_bytes()])
             }
-            SASL_GOES_ON | SASL_ENDS => match self.scrammed(number, rest)? {
+            SASL_GOES_ON | SASL_ENDS => match self.scrammed(number, rest).await? {
                 Some(answer) => message(b'p', &[answer.as_bytes()]),
                 None => return Ok(()),
             },
@@ -158,19 +171,36 @@ impl Login<'_> {
     }
 
     /// Goes on with SCRAM; what is to be said, if anything is.
-    fn scrammed(&mut self, number: u32, rest: &[u8]) -> Result<Option<String>, Problem> {
+    async fn scrammed(&mut self, number: u32, rest: &[u8]) -> Result<Option<String>, Problem> {
         let wrong = |why: super::scram::Wrong| Problem::Other(why.to_string());
-        let Some((scram, is_known)) = &mut self.scram else {
+        let Some((mut scram, is_known)) = self.scram.take() else {
             return Err(Problem::Other(
                 "the server goes on with what was not begun".to_owned(),
             ));
         };
-        if number == SASL_GOES_ON {
-            return scram.answer(rest).map(Some).map_err(wrong);
+        if number == SASL_ENDS {
+            scram.check(rest).map_err(wrong)?;
+            self.scram = Some((scram, true));
+            return Ok(None);
         }
-        scram.check(rest).map_err(wrong)?;
-        *is_known = true;
-        Ok(None)
+        // One of each sandbox waits in line with those of others.
+        let gone = |_| Problem::Other("nothing is computed here any more".to_owned());
+        let own = Arc::clone(&self.flow.carried.proving).acquire_owned();
+        let places = (
+            own.await.map_err(gone)?,
+            PROOFS.acquire().await.map_err(gone)?,
+        );
+        let asked = rest.to_vec();
+        let proving = spawn_blocking(move || {
+            let answer = scram.answer(&asked);
+            // Also when nobody waits for it any more, it takes its processor until here.
+            drop(places);
+            (scram, answer)
+        });
+        let stopped = |_| Problem::Other("the proof of the password was not computed".to_owned());
+        let (scram, answer) = proving.await.map_err(stopped)?;
+        self.scram = Some((scram, is_known));
+        answer.map(Some).map_err(wrong)
     }
 
     /// What the server is to be shown: the secret where the client shows its placeholder, else what the client shows.

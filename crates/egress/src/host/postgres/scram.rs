@@ -64,11 +64,15 @@ impl Scram {
         format!("n,,{}", self.first)
     }
 
-    /// What it says to a server that has answered so.
+    /// What it says to a server that has answered so, once. It computes for as long as the server wants, up to
+    /// 100,000 rounds: no thread that others wait for does this.
     ///
     /// # Errors
     /// [`Wrong`].
     pub(super) fn answer(&mut self, server: &[u8]) -> Result<String, Wrong> {
+        if self.expected.is_some() {
+            return Err(Wrong("it asks twice"));
+        }
         let server = std::str::from_utf8(server).map_err(|_| Wrong("it is no text"))?;
         let mut parts = server.split(',');
         let mut part = |name: &str| parts.next().and_then(|part| part.strip_prefix(name));
@@ -168,6 +172,7 @@ mod tests {
                 .is_err()
         );
         scram.answer(SERVER.as_bytes()).unwrap();
+        assert_eq!(scram.answer(SERVER.as_bytes()), Err(Wrong("it asks twice")));
         for wrong in [&b"v=AAAA"[..], b"e=other-error", b"v=", b""] {
             assert!(scram.check(wrong).is_err(), "{wrong:?}");
         }

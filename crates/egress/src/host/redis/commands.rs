@@ -23,7 +23,7 @@ const LOGIN_TEXTS: RangeInclusive<u64> = 2..=7;
 const LOGIN_NAME: RangeInclusive<u64> = 4..=5;
 
 /// Passes commands on until the client has no more.
-pub(super) async fn pass_on(said: Said<'_>) -> Result<(), Stop> {
+pub(super) async fn pass_on(said: Said<'_, '_>) -> Result<(), Stop> {
     let mut commands = Commands {
         said,
         come: BytesMut::new(),
@@ -76,15 +76,15 @@ impl Login {
     }
 }
 
-struct Commands<'a> {
-    said: Said<'a>,
+struct Commands<'a, 'f> {
+    said: Said<'a, 'f>,
     /// What has come and is not read.
     come: BytesMut,
     /// What is to go on: it goes when nothing more has come.
     out: Zeroizing<Vec<u8>>,
 }
 
-impl Commands<'_> {
+impl Commands<'_, '_> {
     /// One command of so many texts, whose first line is `head`.
     async fn command(&mut self, head: &[u8], texts: u64) -> Result<(), Stop> {
         let (line, length) = self.text_head().await?;
@@ -128,9 +128,10 @@ impl Commands<'_> {
         let place = login.password(&texts);
         let shown = place.and_then(|place| texts.get(place));
         let shown = shown.and_then(|text| std::str::from_utf8(text).ok());
-        let secret = match (self.said.spending, shown) {
-            (Some(spending), Some(shown)) => spending.password(shown),
-            _ => Ok(None),
+        // With what the credentials are now, however long the connection has been there.
+        let secret = match shown {
+            Some(shown) => self.said.logins.password(shown),
+            None => Ok(None),
         };
         let secret = secret
             .map_err(|why| Stop::Refused(refused(self.said.flow, 403, RULE, &why.to_string())))?;

@@ -54,7 +54,7 @@ impl Protocol for Redis {
         Ok(true)
     }
 
-    async fn pass_on(&self, said: Said<'_>) -> Result<(), Stop> {
+    async fn pass_on(&self, said: Said<'_, '_>) -> Result<(), Stop> {
         commands::pass_on(said).await
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use contract::ids::CredentialId;
 use contract::secret::Secret;
-use http::header::{ACCEPT_ENCODING, CONTENT_TYPE};
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use vault::placeholder::{Covered, Place, Placeholder, Replaced};
 use vault::scrub::Forms;
@@ -18,6 +18,16 @@ use crate::name::Target;
 
 /// What a WebSocket's two sides would agree on: compressed frames, in which nothing can be looked for.
 const EXTENSIONS: HeaderName = HeaderName::from_static("sec-websocket-extensions");
+
+/// What asks for a piece of an answer, under the names that servers know it by (RFC 9110 §14.2; the second is Netscape's,
+/// which Apache hears, the third Azure's). A secret that a server keeps could be read back in two halves, of which neither
+/// is one; a server may always answer with the whole.
+const PIECES: [HeaderName; 4] = [
+    RANGE,
+    HeaderName::from_static("request-range"),
+    HeaderName::from_static("x-ms-range"),
+    IF_RANGE,
+];
 
 /// One request's use of credentials.
 pub(crate) struct Spending {
@@ -253,10 +263,13 @@ impl Spending {
         }
     }
 
-    /// Asks the server for an answer that can be read here.
+    /// Asks the server for an answer that can be read here, and for all of it.
     pub(crate) fn ask_readable(headers: &mut HeaderMap) {
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.remove(EXTENSIONS);
+        for name in PIECES {
+            headers.remove(name);
+        }
     }
 
     /// Notes what was found in a request's body.

@@ -89,6 +89,51 @@ fn a_secret_that_a_server_says_again_is_the_placeholder_wherever_it_stands() {
 }
 
 #[test]
+fn a_secret_that_a_server_keeps_is_not_read_back_in_pieces() {
+    on_ground(unrestricted(), |ground| async move {
+        let _both = ground.server(SERVER, 443, https(BOTH, Shown::Good));
+        let _one = ground.server(SERVER, 8443, https(ONE, Shown::Good));
+        let all = vec![credential(1, SECRET, Some(&["allowed.test"]))];
+        let sandbox = sandbox(&ground, "pieces", all).await;
+        let there = placeholder(1);
+        let pieces = [
+            "-r 0-9",
+            "-H 'Request-Range: bytes=0-9'",
+            "-H 'x-ms-range: bytes=10-'",
+        ];
+        for (version, port) in [("--http1.1", 443), ("--http1.1", 8443), ("--http2", 443)] {
+            let base = format!("{version} -sS --max-time 60");
+            let at = format!("https://allowed.test:{port}");
+            let put = format!("curl {base} -H 'Content-Type: text/plain' -T - {at}/kept/whole");
+            assert_eq!(run(&sandbox, &format!("printf %s $P | {put}")).await, "");
+            for piece in pieces {
+                // Whoever asks for a piece has the whole, in which the secret is found.
+                let got = format!("curl {base} {piece} -w ' %{{http_code}}' {at}/kept/whole");
+                assert_eq!(run(&sandbox, &got).await, format!("{there} 200"), "{got}");
+                let told = format!("{version} {piece} -H 'If-Range: \"x\"' {at}/mirror");
+                let told = mirrored(&sandbox, &told).await;
+                assert!(!told.contains("range"), "{told}");
+            }
+            // A server that answers with one all the same is not heard.
+            let got = format!(
+                "curl {base} -w '%{{stderr}}%{{http_code}} %header{{x-longhand-egress-rule}}' {at}/kept/pieces 2>&1 >/dev/null"
+            );
+            assert_eq!(run(&sandbox, &got).await, "502 credentials", "{got}");
+            let refused = ground.denied("allowed.test", "credentials").await;
+            assert!(refused.reason.contains("in pieces"), "{refused:?}");
+            let offered = format!("curl {base} -I {at}/kept/whole");
+            let offered = run(&sandbox, &offered).await;
+            assert!(!offered.contains("accept-ranges"), "{offered}");
+        }
+        // The control: nothing of ours has seen the value, which can be had so.
+        let policy = unrestricted();
+        ground.set_policy("pieces", &policy).await;
+        let got = "for r in 0-9 10-; do curl -k -sS --max-time 60 -r $r https://allowed.test/kept/whole; done";
+        assert_eq!(run(&sandbox, got).await, SECRET);
+    });
+}
+
+#[test]
 fn a_secret_is_in_no_variable_argument_file_or_memory_of_the_sandbox() {
     on_ground(unrestricted(), |ground| async move {
         let _server = ground.server(SERVER, 443, https(BOTH, Shown::Good));

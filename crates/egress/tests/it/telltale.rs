@@ -176,6 +176,36 @@ async fn lfs(asked: &str, request: Request<Incoming>) -> Response<Body> {
     said(&json!({"transfer": "basic", "objects": objects}))
 }
 
+/// Keeps what is put there and gives it back, in pieces to whoever asks for one by whatever name (RFC 9110 §14), and at
+/// `/kept/pieces` to everybody.
+pub async fn kept(request: Request<Incoming>) -> Response<Body> {
+    const ASKED: [&str; 3] = ["range", "request-range", "x-ms-range"];
+    let path = request.uri().path().to_owned();
+    if request.method() == "PUT" {
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        FILES.lock().unwrap().insert("kept".to_owned(), body.into());
+        return Response::new(empty());
+    }
+    let file = FILES.lock().unwrap()["kept"].clone();
+    let asked = ASKED
+        .iter()
+        .find_map(|name| request.headers().get(*name))
+        .map(|range| range.to_str().unwrap())
+        .or((path == "/kept/pieces").then_some("bytes=0-9"));
+    let Some((from, to)) = asked.map(|range| range["bytes=".len()..].split_once('-').unwrap())
+    else {
+        let whole = Response::builder().header("accept-ranges", "bytes");
+        return whole.body(Full::new(Bytes::from(file)).boxed()).unwrap();
+    };
+    let (from, to) = (from.parse().unwrap(), to.parse().unwrap_or(file.len() - 1));
+    let piece = Bytes::copy_from_slice(&file[from..=to]);
+    Response::builder()
+        .status(206)
+        .header("content-range", format!("bytes {from}-{to}/{}", file.len()))
+        .body(Full::new(piece).boxed())
+        .unwrap()
+}
+
 fn shows_pass(request: &Request<Incoming>) -> bool {
     let headers = request.headers();
     let authorization = headers

@@ -319,6 +319,7 @@ pub async fn answered(mut request: Request<Incoming>, upgrades: &TaskTracker) ->
                 .unwrap()
         }
         "/ws" => telltale::websocket(&mut request, upgrades),
+        path if path.starts_with("/kept/") => telltale::kept(request).await,
         path if path.starts_with("/private/") => telltale::private(request, upgrades).await,
         path if path.starts_with("/owned/") || path.starts_with("/repos/") => {
             telltale::owned(request, upgrades).await

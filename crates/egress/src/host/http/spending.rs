@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use http::header::{ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Limited};
@@ -143,29 +144,22 @@ impl Channel {
         };
         let (mut parts, body) = response.into_parts();
         scrub(&forms, &mut parts.headers);
+        // Nobody is to count on pieces, which are not asked for.
+        parts.headers.remove(ACCEPT_RANGES);
         let is_bodiless = *method == Method::HEAD
             || parts.status == StatusCode::SWITCHING_PROTOCOLS
             || body.is_end_stream();
         if is_bodiless {
             return Ok(Response::from_parts(parts, Got::Plain(body)));
         }
+        if is_piece(&parts) {
+            return Err(self.unreadable("in pieces"));
+        }
         let headers = &mut parts.headers;
         let unpack = match Unpack::of(headers) {
             Packed::Not => None,
             Packed::So(unpack) => Some(unpack),
-            Packed::Otherwise(how) => {
-                let target = &self.flow.target;
-                let reason = format!(
-                    "{target}:{} failed: it answers packed by {how}, asked for nothing of the kind, and a \
-                     credential could not be seen in that",
-                    self.flow.port
-                );
-                return Err(Refusal {
-                    status: 502,
-                    rule: RULE.to_owned(),
-                    reason,
-                });
-            }
+            Packed::Otherwise(how) => return Err(self.unreadable(&format!("packed by {how}"))),
         };
         let length = body.size_hint().exact();
         let is_short = length.is_some_and(|length| length <= JUDGED_BODY as u64);
@@ -197,6 +191,19 @@ impl Channel {
         Ok(Got::Whole((!whole.is_empty()).then_some(whole)))
     }
 
+    /// It answers in a way in which no credential could be seen.
+    fn unreadable(&self, how: &str) -> Refusal {
+        let reason = format!(
+            "{}:{} failed: it answers {how}, asked for nothing of the kind, and a credential could not be seen in that",
+            self.flow.target, self.flow.port
+        );
+        Refusal {
+            status: 502,
+            rule: RULE.to_owned(),
+            reason,
+        }
+    }
+
     pub(super) fn denied(&self, why: &Denied) -> Refusal {
         let flow = &self.flow;
         Refusal {
@@ -205,4 +212,13 @@ impl Channel {
             reason: format!("{}:{} denied: {why}", flow.target, flow.port),
         }
     }
+}
+
+/// Whether an answer is a part of what is there (RFC 9110 §15.3.7), or several of them.
+fn is_piece(parts: &Parts) -> bool {
+    const SEVERAL: &[u8] = b"multipart/byteranges";
+    let kind = parts.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let kind = kind.and_then(|kind| kind.trim_ascii().get(..SEVERAL.len()));
+    parts.status == StatusCode::PARTIAL_CONTENT
+        || kind.is_some_and(|kind| kind.eq_ignore_ascii_case(SEVERAL))
 }

@@ -58,6 +58,10 @@ pub const HEAD: usize = 32_768;
 pub const HEADERS: usize = 128;
 /// Bytes of a method; the longest registered one has 17.
 pub const METHOD: usize = 32;
+/// Bytes by which credentials may make a request's head longer: seven of the longest; no server takes as much.
+pub const PUT_IN_HEAD: usize = 128 << 10;
+/// Bytes by which credentials may make a body longer that is read before it is sent: 64 of the longest.
+pub const PUT_IN_BODY: usize = 1 << 20;
 
 /// For one address to answer: what interactive clients wait, with room.
 pub const CONNECT: Duration = Duration::from_secs(10);
@@ -122,6 +126,7 @@ pub const AUDIT_KEEP: Duration = Duration::from_secs(60);
 
 const _: () = assert!(7 * 6 * (AUDIT_TEXT + 3) + 4_096 < AUDIT_RECORD);
 const _: () = assert!(PATH < HEAD);
+const _: () = assert!(6 * contract::limits::SECRET_BYTES < PUT_IN_HEAD);
 const _: () = assert!(PAUSE.as_secs() < FIRST_BYTES.as_secs());
 const _: () = assert!(HELLO < HELLO_BYTES);
 const _: () = assert!(POOL_NAMES < 1 << 17, "198.18.0.0/15 has room");

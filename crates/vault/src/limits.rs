@@ -57,6 +57,11 @@ pub const SHOWN_ANSWER: usize = 4 * 1024;
 /// Probes at once; further ones wait for one to end.
 pub const PROBES: usize = 16;
 
+/// Bytes, about, that come of one piece of a text when secrets take the place of placeholders in it: some of the longest, as
+/// JSON writes them. So much of a body that streams is held at one time.
+pub const PUT_IN_AT_ONCE: usize = 256 << 10;
+
+const _: () = assert!(2 * 6 * contract::limits::SECRET_BYTES <= PUT_IN_AT_ONCE);
 const _: () = assert!(TOKEN_TIMEOUT.as_secs() * 2 < REFRESH_LEASE.as_secs());
 const _: () = assert!(REFRESH_LEASE.as_secs() < REFRESH_WAIT.as_secs());
 const _: () = assert!(STORE_PAUSE.1.as_secs() * 10 < REFRESH_LEASE.as_secs());

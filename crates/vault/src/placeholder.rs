@@ -16,6 +16,7 @@ use memchr::memmem::Finder;
 use zeroize::Zeroizing;
 
 use crate::handle::Vault;
+use crate::limits::PUT_IN_AT_ONCE;
 
 /// What every placeholder begins with.
 pub const PREFIX: &[u8] = b"lhph";
@@ -119,6 +120,11 @@ pub enum Place {
 #[error("the secret has line breaks or control characters, which a header cannot carry")]
 pub struct Unfit;
 
+/// A text that would grow by more than it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("secrets would make it longer by more than it may grow")]
+pub struct TooMuch;
+
 /// A text in which placeholders were replaced.
 pub struct Replaced {
     /// As it is now.
@@ -176,49 +182,93 @@ impl Covered {
         self.by.is_empty()
     }
 
+    /// Whether that one is covered.
+    #[must_use]
+    pub fn has(&self, placeholder: Placeholder) -> bool {
+        self.by.contains_key(&placeholder.0)
+    }
+
+    /// Bytes of a text that are to be replaced at one time: what comes of them has at most some
+    /// [`PUT_IN_AT_ONCE`] bytes, though all of them be placeholders.
+    #[must_use]
+    pub fn step(&self) -> usize {
+        (PUT_IN_AT_ONCE / self.longest().max(LEN)).max(1) * LEN
+    }
+
     /// The value of a header with its placeholders replaced, also those inside the user and password of
     /// `Basic`; none if there are none. `raw` covers the same for [`Place::Raw`]: what `Basic` encodes may
-    /// have any character.
-    #[must_use]
-    pub fn header(&self, value: &[u8], raw: &Covered) -> Option<Replaced> {
-        raw.basic(value).or_else(|| self.whole(value))
+    /// have any character. What is replaced may grow by `room` bytes, before it is encoded.
+    ///
+    /// # Errors
+    /// [`TooMuch`].
+    pub fn header(
+        &self,
+        value: &[u8],
+        raw: &Covered,
+        room: usize,
+    ) -> Result<Option<Replaced>, TooMuch> {
+        if let Some(pair) = basic(value)
+            && let Some(Replaced { text, found }) = raw.whole(&pair, room)?
+        {
+            let text = as_basic(value, &text);
+            return Ok(Some(Replaced { text, found }));
+        }
+        self.whole(value, room)
     }
 
-    /// `text` with its placeholders replaced; none if there are none.
-    #[must_use]
-    pub fn whole(&self, text: &[u8]) -> Option<Replaced> {
+    /// `text` with its placeholders replaced, which may grow by `room` bytes; none if there are none.
+    ///
+    /// # Errors
+    /// [`TooMuch`]. No more than [`PUT_IN_AT_ONCE`] bytes beyond that were in memory.
+    pub fn whole(&self, text: &[u8], room: usize) -> Result<Option<Replaced>, TooMuch> {
+        let most = text.len().saturating_add(room);
         let mut scanner = Scanner::new(self);
         let mut out = Zeroizing::new(Vec::with_capacity(text.len() + self.longest()));
-        scanner.push(text, &mut out);
-        let found = scanner.finish(&mut out);
-        (!found.is_empty()).then_some(Replaced { text: out, found })
-    }
-
-    fn basic(&self, value: &[u8]) -> Option<Replaced> {
-        const SCHEME: &[u8] = b"basic ";
-        let (scheme, encoded) = value.split_at_checked(SCHEME.len())?;
-        if !scheme.eq_ignore_ascii_case(SCHEME) {
-            return None;
+        for piece in text.chunks(self.step()) {
+            scanner.push(piece, &mut out);
+            // What follows adds to that.
+            if out.len() + scanner.held() > most {
+                return Err(TooMuch);
+            }
         }
-        let lenient = GeneralPurposeConfig::new()
-            .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-            .with_decode_allow_trailing_bits(true);
-        let engine = GeneralPurpose::new(&STANDARD, lenient);
-        let pair = Zeroizing::new(engine.decode(encoded.trim_ascii()).ok()?);
-        let Replaced { text: pair, found } = self.whole(&pair)?;
-        let room = SCHEME.len() + pair.len().div_ceil(3) * 4;
-        let mut out = Zeroizing::new(Vec::with_capacity(room));
-        out.extend_from_slice(scheme);
-        out.resize(room, 0);
-        let (_, encoded) = out.split_at_mut(SCHEME.len());
-        let written = engine.encode_slice(&**pair, encoded);
-        let text = out;
-        written.is_ok().then_some(Replaced { text, found })
+        let found = scanner.finish(&mut out);
+        Ok((!found.is_empty()).then_some(Replaced { text: out, found }))
     }
 
     fn longest(&self) -> usize {
         self.by.values().map(|text| text.len()).max().unwrap_or(0)
     }
+}
+
+const SCHEME: &[u8] = b"basic ";
+
+/// What reads and writes the pairs of `Basic`, with or without their padding.
+fn pairs() -> GeneralPurpose {
+    let lenient = GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true);
+    GeneralPurpose::new(&STANDARD, lenient)
+}
+
+/// User and password of a header's value, if it is one of `Basic`.
+fn basic(value: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let (scheme, encoded) = value.split_at_checked(SCHEME.len())?;
+    if !scheme.eq_ignore_ascii_case(SCHEME) {
+        return None;
+    }
+    let pair = pairs().decode(encoded.trim_ascii()).ok()?;
+    Some(Zeroizing::new(pair))
+}
+
+/// The value of a header that has that pair in place of its own.
+fn as_basic(value: &[u8], pair: &[u8]) -> Zeroizing<Vec<u8>> {
+    let length = SCHEME.len() + pair.len().div_ceil(3) * 4;
+    let mut out = Zeroizing::new(vec![0; length]);
+    let (scheme, encoded) = out.split_at_mut(SCHEME.len());
+    scheme.copy_from_slice(value.get(..SCHEME.len()).unwrap_or(SCHEME));
+    let written = pairs().encode_slice(pair, encoded);
+    written.expect("there is room for four characters for each three bytes");
+    out
 }
 
 fn written(secret: &Secret, place: Place) -> Result<Zeroizing<Vec<u8>>, Unfit> {

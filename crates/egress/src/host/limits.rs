@@ -34,5 +34,10 @@ pub(super) const UNWANTED: Duration = Duration::from_secs(10);
 pub(super) const IDLE_WAYS: usize = 8;
 /// Bytes of a body that a rule must be able to read; also what is buffered to replace something in it.
 pub(super) const JUDGED_BODY: usize = 1 << 20;
+/// Bytes that come of a body that is turned into another as it comes, behind which nothing more of it is turned before they
+/// have gone on: what a chunk of most clients has.
+pub(super) const TURNED: usize = 64 << 10;
+/// Bytes of an answer that are looked through at one time: what stands for a short secret is six times as long.
+pub(super) const LOOKED_THROUGH: usize = 64 << 10;
 /// Bytes to which such a body may unpack; a longer one is no text that somebody wrote.
 pub(super) const UNPACKED_BODY: usize = 8 << 20;

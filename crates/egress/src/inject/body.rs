@@ -6,6 +6,7 @@ use vault::placeholder::{Covered, PREFIX, Placeholder, Scanner};
 use zeroize::Zeroizing;
 
 use super::spending::{Denied, Spending};
+use crate::limits::PUT_IN_BODY;
 
 /// What is put into one body.
 pub(crate) struct Body {
@@ -44,7 +45,9 @@ impl Body {
     /// # Errors
     /// [`Denied`].
     pub(crate) fn whole(&self, bytes: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>, Denied> {
-        let Some(replaced) = self.covered.whole(bytes) else {
+        let replaced = self.covered.whole(bytes, PUT_IN_BODY);
+        let too_much = |_| Denied::too_much("body", PUT_IN_BODY);
+        let Some(replaced) = replaced.map_err(too_much)? else {
             return Ok(None);
         };
         self.check(&replaced.found)?;
@@ -86,6 +89,11 @@ impl Stream {
             self.noted = found.len();
         }
         Ok(())
+    }
+
+    /// Bytes of a piece that are to be taken at one time, for what comes of them to be short.
+    pub(crate) fn step(&self) -> usize {
+        self.body.covered.step()
     }
 
     /// Whether so little is held back that it may well be no placeholder.

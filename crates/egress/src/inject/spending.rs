@@ -14,6 +14,7 @@ use super::body::Body;
 use super::credentials::{Credential, Credentials};
 use super::template::{Template, To};
 use crate::audit::Record;
+use crate::limits::PUT_IN_HEAD;
 use crate::name::Target;
 
 /// What a WebSocket's two sides would agree on: compressed frames, in which nothing can be looked for.
@@ -93,6 +94,13 @@ impl Denied {
     pub(super) fn unopened(id: CredentialId) -> Self {
         Self(format!(
             "credential {id} cannot be opened; give it its secret anew"
+        ))
+    }
+
+    /// That part of a request would grow by more than so many bytes.
+    pub(super) fn too_much(part: &str, most: usize) -> Self {
+        Self(format!(
+            "credentials would make its {part} longer by more than {most} bytes; put fewer placeholders into one request"
         ))
     }
 }
@@ -191,17 +199,21 @@ impl Spending {
         if raw.is_empty() {
             return Ok(());
         }
+        let mut room = PUT_IN_HEAD;
+        let too_much = |_| Denied::too_much("head", PUT_IN_HEAD);
         for value in headers.values_mut() {
-            fits(value, &header, &raw)?;
-            let Some(Replaced { text, .. }) = header.header(value.as_bytes(), &raw) else {
+            self.fits(value, &header, &raw)?;
+            let replaced = header.header(value.as_bytes(), &raw, room);
+            let Some(Replaced { text, .. }) = replaced.map_err(too_much)? else {
                 continue;
             };
+            room = room.saturating_sub(text.len().saturating_sub(value.len()));
             *value = HeaderValue::from_bytes(&text).map_err(|_| unfit())?;
             value.set_sensitive(true);
         }
-        if let Some(Replaced { text, .. }) =
-            query.as_ref().and_then(|it| encoded.whole(it.as_bytes()))
-        {
+        let plain = query.as_deref().unwrap_or_default();
+        let replaced = encoded.whole(plain.as_bytes(), room).map_err(too_much)?;
+        if let Some(Replaced { text, .. }) = replaced {
             let text = std::str::from_utf8(&text).map_err(|_| unfit())?;
             *query = Some(text.to_owned());
         }
@@ -298,13 +310,25 @@ impl Spending {
     /// The placeholders in a request's head.
     fn found(&self, headers: &HeaderMap, query: Option<&str>) -> Vec<Placeholder> {
         let watched = &self.credentials.watched;
-        let in_query = query.and_then(|query| watched.whole(query.as_bytes()));
+        // They stay as they are, and need no room.
+        let in_query = query.map(|query| watched.whole(query.as_bytes(), 0));
         let in_headers = headers.values();
-        let in_headers = in_headers.filter_map(|value| watched.header(value.as_bytes(), watched));
-        let mut found: Vec<_> = in_headers.chain(in_query).flat_map(|it| it.found).collect();
+        let in_headers = in_headers.map(|value| watched.header(value.as_bytes(), watched, 0));
+        let all = in_headers.chain(in_query).filter_map(Result::ok).flatten();
+        let mut found: Vec<_> = all.flat_map(|it| it.found).collect();
         found.sort_unstable_by_key(|one| *one.bytes());
         found.dedup();
         found
+    }
+
+    /// Whether that value has none of those that no header can carry.
+    fn fits(&self, value: &HeaderValue, header: &Covered, raw: &Covered) -> Result<(), Denied> {
+        let found = self.credentials.watched.whole(value.as_bytes(), 0);
+        let mut found = found.ok().flatten().into_iter().flat_map(|it| it.found);
+        if found.any(|one| raw.has(one) && !header.has(one)) {
+            return Err(unfit());
+        }
+        Ok(())
     }
 
     /// What takes the place of that one, noted; none if it goes out as it is.
@@ -356,17 +380,6 @@ impl Spending {
         let place = self.credentials.by.get(&placeholder)?;
         self.credentials.all.get(*place)
     }
-}
-
-/// Whether that value has none of those that no header can carry.
-fn fits(value: &HeaderValue, header: &Covered, raw: &Covered) -> Result<(), Denied> {
-    let found = raw.whole(value.as_bytes()).into_iter();
-    for placeholder in found.flat_map(|it| it.found) {
-        if header.whole(placeholder.bytes()).is_none() {
-            return Err(unfit());
-        }
-    }
-    Ok(())
 }
 
 /// How a body of that type is to be written.

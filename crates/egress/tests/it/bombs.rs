@@ -9,6 +9,7 @@ use flate2::write::GzEncoder;
 
 use crate::ground::{SERVER, on_ground, run, unrestricted};
 use crate::injected::credential;
+use crate::upstreams::http;
 
 /// Bytes of zeros, of which a thousandth is sent.
 const LARGE: usize = 100 << 20;
@@ -65,5 +66,94 @@ fn a_body_that_unpacks_to_a_thousand_times_more_is_held_in_small_pieces_in_both_
         assert!(said.contains("too long when it is unpacked"), "{said}");
         assert!(most_kb() < before + GROWTH_KB, "{} of {before}", most_kb());
         assert!(!server.text().contains("POST"), "nothing of it was sent");
+    });
+}
+
+/// Bytes of the longest secret, which is the contract's.
+const LONGEST: usize = contract::limits::SECRET_BYTES;
+
+#[test]
+fn a_small_request_full_of_placeholders_does_not_become_a_large_one_full_of_secrets() {
+    on_ground(unrestricted(), |ground| async move {
+        let server = ground.server(SERVER, 80, http());
+        *ground.credentials.lock().unwrap() = CredentialsFile {
+            cleartext: true,
+            credentials: vec![
+                credential(1, &"s".repeat(LONGEST), Some(&["allowed.test"])),
+                // JSON writes each byte of it as six.
+                credential(2, &"\u{1}".repeat(LONGEST), Some(&["allowed.test"])),
+            ],
+        };
+        let sandbox = ground.sandbox("grows").await;
+        let full =
+            |number: usize, count: usize| format!("yes $P{number} | head -n {count} | tr -d '\\n'");
+        std::fs::write("/proc/self/clear_refs", "5").unwrap();
+        let before = most_kb();
+        let told = "curl -sS --max-time 120 -w ' %{http_code}'";
+        let body = "--data-binary @- http://allowed.test/count";
+        for (what, ask, reason) in [
+            (
+                "a body of 1 MiB",
+                format!(
+                    "{} | {told} -H 'Content-Type: text/plain' {body}",
+                    full(1, 23_000)
+                ),
+                "its body longer by more than",
+            ),
+            (
+                "a body of 8 MiB, packed",
+                format!(
+                    "{} | gzip -9 | {told} -H 'Content-Encoding: gzip' -H 'Content-Type: application/json' {body}",
+                    full(2, 190_000)
+                ),
+                "its body longer by more than",
+            ),
+            (
+                "a header of 30 KB",
+                format!(
+                    "{told} -H \"X-Told: $({})\" http://allowed.test/count",
+                    full(1, 600)
+                ),
+                "its head longer by more than",
+            ),
+            (
+                "a query of 30 KB",
+                format!("{told} \"http://allowed.test/count?$({})\"", full(2, 600)),
+                "its head longer by more than",
+            ),
+        ] {
+            let said = run(&sandbox, &ask).await;
+            assert!(
+                said.ends_with(" 403") && said.contains(reason),
+                "{what}: {said}"
+            );
+            assert!(
+                most_kb() < before + GROWTH_KB,
+                "{what}: {} of {before}",
+                most_kb()
+            );
+        }
+        assert_eq!(server.text(), "", "nothing of it was sent");
+        // What streams becomes as long as it may, and is never here whole.
+        let count = 6_000;
+        let streamed = format!(
+            "{} | gzip -9 | curl -sS --max-time 120 -H 'Content-Encoding: gzip' -H 'Content-Type: text/plain' -T - http://allowed.test/count",
+            full(1, count)
+        );
+        let long = count * LONGEST;
+        assert!(long as u64 > GROWTH_KB << 10);
+        assert_eq!(run(&sandbox, &streamed).await, long.to_string());
+        assert!(most_kb() < before + GROWTH_KB, "{} of {before}", most_kb());
+        // As many as anybody has use for.
+        let some = format!(
+            "{} | {told} -H 'Content-Type: text/plain' {body}",
+            full(1, 60)
+        );
+        assert_eq!(run(&sandbox, &some).await, format!("{} 200", 60 * LONGEST));
+        let some = format!(
+            "{told} -H \"X-Told: $({})\" http://allowed.test/count",
+            full(1, 7)
+        );
+        assert!(run(&sandbox, &some).await.ends_with(" 200"));
     });
 }

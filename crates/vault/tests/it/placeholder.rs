@@ -9,8 +9,11 @@ use contract::ids::{CredentialId, SessionId};
 use contract::secret::Secret;
 use proptest::prelude::*;
 use vault::Vault;
+use vault::limits::PUT_IN_AT_ONCE;
 use vault::master::MasterKey;
-use vault::placeholder::{Covered, LEN, PREFIX, Place, Placeholder, Scanner, Unfit};
+use vault::placeholder::{
+    Covered, LEN, PREFIX, Place, Placeholder, Replaced, Scanner, TooMuch, Unfit,
+};
 
 static VAULT: LazyLock<Vault> = LazyLock::new(|| Vault::with(&MasterKey::from_bytes([1; 32])));
 
@@ -35,6 +38,13 @@ fn covered(place: Place) -> Covered {
             .expect("it fits");
     }
     covered
+}
+
+/// More than any text here grows by.
+const ROOM: usize = 1 << 20;
+
+fn replaced(covered: &Covered, text: &[u8]) -> Replaced {
+    covered.whole(text, ROOM).unwrap().expect("replaced")
 }
 
 fn streamed(covered: &Covered, chunks: &[&[u8]]) -> (Vec<u8>, Vec<Placeholder>) {
@@ -65,7 +75,7 @@ fn a_placeholder_is_its_sessions_and_its_credentials_and_stays_the_same() {
 #[test]
 fn each_place_has_its_own_way_of_writing_a_secret() {
     let text = [b"a=", &placeholder(2).bytes()[..], b"."].concat();
-    let written = |place| covered(place).whole(&text).expect("replaced").text.to_vec();
+    let written = |place| replaced(&covered(place), &text).text.to_vec();
     let plain = "a=sk-\"quoted\"&more=%20\u{e9}.";
     assert_eq!(written(Place::Raw), plain.as_bytes());
     assert_eq!(written(Place::Header), plain.as_bytes());
@@ -73,10 +83,7 @@ fn each_place_has_its_own_way_of_writing_a_secret() {
     assert_eq!(written(Place::Query), percent.as_bytes());
     assert_eq!(written(Place::Form), percent.as_bytes());
     let json = format!("{{\"a\":\"{}\"}}", placeholder(2).text());
-    let json = covered(Place::Json)
-        .whole(json.as_bytes())
-        .expect("replaced")
-        .text;
+    let json = replaced(&covered(Place::Json), json.as_bytes()).text;
     let read = serde_json::from_slice::<serde_json::Value>(&json).expect("JSON still");
     assert_eq!(read["a"], SECRETS[1]);
 }
@@ -92,7 +99,7 @@ fn a_secret_with_a_line_break_cannot_stand_in_a_header_and_can_in_json() {
         let done = covered.cover(placeholder(1), &secret, Place::Json);
         assert_eq!(done, Ok(()));
         let json = format!("[\"{}\"]", placeholder(1).text());
-        let json = covered.whole(json.as_bytes()).expect("replaced").text;
+        let json = replaced(&covered, json.as_bytes()).text;
         let read = serde_json::from_slice::<serde_json::Value>(&json).expect("JSON still");
         assert_eq!(read[0], text);
     }
@@ -109,7 +116,8 @@ fn basic_is_opened_replaced_and_closed_again() {
         ] {
             let value = format!("{scheme}{encoded}");
             let sent = header
-                .header(value.as_bytes(), &raw)
+                .header(value.as_bytes(), &raw, ROOM)
+                .unwrap()
                 .expect("replaced")
                 .text;
             let expected = format!("{scheme}{}", STANDARD.encode(format!("me:{}", SECRETS[1])));
@@ -118,12 +126,18 @@ fn basic_is_opened_replaced_and_closed_again() {
     }
     let bearer = format!("Bearer {}", placeholder(1).text());
     let sent = header
-        .header(bearer.as_bytes(), &raw)
+        .header(bearer.as_bytes(), &raw, ROOM)
+        .unwrap()
         .expect("replaced")
         .text;
     assert_eq!(&**sent, b"Bearer short");
     for untouched in ["Basic !!!", "Basic", "Bearer x", &STANDARD.encode("me:you")] {
-        assert!(header.header(untouched.as_bytes(), &raw).is_none());
+        assert!(
+            header
+                .header(untouched.as_bytes(), &raw, ROOM)
+                .unwrap()
+                .is_none()
+        );
     }
 }
 
@@ -131,8 +145,18 @@ fn basic_is_opened_replaced_and_closed_again() {
 fn what_is_not_covered_passes_as_it_is() {
     let covered = covered(Place::Raw);
     let foreign = VAULT.placeholder(SessionId::from_bits(9), CredentialId::from_bits(1));
-    assert!(covered.whole(foreign.text().as_bytes()).is_none());
-    assert!(Covered::nothing().whole(placeholder(1).bytes()).is_none());
+    assert!(
+        covered
+            .whole(foreign.text().as_bytes(), 0)
+            .unwrap()
+            .is_none()
+    );
+    assert!(
+        Covered::nothing()
+            .whole(placeholder(1).bytes(), 0)
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[test]
@@ -142,7 +166,8 @@ fn one_that_is_watched_is_found_and_stays_as_it_is() {
     let pair = STANDARD.encode(format!("me:{}", placeholder(1).text()));
     for text in [placeholder(1).text(), &format!("Basic {pair}")] {
         let seen = covered
-            .header(text.as_bytes(), &covered)
+            .header(text.as_bytes(), &covered, 0)
+            .expect("it does not grow")
             .expect("it is found");
         assert_eq!(
             (&**seen.text, seen.found),
@@ -176,6 +201,36 @@ fn no_more_than_a_placeholder_is_held_back() {
             0
         };
         assert!(out.len() + shortened + LEN > n, "{n}");
+    }
+}
+
+#[test]
+fn a_text_grows_by_so_much_and_no_more_and_is_never_here_much_longer() {
+    let long = "\u{1}".repeat(contract::limits::SECRET_BYTES);
+    let mut covered = covered(Place::Json);
+    let secret = Secret::new(long.clone());
+    covered.cover(placeholder(4), &secret, Place::Json).unwrap();
+    let text = [placeholder(4).text(), placeholder(1).text(), "and more"].concat();
+    let length = 6 * long.len() + SECRETS[0].len() + "and more".len();
+    let room = length - text.len();
+    let fits = covered.whole(text.as_bytes(), room).unwrap();
+    assert_eq!(fits.expect("replaced").text.len(), length);
+    let refused = covered.whole(text.as_bytes(), room - 1).err();
+    assert_eq!(refused, Some(TooMuch));
+    // What shrinks needs no room.
+    let short = placeholder(1).text().repeat(1_000);
+    let shrunk = covered.whole(short.as_bytes(), 0).unwrap();
+    assert_eq!(
+        shrunk.expect("replaced").text.len(),
+        1_000 * SECRETS[0].len()
+    );
+    // In steps nothing long comes at once, wherever a placeholder is cut.
+    let full = format!("{}{}", "x".repeat(7), placeholder(4).text().repeat(100));
+    let mut scanner = Scanner::new(&covered);
+    for piece in full.as_bytes().chunks(covered.step()) {
+        let mut out = Vec::new();
+        scanner.push(piece, &mut out);
+        assert!(out.len() <= PUT_IN_AT_ONCE, "{}", out.len());
     }
 }
 

@@ -125,8 +125,7 @@ impl Channel {
         if headers.contains_key(CONTENT_LENGTH) {
             headers.insert(CONTENT_LENGTH, replaced.len().into());
         }
-        let replaced = Bytes::copy_from_slice(&replaced);
-        Ok(Sent::whole(replaced, Arc::clone(counts)))
+        Ok(Sent::whole(Bytes::from_owner(replaced), Arc::clone(counts)))
     }
 
     /// An answer without the secrets that its server may have been told.

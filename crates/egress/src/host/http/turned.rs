@@ -13,6 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 use vault::scrub::Forms;
 
+use super::super::limits::{LOOKED_THROUGH, TURNED};
 use super::body::Sent;
 use super::sought::Sought;
 use super::withheld::{Out, Withheld};
@@ -27,6 +28,8 @@ pub(super) type Wrong = Box<dyn std::error::Error + Send + Sync>;
 pub(super) trait Turn: Unpin {
     /// Takes the next piece and appends to `out` what is decided by now.
     fn push(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), Wrong>;
+    /// Bytes of a piece that are to be taken at one time, so that what comes of them is not much longer.
+    fn step(&self) -> usize;
     /// Whether what is kept back goes on when nothing follows it for a while.
     fn is_impatient(&self) -> bool;
     /// Appends what was kept back.
@@ -42,6 +45,10 @@ pub(super) trait Turn: Unpin {
 impl Turn for Stream {
     fn push(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), Wrong> {
         Ok(Self::push(self, piece, out)?)
+    }
+
+    fn step(&self) -> usize {
+        Self::step(self)
     }
 
     fn is_impatient(&self) -> bool {
@@ -67,6 +74,10 @@ impl Turn for Scrub {
     fn push(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), Wrong> {
         self.0.push(piece, out);
         Ok(())
+    }
+
+    fn step(&self) -> usize {
+        LOOKED_THROUGH
     }
 
     fn is_impatient(&self) -> bool {
@@ -110,8 +121,14 @@ pub(super) struct Turned<B, T> {
     body: B,
     unpack: Option<Unpack>,
     turn: T,
+    /// What has come and is not unpacked.
     pending: Bytes,
+    /// What is unpacked, or was never packed, and not turned.
+    plain: Bytes,
     trailers: Option<HeaderMap>,
+    /// Nothing more comes.
+    ended: bool,
+    /// Nothing more goes on but the trailers.
     over: bool,
     quiet: Option<Pin<Box<Sleep>>>,
 }
@@ -123,7 +140,9 @@ impl<B, T> Turned<B, T> {
             unpack,
             turn,
             pending: Bytes::new(),
+            plain: Bytes::new(),
             trailers: None,
+            ended: false,
             over: false,
             quiet: None,
         }
@@ -134,23 +153,30 @@ impl<B: Body<Data = Bytes> + Unpin, T: Turn> Turned<B, T>
 where
     B::Error: Into<Wrong>,
 {
-    /// What comes of the next bytes that are here.
+    /// What comes of the next bytes that are here, as far as it is short: the rest waits until that has gone on.
     fn turn(&mut self, out: &mut Vec<u8>) -> Result<(), Wrong> {
-        let Some(unpack) = &mut self.unpack else {
-            return self.turn.push(&std::mem::take(&mut self.pending), out);
-        };
-        let step = self.pending.split_to(Unpack::step(self.pending.len()));
-        self.turn.push(&unpack.push(&step)?, out)
+        if self.plain.is_empty() {
+            self.plain = match &mut self.unpack {
+                None => std::mem::take(&mut self.pending),
+                Some(unpack) => {
+                    let step = self.pending.split_to(Unpack::step(self.pending.len()));
+                    unpack.push(&step)?.into()
+                }
+            };
+        }
+        while !self.plain.is_empty() && out.len() < TURNED {
+            let step = self.plain.len().min(self.turn.step());
+            self.turn.push(&self.plain.split_to(step), out)?;
+        }
+        Ok(())
     }
 
-    /// What comes at the end.
-    fn end(&mut self, out: &mut Vec<u8>) -> Result<(), Wrong> {
-        self.over = true;
+    /// Nothing more comes.
+    fn end(&mut self) -> Result<(), Wrong> {
+        self.ended = true;
         if let Some(unpack) = &mut self.unpack {
-            let rest = unpack.end()?;
-            self.turn.push(&rest, out)?;
+            self.plain = unpack.end()?.into();
         }
-        self.turn.let_go(out);
         Ok(())
     }
 
@@ -175,13 +201,18 @@ where
             if !out.is_empty() {
                 return Poll::Ready(Some(Ok(Frame::data(out.into()))));
             }
-            if !self.pending.is_empty() {
+            if !self.pending.is_empty() || !self.plain.is_empty() {
                 self.turn(&mut out)?;
                 continue;
             }
             if self.over {
                 let trailers = self.trailers.take();
                 return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+            }
+            if self.ended {
+                self.over = true;
+                self.turn.let_go(&mut out);
+                continue;
             }
             let frame = match Pin::new(&mut self.body).poll_frame(cx) {
                 Poll::Ready(frame) => frame,
@@ -200,9 +231,9 @@ where
                     if let Some(trailers) = &mut self.trailers {
                         self.turn.trailers(trailers);
                     }
-                    self.end(&mut out)?;
+                    self.end()?;
                 }
-                None => self.end(&mut out)?,
+                None => self.end()?,
             }
         }
     }
@@ -225,7 +256,7 @@ impl Spent {
 
     /// How long it is, where nothing in it changes.
     pub(super) fn size_hint(&self) -> SizeHint {
-        let here = (self.turn.held() + self.pending.len()) as u64;
+        let here = (self.turn.held() + self.pending.len() + self.plain.len()) as u64;
         match self.body.size_hint().exact() {
             Some(length) if !self.turn.changes() => SizeHint::with_exact(length + here),
             _ => SizeHint::default(),

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
@@ -115,6 +116,17 @@ pub enum Place {
     Raw,
 }
 
+impl Place {
+    /// Bytes that one of a secret takes there, at most.
+    const fn growth(self) -> usize {
+        match self {
+            Self::Header | Self::Raw => 1,
+            Self::Query | Self::Form => "%00".len(),
+            Self::Json => "\\u0000".len(),
+        }
+    }
+}
+
 /// A secret that cannot stand where it would go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the secret has line breaks or control characters, which a header cannot carry")]
@@ -135,7 +147,9 @@ pub struct Replaced {
 
 /// Placeholders and what replaces them in one kind of place.
 pub struct Covered {
-    by: HashMap<[u8; LEN], Zeroizing<Vec<u8>>>,
+    /// None in the place of one that stays as it is. They are written when they are put in, and stand nowhere else: a
+    /// request may be covered by very many.
+    by: HashMap<[u8; LEN], Option<(Arc<Secret>, Place)>>,
     finder: Finder<'static>,
 }
 
@@ -162,18 +176,20 @@ impl Covered {
     pub fn cover(
         &mut self,
         placeholder: Placeholder,
-        secret: &Secret,
+        secret: &Arc<Secret>,
         place: Place,
     ) -> Result<(), Unfit> {
-        let text = written(secret, place)?;
-        self.by.insert(placeholder.0, text);
+        if place == Place::Header && secret.expose().bytes().any(|byte| byte.is_ascii_control()) {
+            return Err(Unfit);
+        }
+        let text = (Arc::clone(secret), place);
+        self.by.insert(placeholder.0, Some(text));
         Ok(())
     }
 
     /// Notes one more placeholder wherever it is found, and leaves it as it is.
     pub fn watch(&mut self, placeholder: Placeholder) {
-        let text = Zeroizing::new(placeholder.0.to_vec());
-        self.by.insert(placeholder.0, text);
+        self.by.insert(placeholder.0, None);
     }
 
     /// Whether nothing is covered.
@@ -235,8 +251,11 @@ impl Covered {
         Ok((!found.is_empty()).then_some(Replaced { text: out, found }))
     }
 
+    /// Bytes that none of them takes more of.
     fn longest(&self) -> usize {
-        self.by.values().map(|text| text.len()).max().unwrap_or(0)
+        let secrets = self.by.values().flatten();
+        let longest = secrets.map(|(secret, place)| secret.expose().len() * place.growth());
+        longest.max().unwrap_or(0)
     }
 }
 
@@ -271,17 +290,14 @@ fn as_basic(value: &[u8], pair: &[u8]) -> Zeroizing<Vec<u8>> {
     out
 }
 
-fn written(secret: &Secret, place: Place) -> Result<Zeroizing<Vec<u8>>, Unfit> {
+/// Appends a secret as that place writes it.
+fn write(secret: &Secret, place: Place, out: &mut Vec<u8>) {
     let bytes = secret.expose().as_bytes();
-    // No form needs more than six bytes for one.
-    let mut out = Zeroizing::new(Vec::with_capacity(6 * bytes.len()));
     match place {
-        Place::Header if bytes.iter().any(u8::is_ascii_control) => return Err(Unfit),
         Place::Header | Place::Raw => out.extend_from_slice(bytes),
-        Place::Query | Place::Form => percent(bytes, &mut out),
-        Place::Json => json(secret.expose(), &mut out),
+        Place::Query | Place::Form => percent(bytes, out),
+        Place::Json => json(secret.expose(), out),
     }
-    Ok(out)
 }
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
@@ -389,7 +405,10 @@ impl<C: Deref<Target = Covered>> Scanner<C> {
                 return from;
             };
             if let Some(secret) = self.covered.by.get(candidate) {
-                out.extend_from_slice(secret);
+                match secret {
+                    Some((secret, place)) => write(secret, *place, out),
+                    None => out.extend_from_slice(candidate),
+                }
                 let placeholder = Placeholder(*candidate);
                 if !self.found.contains(&placeholder) {
                     self.found.push(placeholder);

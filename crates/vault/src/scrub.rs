@@ -1,11 +1,13 @@
 //! Takes secrets out of texts that others wrote: whatever a foreign server says may repeat what it was told,
 //! as it stands or encoded. Says nothing of secrets that it was not given.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use contract::secret::Secret;
+use memchr::memmem::Finder;
 use zeroize::Zeroizing;
 
 use crate::placeholder::Placeholder;
@@ -23,25 +25,55 @@ pub struct Scrubber {
     held: Zeroizing<Vec<u8>>,
 }
 
+/// The forms of one secret, and what takes their place. To make what finds them takes as long as they are, so it is made once
+/// and shared. Whoever frees it wipes it: the processes that look for secrets have an allocator that does.
+pub struct Needles {
+    forms: Vec<Finder<'static>>,
+    placeholder: Placeholder,
+}
+
 /// The forms of some secrets, and what takes their place.
-pub struct Forms(Vec<(Zeroizing<String>, Placeholder)>);
+pub struct Forms(Vec<Arc<Needles>>);
 
 /// Bytes below which a secret is not looked for in what a server answers: it would be found everywhere, and
 /// whoever reads the answer could as well guess it.
 pub const SHORTEST_ANSWERED: usize = 8;
 
+impl Needles {
+    /// Of that secret; none of one that is not looked for ([`SHORTEST_ANSWERED`]).
+    #[must_use]
+    pub fn of(secret: &Secret, placeholder: Placeholder) -> Option<Self> {
+        let secret = secret.expose();
+        (secret.len() >= SHORTEST_ANSWERED).then(|| {
+            let forms = forms(secret).into_iter();
+            Self {
+                forms: forms.map(|it| Finder::new(&*it).into_owned()).collect(),
+                placeholder,
+            }
+        })
+    }
+}
+
 impl Forms {
-    /// Of these secrets.
+    /// Of these secrets, for whoever has them alone.
     #[must_use]
     pub fn of(secrets: &[(&Secret, Placeholder)]) -> Self {
-        let long = secrets
-            .iter()
-            .filter(|(secret, _)| secret.expose().len() >= SHORTEST_ANSWERED);
-        let each = long.flat_map(|(secret, placeholder)| {
-            let forms = forms(secret.expose()).into_iter();
-            forms.map(|form| (form, *placeholder))
-        });
-        Self(each.collect())
+        let each = secrets.iter();
+        let each = each.filter_map(|(secret, placeholder)| Needles::of(secret, *placeholder));
+        Self(each.map(Arc::new).collect())
+    }
+
+    /// Of secrets that others look for too.
+    #[must_use]
+    pub fn shared(secrets: Vec<Arc<Needles>>) -> Self {
+        Self(secrets)
+    }
+
+    fn each(&self) -> impl Iterator<Item = (&Finder<'static>, &Placeholder)> {
+        self.0.iter().flat_map(|one| {
+            let forms = one.forms.iter();
+            forms.map(move |form| (form, &one.placeholder))
+        })
     }
 
     /// Whether there is nothing to be looked for.
@@ -53,8 +85,7 @@ impl Forms {
     /// `text` without the secrets; none if there are none in it.
     #[must_use]
     pub fn whole(self: &Arc<Self>, text: &[u8]) -> Option<Vec<u8>> {
-        let found = |(form, _): &(Zeroizing<String>, _)| find(text, form).is_some();
-        if !self.0.iter().any(found) {
+        if !self.each().any(|(form, _)| form.find(text).is_some()) {
             return None;
         }
         let (mut scrubber, mut out) = (Scrubber::new(Arc::clone(self)), Vec::new());
@@ -66,22 +97,25 @@ impl Forms {
     /// Whether any of them is in the name of a field, which is in lower case.
     #[must_use]
     pub fn are_in_name(&self, name: &str) -> bool {
-        let is_in = |(form, _): &(Zeroizing<String>, _)| {
-            let lower = Zeroizing::new(form.to_ascii_lowercase());
-            name.contains(lower.as_str())
-        };
-        self.0.iter().any(is_in)
+        let name = name.as_bytes();
+        self.each().any(|(form, _)| {
+            // Most forms are longer than any name.
+            form.needle().len() <= name.len() && {
+                let lower = Zeroizing::new(form.needle().to_ascii_lowercase());
+                memchr::memmem::find(name, &lower).is_some()
+            }
+        })
     }
 
     /// Replaces the secrets in `text` by as many bytes of what stands for them, for what must keep its length.
     pub fn mask(&self, text: &mut [u8]) {
-        for (form, placeholder) in &self.0 {
-            let mut from = 0;
-            while let Some(found) = find(text.get(from..).unwrap_or_default(), form) {
+        for (form, placeholder) in self.each() {
+            let (mut from, length) = (0, form.needle().len());
+            while let Some(found) = form.find(text.get(from..).unwrap_or_default()) {
                 let mask = placeholder.bytes().iter().chain(std::iter::repeat(&b'*'));
-                let masked = text.iter_mut().skip(from + found).take(form.len());
+                let masked = text.iter_mut().skip(from + found).take(length);
                 masked.zip(mask).for_each(|(byte, mask)| *byte = *mask);
-                from += found + form.len();
+                from += found + length;
             }
         }
     }
@@ -89,8 +123,8 @@ impl Forms {
     /// How many of the last bytes of `text` may be the beginning of a secret.
     #[must_use]
     pub fn begun(&self, text: &[u8]) -> usize {
-        let of_one = |(form, _): &(Zeroizing<String>, _)| {
-            let form = form.as_bytes();
+        let of_one = |(form, _): (&Finder<'static>, _)| {
+            let form = form.needle();
             let most = text.len().min(form.len().saturating_sub(1));
             let (_, tail) = text.split_at(text.len() - most);
             let first = form.first().copied().unwrap_or_default();
@@ -98,7 +132,7 @@ impl Forms {
             let begun = starts.find(|at| form.starts_with(tail.get(*at..).unwrap_or_default()));
             begun.map_or(0, |at| tail.len() - at)
         };
-        self.0.iter().map(of_one).max().unwrap_or(0)
+        self.each().map(of_one).max().unwrap_or(0)
     }
 }
 
@@ -140,32 +174,34 @@ impl Scrubber {
 
     /// Appends `text` to `out` up to behind the last secret in it, and returns the rest.
     fn replace<'t>(&self, text: &'t [u8], out: &mut Vec<u8>) -> &'t [u8] {
-        let forms = &self.forms.0;
-        let mut next: Vec<_> = forms.iter().map(|(form, _)| find(text, form)).collect();
+        let each = self.forms.each();
+        // The next place of each that is in it.
+        let mut next: Vec<_> = each
+            .filter_map(|(form, placeholder)| Some((form.find(text)?, form, placeholder)))
+            .collect();
         let mut at = 0;
         loop {
-            let places = next.iter().zip(forms);
-            let places = places.filter_map(|(place, form)| Some(((*place)?, form)));
             // The longest of those that begin at one place.
-            let first = places.min_by_key(|(place, (form, _))| (*place, usize::MAX - form.len()));
-            let Some((place, (form, placeholder))) = first else {
+            let first = next
+                .iter()
+                .min_by_key(|(place, form, _)| (*place, Reverse(form.needle().len())));
+            let Some(&(place, form, placeholder)) = first else {
                 return text.get(at..).unwrap_or_default();
             };
             out.extend_from_slice(text.get(at..place).unwrap_or_default());
             out.extend_from_slice(placeholder.bytes());
-            at = place + form.len();
-            for (next, (form, _)) in next.iter_mut().zip(forms) {
-                if next.is_some_and(|next| next < at) {
-                    let rest = text.get(at..).unwrap_or_default();
-                    *next = find(rest, form).map(|found| at + found);
+            at = place + form.needle().len();
+            let rest = text.get(at..).unwrap_or_default();
+            next.retain_mut(|(place, form, _)| {
+                if *place >= at {
+                    return true;
                 }
-            }
+                let found = form.find(rest);
+                *place = at + found.unwrap_or_default();
+                found.is_some()
+            });
         }
     }
-}
-
-fn find(text: &[u8], form: &str) -> Option<usize> {
-    memchr::memmem::find(text, form.as_bytes())
 }
 
 /// `text` without these secrets, in whatever of the usual forms they stand: plain, as JSON writes it,
@@ -197,33 +233,42 @@ fn forms(secret: &str) -> Vec<Zeroizing<String>> {
     let mut forms = vec![
         hex(b"0123456789abcdef"),
         hex(b"0123456789ABCDEF"),
-        percent(bytes),
+        percent(bytes, b"0123456789ABCDEF"),
+        percent(bytes, b"0123456789abcdef"),
         Zeroizing::new(secret.to_owned()),
     ];
     if let Ok(json) = serde_json::to_string(secret) {
         let json = Zeroizing::new(json);
-        forms.push(Zeroizing::new(json.trim_matches('"').to_owned()));
+        let json = Zeroizing::new(within_marks(&json).to_owned());
+        // As PHP writes it.
+        forms.push(Zeroizing::new(json.replace('/', "\\/")));
+        forms.push(json);
     }
     for skipped in 0..3 {
         for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
             forms.extend(within_base64(bytes, skipped, engine));
         }
     }
-    forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
+    forms.sort_by_key(|form| Reverse(form.len()));
     forms.dedup();
     forms
 }
 
-fn percent(bytes: &[u8]) -> Zeroizing<String> {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+/// A text of JSON without its marks; a secret may end with some of its own.
+fn within_marks(json: &str) -> &str {
+    let inside = json.strip_prefix('"').and_then(|it| it.strip_suffix('"'));
+    inside.unwrap_or(json)
+}
+
+fn percent(bytes: &[u8], digits: &[u8; 16]) -> Zeroizing<String> {
     let mut out = Zeroizing::new(String::with_capacity(3 * bytes.len()));
     for byte in bytes {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {
             out.push(char::from(*byte));
         } else {
             out.push('%');
-            out.push(char::from(DIGITS[usize::from(byte >> 4)]));
-            out.push(char::from(DIGITS[usize::from(byte & 15)]));
+            out.push(char::from(digits[usize::from(byte >> 4)]));
+            out.push(char::from(digits[usize::from(byte & 15)]));
         }
     }
     out
@@ -258,7 +303,9 @@ mod tests {
             .collect::<String>();
         let json = serde_json::json!({"error": SECRET}).to_string();
         let percent = "s3cr3t%2Ftoken%2Bwith%20%22marks%22".to_owned();
-        for said in [SECRET.to_owned(), basic, hex, json, percent] {
+        let lower = percent.to_lowercase();
+        let slash = json.replace('/', "\\/");
+        for said in [SECRET.to_owned(), basic, hex, json, slash, percent, lower] {
             let text = format!("you sent {said}, which is wrong");
             let shown = scrub(&text, &[&secret]);
             assert!(shown.contains(MARK), "{text}: {shown}");

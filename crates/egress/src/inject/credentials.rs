@@ -2,13 +2,16 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use contract::ids::CredentialId;
 use contract::limits::SECRET_BYTES;
+use contract::secret::Secret;
 use rustls::sign::CertifiedKey;
 use serde::{Deserialize, Serialize};
 use vault::Lent;
 use vault::placeholder::{Covered, Placeholder};
+use vault::scrub::Needles;
 
 use super::certificate;
 use super::spending::Denied;
@@ -83,6 +86,41 @@ pub(super) struct Credential {
     pub(super) template: Option<Template>,
     pub(super) renewable: bool,
     pub(super) lent: Option<Lent>,
+    /// It is open while a request is under way that it covers.
+    open: Mutex<Weak<Opened>>,
+}
+
+/// A credential that is open. All requests under way that it covers share it, since each of them would hold many times the
+/// secret else; it is gone with the last of them.
+pub(super) struct Opened {
+    /// None if nothing opens it.
+    pub(super) secret: Option<Arc<Secret>>,
+    needles: OnceLock<Option<Arc<Needles>>>,
+}
+
+impl Opened {
+    /// What finds it in an answer; none if it is not looked for.
+    pub(super) fn needles(&self, placeholder: Placeholder) -> Option<Arc<Needles>> {
+        let make = || Needles::of(self.secret.as_ref()?, placeholder).map(Arc::new);
+        self.needles.get_or_init(make).clone()
+    }
+}
+
+impl Credential {
+    /// Opens it, unless it is open.
+    pub(super) fn open(&self) -> Arc<Opened> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(opened) = open.upgrade() {
+            return opened;
+        }
+        let secret = self.lent.as_ref().and_then(|lent| lent.open().ok());
+        let opened = Arc::new(Opened {
+            secret: secret.map(|secret| Arc::new(secret.token)),
+            needles: OnceLock::new(),
+        });
+        *open = Arc::downgrade(&opened);
+        opened
+    }
 }
 
 /// The hosts that a credential is for.
@@ -144,6 +182,7 @@ impl Credentials {
                 template: one.template,
                 renewable: one.renewable,
                 lent: one.lent,
+                open: Mutex::default(),
             });
         }
         Ok(read)

@@ -2,7 +2,8 @@
 //! place in a request, and what is taken out of an answer. It must never give one to a host that it is not for,
 //! nor keep one open longer than the request that it is for.
 //!
-//! What the server hands over is sealed ([`CredentialFile::lent`]); it is opened here, for each request anew.
+//! What the server hands over is sealed ([`CredentialFile::lent`]); it is opened here, for as long as requests are under
+//! way that it covers.
 
 mod body;
 mod certificate;

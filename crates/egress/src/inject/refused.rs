@@ -35,10 +35,10 @@ impl Spending {
 
     fn renewable(&self) -> Option<(usize, &Secret)> {
         let spent = self.spent();
-        self.opened.iter().find_map(|(place, secret)| {
+        self.opened.iter().find_map(|(place, opened)| {
             let one = self.credentials.all.get(*place)?;
             let is_put_in = one.renewable && spent.put_in.contains(&one.id);
-            Some((*place, secret.as_ref().filter(|_| is_put_in)?))
+            Some((*place, opened.secret.as_deref().filter(|_| is_put_in)?))
         })
     }
 }

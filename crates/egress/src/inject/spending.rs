@@ -11,7 +11,7 @@ use vault::placeholder::{Covered, Place, Placeholder, Replaced};
 use vault::scrub::Forms;
 
 use super::body::Body;
-use super::credentials::{Credential, Credentials};
+use super::credentials::{Credential, Credentials, Opened};
 use super::template::{Template, To};
 use crate::audit::Record;
 use crate::limits::PUT_IN_HEAD;
@@ -34,7 +34,7 @@ const PIECES: [HeaderName; 4] = [
 pub(crate) struct Spending {
     pub(super) credentials: Arc<Credentials>,
     /// Those that are for its host, opened, by their places.
-    pub(super) opened: Vec<(usize, Option<Secret>)>,
+    pub(super) opened: Vec<(usize, Arc<Opened>)>,
     is_tls: bool,
     spent: Mutex<Spent>,
     forms: OnceLock<Option<Arc<Forms>>>,
@@ -115,11 +115,13 @@ impl Spending {
         if credentials.all.is_empty() {
             return None;
         }
-        let opened = credentials.covering(target).into_iter().map(|place| {
-            let lent = credentials.all.get(place).and_then(|one| one.lent.as_ref());
-            let secret = lent.and_then(|lent| lent.open().ok());
-            (place, secret.map(|secret| secret.token))
-        });
+        let opened = credentials
+            .covering(target)
+            .into_iter()
+            .filter_map(|place| {
+                let one = credentials.all.get(place)?;
+                Some((place, one.open()))
+            });
         Some(Arc::new(Self {
             opened: opened.collect(),
             is_tls,
@@ -146,7 +148,7 @@ impl Spending {
         query: &mut Option<String>,
     ) -> Result<(), Denied> {
         self.replace(headers, query)?;
-        for (place, secret) in &self.opened {
+        for (place, opened) in &self.opened {
             let one = self.credentials.all.get(*place);
             let Some((one, template)) = one.and_then(|one| Some((one, one.template.as_ref()?)))
             else {
@@ -155,7 +157,7 @@ impl Spending {
             if !template.wants(to, query.as_deref()) {
                 continue;
             }
-            let secret = self.may_go(one, secret.as_ref())?;
+            let secret = self.may_go(one, opened)?;
             template.put(secret, to, headers, query)?;
             self.spent().put_in.push(one.id);
         }
@@ -167,12 +169,12 @@ impl Spending {
     /// # Errors
     /// [`Denied`]: it could not be shown one that it is to be shown.
     pub(crate) fn show_certificates(&self) -> Result<(), Denied> {
-        for (place, secret) in &self.opened {
+        for (place, opened) in &self.opened {
             let one = self.credentials.all.get(*place);
             let is_shown =
                 |one: &&Credential| matches!(one.template, Some(Template::Certificate { .. }));
             if let Some(one) = one.filter(is_shown) {
-                self.may_go(one, secret.as_ref())?;
+                self.may_go(one, opened)?;
                 self.spent().put_in.push(one.id);
             }
         }
@@ -253,13 +255,13 @@ impl Spending {
     }
 
     fn make_forms(&self) -> Option<Arc<Forms>> {
-        let secrets = self.opened.iter().filter_map(|(place, secret)| {
+        let secrets = self.opened.iter().filter_map(|(place, opened)| {
             let one = self.credentials.all.get(*place)?;
             // A key is used here, and no server is told it.
             let is_told = !matches!(one.template, Some(Template::Certificate { .. }));
-            Some((secret.as_ref().filter(|_| is_told)?, one.placeholder))
+            is_told.then(|| opened.needles(one.placeholder))?
         });
-        let forms = Forms::of(&secrets.collect::<Vec<_>>());
+        let forms = Forms::shared(secrets.collect());
         (!forms.is_empty()).then(|| Arc::new(forms))
     }
 
@@ -270,7 +272,10 @@ impl Spending {
     /// [`Denied`].
     pub(crate) fn password(&self, shown: &str) -> Result<Option<&Secret>, Denied> {
         match Placeholder::parse(shown) {
-            Some(placeholder) => self.secret(placeholder, |_| true),
+            Some(placeholder) => {
+                let secret = self.secret(placeholder, |_| true)?;
+                Ok(secret.map(|secret| &**secret))
+            }
             None => Ok(None),
         }
     }
@@ -336,7 +341,7 @@ impl Spending {
         &self,
         placeholder: Placeholder,
         may: impl Fn(&Credential) -> bool,
-    ) -> Result<Option<&Secret>, Denied> {
+    ) -> Result<Option<&Arc<Secret>>, Denied> {
         let secret = self.secret_of(placeholder, may)?;
         self.note_one(placeholder, secret.is_some());
         Ok(secret)
@@ -346,25 +351,21 @@ impl Spending {
         &self,
         placeholder: Placeholder,
         may: impl Fn(&Credential) -> bool,
-    ) -> Result<Option<&Secret>, Denied> {
-        let opened = self.opened.iter().find_map(|(place, secret)| {
+    ) -> Result<Option<&Arc<Secret>>, Denied> {
+        let opened = self.opened.iter().find_map(|(place, opened)| {
             let one = self.credentials.all.get(*place)?;
             // Nobody asks for one that goes by a template.
             let is_asked = one.template.is_none() && one.placeholder == placeholder;
-            (is_asked && may(one)).then_some((one, secret.as_ref()))
+            (is_asked && may(one)).then_some((one, opened))
         });
         match opened {
-            Some((one, secret)) => self.may_go(one, secret).map(Some),
+            Some((one, opened)) => self.may_go(one, opened).map(Some),
             None => Ok(None),
         }
     }
 
     /// The secret of a credential that is to go out.
-    fn may_go<'a>(
-        &self,
-        one: &Credential,
-        secret: Option<&'a Secret>,
-    ) -> Result<&'a Secret, Denied> {
+    fn may_go<'a>(&self, one: &Credential, opened: &'a Opened) -> Result<&'a Arc<Secret>, Denied> {
         // In clear text nobody can be shown a certificate, whatever the operator allows.
         let is_certificate = matches!(one.template, Some(Template::Certificate { .. }));
         if !self.is_tls && (is_certificate || !self.credentials.cleartext) {
@@ -373,6 +374,7 @@ impl Spending {
                 one.id
             )));
         }
+        let secret = opened.secret.as_ref();
         secret.ok_or_else(|| Denied::unopened(one.id))
     }
 

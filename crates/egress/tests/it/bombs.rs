@@ -1,13 +1,14 @@
 //! Small bodies that unpack to large ones, where bodies are unpacked to put credentials in and take them out again: what
 //! the egress process holds of one does not grow with it.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::sync::Barrier;
 
 use egress::inject::CredentialsFile;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::ground::{SERVER, on_ground, run, unrestricted};
+use crate::ground::{SERVER, on_ground, python, run, unrestricted};
 use crate::injected::credential;
 use crate::upstreams::http;
 
@@ -155,5 +156,47 @@ fn a_small_request_full_of_placeholders_does_not_become_a_large_one_full_of_secr
             full(1, 7)
         );
         assert!(run(&sandbox, &some).await.ends_with(" 200"));
+    });
+}
+
+/// Credentials for every host, and requests that wait for their answers at one time.
+const MANY: u128 = 20;
+const WAITING: usize = 100;
+
+#[test]
+fn requests_that_wait_share_what_is_open_for_them_however_long_and_many_their_credentials_are() {
+    on_ground(unrestricted(), |ground| async move {
+        let secret = |number: u128| format!("{number:02}/+\"&").repeat(LONGEST / 6);
+        let (all_here, first) = (Barrier::new(WAITING), secret(1));
+        let _server = ground.server(SERVER, 80, move |mut stream, _| {
+            let mut asked = Vec::new();
+            let mut byte = [0];
+            while !asked.ends_with(b"\r\n\r\n") {
+                stream.read_exact(&mut byte).unwrap();
+                asked.push(byte[0]);
+            }
+            all_here.wait();
+            let length = first.len();
+            let head =
+                format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all(first.as_bytes()).unwrap();
+        });
+        *ground.credentials.lock().unwrap() = CredentialsFile {
+            cleartext: true,
+            credentials: (1..=MANY)
+                .map(|number| credential(number, &secret(number), None))
+                .collect(),
+        };
+        let sandbox = ground.sandbox("waits").await;
+        std::fs::write("/proc/self/clear_refs", "5").unwrap();
+        let before = most_kb();
+        let ask = format!(
+            "all = [socket.create_connection(('allowed.test', 80), timeout=120) for _ in range({WAITING})]\n\
+             for s in all: s.sendall(b'GET / HTTP/1.1\\r\\nHost: allowed.test\\r\\nConnection: close\\r\\n\\r\\n')\n\
+             print(sum(told(s).endswith('\\r\\n\\r\\n' + os.environ['P1']) for s in all))"
+        );
+        assert_eq!(python(&sandbox, &ask).await, WAITING.to_string());
+        assert!(most_kb() < before + GROWTH_KB, "{} of {before}", most_kb());
     });
 }

@@ -1,7 +1,7 @@
 //! Placeholders: what they look like, and that a stream comes out with every covered one replaced and nothing
 //! else changed.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -32,7 +32,7 @@ const SECRETS: [&str; 3] = ["short", "sk-\"quoted\"&more=%20\u{e9}", "lhph"];
 fn covered(place: Place) -> Covered {
     let mut covered = Covered::nothing();
     for (n, secret) in (1..).zip(SECRETS) {
-        let secret = Secret::new(secret.to_owned());
+        let secret = Arc::new(Secret::new(secret.to_owned()));
         covered
             .cover(placeholder(n), &secret, place)
             .expect("it fits");
@@ -44,7 +44,10 @@ fn covered(place: Place) -> Covered {
 const ROOM: usize = 1 << 20;
 
 fn replaced(covered: &Covered, text: &[u8]) -> Replaced {
-    covered.whole(text, ROOM).unwrap().expect("replaced")
+    covered
+        .whole(text, ROOM)
+        .expect("it has room")
+        .expect("replaced")
 }
 
 fn streamed(covered: &Covered, chunks: &[&[u8]]) -> (Vec<u8>, Vec<Placeholder>) {
@@ -91,7 +94,7 @@ fn each_place_has_its_own_way_of_writing_a_secret() {
 #[test]
 fn a_secret_with_a_line_break_cannot_stand_in_a_header_and_can_in_json() {
     for text in ["a\nb", "a\rb", "a\0b", "a\x7fb"] {
-        let secret = Secret::new(text.to_owned());
+        let secret = Arc::new(Secret::new(text.to_owned()));
         let mut covered = Covered::nothing();
         let done = covered.cover(placeholder(1), &secret, Place::Header);
         assert_eq!(done, Err(Unfit), "{text:?}");
@@ -208,7 +211,7 @@ fn no_more_than_a_placeholder_is_held_back() {
 fn a_text_grows_by_so_much_and_no_more_and_is_never_here_much_longer() {
     let long = "\u{1}".repeat(contract::limits::SECRET_BYTES);
     let mut covered = covered(Place::Json);
-    let secret = Secret::new(long.clone());
+    let secret = Arc::new(Secret::new(long.clone()));
     covered.cover(placeholder(4), &secret, Place::Json).unwrap();
     let text = [placeholder(4).text(), placeholder(1).text(), "and more"].concat();
     let length = 6 * long.len() + SECRETS[0].len() + "and more".len();

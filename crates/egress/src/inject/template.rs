@@ -194,9 +194,13 @@ impl Template {
                 )
             }
             Self::Basic { user } => (AUTHORIZATION, basic(user, secret)),
-            Self::McpServer { .. } => (AUTHORIZATION, bearer(secret)),
-            Self::Repository(repository) => {
-                let value = match repository.shown(to, query.as_deref()) {
+            Self::McpServer { .. } | Self::Repository(_) => {
+                let shown = if let Self::Repository(repository) = self {
+                    repository.shown(to, query.as_deref())
+                } else {
+                    Some(Shown::Bearer)
+                };
+                let value = match shown {
                     Some(Shown::Basic) => basic("x-access-token", secret),
                     Some(Shown::Bearer) => bearer(secret),
                     None => return Ok(()),
@@ -348,6 +352,30 @@ mod tests {
             assert!(!wants(443, path), "{path}");
         }
         assert!(!wants(8443, "/a/mcp"));
+        // Nor is it for the path that a header names instead.
+        let mut headers = HeaderMap::new();
+        for name in ["x-original-url", "X-Rewrite-URL", "authorization"] {
+            headers.insert(
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                HeaderValue::from_static("/admin"),
+            );
+        }
+        let (method, path) = (&Method::POST, &Path::parse("/a/mcp").unwrap());
+        let to = To {
+            target,
+            port: 443,
+            method,
+            path,
+        };
+        let put = template.put(
+            &Secret::new("s3cr3t".to_owned()),
+            to,
+            &mut headers,
+            &mut None,
+        );
+        assert_eq!(put, Ok(()));
+        assert_eq!(headers.len(), 1, "{headers:?}");
+        assert_eq!(headers[AUTHORIZATION], "Bearer s3cr3t");
         let root = Template::of_mcp_server("http://mcp.test:81");
         let (port, path) = (81, "/".to_owned());
         assert_eq!(

@@ -109,7 +109,8 @@ mod tests {
     const SECRET: &str = "sk-live/42+secret";
 
     fn placeholder() -> Placeholder {
-        Placeholder::parse(&format!("lhph{}", "7".repeat(40))).unwrap()
+        // No form of the secret begins with what it ends with.
+        Placeholder::parse(&format!("lhph{}", "x".repeat(40))).unwrap()
     }
 
     fn sought() -> Sought {

@@ -199,6 +199,24 @@ sys.stdin.readline()
 }
 
 #[tokio::test]
+async fn what_would_take_many_times_its_size_of_the_servers_memory_is_no_request() {
+    let program = r#"
+key = os.environ["ANTHROPIC_API_KEY"]
+status, why = post("/v1/messages", key, {"stream": True, "messages": [0] * 300000})
+note([status, json.loads(why)["error"]["type"]])
+note(model(said)[0])
+say({"type": "result", "is_error": False})
+sys.stdin.readline()
+"#;
+    let steps = json!([{"text": "what the model said"}]);
+    let (world, first) = World::new(ToolRule::Ask, &steps, program).await;
+    world.run(first).await;
+    let notes = json!([[413, "request_too_large"], 200]);
+    assert_eq!(Value::Array(world.notes().await), notes);
+    assert_eq!(world.count("agent.message"), 1);
+}
+
+#[tokio::test]
 async fn a_call_that_waits_for_its_client_is_not_approved_by_whoever_wants_it() {
     // It says that the call has run before it was let; what runs then is the real call, and once.
     let program = r#"

@@ -212,8 +212,7 @@ impl Turn<'_> {
             }
         };
         let cancel = plane.cancelled();
-        let mut previewer = Previewer::new(plane);
-        let mut bill = Bill::default();
+        let (mut previewer, mut bill) = (Previewer::new(plane), Bill::default());
         let began = Instant::now();
         let mut hold = Some(asked.hold);
         let mut sink = |delta| {
@@ -230,10 +229,9 @@ impl Turn<'_> {
                 // It saw its request fail, which the session will make again.
                 self.end();
                 bill.add(plane, &failure.partial_usage);
-                let fact = if cancel.is_cancelled() {
-                    gave_up(plane, &bill)?
-                } else {
-                    failed(span, &failure, &bill)
+                let fact = match cancel.is_cancelled() {
+                    true => gave_up(plane, &bill)?,
+                    false => failed(span, &failure, &bill),
                 };
                 return plane.report(fact).await;
             }

@@ -29,8 +29,8 @@ use tokio_util::task::TaskTracker;
 pub(super) use self::masked::Masked;
 pub(super) use self::mcp::Call;
 pub(super) use self::one::serve as serve_one;
-pub(super) use self::two::serve as serve_two;
 pub(super) use self::sought::Sought;
+pub(super) use self::two::serve as serve_two;
 pub(super) use self::way::Channel;
 
 /// The tasks of one client's connection: they end with it.

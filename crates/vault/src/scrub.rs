@@ -109,13 +109,17 @@ impl Forms {
 
     /// Replaces the secrets in `text` by as many bytes of what stands for them, for what must keep its length.
     pub fn mask(&self, text: &mut [u8]) {
+        if !self.each().any(|(form, _)| form.find(text).is_some()) {
+            return;
+        }
+        // Each is looked for in what was said: one may have another in it, or begin in its midst.
+        let said = Zeroizing::new(text.to_vec());
         for (form, placeholder) in self.each() {
-            let (mut from, length) = (0, form.needle().len());
-            while let Some(found) = form.find(text.get(from..).unwrap_or_default()) {
+            let length = form.needle().len();
+            for found in form.find_iter(&said) {
                 let mask = placeholder.bytes().iter().chain(std::iter::repeat(&b'*'));
-                let masked = text.iter_mut().skip(from + found).take(length);
+                let masked = text.iter_mut().skip(found).take(length);
                 masked.zip(mask).for_each(|(byte, mask)| *byte = *mask);
-                from += found + length;
             }
         }
     }
@@ -208,18 +212,21 @@ impl Scrubber {
 /// percent-encoded, base64 at any place of a longer text, or hexadecimal.
 #[must_use]
 pub fn scrub(text: &str, secrets: &[&Secret]) -> String {
+    let sought = secrets.iter().map(|secret| secret.expose());
+    let sought = sought.filter(|secret| secret.len() >= SHORTEST);
+    let mut forms: Vec<_> = sought.flat_map(forms).collect();
+    // The longest first, so that none is cut in half by another, also of another secret.
+    forms.sort_by_key(|form| Reverse(form.len()));
     let mut text = text.to_owned();
-    for secret in secrets.iter().filter(|s| s.expose().len() >= SHORTEST) {
-        for form in forms(secret.expose()) {
-            if text.contains(form.as_str()) {
-                text = text.replace(form.as_str(), MARK);
-            }
+    for form in forms {
+        if text.contains(form.as_str()) {
+            text = text.replace(form.as_str(), MARK);
         }
     }
     text
 }
 
-/// The longest first, so that none is cut in half by another.
+/// The longest first.
 fn forms(secret: &str) -> Vec<Zeroizing<String>> {
     let bytes = secret.as_bytes();
     let hex = |digits: &[u8; 16]| {
@@ -311,6 +318,28 @@ mod tests {
             assert!(shown.contains(MARK), "{text}: {shown}");
             let tail = &said[said.len() / 2..said.len() / 2 + 8];
             assert!(!shown.contains(tail), "{text}: {shown}");
+        }
+    }
+
+    #[test]
+    fn a_secret_that_begins_like_another_shows_nothing_behind_that() {
+        let secrets = ["shared-begin", "shared-begin-and-TAIL", "TAIL-of-its-own"];
+        let secrets = secrets.map(|text| Secret::new(text.to_owned()));
+        let placeholder = Placeholder::parse(&format!("lhph{}", "7".repeat(40))).unwrap();
+        let [short, long, next] = &secrets;
+        let said = "a shared-begin-and-TAIL b shared-begin-and-TAIL-of-its-own c shared-begin d";
+        for order in [[short, long, next], [next, long, short]] {
+            let shown = scrub(said, &order[..]);
+            assert!(shown.starts_with(&format!("a {MARK} b {MARK}")), "{shown}");
+            assert!(shown.ends_with(&format!("c {MARK} d")), "{shown}");
+            let forms = Forms::of(&order.map(|secret| (secret, placeholder)));
+            let mut masked = said.as_bytes().to_vec();
+            forms.mask(&mut masked);
+            let masked = String::from_utf8(masked).unwrap();
+            assert_eq!(masked.len(), said.len());
+            for left in ["TAIL", "begin", "own", "and"] {
+                assert!(!masked.contains(left), "{masked}");
+            }
         }
     }
 

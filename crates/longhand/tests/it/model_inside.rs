@@ -279,12 +279,12 @@ async fn a_vault_chooses_the_words_and_a_budget_the_models() {
     crate::egress::end(stage).await;
 }
 
-/// Sends sixteen bodies of four million numbers each, and then sixteen of which half never comes.
+/// Sends sixteen bodies of two million numbers each, and then sixteen of which half never comes.
 const GREEDY: &str = r#"
 import http.client, json, os, socket, threading, time
 key = os.environ["ANTHROPIC_API_KEY"]
 body = {"model": "claude-sonnet-5-5", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
-body["stop_sequences"] = [0] * (4 << 20)
+body["stop_sequences"] = [0] * (2 << 20)
 body = json.dumps(body, separators=(",", ":")).encode()
 said = []
 

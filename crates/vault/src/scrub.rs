@@ -20,7 +20,7 @@ const SHORTEST: usize = 4;
 
 /// Takes secrets out of a stream, wherever its chunks are cut, in all the forms in which [`scrub`] finds them; in
 /// their place stands what stands for them in the sandbox. It holds back only what may be the beginning of one.
-pub struct Scrubber {
+struct Scrubber {
     forms: Arc<Forms>,
     held: Zeroizing<Vec<u8>>,
 }
@@ -142,8 +142,7 @@ impl Forms {
 
 impl Scrubber {
     /// A scrubber at the beginning of a stream.
-    #[must_use]
-    pub fn new(forms: Arc<Forms>) -> Self {
+    fn new(forms: Arc<Forms>) -> Self {
         Self {
             forms,
             held: Zeroizing::default(),
@@ -151,7 +150,7 @@ impl Scrubber {
     }
 
     /// Takes the next chunk and appends to `out` what is decided by now.
-    pub fn push(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
+    fn push(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
         let mut joined = std::mem::take(&mut self.held);
         let text = if joined.is_empty() {
             chunk
@@ -166,14 +165,8 @@ impl Scrubber {
     }
 
     /// Appends what was held back: at the end of the stream it is no secret.
-    pub fn finish(&mut self, out: &mut Vec<u8>) {
+    fn finish(&mut self, out: &mut Vec<u8>) {
         out.append(&mut self.held);
-    }
-
-    /// Whether anything is held back.
-    #[must_use]
-    pub fn holds(&self) -> bool {
-        !self.held.is_empty()
     }
 
     /// Appends `text` to `out` up to behind the last secret in it, and returns the rest.

@@ -20,9 +20,10 @@ use store::vaults::{CredentialChange, CredentialKind, CredentialRow, NewCredenti
 use store::{Options, Store, Synchronous};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use vault::Vault;
 use vault::master::MasterKey;
-use vault::refresh::{Named, Refresher, Settings};
+use vault::refresh::{Named, Refresher, Settings, TokenError};
 use vault::secret::CredentialSecret;
 
 pub(crate) const WS: WorkspaceId = WorkspaceId::Default;
@@ -390,4 +391,22 @@ pub(crate) async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
         assert!(std::time::Instant::now() < deadline, "waited for {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Has that refresher look for what is due until `done`.
+pub async fn looks(refresher: &Refresher, done: impl AsyncFnMut() -> bool) {
+    let (stop, refresher, mut running) =
+        (CancellationToken::new(), refresher.clone(), JoinSet::new());
+    let stopped = stop.clone();
+    running.spawn(async move { refresher.run(stopped).await });
+    until("the look for what is due", done).await;
+    stop.cancel();
+    running.join_all().await;
+}
+
+/// Asks for a token in a task of its own.
+pub fn asking(bench: &Bench, it: Named) -> JoinSet<Result<Secret, TokenError>> {
+    let (mut caller, refresher) = (JoinSet::new(), bench.refresher.clone());
+    caller.spawn(async move { refresher.token(it).await });
+    caller
 }

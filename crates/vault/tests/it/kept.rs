@@ -4,13 +4,12 @@
 use std::sync::Arc;
 
 use contract::credential::TokenAuth;
-use contract::secret::Secret;
 use contract::time::Micros;
 use store::refreshes::{Claim, Due, Holder, Patience};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use vault::master::MasterKey;
-use vault::refresh::{Named, Refresher, TokenError};
+use vault::refresh::TokenError;
 use vault::{KeySource, Vault};
 
 use crate::authority::*;
@@ -49,24 +48,6 @@ async fn given(bench: &Bench, authority: &Authority) {
     break_down(bench, "credentials");
     authority.gate.notify_one();
     refused(bench, 1).await;
-}
-
-/// Has that refresher look for what is due until `done`.
-async fn looks(refresher: &Refresher, done: impl AsyncFnMut() -> bool) {
-    let (stop, refresher, mut running) =
-        (CancellationToken::new(), refresher.clone(), JoinSet::new());
-    let stopped = stop.clone();
-    running.spawn(async move { refresher.run(stopped).await });
-    until("the look for what is due", done).await;
-    stop.cancel();
-    running.join_all().await;
-}
-
-/// Asks for a token in a task of its own.
-fn asking(bench: &Bench, it: Named) -> JoinSet<Result<Secret, TokenError>> {
-    let (mut caller, refresher) = (JoinSet::new(), bench.refresher.clone());
-    caller.spawn(async move { refresher.token(it).await });
-    caller
 }
 
 #[tokio::test]

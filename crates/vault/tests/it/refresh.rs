@@ -6,7 +6,6 @@ use contract::credential::{Auth, Refresh, TokenAuth};
 use contract::secret::Secret;
 use serde_json::json;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 use vault::oauth::GrantError;
 use vault::refresh::{Named, TokenError};
 
@@ -344,9 +343,7 @@ async fn new_tokens_are_stored_also_if_their_caller_is_gone_and_the_credential_w
     let it = bench
         .credential(&authority, within(-5), TokenAuth::None)
         .await;
-    let mut caller = JoinSet::new();
-    let refresher = bench.refresher.clone();
-    caller.spawn(async move { refresher.token(it).await.map(|_| ()) });
+    let mut caller = asking(&bench, it);
     until("the server to be asked", async || authority.asked() > 0).await;
     caller.shutdown().await;
     rename(&bench, it).await;
@@ -367,21 +364,12 @@ async fn tokens_that_the_owner_gave_meanwhile_win() {
     let it = bench
         .credential(&authority, within(-5), TokenAuth::None)
         .await;
-    let mut caller = JoinSet::new();
-    let refresher = bench.refresher.clone();
-    caller.spawn(async move {
-        refresher
-            .token(it)
-            .await
-            .expect("a token")
-            .expose()
-            .to_owned()
-    });
+    let mut caller = asking(&bench, it);
     until("the server to be asked", async || authority.asked() > 0).await;
     replace(&bench, it, 1, "another-refresh-token").await;
     authority.gate.notify_one();
     let got = caller.join_next().await.expect("one").expect("it ran");
-    assert_eq!(got, "another-access-token");
+    assert_eq!(got.expect("a token").expose(), "another-access-token");
     let stored = bench.stored(it).await;
     assert_eq!(
         stored.refresh_token.expect("there").expose(),
@@ -395,25 +383,16 @@ async fn a_grant_that_is_gone_says_nothing_of_tokens_that_the_owner_gave_meanwhi
     let it = bench
         .credential(&authority, within(-5), TokenAuth::None)
         .await;
-    let mut caller = JoinSet::new();
-    let refresher = bench.refresher.clone();
-    caller.spawn(async move {
-        refresher
-            .token(it)
-            .await
-            .expect("a token")
-            .expose()
-            .to_owned()
-    });
+    let mut caller = asking(&bench, it);
     until("the server to be asked", async || authority.asked() > 0).await;
     // What it was asked with is worth nothing any more, and the owner knows.
     authority.books.lock().expect("whole").granted = 1;
     replace(&bench, it, 1, &refresh_token(1)).await;
     authority.gate.notify_one();
     let got = caller.join_next().await.expect("one").expect("it ran");
-    assert_eq!(got, "another-access-token");
+    let refused = got.expect("a token");
+    assert_eq!(refused.expose(), "another-access-token");
     authority.behave(good());
-    let refused = Secret::new(got);
     let other = bench.refresher.after_refusal(it, &refused).await;
     assert_eq!(other.expect("another").expose(), access_token(2));
 }
@@ -424,9 +403,7 @@ async fn a_grant_that_is_gone_is_gone_also_if_its_credential_was_renamed_meanwhi
     let it = bench
         .credential(&authority, within(-5), TokenAuth::None)
         .await;
-    let mut caller = JoinSet::new();
-    let refresher = bench.refresher.clone();
-    caller.spawn(async move { refresher.token(it).await.map(|_| ()) });
+    let mut caller = asking(&bench, it);
     until("the server to be asked", async || authority.asked() > 0).await;
     authority.books.lock().expect("whole").granted = 1;
     rename(&bench, it).await;
@@ -451,16 +428,10 @@ async fn what_is_due_is_refreshed_before_anybody_asks() {
     let later = bench
         .credential(&authority, within(3_000), TokenAuth::None)
         .await;
-    let stop = CancellationToken::new();
-    let (refresher, stopped) = (bench.refresher.clone(), stop.clone());
-    let mut running = JoinSet::new();
-    running.spawn(async move { refresher.run(stopped).await });
-    until("the refresh", async || {
+    looks(&bench.refresher, async || {
         bench.stored(soon).await.token.expose() == access_token(1)
     })
     .await;
-    stop.cancel();
-    running.join_all().await;
     assert_eq!(bench.stored(later).await.token.expose(), access_token(0));
     assert_eq!(authority.granted(), 1);
     let due = bench.store.refreshes_due(now(), 10).await.expect("listed");
